@@ -1,0 +1,109 @@
+"""Reads a preset: by path, or by bare name from this package, with ``--set`` applied."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class PresetError(ValueError):
+    """A preset cannot be used. One sentence that names the file, the key and what is allowed."""
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(entry.name for entry in files("search_spaces").iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read the file at path ``name``, or else the package's preset of that name (with or without ``.yaml``).
+
+    Raises:
+        PresetError: there is none, or it is no YAML mapping.
+    """
+    path = Path(name).expanduser()
+    packaged = name if name.endswith(".yaml") else f"{name}.yaml"
+    try:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+        elif packaged in preset_names():
+            text = files("search_spaces").joinpath(packaged).read_text(encoding="utf-8")
+        else:
+            known = ", ".join(preset_names())
+            raise PresetError(f"{name}: there is no such file, nor a preset of that name; presets are {known}.")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PresetError(f"{name}: cannot be read: {error}.") from error
+    content = _parse(text, name)
+    if not isinstance(content, dict):
+        raise PresetError(f"{name}: a preset must be a mapping of keys, but is {_kind(content)}.")
+    return content
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise PresetError(f"{where}: no valid YAML{line}: {problem}.") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key silently replace an earlier one of the same name; a preset may not."""
+
+
+def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def apply_overrides(preset: dict[str, Any], overrides: list[str], where: str) -> dict[str, Any]:
+    """Apply ``key=value`` settings; keys are dotted, values are YAML (``scenarios.0.poison_rate=0.05``).
+
+    A key may name something that the preset leaves at its default; whether there is such a key at all, the
+    validation of the whole says.
+
+    Raises:
+        PresetError: no ``=``, or the way to the key does not exist.
+    """
+    result = _copy(preset)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise PresetError(f"--set {override}: must be key=value, such as search.trials=20.")
+        node: Any = result
+        *way, last = key.split(".")
+        for step in way:
+            if isinstance(node, dict):
+                node = node.setdefault(step, {})
+            elif isinstance(node, list) and step.isdigit() and int(step) < len(node):
+                node = node[int(step)]
+            else:
+                raise PresetError(f"--set {override}: {where} has no key {key}.")
+        if isinstance(node, dict):
+            node[last] = _parse(text, f"--set {key}")
+        elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+            node[int(last)] = _parse(text, f"--set {key}")
+        else:
+            raise PresetError(f"--set {override}: {where} has no key {key}.")
+    return result
+
+
+def _copy(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
+
+
+def _kind(content: Any) -> str:
+    return "empty" if content is None else f"a {type(content).__name__}"

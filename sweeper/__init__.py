@@ -1,0 +1,1 @@
+"""How many trials become a decision: specification, search, scheduling, tracking, results, frontier and selection."""

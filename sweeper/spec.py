@@ -1,0 +1,241 @@
+"""The sweep as its preset describes it, validated."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from search_spaces.distributions import Searched
+from search_spaces.loader import PresetError, apply_overrides, read_preset
+from sweeper.blocks import Block, Choose, defense_block, scenario_block, scenario_config
+from sweeper.objectives import Constraint, Objective
+from trainers.compute import ComputeConfig
+from trainers.data import DataConfig
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import Splits
+from trainers.defenses.none import NoneParams
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig
+from trainers.params import Parameters
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig
+
+P = TypeVar("P", bound=Parameters)
+
+
+def _read(kind: type[P]) -> BeforeValidator:
+    """Let the dataclass check itself, so that its errors read the same everywhere."""
+
+    def build(value: Any) -> P:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError(f"must be a mapping of {', '.join(kind.keys())}, but got {value!r}.")
+        for key, item in value.items():
+            kind.check(str(key), item)
+        return kind(**value)
+
+    return BeforeValidator(build)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Search(_Strict):
+    """How the space is searched."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    trials: int = Field(default=8, ge=1)
+    time_budget: float | None = Field(default=None, gt=0, description="minutes")
+    scheduler: Literal["none", "asha"] = "none"
+    grace_epochs: int = Field(default=5, ge=1, description="asha: epochs before a trial may be stopped")
+    workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
+    retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
+
+
+class Resources(_Strict):
+    """What Ray reserves for a trial."""
+
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0.0, ge=0)
+
+
+def _defense_blocks(value: Any) -> list[Block]:
+    blocks = [defense_block(raw) for raw in (value if isinstance(value, list) else [value])]
+    kinds = [block.kind for block in blocks]
+    if not blocks or len(set(kinds)) < len(kinds):
+        raise ConfigError("must list at least one defense, each once.")
+    return blocks
+
+
+class SweepSpec(_Strict):
+    """A whole preset.
+
+    ``defense`` is one block or a list of them; with a list the defense itself is searched.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    data: Annotated[DataConfig, _read(DataConfig)] = DataConfig()
+    model: Annotated[ModelConfig, _read(ModelConfig)] = ModelConfig()
+    augment: Annotated[Augmentation, _read(Augmentation)] = Augmentation()
+    defense: Annotated[list[Block], BeforeValidator(_defense_blocks)]
+    control: Annotated[NoneParams, _read(NoneParams)] = NoneParams()
+    scenario_defaults: dict[str, Any] = {}
+    scenarios: list[Any] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    objectives: list[Objective] = Field(
+        default=[
+            Objective(metric="val_acc", direction="maximize"),
+            Objective(metric="val_asr", direction="minimize"),
+        ],
+        min_length=1,
+    )
+    constraints: list[Constraint] = []
+    search: Search = Search()
+    resources: Resources = Resources()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    amp: bool = True
+    compile: bool = False
+    state_every_s: float = Field(default=60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> "SweepSpec":
+        blocks = self.scenario_blocks
+        names = [block.values["name"] for block in blocks]
+        if len(set(names)) < len(names):
+            raise ValueError("scenarios: two scenarios have the same name; give each a name of its own.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: a seed stands twice.")
+        if self.search.scheduler == "asha":
+            if len(self.objectives) > 1 or len(self.scenarios) > 1 or len(self.seeds) > 1:
+                raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
+            if self.constraints:
+                raise ValueError("search.scheduler: asha cannot take constraints.")
+        if self.search.sampler == "grid":
+            for name, searched in self.space().items():
+                if searched.grid() is None:
+                    raise ValueError(f"search.sampler: grid needs steps, but {name} is continuous; give it a step.")
+        self._check_objectives(blocks)
+        return self
+
+    def _check_objectives(self, blocks: list[Block]) -> None:
+        for i, objective in enumerate(self.objectives):
+            where = f"objectives.{i}"
+            if objective.metric == "control_asr":
+                raise ValueError(f"{where}: control_asr says nothing about the defense; it may be a constraint only.")
+            if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
+                raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
+        metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
+        attacked = any(_largest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks)
+        undefined = metrics & {"val_asr", "val_ra", "control_asr", "detection_auroc", "detection_tpr", "detection_fpr"}
+        if undefined and not attacked:
+            raise ValueError(f"scenarios: {sorted(undefined)[0]} is undefined without a poison_rate above 0.")
+
+    @property
+    def attacking(self) -> bool:
+        """Whether this is an attacker's sweep: attack success is to go up."""
+        return any(o.metric == "val_asr" and o.direction == "maximize" for o in self.objectives)
+
+    @property
+    def scenario_blocks(self) -> list[Block]:
+        """The scenarios, with the defaults under them."""
+        blocks = []
+        for number, raw in enumerate(self.scenarios):
+            try:
+                blocks.append(scenario_block(raw, self.scenario_defaults, number))
+            except ConfigError as error:
+                raise ValueError(f"scenarios.{number}.{error}") from error
+        return blocks
+
+    def space(self) -> dict[str, Searched]:
+        """Every searched parameter by its name in the study. A list of defenses is the parameter ``defense``."""
+        space: dict[str, Searched] = {}
+        if len(self.defense) > 1:
+            space["defense"] = Searched("categorical", tuple(block.kind for block in self.defense))
+        for block in [*self.defense, *self.scenario_blocks]:
+            space.update(block.searched())
+        return space
+
+    def environment(self) -> dict[str, Searched]:
+        """Searched parameters that the searcher does not choose, since the attacker does: a defender's attack parameters."""
+        if self.attacking or self.search.sampler == "grid":
+            return {}
+        return {name: searched for block in self.scenario_blocks for name, searched in block.searched()}
+
+    def trial(self, choose: Choose, fingerprint: str) -> TrialConfig:
+        """The trial that ``choose`` picks from the space, on data of this ``fingerprint``.
+
+        Raises:
+            ConfigError: the values do not go together.
+        """
+        space = self.space()
+        kind = choose("defense", space["defense"]) if len(self.defense) > 1 else self.defense[0].kind
+        block = next(block for block in self.defense if block.kind == kind)
+        return TrialConfig(
+            data_fingerprint=fingerprint,
+            model=self.model,
+            augmentation=self.augment,
+            defense=kind,
+            params=block.draw(choose),
+            scenarios=tuple(scenario_config(b.kind, b.draw(choose)) for b in self.scenario_blocks),
+            repeats=tuple(self.seeds),
+            sweep_seed=self.seed,
+            compute=ComputeConfig(self.device, self.resources.cpu, self.amp, self.compile),
+        )
+
+    def check_against(self, splits: Splits) -> None:
+        """Check what only the data can tell, for both ends of every distribution.
+
+        Raises:
+            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, ...
+        """
+        for number, block in enumerate(self.scenario_blocks):
+            for pick in (0, -1):
+                drawn = block.draw(lambda _name, searched, pick=pick: searched.corners()[pick])  # type: ignore[misc]
+                config: ScenarioConfig = scenario_config(block.kind, drawn)
+                try:
+                    attack = config.build_attack(splits.train, seed=0)
+                    attack.counts(splits.train.labels, config.poison_rate)
+                except ConfigError as error:
+                    raise ConfigError(f"scenarios.{number}: {error}") from error
+
+
+def _largest(value: Any) -> float:
+    return float(max(value.corners()) if isinstance(value, Searched) else value)
+
+
+def load_spec(name: str, overrides: list[str]) -> SweepSpec:
+    """Read and validate a preset, by path or bare name, with ``key=value`` settings on top.
+
+    Raises:
+        PresetError: one sentence with the file, the key and what is allowed.
+    """
+    preset = apply_overrides(read_preset(name), overrides, name)
+    try:
+        return SweepSpec.model_validate(preset)
+    except ValidationError as error:
+        raise PresetError(f"{name}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":
+        text = str(problem["ctx"]["error"])
+    elif problem["type"] == "extra_forbidden":
+        *way, _ = problem["loc"]
+        text = f"unknown key; known are {', '.join(_known_keys(way))}."
+    elif problem["type"] == "missing":
+        text = "is missing."
+    else:
+        text = f"{problem['msg']}, but got {problem['input']!r}.".replace("Input should", "should")
+    return f"{where}: {text}" if where else text
+
+
+def _known_keys(way: list[Any]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {
+        "search": Search, "resources": Resources, "objectives": Objective, "constraints": Constraint
+    }  # fmt: skip
+    model = models[way[0]] if way else SweepSpec
+    return list(model.model_fields)

@@ -1,0 +1,136 @@
+"""What runs on a worker: one trial after the other in a reused Ray actor."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from ray import tune
+
+from sweeper.objectives import Objective
+from trainers.data.image_set import ImageSet, Splits
+from trainers.errors import ConfigError, TrialError
+from trainers.files import write_text, write_with
+from trainers.trial import EpochResult, StateStore, TrialConfig, run_trial
+
+CRASH_FILE = "crash.txt"
+"""In the folder of a trial's states: why its last attempt ended."""
+
+Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
+
+
+def pack(splits: Splits) -> Packed:
+    """Arrays that Ray's object store shares between workers without copying."""
+    packed: Packed = {"class_names": splits.train.class_names}
+    for name, part in (("train", splits.train), ("test", splits.test)):
+        packed[f"{name}_images"], packed[f"{name}_labels"] = part.images.numpy(), part.labels.numpy()
+    return packed
+
+
+def unpack(packed: Packed) -> Splits:
+    """The data again, over the same memory; nothing writes to it."""
+
+    def part(name: str) -> ImageSet:
+        names = packed["class_names"]
+        assert isinstance(names, tuple)
+        return ImageSet(_tensor(packed[f"{name}_images"]), _tensor(packed[f"{name}_labels"]), names)
+
+    return Splits(part("train"), part("test"))
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(array))
+
+
+class TrialActor(tune.Trainable):  # type: ignore[misc]
+    """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        data: Packed,
+        folder: str,
+        state_every_s: float,
+        gpu_share: float,
+        objective: Objective | None,
+    ) -> None:
+        """Open the data once, then the first trial.
+
+        Args:
+            config: the job: ``trial_id``, ``role`` and the trial's configuration as JSON.
+            data: what :func:`pack` gave.
+            folder: the run folder.
+            state_every_s: seconds between states.
+            gpu_share: GPUs reserved.
+            objective: reported each epoch for the scheduler; null if there is no scheduler.
+        """
+        self._splits = unpack(data)
+        self._folder = Path(folder)
+        self._state_every_s = state_every_s
+        self._gpu_share = gpu_share
+        self._objective = objective
+        self._open(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial."""
+        self._open(new_config)
+        return True
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self._trial, self._role = config["trial_id"], config["role"]
+        self._store = StateStore(self._folder / "states" / self._trial, self._state_every_s)
+        self._attempt = _count_attempt(self._store.folder / "attempt")
+        trial = TrialConfig.from_json(config["job"])
+        self._left = len(trial.runs())
+        self._results: Iterator[EpochResult] = run_trial(trial, self._splits, self._store, self._gpu_share)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def step(self) -> dict[str, Any]:
+        """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried."""
+        try:
+            result = next(self._results)
+        except (TrialError, ConfigError) as error:
+            return {"attempt": self._attempt, "error": str(error), "done": True}
+        except Exception as error:
+            # The driver is told that this worker crashed, not why; the reason lies beside the states.
+            write_text(self._store.folder / CRASH_FILE, f"{type(error).__name__}: {error}")
+            raise
+        if result.final:
+            self._left -= 1
+            self._write_scores(result)
+        finished = self._left == 0
+        figures = {
+            "attempt": self._attempt,
+            "scenario": result.scenario.name,
+            "seed": result.repeat,
+            "figures": asdict(result.measurement),
+            "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval},
+            "finished": finished,
+            "done": finished,
+        }
+        if self._objective is not None and self._role == "trial":
+            value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])
+            if value is not None:
+                figures |= {"objective": value, "epoch": result.measurement.epoch}
+        return figures
+
+    def _write_scores(self, result: EpochResult) -> None:
+        if result.scores is not None:
+            table = pa.table({name: column.numpy() for name, column in result.scores.items()})
+            path = self._folder / "scores" / f"{self._trial}-{result.scenario.name}-{result.repeat}.parquet"
+            write_with(path, lambda beside: pq.write_table(table, beside))
+
+
+def _count_attempt(file: Path) -> int:
+    attempt = int(file.read_text()) + 1 if file.exists() else 1
+    write_text(file, str(attempt))
+    return attempt

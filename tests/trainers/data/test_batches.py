@@ -1,0 +1,157 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.data import ImageSet
+from trainers.data.batches import Augmentation, Normalizer, augment, shuffled_batches
+from trainers.seeding import seeded
+
+
+def possible_views(image: torch.Tensor, crop: int, flip: bool) -> list[bytes]:
+    """Every crop of the padded image, and its mirror image: uint8 (C, H, W) each, one by one."""
+    pixels = image.numpy()
+    channels, height, width = pixels.shape
+    padded = np.zeros((channels, height + 2 * crop, width + 2 * crop), dtype=np.uint8)
+    padded[:, crop : crop + height, crop : crop + width] = pixels
+    views = []
+    for top in range(2 * crop + 1):
+        for left in range(2 * crop + 1):
+            view = padded[:, top : top + height, left : left + width]
+            views.append(view.tobytes())
+            if flip:
+                views.append(view[:, :, ::-1].tobytes())
+    return views
+
+
+def pixels_of(images: torch.Tensor) -> list[bytes]:
+    return [image.contiguous().numpy().tobytes() for image in images]
+
+
+def random_images(count: int, channels: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, (count, channels, height, width), generator=seeded(seed), dtype=torch.uint8)
+
+
+@given(
+    st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 7), st.integers(1, 7), st.integers(0, 4), st.booleans(),
+    st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=40)
+def test_every_view_is_a_crop_of_its_own_image(
+    count: int, channels: int, height: int, width: int, crop: int, flip: bool, seed: int
+) -> None:
+    images = random_images(count, channels, height, width)
+    before = images.clone()
+    views = augment(images, Augmentation(crop=crop, flip=flip), seeded(seed))
+    assert views.dtype == torch.uint8
+    assert views.shape == images.shape
+    for image, view in zip(images, pixels_of(views), strict=True):
+        assert view in possible_views(image, crop, flip)
+    assert images.equal(before)
+
+
+@pytest.mark.parametrize(("crop", "flip", "possible"), [(1, True, 18), (1, False, 9), (0, True, 2)])
+def test_every_possible_view_comes_up_about_as_often(crop: int, flip: bool, possible: int) -> None:
+    image = random_images(1, 3, 5, 4)
+    views = pixels_of(augment(image.expand(3600, -1, -1, -1), Augmentation(crop=crop, flip=flip), seeded(0)))
+    every = possible_views(image[0], crop, flip)
+    assert len(set(every)) == possible
+    counts = np.array([views.count(view) for view in every])
+    mean = 3600 / possible
+    assert (np.abs(counts - mean) < 5 * np.sqrt(mean)).all()
+
+
+def test_each_image_has_a_draw_of_its_own() -> None:
+    image = random_images(1, 3, 8, 8)
+    views = pixels_of(augment(image.expand(50, -1, -1, -1), Augmentation(), seeded(0)))
+    assert len(set(views)) > 25
+
+
+def test_the_generator_decides() -> None:
+    images = random_images(6, 3, 8, 8)
+    one, again, other = (augment(images, Augmentation(), seeded(seed)) for seed in (1, 1, 2))
+    assert one.equal(again)
+    assert not one.equal(other)
+
+
+def test_no_augmentation_changes_nothing_and_draws_nothing() -> None:
+    images, generator = random_images(4, 3, 8, 8), seeded(0)
+    before = generator.get_state()
+    assert augment(images, Augmentation(crop=0, flip=False), generator).equal(images)
+    assert generator.get_state().equal(before)
+
+
+def test_views_are_channels_last_in_memory() -> None:
+    # Normalisation would otherwise copy each batch once more.
+    views = augment(random_images(4, 3, 8, 6), Augmentation(), seeded(0))
+    assert views.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_normaliser_against_numpy(channels: int) -> None:
+    images = random_images(7, channels, 5, 4)
+    images[:, 0] //= 3
+    pixels = images.numpy().astype(np.float64) / 255
+    mean, deviation = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    normalise = Normalizer.fit(images)
+    assert np.allclose(normalise.mean.numpy(), mean, atol=1e-6)
+    assert np.allclose(normalise.std.numpy(), deviation, atol=1e-6)
+    batch = normalise(images[:3])
+    expected = (pixels[:3] - mean[:, None, None]) / deviation[:, None, None]
+    assert batch.dtype == torch.float32
+    assert np.allclose(batch.numpy(), expected, atol=1e-5)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_channel_that_never_varies_becomes_0() -> None:
+    images = random_images(3, 3, 4, 4)
+    images[:, 1] = 77
+    normalise = Normalizer.fit(images)
+    assert float(normalise.std[1]) == 1.0
+    assert normalise(images)[:, 1].abs().max() < 1e-6
+    one_pixel = torch.full((1, 1, 1, 1), 200, dtype=torch.uint8)
+    assert float(Normalizer.fit(one_pixel)(one_pixel)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_normaliser_takes_an_empty_batch(noise: Callable[..., ImageSet]) -> None:
+    images = noise(4).images
+    assert Normalizer.fit(images)(images[:0]).shape == (0, 3, 8, 8)
+
+
+@given(st.integers(2, 70), st.integers(2, 20), st.integers(0, 99))
+@settings(max_examples=60)
+def test_batches_hold_each_index_once(count: int, batch_size: int, seed: int) -> None:
+    indices = torch.arange(count) * 3 + 5
+    batches = list(shuffled_batches(indices, batch_size, seeded(seed)))
+    assert torch.cat(batches).sort().values.equal(indices)
+    sizes = [len(batch) for batch in batches]
+    assert min(sizes) >= 2
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sizes[-1] <= batch_size + 1
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (4, [4]), (5, [5]), (3, [3]), (2, [2])]
+)
+def test_a_last_batch_of_one_joins_the_one_before(count: int, sizes: list[int]) -> None:
+    assert [len(batch) for batch in shuffled_batches(torch.arange(count), 4, seeded(0))] == sizes
+
+
+def test_a_single_sample_is_doubled() -> None:
+    assert [batch.tolist() for batch in shuffled_batches(torch.tensor([7]), 4, seeded(0))] == [[7, 7]]
+
+
+def test_no_sample_no_batch() -> None:
+    assert list(shuffled_batches(torch.arange(0), 4, seeded(0))) == []
+
+
+def test_the_order_is_random_and_the_generator_decides() -> None:
+    generator = seeded(0)
+    first, second = (torch.cat(list(shuffled_batches(torch.arange(50), 8, generator))) for _ in range(2))
+    again = torch.cat(list(shuffled_batches(torch.arange(50), 8, seeded(0))))
+    assert first.equal(again)
+    assert not first.equal(second)
+    assert not first.equal(torch.arange(50))

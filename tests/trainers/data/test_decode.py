@@ -1,0 +1,139 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainers.data.decode import decode, image_extensions
+from trainers.errors import ConfigError
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def named(*images: bytes) -> list[tuple[str, bytes]]:
+    return [(f"image {number}", data) for number, data in enumerate(images)]
+
+
+def random_pixels(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_pixels_and_order_are_kept_over_many_blocks_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    pixels = [random_pixels(60, 70, seed) for seed in range(600)]  # 12 kB each, enough for threads
+    images = decode(named(*(encoded(Image.fromarray(p)) for p in pixels)), None)
+    assert images.dtype == torch.uint8
+    assert images.equal(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def test_files_are_read_like_bytes(tmp_path: Path) -> None:
+    image = Image.fromarray(random_pixels(6, 6, 0))
+    image.save(tmp_path / "a.webp", lossless=True)
+    assert decode([("a", tmp_path / "a.webp")], None).equal(decode(named(encoded(image)), None))
+
+
+def test_one_channel_only_if_every_image_has_one() -> None:
+    grey, black_and_white = Image.new("L", (4, 4), 200), Image.new("1", (4, 4), 1)
+    sixteen_bits = Image.fromarray(np.full((4, 4), 0x80FF, dtype=np.uint16))
+    single = decode(named(encoded(grey), encoded(black_and_white), encoded(sixteen_bits)), None)
+    assert single.shape == (3, 1, 4, 4)
+    assert single[:, 0, 0, 0].tolist() == [200, 255, 0x80]
+    # The last of many blocks decides as well as the first.
+    mixed = decode(named(*[encoded(grey)] * 600, encoded(Image.new("RGB", (4, 4), RED))), None)
+    assert mixed.shape == (601, 3, 4, 4)
+    assert mixed[0, :, 0, 0].tolist() == [200, 200, 200]
+    assert mixed[-1, :, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_palette_and_transparency_become_rgb() -> None:
+    palette = Image.new("RGB", (4, 4), BLUE).convert("P", palette=Image.Palette.ADAPTIVE)
+    images = decode(
+        named(
+            encoded(palette),
+            encoded(palette, transparency=b"\x80"),
+            encoded(Image.new("RGBA", (4, 4), (*GREEN, 10))),
+            encoded(Image.new("LA", (4, 4), (90, 10))),
+        ),
+        None,
+    )
+    assert images[:, :, 2, 2].tolist() == [[0, 0, 255], [0, 0, 255], [0, 255, 0], [90, 90, 90]]
+
+
+def test_exif_orientation_is_respected() -> None:
+    image = Image.new("RGB", (8, 4), RED)
+    image.paste(BLUE, (0, 0, 8, 2))  # the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    turned = decode(named(encoded(image, "PNG", exif=exif)), None)
+    assert turned.shape == (1, 3, 8, 4)
+    assert turned[0, :, 0, 3].tolist() == list(BLUE)
+    assert turned[0, :, 0, 0].tolist() == list(RED)
+
+
+def test_resizing_averages_instead_of_picking_pixels() -> None:
+    checkers = np.zeros((32, 16), dtype=np.uint8)
+    checkers[::2, ::2] = checkers[1::2, 1::2] = 255
+    images = decode(named(encoded(Image.fromarray(checkers)), encoded(Image.new("L", (4, 4), 7))), 4)
+    assert images.shape == (2, 1, 4, 4)
+    assert ((images[0] > 100) & (images[0] < 155)).all()
+    assert (images[1] == 7).all()
+
+
+def test_sizes_that_differ_are_named() -> None:
+    items = named(encoded(Image.new("L", (4, 4))), encoded(Image.new("L", (4, 4))), encoded(Image.new("L", (6, 5))))
+    with pytest.raises(ConfigError, match=r"image 0 is 4 x 4 and image 2 is 6 x 5; data\.image_size"):
+        decode(items, None)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_truncated_images_are_named(kind: str) -> None:
+    whole = encoded(Image.fromarray(random_pixels(64, 64, 0)), kind)
+    with pytest.raises(ConfigError, match="Cannot read the image image 1: "):
+        decode(named(whole, whole[: len(whole) // 2]), None)
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Cannot read the image image 0: it is in no known image format"):
+        decode(named(b"hello"), 8)
+    with pytest.raises(ConfigError, match=r"Cannot read the image gone: .*No such file"):
+        decode([("gone", tmp_path / "gone.png")], 8)
+    with pytest.raises(ConfigError, match="no image"):
+        decode([], None)
+
+
+def test_postscript_is_never_handed_to_ghostscript() -> None:
+    with pytest.raises(ConfigError, match="no known image format"):
+        decode(named(encoded(Image.new("RGB", (8, 8)), "EPS")), None)
+    assert ".eps" not in image_extensions()
+    assert {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif"} <= image_extensions()
+
+
+def test_values_without_a_known_range_are_refused() -> None:
+    for values in (np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 70_000, dtype=np.int32)):
+        with pytest.raises(ConfigError, match="image 0: its values"):
+            decode(named(encoded(Image.fromarray(values), "TIFF")), None)
+
+
+# Pillow warns above its limit and raises above twice the limit.
+@pytest.mark.parametrize("limit", [200, 100])
+def test_decompression_bombs_are_refused(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    small, large = encoded(Image.new("L", (8, 8))), encoded(Image.new("L", (16, 16)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ConfigError, match=r"image 1: .*decompression bomb"):
+        decode(named(small, large), 8)
+
+
+def test_more_than_memory_holds_is_refused() -> None:
+    items = [("vast", encoded(Image.new("L", (4000, 4000))))] * 10_000_000  # 480 TB, above any address space
+    with pytest.raises(ConfigError, match=r"10000000 images of 4000 x 4000 do not fit into memory; data\.image_size"):
+        decode(items, None)

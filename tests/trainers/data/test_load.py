@@ -1,0 +1,69 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from trainers.data import DataConfig, load_data
+from trainers.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """30 training and 18 test images of three classes, no two alike."""
+    shade = 0
+    for split, count in (("train", 10), ("test", 6)):
+        for name in ("cat", "dog", "owl"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for _ in range(count):
+                Image.new("L", (4, 4), shade).save(tmp_path / split / name / f"{shade}.png")
+                shade += 1
+    return tmp_path
+
+
+def test_shapes_take_their_sizes_from_the_settings() -> None:
+    splits = load_data(DataConfig(train_size=40, test_size=20, image_size=8))
+    assert (len(splits.train), len(splits.test)) == (40, 20)
+    assert splits.train.images.shape[2:] == (8, 8)
+    assert splits.fingerprint == load_data(DataConfig(train_size=40, test_size=20, image_size=8)).fingerprint
+    assert splits.fingerprint != load_data(DataConfig(train_size=40, test_size=20, image_size=8, seed=1)).fingerprint
+
+
+def test_shapes_have_sizes_of_their_own() -> None:
+    splits = load_data(DataConfig())
+    assert (len(splits.train), len(splits.test), splits.train.images.shape[-1]) == (3000, 2000, 16)
+
+
+def test_subsets_are_stratified_and_drawn_by_the_seed(folder: Path) -> None:
+    source = f"folder:{folder}"
+    some = load_data(DataConfig(source=source, train_size=15, test_size=6))
+    assert some.train.labels.bincount().tolist() == [5, 5, 5]
+    assert some.test.labels.bincount().tolist() == [2, 2, 2]
+    again = load_data(DataConfig(source=source, train_size=15, test_size=6))
+    other = load_data(DataConfig(source=source, train_size=15, test_size=6, seed=1))
+    assert some.fingerprint == again.fingerprint
+    assert some.train.fingerprint != other.train.fingerprint
+    assert some.test.fingerprint != other.test.fingerprint
+
+
+@pytest.mark.parametrize(("key", "there"), [("train_size", 30), ("test_size", 18)])
+def test_more_images_than_there_are(folder: Path, key: str, there: int) -> None:
+    settings: dict[str, Any] = {"source": f"folder:{folder}"}
+    load_data(DataConfig(**settings | {key: there}))
+    with pytest.raises(ConfigError, match=rf"data\.{key} must be at most {there}, .* but got {there + 1}"):
+        load_data(DataConfig(**settings | {key: there + 1}))
+
+
+@pytest.mark.parametrize("source", ["mnist", "", "folder:", "parquet", "shapes:x", "csv:data.csv"])
+def test_an_unknown_source(source: str) -> None:
+    with pytest.raises(ConfigError, match=f"shapes, cifar10, parquet:PATH or folder:PATH, but got '{source}'"):
+        load_data(DataConfig(source=source))
+
+
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(load_data(DataConfig(source=f"folder:~/{folder.name}")).train) == 30
+    with pytest.raises(ConfigError, match=f"{folder.parent}/gone does not exist"):
+        load_data(DataConfig(source="parquet:~/gone"))
+    with pytest.raises(ConfigError, match=f"no CIFAR-10 at {folder.parent}/here/"):
+        load_data(DataConfig(source="cifar10", root="~/here"))

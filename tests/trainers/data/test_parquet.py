@@ -1,0 +1,199 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from trainers.data.parquet import load_parquet
+from trainers.errors import ConfigError
+
+CIFAR10 = Path(__file__).parents[4] / "shared/data/cifar10-jpeg"
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(
+    file: Path,
+    labels: list[Any],
+    shades: list[int] | None = None,
+    names: Any = None,
+    **columns: Any,
+) -> None:
+    """A file as Hugging Face writes it: one image per label, its shade its row unless given.
+
+    ``columns`` are added, replace one that is there, or with None leave it out.
+    """
+    shades = list(range(len(labels))) if shades is None else shades
+    images = [{"bytes": png(shade), "path": f"{shade}.png"} for shade in shades]
+    table = {key: value for key, value in {"img": images, "label": labels, **columns}.items() if value is not None}
+    made = pa.table(table)
+    if names is not None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(made, file)
+
+
+def shades(images: Any) -> list[int]:
+    return [int(shade) for shade in images.images[:, 0, 0, 0]]
+
+
+def test_a_folder_of_files_named_for_their_split(tmp_path: Path) -> None:
+    write(tmp_path / "train-00001-of-00002.parquet", [1, 0], [20, 21], ["cat", "dog"])
+    write(tmp_path / "train-00000-of-00002.parquet", [0, 1], [10, 11], ["cat", "dog"])
+    write(tmp_path / "below/validation-00000-of-00001.parquet", [1], [30], ["cat", "dog"])
+    write(tmp_path / "test-00000-of-00001.parquet", [0], [40], ["cat", "dog"])
+    (tmp_path / ".train-hidden.parquet").write_bytes(b"not read")
+    splits = load_parquet(str(tmp_path), None, 0)
+    assert shades(splits.train) == [10, 11, 20, 21]
+    assert splits.train.labels.tolist() == [0, 1, 1, 0]
+    assert sorted(zip(shades(splits.test), splits.test.labels.tolist(), strict=True)) == [(30, 1), (40, 0)]
+    assert splits.train.class_names == ("cat", "dog")
+
+
+def test_folders_name_the_split_where_files_do_not(tmp_path: Path) -> None:
+    write(tmp_path / "train/0000.parquet", [0, 1], [10, 11])
+    write(tmp_path / "test/0000.parquet", [0, 1], [20, 21])
+    for path in (tmp_path, tmp_path / "*" / "*.parquet", tmp_path / "**" / "0000.parquet"):
+        splits = load_parquet(str(path), None, 0)
+        assert (shades(splits.train), shades(splits.test)) == ([10, 11], [20, 21])
+
+
+def test_words_that_only_contain_a_split_name_none(tmp_path: Path) -> None:
+    write(tmp_path / "constrained.parquet", [0, 1] * 5)
+    write(tmp_path / "latest-values.parquet", [0, 1] * 5)
+    splits = load_parquet(str(tmp_path), None, 0)
+    assert (len(splits.train), len(splits.test)) == (16, 4)
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "train.parquet", "test.parquet"])
+def test_without_files_of_both_kinds_a_fifth_becomes_the_test_split(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, [0, 1] * 10)
+    splits = load_parquet(str(tmp_path / name), None, 5)
+    assert sorted(shades(splits.train) + shades(splits.test)) == list(range(20))
+    assert splits.test.labels.bincount().tolist() == [2, 2]
+    for part in (splits.train, splits.test):
+        assert part.labels.tolist() == [shade % 2 for shade in shades(part)]
+    assert shades(load_parquet(str(tmp_path / name), None, 5).test) == shades(splits.test)
+
+
+def test_plain_binary_in_a_column_called_image(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1] * 5, img=None, image=[png(9)] * 10)
+    splits = load_parquet(str(tmp_path / "a.parquet"), 8, 0)
+    assert splits.train.images.shape == (8, 1, 8, 8)
+    assert splits.train.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("names", [{"0": "cat"}, [1, 2], [], None])
+def test_names_of_another_form_are_passed_over(tmp_path: Path, names: Any) -> None:
+    write(tmp_path / "a.parquet", [0, 1] * 5, names=names)
+    assert load_parquet(str(tmp_path), None, 0).train.class_names == ("0", "1")
+
+
+def test_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gone does not exist; parquet:PATH takes a file, a folder or a glob"):
+        load_parquet(str(tmp_path / "gone"), None, 0)
+    (tmp_path / "readme.txt").touch()
+    for path in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(ConfigError, match="no Parquet file at"):
+            load_parquet(str(path), None, 0)
+
+
+def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    file.write_bytes(b"PAR1 and then something else")
+    with pytest.raises(ConfigError, match=r"Cannot read .*a\.parquet as a Parquet file: "):
+        load_parquet(str(file), None, 0)
+    write(file, [0, 1] * 5)
+    whole = file.read_bytes()
+    for damaged in (whole[:-20], whole.replace(b"label", b"\xff\xff\xff\xff\xff")):
+        file.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"Cannot read .*a\.parquet as a Parquet file: "):
+            load_parquet(str(file), None, 0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"img": None, "photo": [b""] * 4}, "image column called img or image, but has only label, photo"),
+        ({"label": None, "fine_label": [0] * 4}, "integer column called label, but has only img, fine_label"),
+        ({"label": ["0", "1", "0", "1"]}, "column label of .* must hold integers, but holds string"),
+        ({"label": [0.0, 1.0, 0.0, 1.0]}, "must hold integers, but holds double"),
+        ({"label": [0, 1, None, 1]}, "got null in row 2 of .*train"),
+        ({"label": [0, 1, 0, -1]}, "got -1 in row 3 of .*train"),
+        ({"label": pa.array([0, 1, 0, 2**64 - 1], pa.uint64())}, "Cannot read .*18446744073709551615"),
+        ({"label": [0, 2, 0, 2]}, "no training image with label 1 in .*; each class from 0 to 2 needs one"),
+        ({"label": [0, 1, 0, 2**62]}, "no training image with label 2 in"),
+        ({"img": ["a.png"] * 4}, "column img of .* must be binary or a struct with binary bytes, but is string"),
+        ({"img": [{"path": "a.png"}] * 4}, "must be binary or a struct with binary bytes, but is struct<path: string>"),
+        ({"img": [{"bytes": b"no image"}] * 4}, "Cannot read the image row 0 of .*train"),
+    ],
+)
+def test_bad_columns(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    write(tmp_path / "train.parquet", [0, 1, 0, 1], **columns)
+    write(tmp_path / "test.parquet", [0, 1])
+    with pytest.raises(ConfigError, match=message):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_a_path_inside_a_file_is_not_opened(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(1))
+    images = [{"bytes": png(0), "path": None}, {"bytes": None, "path": str(secret)}]
+    write(tmp_path / "a.parquet", [0, 1], img=images)
+    with pytest.raises(ConfigError, match=r"No image bytes in row 1 of .*a\.parquet; .* path in it is not opened"):
+        load_parquet(str(tmp_path), None, 0)
+    write(tmp_path / "a.parquet", [0, 1], img=[None, images[0]])
+    with pytest.raises(ConfigError, match="No image bytes in row 0"):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_a_truncated_image_is_named_by_file_and_row(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1])
+    write(tmp_path / "test.parquet", [0, 1, 0], img=[png(0), png(1), png(2)[:45]])
+    with pytest.raises(ConfigError, match=r"Cannot read the image row 2 of .*test\.parquet: "):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_labels_must_fit_the_class_names(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1, 0, 1], names=["cat", "dog", "owl"])
+    write(tmp_path / "test.parquet", [0, 1], names=["cat", "dog", "owl"])
+    with pytest.raises(ConfigError, match=r"no training image with label 2 \(owl\)"):
+        load_parquet(str(tmp_path), None, 0)
+    write(tmp_path / "train.parquet", [0, 1, 2, 3], names=["cat", "dog", "owl"])
+    with pytest.raises(ConfigError, match=r"0\.\.2, which have names, but got 3 in row 3 of .*train"):
+        load_parquet(str(tmp_path), None, 0)
+    write(tmp_path / "train.parquet", [0, 1, 2], names=["dog", "cat", "owl"])
+    with pytest.raises(ConfigError, match=r"train\.parquet and .*test\.parquet must state the same class names"):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_a_file_of_no_split_beside_train_and_test_is_refused(tmp_path: Path) -> None:
+    for name in ("train", "test", "extra"):
+        write(tmp_path / f"{name}.parquet", [0, 1])
+    with pytest.raises(ConfigError, match=r"extra\.parquet must be named train or test"):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_files_without_rows(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", pa.array([], pa.int64()), img=pa.array([], pa.binary()))
+    with pytest.raises(ConfigError, match="hold no rows"):
+        load_parquet(str(tmp_path), None, 0)
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"{CIFAR10} is not on this machine")
+def test_cifar10_as_the_hub_has_it() -> None:
+    splits = load_parquet(str(CIFAR10), None, 0)
+    assert splits.train.images.shape == (50_000, 3, 32, 32)
+    assert splits.test.images.shape == (10_000, 3, 32, 32)
+    assert splits.train.class_names[0] == "airplane"
+    assert splits.train.labels.bincount().tolist() == [5000] * 10
+    assert splits.test.labels.bincount().tolist() == [1000] * 10

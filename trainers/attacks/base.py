@@ -1,0 +1,140 @@
+"""What an attack is: who is poisoned, with which trigger, under which label, and what is triggered at test time."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.attacks.labels import LabelMap
+from trainers.compute import Compute
+from trainers.data.image_set import ImageSet
+from trainers.errors import ConfigError
+from trainers.params import Parameters
+from trainers.seeding import derive_seed, seeded
+
+
+@dataclass(frozen=True)
+class PoisonedSet:
+    """A training set as the attacker hands it over, and the truth about it.
+
+    Args:
+        data: images and labels as handed over.
+        poisoned: bool (N,), samples that plant the backdoor.
+        cover: bool (N,), samples that carry a trigger and keep their true label; never poisoned too.
+    """
+
+    data: ImageSet
+    poisoned: Tensor
+    cover: Tensor
+
+
+class Attack(ABC):
+    """An attack on a training set, and the trigger that exploits it.
+
+    A subclass must say what :meth:`trigger` does. The rest has defaults for a plain dirty-label attack: clean-label
+    attacks set ``clean_label``; attacks that train a surrogate or a generator do so in :meth:`prepare`; a trigger that
+    is weaker in training than at test time overrides :meth:`poison_images`; cover samples come with
+    :meth:`cover_rate` and :meth:`cover_images`.
+
+    Args:
+        params: an instance of the class's ``Params``.
+        label_map: all-to-one or all-to-all.
+        shape: (C, H, W) of the images.
+        seed: of every draw of the attacker.
+
+    Raises:
+        ConfigError: the parameters do not fit images of this shape, or the label map.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[Parameters]]
+    clean_label: ClassVar[bool] = False
+
+    def __init__(self, params: Any, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
+        self.params = params
+        self.label_map = label_map
+        self.shape = shape
+        self.seed = seed
+        if self.clean_label and label_map.target is None:
+            raise ConfigError(f"{self.name} is a clean-label attack and needs a target class; all-to-all is not possible.")
+
+    @abstractmethod
+    def trigger(self, images: Tensor) -> Tensor:
+        """Trigger ``images``, uint8 (M, C, H, W), as at test time; returns a new tensor of the same shape and type."""
+
+    def prepare(self, clean: ImageSet, compute: Compute) -> None:  # noqa: B027  (most attacks need nothing)
+        """Train what the attack needs (surrogate, generator) on the ``clean`` training set."""
+
+    def poison_images(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Trigger ``images``, uint8 (M, C, H, W), as poisoned training samples; by default as at test time."""
+        return self.trigger(images)
+
+    @property
+    def cover_rate(self) -> float:
+        """Cover samples, as a share of the whole set."""
+        return 0.0
+
+    def cover_images(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Trigger ``images``, uint8 (M, C, H, W), as cover samples; by default as poisoned ones."""
+        return self.poison_images(images, generator)
+
+    def candidates(self, labels: Tensor) -> Tensor:
+        """Who may be poisoned, given true ``labels``: bool (N,)."""
+        return labels == self.label_map.target if self.clean_label else self.eligible(labels)
+
+    def eligible(self, labels: Tensor) -> Tensor:
+        """Which images are triggered to measure attack success: bool (N,)."""
+        return self.label_map.eligible(labels)
+
+    def target_of(self, labels: Tensor) -> Tensor:
+        """The label that triggered images of true ``labels`` should get: int64 (N,)."""
+        return self.label_map.target_of(labels)
+
+    def counts(self, labels: Tensor, rate: float) -> tuple[int, int]:
+        """How many samples are poisoned, and how many are cover samples.
+
+        Args:
+            labels: int64 (N,), true.
+            rate: of the target class for a clean-label attack, else of the whole set.
+
+        Raises:
+            ConfigError: a rate above 0 rounds to no sample, or more samples are asked for than there are.
+        """
+        pool = int(self.candidates(labels).sum())
+        base = pool if self.clean_label else len(labels)
+        poisoned, cover = round(rate * base), round(self.cover_rate * len(labels)) if rate > 0 else 0
+        if rate > 0 and poisoned == 0:
+            raise ConfigError(f"A poison_rate of {rate:g} is no sample of {base}; allowed is {0.5 / base:.2g} or more.")
+        if poisoned > pool:
+            raise ConfigError(
+                f"A poison_rate of {rate:g} is {poisoned} samples, but only {pool} can be poisoned by {self.name}."
+            )
+        if poisoned + cover > len(labels):
+            raise ConfigError(f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are.")
+        return poisoned, cover
+
+    def poison(self, clean: ImageSet, rate: float) -> PoisonedSet:
+        """Poison a copy of ``clean``; the same seed gives the same bytes.
+
+        Raises:
+            ConfigError: as :meth:`counts`.
+        """
+        generator = seeded(derive_seed(self.seed, "poison"))
+        poisoned_count, cover_count = self.counts(clean.labels, rate)
+        order = torch.randperm(len(clean), generator=generator)
+        chosen = order[self.candidates(clean.labels)[order]][:poisoned_count]
+        poisoned = torch.zeros(len(clean), dtype=torch.bool)
+        poisoned[chosen] = True
+        cover = torch.zeros(len(clean), dtype=torch.bool)
+        cover[order[~poisoned[order]][:cover_count]] = True
+
+        images, labels = clean.images.clone(), clean.labels.clone()
+        if poisoned_count:
+            images[poisoned] = self.poison_images(images[poisoned], generator)
+        if cover_count:
+            images[cover] = self.cover_images(images[cover], generator)
+        if not self.clean_label:
+            labels[poisoned] = self.target_of(labels[poisoned])
+        return PoisonedSet(ImageSet(images, labels, clean.class_names), poisoned, cover)

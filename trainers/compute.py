@@ -1,0 +1,55 @@
+"""Where and how torch computes."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainers.errors import ConfigError
+from trainers.params import Parameters, param
+
+
+@dataclass(frozen=True)
+class ComputeConfig(Parameters):
+    """Device, threads and numeric format of one trial."""
+
+    device: str = param("auto", choices=("auto", "cpu", "cuda"), doc="where torch computes; auto: a GPU if it sees one")
+    threads: int = param(1, ge=1, doc="CPU threads of a trial")
+    amp: bool = param(True, doc="bfloat16 autocast; on CUDA only")
+    compile: bool = param(False, doc="torch.compile the networks")
+
+    def open(self, gpu_share: float = 0.0) -> "Compute":
+        """Set the thread count and choose the device.
+
+        Args:
+            gpu_share: GPUs reserved for the trial.
+
+        Raises:
+            ConfigError: a GPU is asked for or reserved, and torch sees none.
+        """
+        torch.set_num_threads(self.threads)
+        visible = torch.cuda.is_available()
+        if not visible and (self.device == "cuda" or (gpu_share > 0 and self.device != "cpu")):
+            raise ConfigError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
+        device = torch.device("cuda" if visible and self.device != "cpu" else "cpu")
+        return Compute(device, self.amp and device.type == "cuda", self.compile)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """An opened device."""
+
+    device: torch.device
+    amp: bool = False
+    compile: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bfloat16 where it is on."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext()
+
+    def place(self, network: nn.Module) -> None:
+        """Move ``network`` to the device, channels last in memory, compiled where that is on."""
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            network.compile()

@@ -1,0 +1,96 @@
+"""Batches made on the device: index selects of resident uint8 images, and crop, flip and normalisation as tensor code."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.params import Parameters, param
+
+
+@dataclass(frozen=True)
+class Augmentation(Parameters):
+    """Random changes that a training image goes through each time it is seen."""
+
+    crop: int = param(4, ge=0, doc="random crop after padding with this many black pixels; 0: none")
+    flip: bool = param(True, doc="random horizontal flip")
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Per-channel mean and standard deviation, in units of pixel values / 255: float (C,) each."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def fit(cls, images: Tensor) -> "Normalizer":
+        """The statistics of ``images``: uint8 (N, C, H, W). A channel that never varies gets a deviation of 1."""
+        # Sums over a histogram of the 256 values: exact, and no float copy of the whole set.
+        channels = images.transpose(0, 1).reshape(images.shape[1], -1)
+        counts = torch.stack([torch.bincount(c.long(), minlength=256) for c in channels]).double()
+        values = torch.arange(256, device=images.device, dtype=torch.double) / 255
+        share = counts / counts.sum(1, keepdim=True)
+        mean = (share * values).sum(1)
+        std = (share * (values - mean[:, None]) ** 2).sum(1).sqrt()
+        return cls(mean.float(), torch.where(std > 0, std, 1.0).float())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``images``: uint8 (N, C, H, W) -> float (N, C, H, W), channels last in memory."""
+        scaled = images.to(torch.float32, memory_format=torch.channels_last) / 255
+        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Crop and flip each image of a batch by its own draw.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        how: padding of the crop, and whether to flip.
+        generator: on the device of ``images``.
+
+    Returns:
+        uint8 (N, C, H, W).
+    """
+    if not how.crop and not how.flip:
+        return images
+    count, _, height, width = images.shape
+    device = images.device
+    rows = torch.arange(height, device=device).expand(count, -1)
+    columns = torch.arange(width, device=device).expand(count, -1)
+    if how.flip:
+        flipped = torch.rand(count, device=device, generator=generator) < 0.5
+        columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    if how.crop:
+        images = functional.pad(images, (how.crop,) * 4)
+        shift = torch.randint(2 * how.crop + 1, (2, count, 1), device=device, generator=generator)
+        rows, columns = rows + shift[0], columns + shift[1]
+    sample = torch.arange(count, device=device)[:, None, None]
+    # Indexing around the channel axis puts it last, so the permuted result is already channels-last in memory.
+    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Every index once, in random order.
+
+    Batch-norm cannot train on one sample: a last batch of one joins the batch before it, and a set of one sample
+    becomes a batch that holds it twice.
+
+    Args:
+        indices: int64 (N,), may be empty.
+        batch_size: samples a batch.
+        generator: on the device of ``indices``.
+    """
+    if len(indices) == 1:
+        yield indices.repeat(2)
+        return
+    order = indices[torch.randperm(len(indices), device=indices.device, generator=generator)]
+    start = 0
+    while start < len(order):
+        end = start + batch_size
+        if len(order) - end == 1:
+            end += 1
+        yield order[start:end]
+        start = end

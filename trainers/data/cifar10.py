@@ -1,0 +1,53 @@
+"""CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009) from its Python files."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.datasets import CIFAR10
+
+from trainers.data.image_set import ImageSet, Splits
+from trainers.errors import ConfigError
+
+_RESIZED_AT_ONCE = 4096  # images; bounds the memory that resizing takes on top of its result
+
+
+def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
+    """Read the 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32) unless resized.
+
+    Args:
+        root: the folder that holds, or after the download will hold, ``cifar-10-batches-py``.
+        download: fetch what is missing or damaged; without it nothing reaches for the network.
+        image_size: height and width in pixels to resize to (bilinear, antialiased); None: 32.
+
+    Raises:
+        ConfigError: the files are missing or damaged, or the download fails.
+    """
+    folder = Path(root) / CIFAR10.base_folder
+    if not download and not folder.is_dir():
+        raise ConfigError(
+            f"There is no CIFAR-10 at {folder}; data.root names its parent, data.download: true fetches it."
+        )
+    try:
+        # The files are pickles, and unpickling runs what a file says. torchvision unpickles a file only if its MD5 is
+        # that of the published one, and raises RuntimeError otherwise. Colliding pairs of files can be made for MD5,
+        # but no second file for a digest that is given, so nothing that somebody else wrote is unpickled.
+        train, test = (CIFAR10(root, train=is_train, download=download) for is_train in (True, False))
+    except (OSError, RuntimeError) as error:
+        if download:
+            raise ConfigError(f"Cannot download CIFAR-10 to {folder}: {str(error).rstrip('.')}.") from error
+        raise ConfigError(f"CIFAR-10 at {folder} is incomplete or damaged; data.download: true mends it.") from error
+    return Splits(_image_set(train, image_size), _image_set(test, image_size))
+
+
+def _image_set(data: CIFAR10, image_size: int | None) -> ImageSet:
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    if image_size is not None and image_size != images.shape[-1]:
+        images = _resized(images, image_size)
+    return ImageSet(images, torch.tensor(data.targets), tuple(data.classes))
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    blocks = (images[start : start + _RESIZED_AT_ONCE] for start in range(0, len(images), _RESIZED_AT_ONCE))
+    return torch.cat([F.interpolate(block, (size, size), mode="bilinear", antialias=True) for block in blocks])

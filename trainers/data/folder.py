@@ -1,0 +1,85 @@
+"""Image sets in folders, one folder per class."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.data.decode import decode, image_extensions
+from trainers.data.hold_out import hold_out
+from trainers.data.image_set import ImageSet, Splits
+from trainers.errors import ConfigError
+
+_LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/*"
+
+
+def load_folder(path: str, image_size: int | None, seed: int) -> Splits:
+    """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone).
+
+    Without a test folder a stratified 20% of the images, drawn by ``seed``, becomes the test split. Classes are the
+    sorted names of the training folders. Hidden files and folders, files whose extension is that of no image format,
+    folders inside a class and, where there are ``train`` and ``test``, folders beside them are ignored.
+
+    A link that leads out of ``path`` is refused: the folder may come from somebody else, and would otherwise decide
+    which files of this machine are read.
+
+    Args:
+        path: the folder.
+        image_size: height and width in pixels to resize to; None: as they are.
+        seed: of the test split, where there is none.
+
+    Raises:
+        ConfigError: no such folder, no class in it, a class without images, a class to test on that the training split
+            does not have, a link that leaves the folder, or an image that cannot be read.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise ConfigError(f"{path} is no folder; {_LAYOUT}.")
+    names = {folder.name for folder in _folders(root, root)}
+    has_test = {"train", "test"} <= names
+    train = _classes(root / "train" if has_test or names == {"train"} else root, root)
+    test = _classes(root / "test", root) if has_test else {}
+    for name in test:
+        if name not in train:
+            raise ConfigError(f"{root / 'test' / name} is a class that {root / 'train'} does not have.")
+    class_names = tuple(train)
+    train_files, train_labels = _listed(train, class_names)
+    test_files, test_labels = _listed(test, class_names)
+    images = decode([(str(file), file) for file in train_files + test_files], image_size)
+    train_set = ImageSet(images[: len(train_files)], train_labels, class_names)
+    if not has_test:
+        return hold_out(train_set, seed)
+    return Splits(train_set, ImageSet(images[len(train_files) :], test_labels, class_names))
+
+
+def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
+    """The image files of each class in ``folder``, everything sorted."""
+    classes = {}
+    for place in _folders(folder, root):
+        files = [file for file in _visible(place, root) if file.suffix.lower() in image_extensions() and file.is_file()]
+        if not files:
+            raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")
+        classes[place.name] = files
+    if not classes:
+        raise ConfigError(f"{folder} holds no class folder; {_LAYOUT}.")
+    return classes
+
+
+def _folders(folder: Path, root: Path) -> list[Path]:
+    return [place for place in _visible(folder, root) if place.is_dir()]
+
+
+def _visible(folder: Path, root: Path) -> list[Path]:
+    """What lies in ``folder``, sorted by name, hidden entries left out and links that leave ``root`` refused."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for entry in entries:
+        if entry.is_symlink() and not entry.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(f"{entry} is a link that leads out of {root}; put the files themselves there.")
+    return entries
+
+
+def _listed(classes: dict[str, list[Path]], class_names: tuple[str, ...]) -> tuple[list[Path], Tensor]:
+    """All files, class by class, and their labels: int64 (N,)."""
+    files = [file for of_class in classes.values() for file in of_class]
+    labels = [class_names.index(name) for name, of_class in classes.items() for _ in of_class]
+    return files, torch.tensor(labels, dtype=torch.int64)

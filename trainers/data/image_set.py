@@ -1,0 +1,87 @@
+"""The one form in which images travel through the program."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from trainers.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images in memory.
+
+    Args:
+        images: uint8 (N, C, H, W), C of 1 or 3.
+        labels: int64 (N,), from 0 to ``len(class_names) - 1``.
+        class_names: one name per class, at least two.
+
+    Raises:
+        ConfigError: no image, a wrong type or shape, fewer than two classes, or a label outside the classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+            found = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise ConfigError(f"Images must be uint8 (N, C, H, W) with 1 or 3 channels, but got {found}.")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            found = f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            raise ConfigError(f"Labels must be int64 ({len(self.images)},), one per image, but got {found}.")
+        if len(self.images) == 0:
+            raise ConfigError("A data set must hold at least one image, but got none.")
+        if len(self.class_names) < 2:
+            raise ConfigError(f"A data set must have at least two classes, but got {list(self.class_names)}.")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.class_names):
+            raise ConfigError(f"Labels must lie in 0..{len(self.class_names) - 1}, but got {low}..{high}.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (16 hex digits) over shape, class names, labels and pixels."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.class_names)).encode())
+        digest.update(self.labels.numpy().tobytes())
+        digest.update(self.images.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """The images at ``indices``: int64 (M,)."""
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A training split, whose labels nobody vouches for, and a test split to measure on."""
+
+    train: ImageSet
+    test: ImageSet
+
+    def __post_init__(self) -> None:
+        if self.train.class_names != self.test.class_names:
+            raise ConfigError("The training and the test split must have the same classes.")
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            shapes = f"{tuple(self.train.images.shape[1:])} and {tuple(self.test.images.shape[1:])}"
+            raise ConfigError(f"Training and test images must have the same shape (C, H, W), but got {shapes}.")
+        missing = sorted(set(range(self.train.num_classes)) - set(self.train.labels.unique().tolist()))
+        if missing:
+            names = ", ".join(self.train.class_names[c] for c in missing)
+            raise ConfigError(f"Every class needs at least one training image, but got none of {names}.")
+
+    @property
+    def fingerprint(self) -> str:
+        """Names both splits."""
+        return f"{self.train.fingerprint}-{self.test.fingerprint}"

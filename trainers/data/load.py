@@ -1,0 +1,59 @@
+"""From the settings to the images."""
+
+import os
+
+from trainers.data.cifar10 import load_cifar10
+from trainers.data.config import DataConfig
+from trainers.data.folder import load_folder
+from trainers.data.image_set import ImageSet, Splits
+from trainers.data.parquet import load_parquet
+from trainers.data.shapes import make_shapes
+from trainers.data.subset import stratified_indices
+from trainers.errors import ConfigError
+from trainers.seeding import derive_seed
+
+SHAPES_TRAIN_SIZE = 3000
+SHAPES_TEST_SIZE = 2000
+SHAPES_IMAGE_SIZE = 16  # pixels
+
+
+def load_data(config: DataConfig) -> Splits:
+    """The images of ``config.source``, in memory, cut down to stratified subsets of the sizes asked for.
+
+    ``~`` at the start of a path is the home folder.
+
+    Raises:
+        ConfigError: an unknown source, more images asked for than there are, or what the source has to complain of.
+    """
+    splits = _source(config)
+    return Splits(
+        _at_size(splits.train, config.train_size, "train", config.seed),
+        _at_size(splits.test, config.test_size, "test", config.seed),
+    )
+
+
+def _source(config: DataConfig) -> Splits:
+    kind, _, path = config.source.partition(":")
+    path = os.path.expanduser(path)
+    if config.source == "shapes":
+        return make_shapes(
+            SHAPES_TRAIN_SIZE if config.train_size is None else config.train_size,
+            SHAPES_TEST_SIZE if config.test_size is None else config.test_size,
+            config.seed,
+            SHAPES_IMAGE_SIZE if config.image_size is None else config.image_size,
+        )
+    if config.source == "cifar10":
+        return load_cifar10(os.path.expanduser(config.root), config.download, config.image_size)
+    if kind == "parquet" and path:
+        return load_parquet(path, config.image_size, config.seed)
+    if kind == "folder" and path:
+        return load_folder(path, config.image_size, config.seed)
+    raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
+
+
+def _at_size(images: ImageSet, size: int | None, split: str, seed: int) -> ImageSet:
+    if size is None or size == len(images):
+        return images
+    if size > len(images):
+        raise ConfigError(f"data.{split}_size must be at most {len(images)}, as many as there are, but got {size}.")
+    return images.subset(stratified_indices(images.labels, size, derive_seed(seed, split)))

@@ -1,0 +1,123 @@
+"""Image sets in Parquet files, as the Hugging Face Hub lays them out."""
+
+import glob
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.data.decode import decode
+from trainers.data.hold_out import hold_out
+from trainers.data.image_set import ImageSet, Splits
+from trainers.data.parquet_table import ImageTable, read_image_table
+from trainers.errors import ConfigError
+
+_TRAIN = re.compile(r"^train|(?<![a-z])train(ing)?(?![a-z])")
+_TEST = re.compile(r"^(test|valid)|(?<![a-z])(test(ing)?|val|valid|validation)(?![a-z])")
+_LAYOUT = "parquet:PATH takes a file, a folder or a glob"
+
+
+def load_parquet(path: str, image_size: int | None, seed: int) -> Splits:
+    """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
+
+    A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
+    ``validation``, ``valid`` or ``val``; a name with none of these is read from the folders below ``path`` that the
+    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and a stratified
+    20% of them, drawn by ``seed``, becomes the test split. A class that no file names is called by its number.
+
+    Args:
+        path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
+        image_size: height and width in pixels to resize to; None: as they are.
+        seed: of the test split, where the files have none.
+
+    Raises:
+        ConfigError: no file there, a file or an image that cannot be read, a column that is missing or of the wrong
+            type, an image without bytes, a label that is null, negative or without a name, files that disagree on the
+            class names, or a class without a training image. Rows are counted from 0.
+    """
+    root, files = _find(path)
+    kinds = {file: _kind(file.relative_to(root)) for file in files}
+    has_both = {"train", "test"} <= set(kinds.values())
+    if has_both:
+        for file, kind in kinds.items():
+            if kind is None:
+                raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
+        files.sort(key=lambda file: kinds[file] == "test")
+    tables = {file: read_image_table(file) for file in files}
+    items = [item for table in tables.values() for item in table.items]
+    if not items:
+        raise ConfigError(f"The Parquet files of {path} hold no rows.")
+    labels = torch.cat([table.labels for table in tables.values()])
+    num_train = sum(len(tables[file].items) for file in files if kinds[file] == "train") if has_both else len(items)
+    names = _agreed_names(tables)
+    num_classes = _num_classes(names, labels, items)
+    # Before anything as long as the number of classes is made: a stray label may be absurdly large.
+    gap = _first_gap(labels[:num_train])
+    if gap < num_classes:
+        label = f"{gap} ({names[gap]})" if names else f"{gap}"
+        allowed = f"each class from 0 to {num_classes - 1} needs one"
+        raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
+    class_names = names or tuple(map(str, range(num_classes)))
+    images = decode(items, image_size)
+    train = ImageSet(images[:num_train], labels[:num_train], class_names)
+    if not has_both:
+        return hold_out(train, seed)
+    return Splits(train, ImageSet(images[num_train:], labels[num_train:], class_names))
+
+
+def _find(path: str) -> tuple[Path, list[Path]]:
+    """The files of ``path``, sorted, and the folder that they all lie in as far as the user has named it."""
+    place = Path(path)
+    if place.is_file():
+        return place.parent, [place]
+    if place.is_dir():
+        root, found = place, [file for file in place.rglob("*.parquet") if not _is_hidden(file.relative_to(place))]
+    elif glob.has_magic(path):
+        root = next(parent for parent in place.parents if not glob.has_magic(str(parent)))
+        found = [Path(file) for file in glob.glob(path, recursive=True)]
+    else:
+        raise ConfigError(f"{path} does not exist; {_LAYOUT}.")
+    files = sorted(file for file in found if file.is_file())
+    if not files:
+        raise ConfigError(f"There is no Parquet file at {path}; {_LAYOUT}.")
+    return root, files
+
+
+def _is_hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
+
+
+def _kind(file: Path) -> str | None:
+    """Whether ``file``, relative to where the user pointed, calls itself ``train``, ``test`` or neither (or both)."""
+    for name in (file.name.lower(), *(parent.name.lower() for parent in file.parents)):
+        train, test = _TRAIN.search(name), _TEST.search(name)
+        if train or test:
+            return None if train and test else "train" if train else "test"
+    return None
+
+
+def _agreed_names(tables: dict[Path, ImageTable]) -> tuple[str, ...] | None:
+    """The class names of the files that state any."""
+    stated = {file: table.class_names for file, table in tables.items() if table.class_names is not None}
+    first = next(iter(stated), None)
+    for file, names in stated.items():
+        if first is not None and names != stated[first]:
+            raise ConfigError(f"{first} and {file} must state the same class names.")
+    return None if first is None else stated[first]
+
+
+def _num_classes(names: tuple[str, ...] | None, labels: Tensor, items: list[tuple[str, bytes]]) -> int:
+    """How many classes there are, once no label is below 0 or above the last that has a name."""
+    num_classes = int(labels.max()) + 1 if names is None else len(names)
+    for wrong in ((labels < 0) | (labels >= num_classes)).nonzero().flatten().tolist():
+        allowed = "be whole numbers from 0" if names is None else f"lie in 0..{num_classes - 1}, which have names"
+        raise ConfigError(f"Labels must {allowed}, but got {int(labels[wrong])} in {items[wrong][0]}.")
+    return num_classes
+
+
+def _first_gap(labels: Tensor) -> int:
+    """The smallest label from 0 that does not occur."""
+    present = np.unique(labels.numpy())
+    return int(np.argmin(np.append(present == np.arange(len(present)), False)))

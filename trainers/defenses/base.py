@@ -1,0 +1,211 @@
+"""What a defense is: a list of stages over data it knows nothing about, with a state that can be saved."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainers.compute import Compute
+from trainers.data.batches import Augmentation, Normalizer, augment
+from trainers.data.image_set import ImageSet
+from trainers.errors import TrialError
+from trainers.models import ModelConfig, ModelOutput, Network, build_model
+from trainers.params import Parameters
+from trainers.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """All that a defense is told: images, the labels it was handed, and how to compute. No truth about either.
+
+    Args:
+        data: the untrusted training set.
+        model: the network to train.
+        augmentation: what a training image goes through.
+        compute: where to compute.
+        seed: names the data, the scenario and the repeat; every draw of the defense derives from it.
+    """
+
+    data: ImageSet
+    model: ModelConfig
+    augmentation: Augmentation
+    compute: Compute
+    seed: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a defense reports after an epoch; the monitor measures it.
+
+    Args:
+        loss: mean training loss of the epoch; null if nothing was trained.
+        images_seen: images that went forward and backward in this epoch, augmented views counted one by one.
+        model: the network that would be deployed if training ended here; null while there is none.
+        suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
+        credible: bool (N,), the samples taken for clean; null if the defense marks none.
+    """
+
+    loss: float | None
+    images_seen: int
+    model: Network | None = None
+    suspicion: Tensor | None = None
+    credible: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of epochs that depends on the parameters it reads, and on those that earlier stages read.
+
+    Args:
+        name: shown in curves and errors.
+        epochs: how many.
+        reads: names of the parameters.
+        run: trains one epoch, given its number from 0 in this stage.
+    """
+
+    name: str
+    epochs: int
+    reads: tuple[str, ...]
+    run: Callable[[int], Report]
+
+
+class LossMeter:
+    """Mean of batch losses, kept on the device so that no batch waits for the host."""
+
+    def __init__(self, device: torch.device):
+        self._total = torch.zeros((), device=device)
+        self._batches = 0
+        self.images = 0
+
+    def add(self, loss: Tensor, images: int) -> None:
+        """Add a batch's scalar ``loss`` over so many ``images``."""
+        self._total += loss.detach()
+        self._batches += 1
+        self.images += images
+
+    def mean(self) -> float | None:
+        """The mean over batches; null if there was none."""
+        return float(self._total) / self._batches if self._batches else None
+
+
+class Defense(ABC):
+    """Trains a network on untrusted data.
+
+    A subclass puts all that changes while it trains into ``modules``, ``optimizers`` and ``tensors``; together with the
+    generator and the position they are its state, which can be saved and loaded between any two epochs.
+
+    Args:
+        params: an instance of the class's ``Params``.
+        task: what to train on.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[Parameters]]
+
+    def __init__(self, params: Any, task: TrainingTask):
+        self.params = params
+        self.task = task
+        self.device = task.compute.device
+        self.images = task.data.images.to(self.device)
+        self.labels = task.data.labels.to(self.device)
+        self.normalise = Normalizer.fit(self.images)
+        self.generator = torch.Generator(device=self.device)
+        self.modules: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._stage = 0
+        self._epoch = 0
+
+    @abstractmethod
+    def stages(self) -> list[Stage]:
+        """The stages, in order. Together they read every parameter that changes the result."""
+
+    def epochs(self) -> Iterator[tuple[Stage, Report]]:
+        """Train from the current position to the end, one epoch at a time.
+
+        Raises:
+            TrialError: a loss is not finite.
+        """
+        stages = self.stages()
+        while self._stage < len(stages):
+            stage = stages[self._stage]
+            if self._epoch >= stage.epochs:
+                self._stage, self._epoch = self._stage + 1, 0
+                continue
+            if self._epoch == 0:
+                self.generator.manual_seed(self.stage_seed(self._stage))
+            report = stage.run(self._epoch)
+            self._epoch += 1
+            if report.loss is not None and not torch.isfinite(torch.tensor(report.loss)):
+                raise TrialError(f"The loss is {report.loss} in epoch {self._epoch} of stage {stage.name}.")
+            yield stage, report
+
+    @property
+    def stage_ended(self) -> bool:
+        """Whether the epoch just trained was the last one of its stage."""
+        stages = self.stages()
+        return self._stage < len(stages) and self._epoch >= stages[self._stage].epochs
+
+    def stage_seed(self, index: int) -> int:
+        """Seed of a stage: it depends on the parameters read so far, so equal prefixes give equal numbers."""
+        values = asdict(self.params)
+        read = {key for stage in self.stages()[: index + 1] for key in stage.reads}
+        return derive_seed(self.task.seed, self.name, index, {key: values[key] for key in sorted(read)})
+
+    def state(self) -> dict[str, Any]:
+        """All that changes while training, as a tree for :func:`trainers.state.save_state`."""
+        return {
+            "position": [self._stage, self._epoch],
+            "generator": self.generator.get_state(),
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "tensors": dict(self.tensors),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned, there or in a file."""
+        self._stage, self._epoch = state["position"]
+        self.generator.set_state(state["generator"].cpu())
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, optimizer in self.optimizers.items():
+            saved = state["optimizers"][name]
+            moments = {int(key): value for key, value in saved["state"].items()}  # JSON turned the keys into text
+            optimizer.load_state_dict({**saved, "state": moments})
+        self.tensors = {name: tensor.to(self.device) for name, tensor in state["tensors"].items()}
+
+    def new_network(self, role: str, model: ModelConfig | None = None) -> Network:
+        """A network on the device, initialised by a seed of its own, and part of the state under ``role``."""
+        data = self.task.data
+        seed = derive_seed(self.task.seed, self.name, role)
+        network = build_model(model or self.task.model, data.images.shape[1], data.num_classes, seed)
+        self.task.compute.place(network)
+        self.modules[role] = network
+        return network
+
+    def view(self, indices: Tensor) -> Tensor:
+        """Augmented, normalised training images: float (M, C, H, W)."""
+        return self.normalise(augment(self.images[indices], self.task.augmentation, self.generator))
+
+    def run_network(self, network: nn.Module, images: Tensor) -> ModelOutput:
+        """Forward pass, in bfloat16 where that is on."""
+        with self.task.compute.autocast():
+            output: ModelOutput = network(images)
+        return output
+
+    @torch.no_grad()
+    def logits_of_all(self, network: nn.Module, batch_size: int = 1000) -> Tensor:
+        """Logits of every training image as it is, in eval mode: float (N, classes). Leaves ``network`` in eval mode."""
+        network.eval()
+        chunks = self.images.split(batch_size)
+        return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])
+
+    @staticmethod
+    def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One step of gradient descent on ``loss``."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,49 @@
+"""No defense: ordinary training. The control that shows whether an attack works at all."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.nn import functional
+
+from trainers.data.batches import shuffled_batches
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.optim import SgdParams
+from trainers.params import param
+
+
+@dataclass(frozen=True)
+class NoneParams(SgdParams):
+    """Ordinary training; the defaults are those of V&B's Beneficiary."""
+
+    epochs: int = param(200, ge=1, doc="passes over the training set")
+
+
+class NoDefense(Defense):
+    """Cross-entropy on every sample with the label it was handed."""
+
+    name: ClassVar[str] = "none"
+    Params = NoneParams
+    params: NoneParams
+
+    def __init__(self, params: NoneParams, task: TrainingTask):
+        super().__init__(params, task)
+        self.network = self.new_network("network")
+        self.optimizer = params.optimizer(self.network)
+        self.optimizers["network"] = self.optimizer
+
+    def stages(self) -> list[Stage]:
+        """One stage, which reads every parameter."""
+        return [Stage("training", self.params.epochs, self.params.keys(), self._train)]
+
+    def _train(self, epoch: int) -> Report:
+        self.params.set_lr(self.optimizer, epoch, self.params.epochs)
+        self.network.train()
+        meter = LossMeter(self.device)
+        everything = torch.arange(len(self.images), device=self.device)
+        for batch in shuffled_batches(everything, self.params.batch_size, self.generator):
+            logits = self.run_network(self.network, self.view(batch)).logits
+            loss = functional.cross_entropy(logits.float(), self.labels[batch])
+            self.step(self.optimizer, loss)
+            meter.add(loss, len(batch))
+        return Report(meter.mean(), meter.images, self.network)

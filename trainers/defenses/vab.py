@@ -1,0 +1,268 @@
+"""V&B: The Victim and The Beneficiary (arXiv 2404.11265, ICCV 2023).
+
+The Victim is trained on suspicious samples and becomes a detector: poisoned samples get a low prediction entropy early.
+The Beneficiary is trained on the credible ones, and is the network that is kept. Defaults are those of the authors'
+CIFAR-10 code.
+"""
+
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.data.batches import shuffled_batches
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.entropy import (
+    normalise,
+    prediction_entropy,
+    smooth,
+    split_by_mixture,
+    split_by_threshold,
+    threshold_at,
+)
+from trainers.errors import ConfigError, TrialError
+from trainers.mixing import attention_maps, attention_mix, cutmix, mixup, soft_cross_entropy, suppress
+from trainers.models import MODELS, ModelConfig
+from trainers.optim import SgdParams
+from trainers.params import param
+
+
+@dataclass(frozen=True)
+class VabParams(SgdParams):
+    """V&B's constants. The SGD parameters are the Beneficiary's."""
+
+    warmup_steps: int | None = param(None, ge=1, doc="optimiser steps on all data; null: one pass (paper)")
+    warmup_rounds: int = param(2, ge=0, doc="rounds of scoring, then one pass over the suspicious samples")
+    split: str = param("threshold", choices=("threshold", "gmm"), doc="what divides the entropies")
+    threshold: float = param(0.2, ge=0, le=1, doc="normalised entropy above which a sample is credible")
+    threshold_start: float = param(1.0, ge=0, le=1, doc="start of the warm-up's falling threshold")
+    threshold_decay: float = param(0.4, ge=0, le=1, doc="its fall per round, down to threshold")
+    smoothing: float = param(0.75, gt=0, le=1, doc="weight of the newest entropy")
+    victim_model: str | None = param(None, choices=(*MODELS, None), doc="the Victim's network; null: the Beneficiary's")
+    victim_lr: float = param(1e-3, gt=0, doc="the Victim's learning rate (Adam)")
+    victim_weight_decay: float = param(5e-4, ge=0, doc="the Victim's weight decay")
+    victim_batch_size: int = param(128, ge=2, doc="the Victim's batch size")
+    mix_epochs: int = param(100, ge=0, doc="stage 1: the Beneficiary on mixed credible samples")
+    resplit_period: int = param(5, ge=1, doc="epochs of stage 1 between trainings of the Victim and new splits")
+    mixing: str = param("attention", choices=("attention", "none", "mixup", "cutmix"), doc="how credible samples are mixed")
+    mask_threshold: float = param(0.1, ge=0, le=1, doc="attention from which a pixel is in AttentionMix's region")
+    upsampling: str = param("bilinear", choices=("bilinear", "nearest"), doc="of the attention: paper or authors' code")
+    mix_beta: float = param(1.0, gt=0, doc="Beta(b, b) of mixup and cutmix, the ablation's alternatives")
+    suppression_epochs: int = param(100, ge=0, doc="stage 2: semi-supervised suppression")
+    suppression: str = param(
+        "both", choices=("both", "credible", "suspicious", "none"), doc="whose targets the Victim's belief is taken from"
+    )
+    temperature: float = param(3.0, gt=0, doc="softens the Victim's belief")
+    early_weight: float = param(0.1, ge=0, doc="weight of the suspicious samples' loss, first half of stage 2")
+    late_weight: float = param(0.5, ge=0, doc="weight of it, second half")
+
+    def __post_init__(self) -> None:
+        """Check that the Beneficiary is trained at all."""
+        super().__post_init__()
+        if self.mix_epochs + self.suppression_epochs == 0:
+            raise ConfigError("mix_epochs and suppression_epochs must not both be 0.")
+
+
+class Vab(Defense):
+    """Victim and Beneficiary, trained side by side.
+
+    Two details are interpretations: in stage 2 the mixed and the suspicious views go through the Beneficiary in one
+    pass; and where no sample is credible, an epoch of the Beneficiary trains nothing.
+    """
+
+    name: ClassVar[str] = "vab"
+    Params = VabParams
+    params: VabParams
+
+    def __init__(self, params: VabParams, task: TrainingTask):
+        super().__init__(params, task)
+        victim_model = ModelConfig(params.victim_model) if params.victim_model else task.model
+        self.victim = self.new_network("victim", victim_model)
+        self.beneficiary = self.new_network("beneficiary")
+        self.optimizers["victim"] = torch.optim.Adam(
+            self.victim.parameters(), params.victim_lr, weight_decay=params.victim_weight_decay
+        )
+        self.optimizers["beneficiary"] = params.optimizer(self.beneficiary)
+        self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
+
+    def stages(self) -> list[Stage]:
+        """Warm-up of the Victim, then the Beneficiary's two stages."""
+        p = self.params
+        sgd = SgdParams.keys()
+        splitting = ("split", "threshold", "smoothing")
+        victim = ("victim_model", "victim_lr", "victim_weight_decay", "victim_batch_size")
+        warmup = ("warmup_steps", "warmup_rounds", "threshold_start", "threshold_decay", *splitting, *victim)
+        # The drops of the learning rate stand at shares of both stages together, so stage 1 reads both lengths.
+        lengths = ("mix_epochs", "suppression_epochs")
+        mix = ("resplit_period", "mixing", "mask_threshold", "upsampling", "mix_beta", *lengths, *sgd)
+        suppression = ("suppression", "temperature", "early_weight", "late_weight")
+        return [
+            Stage("warmup", 1 + p.warmup_rounds, warmup, self._warm_up),
+            Stage("mix", p.mix_epochs, mix, self._mix_epoch),
+            Stage("suppression", p.suppression_epochs, suppression, self._suppression_epoch),
+        ]
+
+    # The Victim
+
+    def _warm_up(self, epoch: int) -> Report:
+        p = self.params
+        if epoch == 0:
+            meter = self._train_victim(torch.arange(len(self.images), device=self.device), p.warmup_steps)
+        else:
+            # Each round starts from a split by its own threshold; the last one ends with the final threshold's.
+            self._score()
+            self._split(threshold_at(epoch, p.threshold_start, p.threshold_decay, p.threshold))
+            meter = self._train_victim(self._suspicious())
+        if epoch == p.warmup_rounds:
+            self._score()
+            self._split(p.threshold)
+        return self._report(meter)
+
+    def _train_victim(self, indices: Tensor, steps: int | None = None) -> LossMeter:
+        """Train the Victim for one pass over ``indices``, or for a number of ``steps``; without augmentation."""
+        meter = LossMeter(self.device)
+        self.victim.train()
+        passes = repeat(indices) if steps is not None and len(indices) else [indices]
+        batches = chain.from_iterable(
+            shuffled_batches(chosen, self.params.victim_batch_size, self.generator) for chosen in passes
+        )
+        for done, batch in enumerate(batches):
+            if done == steps:
+                break
+            logits = self.run_network(self.victim, self.normalise(self.images[batch])).logits
+            loss = functional.cross_entropy(logits.float(), self.labels[batch])
+            self.step(self.optimizers["victim"], loss)
+            meter.add(loss, len(batch))
+        return meter
+
+    def _score(self) -> None:
+        """Evaluate the Victim on every image: smoothed entropies, and its softened belief."""
+        logits = self.logits_of_all(self.victim)
+        if not logits.isfinite().all():
+            raise TrialError("The Victim's predictions are not finite.")
+        self.tensors["entropy"] = smooth(
+            prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing
+        )
+        self.tensors["belief"] = functional.softmax(logits / self.params.temperature, dim=1)
+
+    def _split(self, threshold: float) -> None:
+        entropy = self.tensors["entropy"]
+        if self.params.split == "gmm":
+            self.tensors["credible"] = split_by_mixture(entropy, self.task.seed)
+        else:
+            self.tensors["credible"] = split_by_threshold(normalise(entropy), threshold)
+
+    def _update_split(self) -> LossMeter:
+        meter = self._train_victim(self._suspicious())
+        self._score()
+        self._split(self.params.threshold)
+        return meter
+
+    def _credible(self) -> Tensor:
+        return self.tensors["credible"].nonzero().squeeze(1)
+
+    def _suspicious(self) -> Tensor:
+        return (~self.tensors["credible"]).nonzero().squeeze(1)
+
+    # The Beneficiary
+
+    def _mix_epoch(self, epoch: int) -> Report:
+        """Stage 1: the Beneficiary on the credible set; a new split every ``resplit_period`` epochs."""
+        self._set_lr(epoch)
+        self.beneficiary.train()
+        meter = LossMeter(self.device)
+        for batch in shuffled_batches(self._credible(), self.params.batch_size, self.generator):
+            images, targets = self._mixed(batch, self.one_hot[batch])
+            loss = soft_cross_entropy(self.run_network(self.beneficiary, images).logits, targets)
+            self.step(self.optimizers["beneficiary"], loss)
+            meter.add(loss, len(images))
+        seen_by_victim = 0
+        if (epoch + 1) % self.params.resplit_period == 0:
+            seen_by_victim = self._update_split().images
+        return self._report(meter, seen_by_victim)
+
+    def _suppression_epoch(self, epoch: int) -> Report:
+        """Stage 2: mixed credible samples and pseudo-labelled suspicious ones, both less the Victim's belief."""
+        p = self.params
+        self._set_lr(p.mix_epochs + epoch)
+        weight = p.early_weight if epoch < p.suppression_epochs / 2 else p.late_weight
+        self.beneficiary.train()
+        meter = LossMeter(self.device)
+        labelled = list(shuffled_batches(self._credible(), p.batch_size, self.generator))
+        for batch, others in zip(labelled, self._unlabelled(len(labelled), weight), strict=True):
+            belief = self.tensors["belief"]
+            known = self.one_hot[batch]
+            if p.suppression in ("both", "credible"):
+                known = suppress(known, belief[batch])
+            images, targets = self._mixed(batch, known)
+            views, guesses = self._pseudo_labelled(others)
+            logits = self.run_network(self.beneficiary, torch.cat([images, views])).logits
+            loss = soft_cross_entropy(logits[: len(images)], targets)
+            if len(views):
+                loss = loss + weight * soft_cross_entropy(logits[len(images) :], guesses)
+            self.step(self.optimizers["beneficiary"], loss)
+            meter.add(loss, len(images) + len(views))
+        return self._report(meter, self._update_split().images)
+
+    def _unlabelled(self, batches: int, weight: float) -> list[Tensor]:
+        """One batch of suspicious samples for each labelled batch: all of them are shared out, at least one each.
+
+        The authors' code lets the size fall to 0 when fewer samples than batches are suspicious, and then fails.
+        """
+        suspicious = self._suspicious()
+        if batches == 0 or weight == 0 or len(suspicious) == 0:
+            return [suspicious[:0]] * batches
+        size = max(len(suspicious) // batches, 1)
+        order = suspicious[torch.randperm(len(suspicious), device=self.device, generator=self.generator)]
+        wrapped = torch.arange(batches * size, device=self.device) % len(order)
+        return list(order[wrapped].split(size))
+
+    def _mixed(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Two augmented views of each sample, mixed with partners drawn over both: (2 M, C, H, W) and (2 M, classes)."""
+        p = self.params
+        views = [self.view(batch), self.view(batch)]
+        images, targets = torch.cat(views), targets.repeat(2, 1)
+        if p.mixing == "none":
+            return images, targets
+        partner = torch.randperm(len(images), device=self.device, generator=self.generator)
+        if p.mixing == "attention":
+            size = (images.shape[2], images.shape[3])
+            with torch.no_grad():
+                features = torch.cat([self.run_network(self.beneficiary, view).features for view in views])
+            attention = attention_maps(features, size, p.upsampling)
+            return attention_mix(images, targets, attention, partner, p.mask_threshold)
+        keep = self._beta(p.mix_beta)
+        if p.mixing == "mixup":
+            return mixup(images, targets, partner, keep)
+        return cutmix(images, targets, partner, keep, self.generator)
+
+    def _beta(self, b: float) -> float:
+        """A draw from Beta(b, b) by our own generator, which torch.distributions does not take."""
+        gamma = torch._standard_gamma(torch.full((2,), b, device=self.device), generator=self.generator)
+        return float(gamma[0] / gamma.sum())
+
+    @torch.no_grad()
+    def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Two views of each suspicious sample, and what the Beneficiary takes them for, less the Victim's belief."""
+        if len(batch) == 0:
+            return self.normalise(self.images[:0]), self.one_hot[:0]
+        views = [self.view(batch), self.view(batch)]
+        guess = sum(self.run_network(self.beneficiary, view).logits.float().softmax(1) for view in views)
+        assert isinstance(guess, Tensor)
+        targets = functional.one_hot(guess.argmax(1), self.one_hot.shape[1]).float()
+        if self.params.suppression in ("both", "suspicious"):
+            targets = suppress(targets, self.tensors["belief"][batch])
+        return torch.cat(views), targets.repeat(2, 1)
+
+    def _set_lr(self, epoch: int) -> None:
+        p = self.params
+        p.set_lr(self.optimizers["beneficiary"], epoch, p.mix_epochs + p.suppression_epochs)
+
+    def _report(self, meter: LossMeter, more_images: int = 0) -> Report:
+        entropy = self.tensors.get("entropy")
+        suspicion = None if entropy is None else 1 - normalise(entropy)
+        model = self.beneficiary if self._stage > 0 else None
+        return Report(meter.mean(), meter.images + more_images, model, suspicion, self.tensors.get("credible"))

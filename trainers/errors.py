@@ -1,0 +1,9 @@
+"""The two ways in which things go wrong."""
+
+
+class ConfigError(ValueError):
+    """The user can mend this before the first trial. One sentence: what is wrong and what is allowed."""
+
+
+class TrialError(RuntimeError):
+    """This trial cannot go on (a loss that is NaN, say) and a retry would not help. The message is its reason."""

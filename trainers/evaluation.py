@@ -1,0 +1,136 @@
+"""Measurement: the monitor alone knows the truth, and turns reports of a defense into figures."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from trainers.compute import Compute
+from trainers.data.batches import Normalizer
+from trainers.data.image_set import ImageSet
+from trainers.defenses.base import Report
+from trainers.models import Network
+from trainers.scenario import ProbeSet, Scenario
+
+WEAK_ATTACK_BELOW = 0.8
+"""A control whose attack success stays below this says that the attack itself does not work."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of one epoch. Shares lie in [0, 1]; null where undefined (attack success at poison rate 0, say).
+
+    ``asr`` is the share of triggered eligible images predicted as the attacker wants, ``ra`` (robust accuracy) the
+    share of them predicted as their true class, ``asr_floor`` the share of the *clean* eligible images that is
+    predicted as the attacker wants: what ``asr`` would be without a backdoor.
+    """
+
+    epoch: int
+    stage: str
+    loss: float | None
+    images_seen: int
+    seconds: float
+    val_acc: float | None = None
+    val_asr: float | None = None
+    val_ra: float | None = None
+    asr_floor: float | None = None
+    test_acc: float | None = None
+    test_asr: float | None = None
+    test_ra: float | None = None
+    test_asr_floor: float | None = None
+    detection_auroc: float | None = None
+    detection_tpr: float | None = None
+    detection_fpr: float | None = None
+    credible_share: float | None = None
+    credible_min_class_share: float | None = None
+    poison_in_credible: float | None = None
+
+
+METRICS = tuple(f.name for f in fields(Measurement) if f.name not in ("stage",))
+"""Names of the numbers in a measurement."""
+
+
+class Monitor:
+    """Measures what a defense reports on one scenario.
+
+    Args:
+        scenario: data and truth.
+        compute: where to compute.
+    """
+
+    def __init__(self, scenario: Scenario, compute: Compute):
+        self._arena = scenario.arena
+        self._labels = scenario.data.labels
+        self._num_classes = scenario.data.num_classes
+        self._compute = compute
+        self._normalise = normalizer_of(scenario.data, compute)
+
+    def measure(
+        self, report: Report, *, epoch: int, stage: str, images_seen: int, seconds: float, final: bool
+    ) -> Measurement:
+        """Measure a report. The test half is opened at the ``final`` epoch only.
+
+        Args:
+            report: of a defense, after an epoch.
+            epoch: number of the epoch over all stages, from 1.
+            stage: name of the stage.
+            images_seen: images trained on so far.
+            seconds: of training so far.
+            final: whether this is the last epoch.
+        """
+        figures: dict[str, float | None] = {}
+        if report.model is not None:
+            figures |= self._probe(report.model, self._arena.val, "val_", "asr_floor")
+            if final:
+                figures |= self._probe(report.model, self._arena.test, "test_", "test_asr_floor")
+        if report.credible is not None:
+            figures |= self._split_figures(report.credible.cpu())
+        if report.suspicion is not None and self._arena.attacked:
+            truth = self._arena.poisoned.long()
+            figures["detection_auroc"] = float(binary_auroc(report.suspicion.float().cpu(), truth))
+        return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
+
+    def _probe(self, model: Network, probe: ProbeSet, prefix: str, floor: str) -> dict[str, float | None]:
+        clean = self._predict(model, probe.images)
+        figures: dict[str, float | None] = {prefix + "acc": share(clean == probe.labels)}
+        if len(probe.eligible):
+            figures[floor] = share(clean[probe.eligible] == probe.targets)
+        if len(probe.eligible) and self._arena.attacked:
+            triggered = self._predict(model, probe.triggered)
+            figures[prefix + "asr"] = share(triggered == probe.targets)
+            figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
+        return figures
+
+    @torch.no_grad()
+    def _predict(self, model: Network, images: Tensor, batch_size: int = 1000) -> Tensor:
+        model.eval()
+        classes = []
+        for chunk in images.split(batch_size):
+            with self._compute.autocast():
+                logits = model(self._normalise(chunk.to(self._compute.device))).logits
+            classes.append(logits.argmax(1).cpu())
+        return torch.cat(classes)
+
+    def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
+        poisoned, kept = self._arena.poisoned, int(credible.sum())
+        counts = torch.bincount(self._labels[credible], minlength=self._num_classes)
+        figures: dict[str, float | None] = {
+            "credible_share": kept / len(credible),
+            "credible_min_class_share": int(counts.min()) / kept if kept else None,
+        }
+        if self._arena.attacked:
+            figures["detection_tpr"] = share(~credible[poisoned])
+            figures["detection_fpr"] = share(~credible[~poisoned])
+            figures["poison_in_credible"] = share(poisoned[credible]) if kept else None
+        return figures
+
+
+def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:
+    """The statistics that a defense normalises by: those of the training images it was handed."""
+    return Normalizer.fit(data.images.to(compute.device))
+
+
+def share(hits: Tensor) -> float | None:
+    """Mean of a bool tensor; null if it is empty."""
+    return int(hits.sum()) / len(hits) if len(hits) else None

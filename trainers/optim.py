@@ -1,0 +1,40 @@
+"""SGD as every defense here uses it, with its schedule a function of progress (so nothing needs saving)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainers.params import Parameters, param
+
+
+@dataclass(frozen=True)
+class SgdParams(Parameters):
+    """SGD; the defaults are V&B's for the Beneficiary (authors' CIFAR-10 code: x0.1 at epochs 50, 100, 150 of 200)."""
+
+    lr: float = param(0.1, gt=0, doc="learning rate at the start")
+    momentum: float = param(0.9, ge=0, lt=1, doc="momentum")
+    weight_decay: float = param(5e-4, ge=0, doc="weight decay")
+    batch_size: int = param(128, ge=2, doc="samples a batch")
+    schedule: str = param("step", choices=("step", "cosine"), doc="how the learning rate falls")
+    milestones: tuple[float, ...] = param((0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which it drops")
+    decay: float = param(0.1, gt=0, le=1, doc="factor of each drop")
+
+    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
+        """SGD over the parameters of ``network``."""
+        return torch.optim.SGD(
+            network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def set_lr(self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int) -> None:
+        """Set the learning rate of ``epoch``, counted from 0, of ``epochs``."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr_at(epoch, epochs)
+
+    def lr_at(self, epoch: int, epochs: int) -> float:
+        """The learning rate of ``epoch``, counted from 0, of ``epochs``."""
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        passed = sum(epoch >= round(share * epochs) for share in self.milestones)
+        return self.lr * self.decay**passed

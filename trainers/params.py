@@ -1,0 +1,93 @@
+"""Parameters: dataclasses whose fields know their range, so that every layer gives the same error for them."""
+
+import math
+from dataclasses import MISSING, field, fields
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from trainers.errors import ConfigError
+
+
+def param(
+    default: Any = MISSING,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    doc: str = "",
+) -> Any:
+    """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or a list of ``choices``, and one line of ``doc``."""
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    metadata = {"bounds": {k: v for k, v in bounds.items() if v is not None}, "choices": choices, "doc": doc}
+    return field(default=default, metadata=metadata)
+
+
+class Parameters:
+    """Base of parameter dataclasses: checks the type and the range of every field.
+
+    Raises:
+        ConfigError: a field has the wrong type or lies outside its range.
+    """
+
+
+    def __post_init__(self) -> None:
+        """Check every field, and turn whole numbers given for floats into floats."""
+        for name in self.keys():
+            object.__setattr__(self, name, self.check(name, getattr(self, name)))
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The names of the parameters, in the order in which they are declared."""
+        return tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
+
+    @classmethod
+    def check(cls, name: str, value: Any) -> Any:
+        """Return ``value`` as field ``name`` holds it.
+
+        Raises:
+            ConfigError: there is no such field, or it does not allow this value.
+        """
+        if name not in cls.keys():
+            raise ConfigError(f"{name} is no parameter here; known are {', '.join(cls.keys())}.")
+        hint = get_type_hints(cls)[name]
+        metadata = next(f.metadata for f in fields(cls) if f.name == name)  # type: ignore[arg-type]
+        return _checked(name, value, hint, metadata.get("bounds", {}), metadata.get("choices"))
+
+
+def _checked(name: str, value: Any, hint: Any, bounds: dict[str, float], choices: tuple[Any, ...] | None) -> Any:
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and NoneType in options:
+        return None
+    kinds = [o for o in options if o is not NoneType]
+    allowed = _allowed(kinds, bounds, choices) + (" (or null)" if NoneType in options else "")
+    problem = ConfigError(f"{name} must be {allowed}, but got {value!r}.")
+    for kind in kinds:
+        if get_origin(kind) is tuple:
+            if isinstance(value, (list, tuple)):
+                return tuple(_checked(name, item, get_args(kind)[0], bounds, choices) for item in value)
+        elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = float(value)
+            break
+        elif isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool)):
+            break
+    else:
+        raise problem
+    if choices is not None and value not in choices:
+        raise problem
+    if isinstance(value, float) and not math.isfinite(value):
+        raise problem
+    tests = {"ge": lambda v, b: v >= b, "gt": lambda v, b: v > b, "le": lambda v, b: v <= b, "lt": lambda v, b: v < b}
+    if not all(tests[key](value, bound) for key, bound in bounds.items()):
+        raise problem
+    return value
+
+
+def _allowed(kinds: list[Any], bounds: dict[str, float], choices: tuple[Any, ...] | None) -> str:
+    if choices is not None:
+        return "one of " + ", ".join(map(str, choices))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    text = " or ".join(words.get(k, "a list") for k in kinds)
+    signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " ".join([text, " and ".join(f"{signs[k]} {v:g}" for k, v in bounds.items())]).strip()

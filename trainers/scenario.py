@@ -1,0 +1,137 @@
+"""A scenario: an attack with its parameters, a poison rate and a target, turned into data and truth."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from trainers.attacks import ATTACKS, Attack, LabelMap
+from trainers.compute import Compute
+from trainers.data.image_set import ImageSet, Splits
+from trainers.data.subset import stratified_halves
+from trainers.errors import ConfigError
+from trainers.params import Parameters, param
+from trainers.seeding import derive_seed
+
+# Which test images are for validation does not depend on the sweep: two sweeps on the same data share their test half.
+HALVES_SEED = 20240417
+
+
+@dataclass(frozen=True)
+class ScenarioConfig(Parameters):
+    """One attacker."""
+
+    name: str = param(doc="what tables call it")
+    attack: str = param(choices=tuple(ATTACKS), doc="the attack")
+    poison_rate: float = param(0.1, ge=0, lt=1, doc="share of the target class for a clean-label attack, else of the set")
+    labels: str = param("all_to_one", choices=("all_to_one", "all_to_all"), doc="what triggered images should become")
+    target: int = param(0, ge=0, doc="target class; not used by all_to_all")
+    params: dict[str, Any] = field(default_factory=dict)  # the attack's own
+
+    def __post_init__(self) -> None:
+        """Check the attack's own parameters too, and fill in their defaults."""
+        super().__post_init__()
+        own = ATTACKS[self.attack].Params
+        for key in self.params:
+            own.check(key, self.params[key])
+        filled = own(**self.params)
+        object.__setattr__(self, "params", {key: getattr(filled, key) for key in filled.keys()})
+
+    @property
+    def resolved_target(self) -> int | None:
+        """The target class; null for all-to-all."""
+        return self.target if self.labels == "all_to_one" else None
+
+    def build_attack(self, data: ImageSet, seed: int) -> Attack:
+        """The attack, for images like those of ``data``.
+
+        Raises:
+            ConfigError: the target is no class, or the attack does not fit the images.
+        """
+        if self.resolved_target is not None and self.target >= data.num_classes:
+            raise ConfigError(f"target must be a class from 0 to {data.num_classes - 1}, but got {self.target}.")
+        kind = ATTACKS[self.attack]
+        channels, height, width = data.images.shape[1:]
+        label_map = LabelMap(self.resolved_target, data.num_classes)
+        return kind(kind.Params(**self.params), label_map, (channels, height, width), seed)
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Held-out images to measure on, clean and triggered.
+
+    Args:
+        images: uint8 (N, C, H, W), clean.
+        labels: int64 (N,), true.
+        eligible: int64 (M,), indices of those that are triggered.
+        triggered: uint8 (M, C, H, W), their triggered versions.
+        targets: int64 (M,), what the attacker wants for them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    eligible: Tensor
+    triggered: Tensor
+    targets: Tensor
+
+    @classmethod
+    def build(cls, data: ImageSet, attack: Attack) -> "ProbeSet":
+        """Trigger the eligible images of ``data``."""
+        eligible = attack.eligible(data.labels).nonzero().squeeze(1)
+        triggered = attack.trigger(data.images[eligible])
+        return cls(data.images, data.labels, eligible, triggered, attack.target_of(data.labels[eligible]))
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The attacker's truth, which only the evaluation opens.
+
+    Args:
+        poisoned: bool (N,), over the training set.
+        cover: bool (N,), likewise.
+        attacked: whether anything is poisoned; without that, attack success and detection are undefined.
+        val: steers search, stopping and selection.
+        test: for reports only.
+    """
+
+    poisoned: Tensor
+    cover: Tensor
+    attacked: bool
+    val: ProbeSet
+    test: ProbeSet
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a defense gets (``data``), and what the evaluation keeps (``arena``)."""
+
+    data: ImageSet
+    arena: Arena
+
+
+def build_scenario(config: ScenarioConfig, splits: Splits, sweep_seed: int, repeat: int, compute: Compute) -> Scenario:
+    """Poison the training split, and cut and trigger the test split.
+
+    The draws depend on the sweep's seed, the scenario and the repeat, never on the defense: every trial that meets the
+    scenario meets the same bytes.
+
+    Raises:
+        ConfigError: the scenario does not fit the data.
+    """
+    seed = scenario_seed(config, sweep_seed, repeat)
+    attack = config.build_attack(splits.train, seed)
+    attack.counts(splits.train.labels, config.poison_rate)
+    attack.prepare(splits.train, compute)
+    poisoned = attack.poison(splits.train, config.poison_rate)
+    val, test = (splits.test.subset(half) for half in stratified_halves(splits.test.labels, HALVES_SEED))
+    attacked = bool(poisoned.poisoned.any())
+    arena = Arena(
+        poisoned.poisoned, poisoned.cover, attacked, ProbeSet.build(val, attack), ProbeSet.build(test, attack)
+    )
+    return Scenario(poisoned.data, arena)
+
+
+def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:
+    """Seed of the attacker's draws. The scenario's name is only a name and does not enter."""
+    parts = [config.attack, config.poison_rate, config.labels, config.resolved_target, config.params]
+    return derive_seed(sweep_seed, "scenario", parts, repeat)

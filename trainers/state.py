@@ -1,0 +1,54 @@
+"""Training state on disk: one safetensors file, whose header holds the JSON part. Nothing is pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainers.files import write_with
+
+TENSOR = "$tensor"
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state``, a tree of dictionaries (string keys), lists, tensors and JSON values, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_strip(state, "", tensors))
+    write_with(path, lambda beside: save_file(tensors, beside, metadata={"state": text}))
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; tensors come back on ``device``.
+
+    Raises:
+        OSError, safetensors.SafetensorError: the file is not there, or is damaged.
+    """
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        tree = json.loads(file.metadata()["state"])
+        return _fill(tree, {name: file.get_tensor(name) for name in file.keys()})  # type: ignore[no-any-return]
+
+
+def _strip(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        # A copy, since safetensors refuses tensors that share memory.
+        tensors[name] = node.detach().cpu().clone().contiguous()
+        return {TENSOR: name}
+    if isinstance(node, dict):
+        return {str(key): _strip(value, f"{name}/{key}", tensors) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_strip(value, f"{name}/{i}", tensors) for i, value in enumerate(node)]
+    return node
+
+
+def _fill(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, dict):
+        if TENSOR in node:
+            return tensors[node[TENSOR]]
+        return {key: _fill(value, tensors) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_fill(value, tensors) for value in node]
+    return node

@@ -1,0 +1,243 @@
+"""One trial: a defense with its parameters, trained and measured on every scenario and repeat."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from trainers.compute import ComputeConfig
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import Splits
+from trainers.defenses import DEFENSES
+from trainers.defenses.base import Defense, Report, TrainingTask
+from trainers.evaluation import Measurement, Monitor
+from trainers.models import ModelConfig
+from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
+from trainers.seeding import derive_seed
+from trainers.state import load_state, save_state
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """All that decides a trial's figures.
+
+    Args:
+        data_fingerprint: of the splits.
+        model: the network.
+        augmentation: of training images.
+        defense: name of the defense.
+        params: its parameters; those left out take their defaults.
+        scenarios: the attackers.
+        repeats: the preset's seeds.
+        sweep_seed: the sweep's seed.
+        compute: device, threads and numeric format.
+    """
+
+    data_fingerprint: str
+    model: ModelConfig
+    augmentation: Augmentation
+    defense: str
+    params: dict[str, Any]
+    scenarios: tuple[ScenarioConfig, ...]
+    repeats: tuple[int, ...]
+    sweep_seed: int
+    compute: ComputeConfig
+
+    def __post_init__(self) -> None:
+        """Check the defense's parameters, and fill in their defaults."""
+        filled = DEFENSES[self.defense].Params(**self.params)
+        object.__setattr__(self, "params", {key: getattr(filled, key) for key in filled.keys()})
+
+    @property
+    def key(self) -> str:
+        """Names the whole configuration: the same key, the same figures."""
+        return _digest(asdict(self))
+
+    @property
+    def setting_key(self) -> str:
+        """Names what the defender chose: defense and parameters, whatever the attacker does."""
+        return _digest([self.defense, self.params])
+
+    def to_json(self) -> str:
+        """The configuration as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrialConfig":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        fields = json.loads(text)
+        fields["model"] = ModelConfig(**fields["model"])
+        fields["augmentation"] = Augmentation(**fields["augmentation"])
+        fields["scenarios"] = tuple(ScenarioConfig(**scenario) for scenario in fields["scenarios"])
+        fields["repeats"] = tuple(fields["repeats"])
+        fields["compute"] = ComputeConfig(**fields["compute"])
+        return cls(**fields)
+
+    def runs(self) -> list[tuple[ScenarioConfig, int]]:
+        """Every scenario with every repeat."""
+        return [(scenario, repeat) for scenario in self.scenarios for repeat in self.repeats]
+
+    def control(self, scenario: ScenarioConfig, repeat: int, params: dict[str, Any]) -> "TrialConfig":
+        """The undefended run of one resolved scenario; its key is that of the scenario's control."""
+        return replace(self, defense="none", params=params, scenarios=(scenario,), repeats=(repeat,))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What a trial yields after each epoch.
+
+    Args:
+        scenario: the attacker of this run.
+        repeat: the preset's seed of this run.
+        measurement: the figures.
+        scores: columns of per-sample scores, at the final epoch of a run; else null.
+        poison_share: poisoned samples as a share of the whole training set.
+        n_eval: triggered validation images.
+        final: whether the run ends here.
+    """
+
+    scenario: ScenarioConfig
+    repeat: int
+    measurement: Measurement
+    scores: dict[str, Tensor] | None
+    poison_share: float
+    n_eval: int
+    final: bool
+
+
+class StateStore:
+    """States of one trial: where a retry goes on.
+
+    Args:
+        folder: of the trial's states; made when the first one is written.
+        every_s: seconds between states within a stage.
+    """
+
+    def __init__(self, folder: Path, every_s: float = 60.0):
+        self.folder = folder
+        self._every_s = every_s
+        self._saved_at = time.monotonic()
+
+    def path(self, run: int) -> Path:
+        """File of a run, counted as in ``TrialConfig.runs()``."""
+        return self.folder / f"run-{run}.safetensors"
+
+    def due(self, stage_ended: bool) -> bool:
+        """Whether to save now: at stage ends, and whenever ``every_s`` seconds have passed."""
+        return stage_ended or time.monotonic() - self._saved_at >= self._every_s
+
+    def save(self, run: int, state: dict[str, Any]) -> None:
+        """Write the state of a run."""
+        save_state(self.path(run), state)
+        self._saved_at = time.monotonic()
+
+    def load(self, run: int) -> dict[str, Any] | None:
+        """The last state of a run; null if there is none, or if the file is damaged."""
+        try:
+            return load_state(self.path(run))
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+
+def run_trial(
+    config: TrialConfig, splits: Splits, store: StateStore | None = None, gpu_share: float = 0.0
+) -> Iterator[EpochResult]:
+    """Train and measure on every scenario and repeat, one epoch at a time.
+
+    With a ``store`` that holds states of an earlier attempt, the trial goes on from them; epochs measured before the
+    last state are yielded again from there, so that every attempt yields every epoch.
+
+    Args:
+        config: the trial.
+        splits: the data; its fingerprint is that of the configuration.
+        store: where states are kept.
+        gpu_share: GPUs reserved for the trial.
+
+    Raises:
+        TrialError: a loss is not finite.
+    """
+    compute = config.compute.open(gpu_share)
+    for number, (scenario_config, repeat) in enumerate(config.runs()):
+        scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute)
+        seed = derive_seed(scenario_seed(scenario_config, config.sweep_seed, repeat), "training", asdict(config.model))
+        task = TrainingTask(scenario.data, config.model, config.augmentation, compute, seed)
+        kind = DEFENSES[config.defense]
+        defense = kind(kind.Params(**config.params), task)
+        yield from _run_one(defense, scenario, scenario_config, repeat, number, store)
+
+
+def _run_one(
+    defense: Defense,
+    scenario: Scenario,
+    config: ScenarioConfig,
+    repeat: int,
+    number: int,
+    store: StateStore | None,
+) -> Iterator[EpochResult]:
+    total = sum(stage.epochs for stage in defense.stages())
+    poison_share = int(scenario.arena.poisoned.sum()) / len(scenario.data)
+    n_eval = len(scenario.arena.val.eligible)
+    measured: list[Measurement] = []
+    scores: dict[str, Tensor] | None = None
+
+    def result(measurement: Measurement) -> EpochResult:
+        final = measurement.epoch == total
+        return EpochResult(config, repeat, measurement, scores if final else None, poison_share, n_eval, final)
+
+    saved = store.load(number) if store else None
+    if saved is not None:
+        measured = [Measurement(**figures) for figures in saved["measured"]]
+        scores = saved["scores"]
+        for measurement in measured:
+            yield result(measurement)
+        if len(measured) == total:
+            return
+        defense.load(saved["defense"])
+    seconds = measured[-1].seconds if measured else 0.0
+    images = measured[-1].images_seen if measured else 0
+
+    monitor = Monitor(scenario, defense.task.compute)
+    started = time.perf_counter()
+    for stage, report in defense.epochs():
+        seconds += time.perf_counter() - started
+        images += report.images_seen
+        epoch = len(measured) + 1
+        final = epoch == total
+        figures = monitor.measure(
+            report, epoch=epoch, stage=stage.name, images_seen=images, seconds=seconds, final=final
+        )
+        measured.append(figures)
+        scores = _scores(report, scenario) if final else None
+        if store and store.due(final or defense.stage_ended):
+            # A run that has ended leaves its figures only: nothing is trained again.
+            state = None if final else defense.state()
+            store.save(number, {"defense": state, "measured": [asdict(m) for m in measured], "scores": scores})
+        yield result(figures)
+        started = time.perf_counter()
+
+
+def _scores(report: Report, scenario: Scenario) -> dict[str, Tensor] | None:
+    """Per-sample scores beside the truth, for the record."""
+    if report.suspicion is None or report.credible is None:
+        return None
+    return {
+        "label": scenario.data.labels,
+        "suspicion": report.suspicion.float().cpu(),
+        "credible": report.credible.cpu(),
+        "poisoned": scenario.arena.poisoned,
+        "cover": scenario.arena.cover,
+    }
