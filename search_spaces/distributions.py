@@ -1,11 +1,11 @@
 """The grammar of one parameter: a value, or a distribution to search.
 
-    threshold: 0.2                                  a value
-    threshold: {float: [0.05, 0.5]}                 a range
-    lr: {float: [0.001, 0.1], log: true}            sampled evenly in its logarithm
-    warmup_steps: {int: [20, 200], step: 20}        a grid within a range
-    mixing: {categorical: [attention, none]}        a choice
-    mask_threshold: {float: [0, 0.5], when: {mixing: attention}}    drawn only where another parameter allows it
+threshold: 0.2                                  a value
+threshold: {float: [0.05, 0.5]}                 a range
+lr: {float: [0.001, 0.1], log: true}            sampled evenly in its logarithm
+warmup_steps: {int: [20, 200], step: 20}        a grid within a range
+mixing: {categorical: [attention, none]}        a choice
+mask_threshold: {float: [0, 0.5], when: {mixing: attention}}    drawn only where another parameter allows it
 """
 
 from dataclasses import dataclass, field
@@ -89,12 +89,16 @@ def parse(value: Any) -> Any:
         return value
     kinds = [kind for kind in KINDS if kind in value]
     if len(kinds) != 1:
-        raise SpaceError(f"is a mapping and must name one of {', '.join(KINDS)}, but names {', '.join(value) or 'none'}")
+        raise SpaceError(
+            f"is a mapping and must name one of {', '.join(KINDS)}, but names {', '.join(value) or 'none'}"
+        )
     kind = kinds[0]
     allowed = {"categorical": {"when"}, "int": {"log", "step", "when"}, "float": {"log", "step", "when"}}[kind]
     unknown = set(value) - allowed - {kind}
     if unknown:
-        raise SpaceError(f"has {', '.join(sorted(unknown))}, but beside {kind} only {', '.join(sorted(allowed))} may stand")
+        raise SpaceError(
+            f"has {', '.join(sorted(unknown))}, but beside {kind} only {', '.join(sorted(allowed))} may stand"
+        )
     when, log, step = value.get("when", {}), value.get("log", False), value.get("step")
     if not isinstance(when, dict):
         raise SpaceError("when must map parameters to the value, or list of values, that they must have")
@@ -128,7 +132,9 @@ def _ends(values: Any, kind: str) -> tuple[Any, Any]:
     number = int if kind == "int" else (int, float)
     fits = isinstance(values, list) and len(values) == 2
     if not fits or not all(isinstance(v, number) and not isinstance(v, bool) for v in values):
-        raise SpaceError(f"{kind} must be [low, high], two {'whole ' if kind == 'int' else ''}numbers, but got {values!r}")
+        raise SpaceError(
+            f"{kind} must be [low, high], two {'whole ' if kind == 'int' else ''}numbers, but got {values!r}"
+        )
     low, high = values if kind == "int" else (float(values[0]), float(values[1]))
     if not low < high:
         raise SpaceError(f"{kind} must be [low, high] with low below high, but got [{low}, {high}]")

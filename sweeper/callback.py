@@ -28,6 +28,10 @@ class RecordKeeper(Callback):  # type: ignore[misc]
         self._tracker = tracker
         self._display = display
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its callbacks into a file of its own, which nobody reads."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, or starts again."""
         record = self._searcher.by_ray_id[trial.trial_id]

@@ -149,5 +149,3 @@ def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:
     """The rows of FINISHED trials, or controls."""
     return frame[(frame["status"] == "FINISHED") & (frame["role"] == role)]
-
-

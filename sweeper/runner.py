@@ -3,12 +3,10 @@
 import logging
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -24,19 +22,20 @@ from sweeper.results import RunFolder
 from sweeper.scheduler import make_scheduler
 from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec
+from sweeper.stopping import SweepStopper
 from sweeper.study import open_study
 from sweeper.tracking import Tracker
-from sweeper.worker import CRASH_FILE, TrialActor, pack
+from sweeper.worker import TrialActor, pack
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU share must not hide GPUs from the next
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own records take their place
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # warm-up epochs have no objective yet
-    "TUNE_DISABLE_SIGINT_HANDLER": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # SweepStopper listens
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshots are never read
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -73,11 +72,11 @@ def run_sweep(
     Raises:
         ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
     """
-    folder.write_sweep(
-        {"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()}
-    )
+    folder.write_sweep({"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()})
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
+    stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
+    searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states, stopper)
     with _ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         workers = _workers(spec)
         display = LiveDisplay(console, searcher.budget)
@@ -99,30 +98,77 @@ def run_sweep(
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
-                time_budget_s=spec.search.time_budget and spec.search.time_budget * 60,
             ),
             run_config=tune.RunConfig(
                 name=spec.name,
                 storage_path=scratch,
                 callbacks=[keeper],
+                stop=stopper,
+                # Our states take the place of Ray's checkpoints.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=spec.search.retries),
                 verbose=0,
             ),
         )
-        interrupted = None
         try:
-            with _noticing_interrupt() as interrupt:
+            with stopper:
                 tuner.fit()
-            if interrupt:
-                interrupted = "the sweep was interrupted"
-            elif searcher.unfinished():
-                interrupted = "the time budget ended"
         finally:
-            for record in searcher.abandon(f"Not finished: {interrupted or 'the sweep ended early'}."):
+            for record in searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}."):
                 keeper.ended(record)
             keeper.write_tables()
             display.close()
     shutil.rmtree(folder.states, ignore_errors=True)
     trials = [record for record in searcher.records.values() if record.role == "trial"]
     failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error]
-    return Outcome(sum(record.status == FINISHED for record in trials), failed, interrupted)
+    return Outcome(sum(record.status == FINISHED for record in trials), failed, stopper.reason)
+
+
+@contextmanager
+def _ray_runtime() -> Iterator[None]:
+    """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards."""
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _workers(spec: SweepSpec) -> int:
+    """How many trials run at a time.
+
+    Raises:
+        ConfigError: not even one fits.
+    """
+    available = ray.cluster_resources()
+    cpus, gpus = int(available.get("CPU", 0)), available.get("GPU", 0.0)
+    wanted = spec.resources
+    fit = cpus // wanted.cpu
+    if wanted.gpu > 0:
+        fit = min(fit, int(gpus / wanted.gpu + 1e-9))
+    if fit < 1:
+        raise ConfigError(
+            f"A trial asks for {wanted.cpu} CPUs and {wanted.gpu:g} GPUs, but Ray has {cpus} and {gpus:g} here; "
+            "set resources.cpu and resources.gpu."
+        )
+    return min(fit, spec.search.workers or fit)
+
+
+def _longest_trial(spec: SweepSpec) -> int:
+    """An upper bound of a trial's epochs, for the scheduler."""
+    longest = 1
+    for block in spec.defense:
+        for pick in (0, -1):
+            drawn = block.draw(lambda _name, searched, pick=pick: searched.corners()[pick])  # type: ignore[misc]
+            params = DEFENSES[block.kind].Params(**drawn)
+            epochs = sum(getattr(params, key) for key in params.keys() if key.endswith("epochs"))
+            longest = max(longest, epochs + getattr(params, "warmup_rounds", 0) + 1)
+    return longest

@@ -1,6 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,9 +13,10 @@ from search_spaces.distributions import Searched, suggest
 from sweeper.environment import deal
 from sweeper.records import FAILED, FINISHED, PRUNED, TrialRecord
 from sweeper.spec import SweepSpec
+from sweeper.stopping import SweepStopper
 from sweeper.study import grid_size
+from sweeper.worker import CRASH_FILE
 from trainers.errors import ConfigError
-from trainers.trial import TrialConfig
 
 
 class SweepSearcher(Searcher):
@@ -26,13 +28,17 @@ class SweepSearcher(Searcher):
         spec: the sweep.
         study: an open study.
         fingerprint: of the data.
+        states: folder of the trials' states, where a crash leaves its reason.
+        stopper: knows why the sweep ends early.
     """
 
-    def __init__(self, spec: SweepSpec, study: optuna.Study, fingerprint: str):
+    def __init__(self, spec: SweepSpec, study: optuna.Study, fingerprint: str, states: Path, stopper: SweepStopper):
         super().__init__()
         self._spec = spec
         self._study = study
         self._fingerprint = fingerprint
+        self._states = states
+        self._stopper = stopper
         self._environment = spec.environment()
         self._sampler = study.sampler
         self._budget = min(filter(None, (spec.search.trials, grid_size(spec))))
@@ -85,7 +91,7 @@ class SweepSearcher(Searcher):
         trial.set_user_attr("trial_id", trial_id)
         controls = {}
         for scenario, repeat in config.runs():
-            control = config.control(scenario, repeat, self._control_params())
+            control = config.control(scenario, repeat, self._spec.control.as_dict())
             controls[scenario.name, repeat] = key = control.key
             if key not in self.control_asr:
                 self.control_asr[key] = None
@@ -94,10 +100,6 @@ class SweepSearcher(Searcher):
         self._open[trial_id] = trial
         self._queue.append(TrialRecord(trial_id, "trial", config, controls, chosen))
 
-    def _control_params(self) -> dict[str, Any]:
-        params = self._spec.control
-        return {key: getattr(params, key) for key in params.keys()}
-
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of an end. Ray calls this before the callbacks, which then find the record up to date."""
         record = self.by_ray_id.get(trial_id)
@@ -105,7 +107,7 @@ class SweepSearcher(Searcher):
             return
         result = result or {}
         record.attempt = result.get("attempt", record.attempt)
-        record.status, record.error = _ending(result, error)
+        record.status, record.error = self._ending(record, result, error)
         if record.role == "control":
             key = next(iter(record.controls.values()))
             if record.status == FINISHED:
@@ -113,6 +115,19 @@ class SweepSearcher(Searcher):
         else:
             self._untold[record.trial_id] = record
         self._tell_ready()
+
+    def _ending(self, record: TrialRecord, result: dict[str, Any], crashed: bool) -> tuple[str, str | None]:
+        """Status and reason of an ended trial, from its last result."""
+        if crashed:
+            note = self._states / record.trial_id / CRASH_FILE
+            return FAILED, note.read_text() if note.exists() else "The worker died without a word; Ray's logs may tell why."
+        if result.get("error"):
+            return FAILED, str(result["error"])
+        if result.get("finished"):
+            return FINISHED, None
+        if self._stopper.reason:
+            return FAILED, f"Not finished: {self._stopper.reason}."
+        return PRUNED, None
 
     def _tell_ready(self) -> None:
         """Tell the study each ended trial whose controls have ended too: a constraint may ask for them."""
@@ -153,21 +168,14 @@ class SweepSearcher(Searcher):
         self._open.clear()
         return cut
 
-    # Ray would pickle the searcher into its own checkpoints, which nobody reads: the study and the run folder are ours.
+    # Ray pickles the searcher into files of its own, which nobody reads: the study and the run folder are ours.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
-
-
-def _ending(result: dict[str, Any], crashed: bool) -> tuple[str, str | None]:
-    """Status and reason of an ended trial, from its last result."""
-    if crashed:
-        return FAILED, result.get("error") or "The worker died; see its log."
-    if result.get("error"):
-        return FAILED, result["error"]
-    if result.get("finished"):
-        return FINISHED, None
-    return PRUNED, None

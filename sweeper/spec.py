@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from search_spaces.distributions import Searched
-from search_spaces.loader import PresetError, apply_overrides, read_preset
+from search_spaces.loader import PresetError
 from sweeper.blocks import Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.objectives import Constraint, Objective
 from trainers.compute import ComputeConfig
@@ -205,17 +205,16 @@ def _largest(value: Any) -> float:
     return float(max(value.corners()) if isinstance(value, Searched) else value)
 
 
-def load_spec(name: str, overrides: list[str]) -> SweepSpec:
-    """Read and validate a preset, by path or bare name, with ``key=value`` settings on top.
+def validate(preset: dict[str, Any], where: str) -> SweepSpec:
+    """Validate a preset read from ``where``.
 
     Raises:
         PresetError: one sentence with the file, the key and what is allowed.
     """
-    preset = apply_overrides(read_preset(name), overrides, name)
     try:
         return SweepSpec.model_validate(preset)
     except ValidationError as error:
-        raise PresetError(f"{name}: {_first_problem(error)}") from error
+        raise PresetError(f"{where}: {_first_problem(error)}") from error
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -18,14 +18,14 @@ class SgdParams(Parameters):
     weight_decay: float = param(5e-4, ge=0, doc="weight decay")
     batch_size: int = param(128, ge=2, doc="samples a batch")
     schedule: str = param("step", choices=("step", "cosine"), doc="how the learning rate falls")
-    milestones: tuple[float, ...] = param((0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which it drops")
+    milestones: tuple[float, ...] = param(
+        (0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which it drops"
+    )
     decay: float = param(0.1, gt=0, le=1, doc="factor of each drop")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD over the parameters of ``network``."""
-        return torch.optim.SGD(
-            network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        return torch.optim.SGD(network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def set_lr(self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int) -> None:
         """Set the learning rate of ``epoch``, counted from 0, of ``epochs``."""

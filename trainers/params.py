@@ -3,7 +3,7 @@
 import math
 from dataclasses import MISSING, field, fields
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from trainers.errors import ConfigError
 
@@ -31,7 +31,6 @@ class Parameters:
         ConfigError: a field has the wrong type or lies outside its range.
     """
 
-
     def __post_init__(self) -> None:
         """Check every field, and turn whole numbers given for floats into floats."""
         for name in self.keys():
@@ -41,6 +40,10 @@ class Parameters:
     def keys(cls) -> tuple[str, ...]:
         """The names of the parameters, in the order in which they are declared."""
         return tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parameters and their values."""
+        return {name: getattr(self, name) for name in self.keys()}
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:

@@ -23,7 +23,9 @@ class ScenarioConfig(Parameters):
 
     name: str = param(doc="what tables call it")
     attack: str = param(choices=tuple(ATTACKS), doc="the attack")
-    poison_rate: float = param(0.1, ge=0, lt=1, doc="share of the target class for a clean-label attack, else of the set")
+    poison_rate: float = param(
+        0.1, ge=0, lt=1, doc="share of the target class for a clean-label attack, else of the set"
+    )
     labels: str = param("all_to_one", choices=("all_to_one", "all_to_all"), doc="what triggered images should become")
     target: int = param(0, ge=0, doc="target class; not used by all_to_all")
     params: dict[str, Any] = field(default_factory=dict)  # the attack's own
@@ -35,7 +37,7 @@ class ScenarioConfig(Parameters):
         for key in self.params:
             own.check(key, self.params[key])
         filled = own(**self.params)
-        object.__setattr__(self, "params", {key: getattr(filled, key) for key in filled.keys()})
+        object.__setattr__(self, "params", filled.as_dict())
 
     @property
     def resolved_target(self) -> int | None:

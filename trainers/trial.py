@@ -52,7 +52,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         """Check the defense's parameters, and fill in their defaults."""
         filled = DEFENSES[self.defense].Params(**self.params)
-        object.__setattr__(self, "params", {key: getattr(filled, key) for key in filled.keys()})
+        object.__setattr__(self, "params", filled.as_dict())
 
     @property
     def key(self) -> str:

@@ -61,7 +61,9 @@ def test_the_message_names_the_parameter_what_is_allowed_and_what_was_got(name: 
         Oven.check(name, value)
 
 
-@pytest.mark.parametrize("steps", [0.5, None, "0.5", [0.5, 1.5], [0.5, None], [0.5, True], [float("nan")], ["x"], [[0.5]]])
+@pytest.mark.parametrize(
+    "steps", [0.5, None, "0.5", [0.5, 1.5], [0.5, None], [0.5, True], [float("nan")], ["x"], [[0.5]]]
+)
 def test_a_list_is_checked_item_by_item(steps: Any) -> None:
     with pytest.raises(ConfigError, match=r"steps must be .* at least 0 and at most 1, but got"):
         Oven(steps=steps)

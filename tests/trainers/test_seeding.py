@@ -33,7 +33,8 @@ def test_seeds_fit_63_bits_and_repeat(parts: list[Any]) -> None:
 
 def test_other_parts_give_other_seeds() -> None:
     variants: list[tuple[Any, ...]] = [
-        (), (1,), ("1",), (1.0,), (True,), (None,), (1, 2), (2, 1), ([1, 2],), ([1], 2), ("12",), ({"a": 1},), ({"b": 1},),
+        (), (1,), ("1",), (1.0,), (True,), (None,),
+        (1, 2), (2, 1), ([1, 2],), ([1], 2), ("12",), ({"a": 1},), ({"b": 1},),
     ]  # fmt: skip
     assert len({derive_seed(*parts) for parts in variants}) == len(variants)
 

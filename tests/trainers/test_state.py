@@ -22,11 +22,15 @@ TENSORS = st.builds(
     st.sampled_from(DTYPES),
     st.integers(0, 9),
 )
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False), st.text(max_size=4))
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False), st.text(max_size=4)
+)
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="/$"), max_size=4)
 TREES = st.dictionaries(
     KEYS,
-    st.recursive(SCALARS | TENSORS, lambda t: st.lists(t, max_size=3) | st.dictionaries(KEYS, t, max_size=3), max_leaves=8),
+    st.recursive(
+        SCALARS | TENSORS, lambda t: st.lists(t, max_size=3) | st.dictionaries(KEYS, t, max_size=3), max_leaves=8
+    ),
     max_size=4,
 )
 
@@ -54,7 +58,9 @@ def test_numbers_come_back_to_the_last_bit(tmp_path: Path) -> None:
     save_state(tmp_path / "a", {"x": 0.1 + 0.2, "t": torch.tensor([1e-45, float("inf"), float("nan"), -0.0])})
     loaded = load_state(tmp_path / "a")
     assert loaded["x"] == 0.1 + 0.2
-    assert loaded["t"].view(torch.int32).equal(torch.tensor([1e-45, float("inf"), float("nan"), -0.0]).view(torch.int32))
+    assert (
+        loaded["t"].view(torch.int32).equal(torch.tensor([1e-45, float("inf"), float("nan"), -0.0]).view(torch.int32))
+    )
 
 
 def test_keys_with_a_slash_do_not_meet(tmp_path: Path) -> None:
@@ -81,9 +87,7 @@ def test_tensors_may_share_memory_or_lie_in_any_order(tmp_path: Path) -> None:
         lambda parameters: torch.optim.Adam(parameters, 0.01),
     ],
 )
-def test_an_optimizer_goes_on_as_if_never_stopped(
-    tmp_path: Path, make: Callable[[Any], torch.optim.Optimizer]
-) -> None:
+def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path: Path, make: Callable[[Any], torch.optim.Optimizer]) -> None:
     def train(network: nn.Linear, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()

@@ -58,7 +58,9 @@ class Attack(ABC):
         self.shape = shape
         self.seed = seed
         if self.clean_label and label_map.target is None:
-            raise ConfigError(f"{self.name} is a clean-label attack and needs a target class; all-to-all is not possible.")
+            raise ConfigError(
+                f"{self.name} is a clean-label attack and needs a target class; all-to-all is not possible."
+            )
 
     @abstractmethod
     def trigger(self, images: Tensor) -> Tensor:
@@ -112,7 +114,9 @@ class Attack(ABC):
                 f"A poison_rate of {rate:g} is {poisoned} samples, but only {pool} can be poisoned by {self.name}."
             )
         if poisoned + cover > len(labels):
-            raise ConfigError(f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are.")
+            raise ConfigError(
+                f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are."
+            )
         return poisoned, cover
 
     def poison(self, clean: ImageSet, rate: float) -> PoisonedSet:

@@ -47,13 +47,17 @@ class VabParams(SgdParams):
     victim_batch_size: int = param(128, ge=2, doc="the Victim's batch size")
     mix_epochs: int = param(100, ge=0, doc="stage 1: the Beneficiary on mixed credible samples")
     resplit_period: int = param(5, ge=1, doc="epochs of stage 1 between trainings of the Victim and new splits")
-    mixing: str = param("attention", choices=("attention", "none", "mixup", "cutmix"), doc="how credible samples are mixed")
+    mixing: str = param(
+        "attention", choices=("attention", "none", "mixup", "cutmix"), doc="how credible samples are mixed"
+    )
     mask_threshold: float = param(0.1, ge=0, le=1, doc="attention from which a pixel is in AttentionMix's region")
     upsampling: str = param("bilinear", choices=("bilinear", "nearest"), doc="of the attention: paper or authors' code")
     mix_beta: float = param(1.0, gt=0, doc="Beta(b, b) of mixup and cutmix, the ablation's alternatives")
     suppression_epochs: int = param(100, ge=0, doc="stage 2: semi-supervised suppression")
     suppression: str = param(
-        "both", choices=("both", "credible", "suspicious", "none"), doc="whose targets the Victim's belief is taken from"
+        "both",
+        choices=("both", "credible", "suspicious", "none"),
+        doc="whose targets the Victim's belief is taken from",
     )
     temperature: float = param(3.0, gt=0, doc="softens the Victim's belief")
     early_weight: float = param(0.1, ge=0, doc="weight of the suspicious samples' loss, first half of stage 2")
@@ -143,9 +147,7 @@ class Vab(Defense):
         logits = self.logits_of_all(self.victim)
         if not logits.isfinite().all():
             raise TrialError("The Victim's predictions are not finite.")
-        self.tensors["entropy"] = smooth(
-            prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing
-        )
+        self.tensors["entropy"] = smooth(prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing)
         self.tensors["belief"] = functional.softmax(logits / self.params.temperature, dim=1)
 
     def _split(self, threshold: float) -> None:

@@ -179,7 +179,7 @@ def test_a_rate_of_no_sample(noise: Noise) -> None:
         badnets().poison(noise(20), 0.01)
 
 
-@pytest.mark.parametrize("count", [20, 50, 60, 100, 3000])
+@pytest.mark.parametrize("count", [20, 50, 60, 100, 3000, 7000])
 def test_the_smallest_rate_that_the_message_allows_is_allowed(count: int) -> None:
     labels = torch.arange(count) % 4
     with pytest.raises(ConfigError) as caught:

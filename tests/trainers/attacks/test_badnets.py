@@ -41,7 +41,9 @@ def test_the_default_is_a_checkerboard_in_the_bottom_right_corner() -> None:
 @settings(max_examples=60)
 def test_only_the_patch_is_changed(channels: int, height: int, width: int, size: int, corner: str, inset: int) -> None:
     if size + inset > min(height, width):
-        with pytest.raises(ConfigError, match=rf"size {size} with inset {inset} does not fit images of {height}x{width}"):
+        with pytest.raises(
+            ConfigError, match=rf"size {size} with inset {inset} does not fit images of {height}x{width}"
+        ):
             badnets((channels, height, width), size=size, corner=corner, inset=inset)
         return
     images = torch.full((2, channels, height, width), 9, dtype=torch.uint8)

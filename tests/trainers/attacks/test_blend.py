@@ -53,7 +53,9 @@ def test_rounding_by_hand(black_and_white: str, alpha: float, pixel: int, left: 
 
 @given(st.integers(1, 100), st.sampled_from([1, 3]), st.integers(4, 6), st.integers(4, 6), st.integers(0, 2**62))
 @settings(max_examples=25)
-def test_every_pixel_is_the_nearest_to_the_formula(percent: int, channels: int, height: int, width: int, seed: int) -> None:
+def test_every_pixel_is_the_nearest_to_the_formula(
+    percent: int, channels: int, height: int, width: int, seed: int
+) -> None:
     shape = (channels, height, width)
     attack = blend(shape, seed, alpha=percent / 100)
     images = torch.randint(256, (2, *shape), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)

@@ -102,13 +102,13 @@ def test_a_depth_that_is_not_6n_plus_4(depth: int) -> None:
 
 
 def test_other_bad_settings() -> None:
-    with pytest.raises(ConfigError, match="depth must be .* at least 10"):
+    with pytest.raises(ConfigError, match=r"depth must be .* at least 10"):
         ModelConfig("wide_resnet", depth=4)
     with pytest.raises(ConfigError, match="depth is for wide_resnet only, but the model is resnet18"):
         ModelConfig("resnet18", depth=16)
     with pytest.raises(ConfigError, match="name must be one of tiny, resnet18, preact_resnet18, wide_resnet"):
         ModelConfig("vgg")
-    with pytest.raises(ConfigError, match="width must be .* at least 1"):
+    with pytest.raises(ConfigError, match=r"width must be .* at least 1"):
         ModelConfig(width=0)
 
 

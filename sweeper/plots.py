@@ -1,0 +1,133 @@
+"""Pictures: the frontier of a sweep, and histograms and curves of a trial."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from sweeper.records import TrialRecord
+from sweeper.results import RunFolder
+from trainers.files import write_with
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, RED, GREY = "#2166ac", "#b2182b", "#777777"
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    write_with(path, lambda beside: figure.savefig(beside, dpi=120, bbox_inches="tight"))
+    plt.close(figure)
+    return path
+
+
+def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path) -> Path:
+    """Clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
+
+    Args:
+        table: from :func:`sweeper.frontier.points`.
+        title: of the figure.
+        volumes: hypervolume of each environment.
+        path: of the PNG.
+    """
+    environments = sorted(table["environment"].unique()) or [""]
+    columns = min(len(environments), 4)
+    lines = -(-len(environments) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(5.6 * columns, 4.6 * lines), squeeze=False, sharex=True, sharey=True
+    )
+    for axes, environment in zip(grid.flat, environments, strict=False):
+        _frontier_panel(axes, table[table["environment"] == environment])
+        label = f"{environment}: " if environment else ""
+        axes.set_title(f"{label}hypervolume {volumes.get(environment, 0.0):.3f}", fontsize=10)
+        axes.set_ylabel("clean accuracy (val_acc)")
+        axes.set_xlabel("attack success, worst scenario (val_asr)")
+    for axes in list(grid.flat)[len(environments) :]:
+        axes.set_visible(False)
+    seeds = int(table["seeds"].min()) if len(table) else 0
+    note = "one seed: no spread is known" if seeds == 1 else f"means over {seeds} seeds"
+    figure.suptitle(f"{title} ({note})", fontsize=12)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
+    figure.tight_layout()
+    return _save(figure, path)
+
+
+def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
+    sound, weak = group[group["weak"] == ""], group[group["weak"] != ""]
+    front = group[group["on_frontier"]].sort_values("val_asr")
+    axes.scatter(sound["val_asr"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
+    axes.scatter(
+        weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
+    )
+    axes.step(front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier")
+    floor = group["asr_floor"].dropna()
+    if len(floor):
+        axes.axvspan(0, float(floor.max()), color=BLUE, alpha=0.08, lw=0)
+        axes.axvline(
+            float(floor.median()), color=BLUE, ls=":", lw=1.2, label="ASR floor (median; shaded up to the highest)"
+        )
+    control = group[["control_asr", "control_acc"]].dropna().drop_duplicates()
+    axes.scatter(
+        control["control_asr"], control["control_acc"], color=RED, marker="X", s=80, label="no defense (control)"
+    )
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(0, 1.03)
+    axes.grid(alpha=0.25)
+
+
+def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:
+    """Curves of a trial, and for each run with per-sample scores the histogram of clean and poisoned samples."""
+    made = []
+    if record.epochs:
+        made.append(_draw_curves(record, into / "curves.png"))
+    for scenario, repeat in record.config.runs():
+        scores = folder.scores / f"{record.trial_id}-{scenario.name}-{repeat}.parquet"
+        if scores.exists():
+            name = re.sub(r"[^A-Za-z0-9._-]", "_", f"entropy-{scenario.name}-{repeat}.png")
+            title = f"{record.trial_id}: {scenario.name} at rate {scenario.poison_rate:g}, seed {repeat}"
+            made.append(draw_histogram(scores, title, into / name))
+    return made
+
+
+def draw_histogram(scores: Path, title: str, path: Path) -> Path:
+    """Normalised entropies of clean and poisoned training samples, and which of them are credible."""
+    frame = pq.read_table(scores).to_pandas()
+    entropy = 1 - frame["suspicion"]
+    bins = np.linspace(0, 1, 41)
+    figure, axes = plt.subplots(figsize=(5.6, 3.6))
+    for name, mask, colour in (("clean", ~frame["poisoned"], BLUE), ("poisoned", frame["poisoned"], RED)):
+        if mask.any():
+            weights = np.full(int(mask.sum()), 1 / mask.sum())
+            kept = frame.loc[mask, "credible"].mean()
+            label = f"{name}: {mask.sum()}, {kept:.1%} credible"
+            axes.hist(entropy[mask], bins, weights=weights, color=colour, alpha=0.55, label=label)
+    axes.set_xlabel("entropy, min-max normalised")
+    axes.set_ylabel("share of samples")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    return _save(figure, path)
+
+
+def _draw_curves(record: TrialRecord, path: Path) -> Path:
+    shown = (("val_acc", BLUE, "-"), ("val_asr", RED, "-"), ("asr_floor", RED, ":"), ("detection_auroc", GREY, "-"))
+    runs = [run for run in record.epochs if record.epochs[run]]
+    figure, grid = plt.subplots(1, len(runs), figsize=(4.6 * len(runs), 3.4), squeeze=False, sharey=True)
+    for axes, run in zip(grid.flat, runs, strict=True):
+        epochs: list[dict[str, Any]] = [record.epochs[run][number] for number in sorted(record.epochs[run])]
+        for name, colour, style in shown:
+            known = [(figures["epoch"], figures[name]) for figures in epochs if figures[name] is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, ls=style, label=name)
+        axes.set_title(f"{run[0]}, seed {run[1]}", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.25)
+    grid.flat[0].legend(frameon=False, fontsize=8)
+    return _save(figure, path)

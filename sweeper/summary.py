@@ -1,0 +1,81 @@
+"""Closes a sweep: tables and pictures of the frontier, in the run folder and on the screen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from sweeper.frontier import hypervolumes, points
+from sweeper.plots import draw_frontier
+from sweeper.results import RunFolder, as_rows, write_table
+
+
+def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.DataFrame, dict[str, float], list[Path]]:
+    """Write ``frontier.parquet`` and ``frontier.png`` into a folder.
+
+    Returns:
+        The table, the hypervolume of each environment, and the files.
+    """
+    table = points(frame)
+    volumes = hypervolumes(table)
+    write_table(into / "frontier.parquet", as_rows(table), tuple(table.columns))
+    picture = draw_frontier(table, title, volumes, into / "frontier.png")
+    return table, volumes, [into / "frontier.parquet", picture]
+
+
+def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
+    """The rows of one sweep, or of several with the folder's name before each trial's.
+
+    Raises:
+        ConfigError: a folder holds no sweep.
+    """
+    frames = []
+    for path in folders:
+        frame = RunFolder.open(path).read_trials()
+        if len(folders) > 1:
+            frame = frame.assign(trial_id=path.resolve().name + "/" + frame["trial_id"])
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, volumes: dict[str, float]) -> None:
+    """Show the settings on the frontier, with test figures and what was searched beside them."""
+    front = table[table["on_frontier"]]
+    names = _varied(frame)
+    params = frame.drop_duplicates("config_id").set_index("config_id")
+    for environment in sorted(table["environment"].unique()):
+        group = front[front["environment"] == environment]
+        label = f" at {environment}" if environment else ""
+        shown = Table(title=f"Frontier{label} (hypervolume {volumes[environment]:.3f})", title_justify="left")
+        for column in ("setting", "trials", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "test floor"):
+            shown.add_column(column, overflow="fold")
+        for name in names:
+            shown.add_column(name.removeprefix("param.defense."), overflow="fold")
+        for row in as_rows(group):
+            figures = ("val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor")
+            values = [_cell(params.loc[row["config_id"], name]) for name in names]
+            shown.add_row(row["config_id"], row["trials"], *(_cell(row[f]) for f in figures), *values)
+        console.print(shown)
+    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
+    if weak:
+        console.print(
+            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8 (or was not measured), "
+            "so it is no evidence for any setting, and such settings stand on no frontier."
+        )
+    if len(table) and table["seeds"].min() == 1:
+        console.print("Every figure rests on one seed: how much it varies is not known.")
+
+
+def _varied(frame: pd.DataFrame) -> list[str]:
+    trials = frame[frame["role"] == "trial"]
+    names = [name for name in trials.columns if name.startswith("param.defense.")]
+    return [name for name in names if trials[name].nunique(dropna=False) > 1]
+
+
+def _cell(value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

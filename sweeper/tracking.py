@@ -1,0 +1,180 @@
+"""MLflow: a parent run per sweep, a child run per trial and control."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from sweeper import plots
+from sweeper.records import FAILED, FINISHED, PRUNED, RunKey, TrialRecord
+from sweeper.results import RunFolder
+from trainers.errors import ConfigError
+from trainers.evaluation import METRICS
+
+STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED"}
+BATCH = 1000
+"""Metrics that MLflow takes in one request."""
+PARAMS_A_BATCH = 100
+TAG_LENGTH = 500
+
+log = logging.getLogger(__name__)
+
+
+def tracking_uri(runs: Path) -> str:
+    """``MLFLOW_TRACKING_URI``, or else an SQLite file beside the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+
+
+class Tracker:
+    """Writes one sweep to MLflow. Metrics are kept back and sent in batches, one request per run and trial end.
+
+    Args:
+        uri: of the tracking store.
+        experiment: its name.
+        folder: the run folder.
+        tags: of the parent run.
+        params: of the parent run.
+
+    Raises:
+        ConfigError: the store cannot be reached or written.
+    """
+
+    def __init__(self, uri: str, experiment: str, folder: RunFolder, tags: dict[str, str], params: dict[str, Any]):
+        # A server that is away is found out now, in seconds, and not by MLflow's retries over minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.shown_uri = _without_secret(uri)
+        self._folder = folder
+        self._tags = tags
+        self._runs: dict[str, str] = {}
+        self._waiting: dict[str, list[Metric]] = {}
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            artifacts = None if uri.startswith("http") else (folder.path.parent / "mlartifacts").resolve().as_uri()
+            self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
+            parent = self._client.create_run(self._experiment, tags=tags, run_name=folder.path.name)
+        except Exception as error:
+            raise ConfigError(f"The tracking store {_without_secret(uri)} cannot be used: {_line(error)}") from error
+        self.parent = parent.info.run_id
+        self._log(self.parent, params=params)
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """Open the run of a trial, or go on with it after a crash."""
+        if record.trial_id in self._runs:
+            return
+        config = record.config
+        scenarios = config.scenarios
+        tags = {
+            **self._tags,
+            MLFLOW_PARENT_RUN_ID: self.parent,
+            MLFLOW_RUN_NAME: f"{record.trial_id} {config.defense} vs {', '.join(s.name for s in scenarios)}",
+            "role": record.role,
+            "trial_id": record.trial_id,
+            "config_id": config.setting_key,
+            "defense": config.defense,
+            "attack": ", ".join(sorted({s.attack for s in scenarios})),
+            "poison_rate": ", ".join(sorted({f"{s.poison_rate:g}" for s in scenarios})),
+            "seed": ", ".join(map(str, config.repeats)),
+            "status": "RUNNING",
+        }
+        params: dict[str, Any] = {f"defense.{key}": value for key, value in config.params.items()}
+        for scenario in scenarios:
+            common = {"poison_rate": scenario.poison_rate, "target": scenario.resolved_target, **scenario.params}
+            params |= {f"{scenario.name}.{key}": value for key, value in common.items()}
+
+        def start() -> None:
+            run = self._client.create_run(self._experiment, tags={k: v[:TAG_LENGTH] for k, v in tags.items()})
+            self._runs[record.trial_id] = run.info.run_id
+
+        self._safely(start)
+        if record.trial_id in self._runs:
+            self._log(self._runs[record.trial_id], params=params)
+
+    def epoch_ended(self, record: TrialRecord, run: RunKey, figures: dict[str, Any]) -> None:
+        """Keep an epoch's figures for the next request. With several runs in a trial, the name tells which."""
+        prefix = "" if len(record.config.runs()) == 1 else f"{run[0]}/seed{run[1]}/"
+        now = int(time.time() * 1000)
+        self._waiting.setdefault(record.trial_id, []).extend(
+            Metric(prefix + name, float(figures[name]), now, int(figures["epoch"]))
+            for name in METRICS
+            if name != "epoch" and figures.get(name) is not None
+        )
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        """Send what is kept, the pictures, and how it ended."""
+        run_id = self._runs.get(record.trial_id)
+        metrics = self._waiting.pop(record.trial_id, [])
+        if run_id is None:
+            return
+        tags = {"status": record.status, "attempt": str(record.attempt)}
+        if record.error:
+            tags["error"] = record.error[:TAG_LENGTH]
+        if record.role == "trial" and any(row["weak_attack"] for row in rows):
+            tags["weak_attack"] = ", ".join(sorted({row["scenario"] for row in rows if row["weak_attack"]}))
+        # A retry measures some epochs again; MLflow would keep both.
+        unique = {(metric.key, metric.step): metric for metric in metrics}
+        self._log(run_id, metrics=list(unique.values()), tags=tags)
+        self._safely(lambda: self._log_pictures(run_id, record))
+        self._safely(lambda: self._client.set_terminated(run_id, STATUS[record.status]))
+
+    def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
+        with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
+            for picture in plots.draw_trial(record, self._folder, Path(scratch)):
+                self._client.log_artifact(run_id, str(picture))
+
+    def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], failed: bool) -> None:
+        """Close the parent run with the sweep's tables and pictures."""
+        now = int(time.time() * 1000)
+        self._log(self.parent, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        for path in artifacts:
+            self._safely(lambda path=path: self._client.log_artifact(self.parent, str(path)))  # type: ignore[misc]
+        self._safely(lambda: self._client.set_terminated(self.parent, "FAILED" if failed else "FINISHED"))
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        entries = [Param(key, str(value)) for key, value in (params or {}).items()]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        for start in range(0, max(len(entries), 1), PARAMS_A_BATCH):
+            some = entries[start : start + PARAMS_A_BATCH]
+            if some:
+                self._safely(lambda some=some: self._client.log_batch(run_id, params=some))  # type: ignore[misc]
+        for start in range(0, max(len(metrics), 1), BATCH - PARAMS_A_BATCH):
+            part = metrics[start : start + BATCH - PARAMS_A_BATCH]
+            mark = labels if start == 0 else []
+            if part or mark:
+                self._safely(
+                    lambda part=part, mark=mark: self._client.log_batch(run_id, metrics=part, tags=mark)  # type: ignore[misc]
+                )
+
+    def _safely(self, action: Any) -> None:
+        """A lost server costs entries in MLflow, never the sweep: the run folder is the truth."""
+        try:
+            action()
+        except (MlflowException, OSError) as error:
+            log.warning("MLflow %s: %s", self.shown_uri, _line(error))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _without_secret(uri: str) -> str:
+    """The address without user and password."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

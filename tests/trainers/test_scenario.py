@@ -1,0 +1,204 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import trainers.scenario
+from trainers.attacks.badnets import BadNets
+from trainers.compute import Compute
+from trainers.data import ImageSet, Splits
+from trainers.errors import ConfigError
+from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
+
+Noise = Callable[..., ImageSet]
+CPU = Compute(torch.device("cpu"))
+
+
+@pytest.fixture
+def splits(noise: Noise) -> Splits:
+    return Splits(noise(40), noise(24, seed=1))
+
+
+def config(**changes: Any) -> ScenarioConfig:
+    return ScenarioConfig(**{"name": "s", "attack": "badnets", "poison_rate": 0.2, **changes})
+
+
+def build(made: ScenarioConfig, splits: Splits, sweep_seed: int = 0, repeat: int = 0) -> Scenario:
+    return build_scenario(made, splits, sweep_seed, repeat, CPU)
+
+
+def pixels(scenario: Scenario) -> list[bytes]:
+    arena = scenario.arena
+    parts = [scenario.data.images, scenario.data.labels, arena.poisoned, arena.cover]
+    for half in (arena.val, arena.test):
+        parts += [half.images, half.labels, half.eligible, half.triggered, half.targets]
+    return [part.numpy().tobytes() for part in parts]
+
+
+# The halves of the test split
+
+
+def test_the_halves_are_disjoint_and_complete(splits: Splits) -> None:
+    arena = build(config(), splits).arena
+    both = torch.cat([arena.val.images, arena.test.images]).flatten(1)
+    assert len(both.unique(dim=0)) == 24
+    assert {tuple(image) for image in both.tolist()} == {tuple(i) for i in splits.test.images.flatten(1).tolist()}
+    for half in (arena.val, arena.test):
+        assert half.labels.bincount(minlength=4).tolist() == [3, 3, 3, 3]
+        for image, label in zip(half.images, half.labels, strict=True):
+            (index,) = (splits.test.images == image).flatten(1).all(1).nonzero().flatten().tolist()
+            assert splits.test.labels[index] == label
+
+
+def test_the_halves_are_the_same_in_every_sweep_and_scenario(splits: Splits) -> None:
+    first = build(config(), splits).arena
+    for other in (build(config(), splits, sweep_seed=7, repeat=3), build(config(attack="blend", target=2), splits)):
+        assert other.arena.val.images.equal(first.val.images)
+        assert other.arena.test.images.equal(first.test.images)
+
+
+# What is poisoned and what is triggered
+
+
+def test_the_training_split_is_poisoned_and_the_truth_kept_apart(splits: Splits) -> None:
+    scenario = build(config(target=2), splits)
+    mask = scenario.arena.poisoned
+    assert int(mask.sum()) == 8
+    assert scenario.arena.attacked
+    assert not scenario.arena.cover.any()
+    assert scenario.data.labels[mask].tolist() == [2] * 8
+    assert scenario.data.images[~mask].equal(splits.train.images[~mask])
+    assert scenario.data.labels[~mask].equal(splits.train.labels[~mask])
+    assert splits.train.fingerprint == Splits(splits.train, splits.test).train.fingerprint
+
+
+def test_all_to_one_triggers_the_other_classes(splits: Splits) -> None:
+    for half in (build(config(target=1), splits).arena.val, build(config(target=1), splits).arena.test):
+        assert half.eligible.tolist() == [i for i, label in enumerate(half.labels.tolist()) if label != 1]
+        assert half.targets.tolist() == [1] * 9
+        untouched = half.images[half.eligible].clone()
+        board = [[255, 0, 255], [0, 255, 0], [255, 0, 255]]
+        assert half.triggered[:, :, 5:, 5:].tolist() == [[board] * 3] * 9
+        assert half.triggered[:, :, :5].equal(untouched[:, :, :5])
+        assert half.triggered[:, :, :, :5].equal(untouched[:, :, :, :5])
+
+
+def test_all_to_all_triggers_every_class(splits: Splits) -> None:
+    half = build(config(labels="all_to_all"), splits).arena.val
+    assert half.eligible.tolist() == list(range(12))
+    assert half.targets.tolist() == [(label + 1) % 4 for label in half.labels.tolist()]
+    assert len(half.triggered) == 12
+
+
+def test_without_poison_the_data_is_clean_and_still_probed(splits: Splits) -> None:
+    scenario = build(config(poison_rate=0), splits)
+    assert scenario.data.fingerprint == splits.train.fingerprint
+    assert not scenario.arena.attacked
+    assert not scenario.arena.poisoned.any()
+    assert len(scenario.arena.val.eligible) == 9
+
+
+def test_one_test_image_of_the_target_class_only(noise: Noise) -> None:
+    test = noise(24, seed=1)
+    only = test.subset((test.labels == 0).nonzero().squeeze(1))
+    half = build(config(target=0), Splits(noise(40), only)).arena.val
+    assert (len(half.labels), len(half.eligible), len(half.triggered)) == (3, 0, 0)
+
+
+def test_the_attack_is_prepared_on_clean_data_after_the_counts_are_known(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+    monkeypatch.setattr(BadNets, "prepare", lambda self, clean, compute: prepared.append(clean.fingerprint))
+    build(config(), splits)
+    assert prepared == [splits.train.fingerprint]
+    with pytest.raises(ConfigError, match="only 30 can be poisoned"):
+        build(config(poison_rate=0.9), splits)
+    assert len(prepared) == 1  # a surrogate is not trained in vain
+
+
+# Seeds
+
+
+def test_the_same_scenario_gives_the_same_bytes(splits: Splits) -> None:
+    for attack in ("badnets", "blend"):
+        made = config(attack=attack)
+        assert pixels(build(made, splits)) == pixels(build(config(attack=attack), splits))
+        # Its name and defaults that are spelled out do not count.
+        spelled = config(attack=attack, name="other", params=dict(made.params))
+        assert pixels(build(spelled, splits)) == pixels(build(made, splits))
+        for other in (build(made, splits, sweep_seed=1), build(made, splits, repeat=1)):
+            assert not other.arena.poisoned.equal(build(made, splits).arena.poisoned)
+
+
+def test_what_enters_the_seed() -> None:
+    variants = [
+        config(), config(attack="blend"), config(poison_rate=0.3), config(target=1), config(labels="all_to_all"),
+        config(params={"size": 2}),
+    ]  # fmt: skip
+    seeds = [scenario_seed(made, 0, 0) for made in variants]
+    seeds += [scenario_seed(config(), 1, 0), scenario_seed(config(), 0, 1)]
+    assert len(set(seeds)) == len(seeds)
+    assert scenario_seed(config(name="x"), 0, 0) == scenario_seed(config(), 0, 0)
+    aimless = [config(labels="all_to_all", target=t) for t in (0, 1)]
+    assert scenario_seed(aimless[0], 0, 0) == scenario_seed(aimless[1], 0, 0)
+
+
+def test_the_global_generator_is_left_alone(splits: Splits) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    build(config(attack="blend"), splits)
+    assert torch.get_rng_state().equal(before)
+
+
+# Configuration
+
+
+def test_the_parameters_of_the_attack_are_filled_in() -> None:
+    assert config().params == {"size": 3, "corner": "bottom_right", "inset": 0, "trigger": None}
+    assert config(attack="blend", params={"alpha": 1}).params == {"alpha": 1.0, "trigger": None}
+    assert config() == config(params={"size": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack": "sorcery"}, "attack must be one of badnets, blend"),
+        ({"poison_rate": 1.0}, "poison_rate must be a number at least 0 and below 1, but got 1.0"),
+        ({"poison_rate": -0.1}, "poison_rate must be"),
+        ({"labels": "one_to_one"}, "labels must be one of all_to_one, all_to_all"),
+        ({"target": -1}, "target must be a whole number at least 0, but got -1"),
+        ({"params": {"size": 0}}, "size must be a whole number at least 1, but got 0"),
+        ({"params": {"alpha": 0.1}}, "alpha is no parameter here; known are size, corner, inset, trigger"),
+        ({"params": [1]}, "params must be"),
+        ({"name": None}, "name must be text"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(**changes)
+
+
+def test_a_target_out_of_range(splits: Splits) -> None:
+    with pytest.raises(ConfigError, match=r"target must be a class from 0 to 3, but got 4"):
+        build(config(target=4), splits)
+    assert build(config(target=3), splits).arena.val.targets.tolist() == [3] * 9
+    # All-to-all has no target class.
+    assert config(labels="all_to_all", target=4).resolved_target is None
+    build(config(labels="all_to_all", target=4), splits)
+
+
+def test_an_attack_that_does_not_fit_the_images(splits: Splits) -> None:
+    with pytest.raises(ConfigError, match="size 9 with inset 0 does not fit images of 8x8"):
+        build(config(params={"size": 9}), splits)
+
+
+def test_a_test_split_of_one_image(noise: Noise) -> None:
+    with pytest.raises(ConfigError):
+        build(config(), Splits(noise(40), noise(1)))
+
+
+def test_the_seed_of_the_halves_stays_as_it_is() -> None:
+    # Changing it would let images that steered old sweeps into the reports of new ones.
+    assert trainers.scenario.HALVES_SEED == 20240417
