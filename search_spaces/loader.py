@@ -1,5 +1,6 @@
 """Reads a preset: by path, or by bare name from this package, with ``--set`` applied."""
 
+import copy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
         seen.add(key)
@@ -76,7 +77,7 @@ def apply_overrides(preset: dict[str, Any], overrides: list[str], where: str) ->
     Raises:
         PresetError: no ``=``, or the way to the key does not exist.
     """
-    result = _copy(preset)
+    result: dict[str, Any] = copy.deepcopy(preset)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -97,12 +98,6 @@ def apply_overrides(preset: dict[str, Any], overrides: list[str], where: str) ->
         else:
             raise PresetError(f"--set {override}: {where} has no key {key}.")
     return result
-
-
-def _copy(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _copy(value) for key, value in node.items()}
-    return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
 def _kind(content: Any) -> str:

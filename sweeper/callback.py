@@ -12,7 +12,7 @@ from sweeper.searcher import SweepSearcher
 from sweeper.tracking import Tracker
 
 
-class RecordKeeper(Callback):  # type: ignore[misc]
+class RecordKeeper(Callback):
     """Writes the run folder as trials finish, and tells tracking and display.
 
     Args:

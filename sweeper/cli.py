@@ -155,8 +155,8 @@ def select_(
             raise ConfigError(f"{run_folder.deploy} cannot be written: {error.strerror}.") from error
     point = chosen.point
     console.print(
-        f"{point['config_id']} ({point['trials']}): val_acc {point['val_acc']:.3f}, worst val_asr {point['val_asr']:.3f} "
-        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {chosen.others} others qualified.",
+        f"{point['config_id']} ({point['trials']}): val_acc {point['val_acc']:.3f}, "
+        f"worst val_asr {point['val_asr']:.3f} (floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {chosen.others} others qualified.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     if chosen.hardest_of:

@@ -72,7 +72,7 @@ def _point(config: str, environment: str, group: pd.DataFrame, controls: pd.Data
         ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor", "control_asr"]
     ].mean()
     attacked = figures["val_asr"].notna()
-    worst = figures["val_asr"].idxmax() if attacked.any() else None
+    worst = str(figures["val_asr"].idxmax()) if attacked.any() else None
     weak = sorted(
         str(name) for name, rows in by_scenario
         if (rows["poison_rate"] > 0).any() and not (rows["weak_attack"] == False).all()  # noqa: E712

@@ -100,7 +100,7 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
     """Normalised entropies of clean and poisoned training samples, and which of them are credible."""
     frame = pq.read_table(scores).to_pandas()
     entropy = 1 - frame["suspicion"]
-    bins = np.linspace(0, 1, 41)
+    bins = np.linspace(0, 1, 41).tolist()
     figure, axes = plt.subplots(figsize=(5.6, 3.6))
     for name, mask, colour in (("clean", ~frame["poisoned"], BLUE), ("poisoned", frame["poisoned"], RED)):
         if mask.any():

@@ -136,9 +136,10 @@ def read_table(path: Path) -> pd.DataFrame:
         ConfigError: the file is missing or damaged.
     """
     try:
-        return pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+    return frame
 
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class SweepSearcher(Searcher):
         """Trials that will be run, controls not counted."""
         return self._budget
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job, or that there is none left. Ray calls this."""
         while not self._queue:
             if self._asked >= self._budget:
@@ -120,7 +120,10 @@ class SweepSearcher(Searcher):
         """Status and reason of an ended trial, from its last result."""
         if crashed:
             note = self._states / record.trial_id / CRASH_FILE
-            return FAILED, note.read_text() if note.exists() else "The worker died without a word; Ray's logs may tell why."
+            return (
+                FAILED,
+                note.read_text() if note.exists() else "The worker died without a word; Ray's logs may tell why.",
+            )
         if result.get("error"):
             return FAILED, str(result["error"])
         if result.get("finished"):

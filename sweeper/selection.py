@@ -78,7 +78,7 @@ def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: flo
     if defined.empty:
         return f"No setting{where} was measured under attack."
     miss = (defined["val_asr"] - max_asr).clip(lower=0) + (min_acc - defined["val_acc"]).clip(lower=0)
-    row = defined.loc[miss.idxmin()]
+    row = defined.iloc[int(miss.argmin())]
     return (
         f"No setting{where} has {wanted}; nearest is {row['config_id']} ({row['trials']}) with val_asr "
         f"{row['val_asr']:.3f} (floor {row['asr_floor']:.3f}) and val_acc {row['val_acc']:.3f}."

@@ -158,7 +158,7 @@ class SweepSpec(_Strict):
         return space
 
     def environment(self) -> dict[str, Searched]:
-        """Searched parameters that the searcher does not choose, since the attacker does: a defender's attack parameters."""
+        """Attack parameters of a defender's sweep: searched over, but not chosen by the searcher."""
         if self.attacking or self.search.sampler == "grid":
             return {}
         return {name: searched for block in self.scenario_blocks for name, searched in block.searched()}

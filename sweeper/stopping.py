@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune import Stopper
 
 
-class SweepStopper(Stopper):  # type: ignore[misc]
+class SweepStopper(Stopper):
     """Tells Ray to stop everything; as a context manager it listens to Ctrl-C (the second one ends at once).
 
     Args:

@@ -1,6 +1,7 @@
 """The Optuna study behind a sweep."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -41,7 +42,7 @@ def make_sampler(spec: SweepSpec) -> BaseSampler:
             return GridSampler(_grid(spec.space()), seed=seed)
 
 
-def _grid(space: dict[str, Searched]) -> dict[str, list[object]]:
+def _grid(space: dict[str, Searched]) -> dict[str, list[Any]]:
     return {name: list(searched.grid() or ()) for name, searched in space.items()}
 
 

@@ -50,14 +50,14 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         group = front[front["environment"] == environment]
         label = f" at {environment}" if environment else ""
         shown = Table(title=f"Frontier{label} (hypervolume {volumes[environment]:.3f})", title_justify="left")
-        for column in ("setting", "trials", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "test floor"):
-            shown.add_column(column, overflow="fold")
-        for name in names:
-            shown.add_column(name.removeprefix("param.defense."), overflow="fold")
+        for column in ("config_id", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor"):
+            shown.add_column(column, no_wrap=True)
+        shown.add_column("trial and setting", overflow="fold")
         for row in as_rows(group):
             figures = ("val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor")
-            values = [_cell(params.loc[row["config_id"], name]) for name in names]
-            shown.add_row(row["config_id"], row["trials"], *(_cell(row[f]) for f in figures), *values)
+            setting = params.loc[row["config_id"], names].to_dict() if names else {}
+            words = [f"{name.removeprefix('param.defense.')}={_cell(value)}" for name, value in setting.items()]
+            shown.add_row(row["config_id"], *(_cell(row[f]) for f in figures), f"{row['trials']}: {' '.join(words)}")
         console.print(shown)
     weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
     if weak:
@@ -78,4 +78,4 @@ def _varied(frame: pd.DataFrame) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) and not value.is_integer() else str(value)

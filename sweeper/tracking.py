@@ -138,7 +138,7 @@ class Tracker:
         now = int(time.time() * 1000)
         self._log(self.parent, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
         for path in artifacts:
-            self._safely(lambda path=path: self._client.log_artifact(self.parent, str(path)))  # type: ignore[misc]
+            self._safely(lambda path=path: self._client.log_artifact(self.parent, str(path)))
         self._safely(lambda: self._client.set_terminated(self.parent, "FAILED" if failed else "FINISHED"))
 
     def _log(
@@ -153,14 +153,12 @@ class Tracker:
         for start in range(0, max(len(entries), 1), PARAMS_A_BATCH):
             some = entries[start : start + PARAMS_A_BATCH]
             if some:
-                self._safely(lambda some=some: self._client.log_batch(run_id, params=some))  # type: ignore[misc]
+                self._safely(lambda some=some: self._client.log_batch(run_id, params=some))
         for start in range(0, max(len(metrics), 1), BATCH - PARAMS_A_BATCH):
             part = metrics[start : start + BATCH - PARAMS_A_BATCH]
             mark = labels if start == 0 else []
             if part or mark:
-                self._safely(
-                    lambda part=part, mark=mark: self._client.log_batch(run_id, metrics=part, tags=mark)  # type: ignore[misc]
-                )
+                self._safely(lambda part=part, mark=mark: self._client.log_batch(run_id, metrics=part, tags=mark))
 
     def _safely(self, action: Any) -> None:
         """A lost server costs entries in MLflow, never the sweep: the run folder is the truth."""

@@ -50,10 +50,10 @@ def _tensor(array: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array))
 
 
-class TrialActor(tune.Trainable):  # type: ignore[misc]
+class TrialActor(tune.Trainable):
     """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the arguments
         self,
         config: dict[str, Any],
         data: Packed,

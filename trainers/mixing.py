@@ -28,7 +28,7 @@ def attention_mix(
 ) -> tuple[Tensor, Tensor]:
     """Mix each image with its partner inside the region that the network attends to.
 
-    With ``M = [A >= mask_threshold]``, ``W = sum(M A) / sum(A)``, ``W' = sum(M A') / sum(A')`` and ``k = W / (W + W')``:
+    With ``M = [A >= mask_threshold]``, ``W = sum(M A) / sum(A)``, ``W' = sum(M A') / sum(A')``, ``k = W / (W + W')``:
     ``x~ = (1 - M) x + M (k x + (1 - k) x')`` and ``y~ = (1 - W + k W) y + (W - k W) y'``.
 
     Args:

@@ -18,7 +18,7 @@ def param(
     choices: tuple[Any, ...] | None = None,
     doc: str = "",
 ) -> Any:
-    """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or a list of ``choices``, and one line of ``doc``."""
+    """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or ``choices``, and one line of ``doc``."""
     bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     metadata = {"bounds": {k: v for k, v in bounds.items() if v is not None}, "choices": choices, "doc": doc}
     return field(default=default, metadata=metadata)

@@ -40,7 +40,9 @@ def written(predictions: list[int]) -> Tensor:
     return images
 
 
-def probe(labels: list[int], clean: list[int], eligible: list[int], triggered: list[int], targets: list[int]) -> ProbeSet:
+def probe(
+    labels: list[int], clean: list[int], eligible: list[int], triggered: list[int], targets: list[int]
+) -> ProbeSet:
     """Held-out images by what is predicted for them."""
     return ProbeSet(
         written(clean), torch.tensor(labels), torch.tensor(eligible, dtype=torch.int64), written(triggered),
@@ -57,7 +59,9 @@ def monitor(
     data = ImageSet(images, torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 3]), ("a", "b", "c", "d"))
     mask = torch.tensor([True] * 3 + [False] * 7 if poisoned is None else poisoned)
     none = probe([0], [0], [], [], [])
-    return Monitor(Scenario(data, Arena(mask, torch.zeros(10, dtype=torch.bool), attacked, val or none, test or none)), CPU)
+    return Monitor(
+        Scenario(data, Arena(mask, torch.zeros(10, dtype=torch.bool), attacked, val or none, test or none)), CPU
+    )
 
 
 def measure(watching: Monitor, final: bool = False, **report: Any) -> Measurement:
@@ -68,7 +72,7 @@ def measure(watching: Monitor, final: bool = False, **report: Any) -> Measuremen
 # Target class 0: five images of other classes are triggered.
 VAL = probe(
     labels=[0, 0, 1, 1, 2, 3, 3],
-    clean=[0, 1, 1, 0, 2, 0, 1],  # right: 0, 1 -> no, yes ... 3 of 7
+    clean=[0, 1, 1, 0, 2, 0, 1],  # the first, third and fifth are right
     eligible=[2, 3, 4, 5, 6],
     triggered=[0, 0, 0, 3, 1],  # three as the attacker wants, one as it is, one neither
     targets=[0, 0, 0, 0, 0],

@@ -84,7 +84,7 @@ class Attack(ABC):
 
     def candidates(self, labels: Tensor) -> Tensor:
         """Who may be poisoned, given true ``labels``: bool (N,)."""
-        return labels == self.label_map.target if self.clean_label else self.eligible(labels)
+        return labels.eq(self.label_map.target or 0) if self.clean_label else self.eligible(labels)
 
     def eligible(self, labels: Tensor) -> Tensor:
         """Which images are triggered to measure attack success: bool (N,)."""

@@ -1,4 +1,4 @@
-"""Batches made on the device: index selects of resident uint8 images, and crop, flip and normalisation as tensor code."""
+"""Batches made on the device: index selects of resident uint8 images; crop, flip, normalisation as tensor code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -198,7 +198,7 @@ class Defense(ABC):
 
     @torch.no_grad()
     def logits_of_all(self, network: nn.Module, batch_size: int = 1000) -> Tensor:
-        """Logits of every training image as it is, in eval mode: float (N, classes). Leaves ``network`` in eval mode."""
+        """Logits of every training image as it is: float (N, classes). Leaves ``network`` in eval mode."""
         network.eval()
         chunks = self.images.split(batch_size)
         return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])

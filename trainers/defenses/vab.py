@@ -223,7 +223,7 @@ class Vab(Defense):
         return list(order[wrapped].split(size))
 
     def _mixed(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Two augmented views of each sample, mixed with partners drawn over both: (2 M, C, H, W) and (2 M, classes)."""
+        """Two augmented views of each sample, mixed with partners drawn over both: 2 M images and targets."""
         p = self.params
         views = [self.view(batch), self.view(batch)]
         images, targets = torch.cat(views), targets.repeat(2, 1)

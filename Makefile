@@ -1,0 +1,41 @@
+# Needs Python 3.11 to 3.13 and make; uses uv where it is there.
+.DELETE_ON_ERROR:
+.PHONY: sweep test lint bench bench-gpu
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export RAY_USAGE_STATS_ENABLED := 0
+
+sweep: $(VENV)/installed
+	$(BIN)/python sweep.py
+
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.throughput
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.shapes_hardness
+
+# Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu
+
+# Every install is from the lock, checked by hash; bytecode is compiled, since each worker would do it again otherwise.
+$(VENV)/installed: requirements.lock
+	rm -rf $(VENV)
+	@if command -v uv >/dev/null; then set -ex; \
+	  uv venv -q --python $(PYTHON) $(VENV); \
+	  uv pip install -q --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock; \
+	  uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else set -ex; \
+	  $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .; \
+	fi
+	touch $@
