@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 from rich.console import Console
@@ -73,7 +72,6 @@ def run_sweep(
         ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
     """
     folder.write_sweep({"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()})
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
     stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
     searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states, stopper)

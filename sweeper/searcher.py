@@ -14,7 +14,6 @@ from sweeper.environment import deal
 from sweeper.records import FAILED, FINISHED, PRUNED, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
-from sweeper.study import grid_size
 from sweeper.worker import CRASH_FILE
 from trainers.errors import ConfigError
 
@@ -41,7 +40,7 @@ class SweepSearcher(Searcher):
         self._stopper = stopper
         self._environment = spec.environment()
         self._sampler = study.sampler
-        self._budget = min(filter(None, (spec.search.trials, grid_size(spec))))
+        self._budget = len(study.trials) or spec.search.trials  # a grid is in the study already
         self._asked = 0
         self._queue: deque[TrialRecord] = deque()
         self._open: dict[str, optuna.Trial] = {}

@@ -71,6 +71,7 @@ def split_by_mixture(scores: Tensor, seed: int) -> Tensor:
         return torch.zeros_like(scores, dtype=torch.bool)
     values = (values - values.min()) / (values.max() - values.min())
     mixture = GaussianMixture(2, random_state=seed % 2**32).fit(values)
-    high = int(np.argmax(mixture.means_.ravel()))
-    credible = mixture.predict_proba(values)[:, high] > 0.5
+    means = mixture.means_.ravel()
+    # A broad upper component has tails on both sides; what lies below the lower one's mean is not credible for that.
+    credible = (mixture.predict_proba(values)[:, int(means.argmax())] > 0.5) & (values.ravel() > means.min())
     return torch.from_numpy(credible).to(scores.device)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
+from sklearn.metrics import roc_auc_score
 
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer
@@ -87,8 +87,11 @@ class Monitor:
         if report.credible is not None:
             figures |= self._split_figures(report.credible.cpu())
         if report.suspicion is not None and self._arena.attacked:
-            truth = self._arena.poisoned.long()
-            figures["detection_auroc"] = float(binary_auroc(report.suspicion.float().cpu(), truth))
+            truth = self._arena.poisoned
+            if not truth.all():
+                figures["detection_auroc"] = float(
+                    roc_auc_score(truth.numpy(), report.suspicion.double().cpu().numpy())
+                )
         return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
 
     def _probe(self, model: Network, probe: ProbeSet, prefix: str, floor: str) -> dict[str, float | None]:

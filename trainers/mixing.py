@@ -20,7 +20,9 @@ def attention_maps(features: Tensor, size: tuple[int, int], upsampling: str) -> 
     corners = False if upsampling == "bilinear" else None
     maps = functional.interpolate(energy, size, mode=upsampling, align_corners=corners).squeeze(1)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return torch.where(high > low, (maps - low) / (high - low), 1.0)
+    # Upsampling leaves rounding noise on a map without contrast, so that is looked for before.
+    contrast = energy.amax((2, 3)) > energy.amin((2, 3))
+    return torch.where(contrast[:, :, None], (maps - low) / (high - low), 1.0)
 
 
 def attention_mix(

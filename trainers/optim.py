@@ -36,5 +36,5 @@ class SgdParams(Parameters):
         """The learning rate of ``epoch``, counted from 0, of ``epochs``."""
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
-        passed = sum(epoch >= round(share * epochs) for share in self.milestones)
+        passed = sum(epoch >= max(round(share * epochs), 1) for share in self.milestones)
         return self.lr * self.decay**passed

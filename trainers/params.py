@@ -71,7 +71,10 @@ def _checked(name: str, value: Any, hint: Any, bounds: dict[str, float], choices
             if isinstance(value, (list, tuple)):
                 return tuple(_checked(name, item, get_args(kind)[0], bounds, choices) for item in value)
         elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as error:
+                raise problem from error
             break
         elif isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool)):
             break

@@ -14,10 +14,14 @@ from trainers.files import write_with
 TENSOR = "$tensor"
 
 
+class StateError(ValueError):
+    """A file is no state of ours."""
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write ``state``, a tree of dictionaries (string keys), lists, tensors and JSON values, whole or not at all."""
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_strip(state, "", tensors))
+    text = json.dumps(_strip(state, tensors))
     write_with(path, lambda beside: save_file(tensors, beside, metadata={"state": text}))
 
 
@@ -26,21 +30,26 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
 
     Raises:
         OSError, safetensors.SafetensorError: the file is not there, or is damaged.
+        StateError: it is no state.
     """
     with safe_open(path, framework="pt", device=str(device)) as file:
-        tree = json.loads(file.metadata()["state"])
+        text = (file.metadata() or {}).get("state")
+        if text is None:
+            raise StateError(f"{path} holds tensors, but no state.")
+        tree = json.loads(text)
         return _fill(tree, {name: file.get_tensor(name) for name in file.keys()})  # type: ignore[no-any-return]
 
 
-def _strip(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def _strip(node: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         # A copy, since safetensors refuses tensors that share memory.
+        name = str(len(tensors))
         tensors[name] = node.detach().cpu().clone().contiguous()
         return {TENSOR: name}
     if isinstance(node, dict):
-        return {str(key): _strip(value, f"{name}/{key}", tensors) for key, value in node.items()}
+        return {str(key): _strip(value, tensors) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
-        return [_strip(value, f"{name}/{i}", tensors) for i, value in enumerate(node)]
+        return [_strip(value, tensors) for value in node]
     return node
 
 

@@ -16,11 +16,12 @@ from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, TrainingTask
+from trainers.errors import ConfigError
 from trainers.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
-from trainers.state import load_state, save_state
+from trainers.state import StateError, load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         """Check the defense's parameters, and fill in their defaults."""
-        filled = DEFENSES[self.defense].Params(**self.params)
+        if self.defense not in DEFENSES:
+            raise ConfigError(f"defense must be one of {', '.join(DEFENSES)}, but got {self.defense}.")
+        kind = DEFENSES[self.defense].Params
+        for key, value in self.params.items():
+            kind.check(key, value)
+        filled = kind(**self.params)
         object.__setattr__(self, "params", filled.as_dict())
 
     @property
@@ -149,7 +155,7 @@ class StateStore:
         """The last state of a run; null if there is none, or if the file is damaged."""
         try:
             return load_state(self.path(run))
-        except (FileNotFoundError, SafetensorError):
+        except (FileNotFoundError, SafetensorError, StateError):
             return None
 
 

@@ -1,5 +1,6 @@
 """What an attack is: who is poisoned, with which trigger, under which label, and what is triggered at test time."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -106,9 +107,18 @@ class Attack(ABC):
         """
         pool = int(self.candidates(labels).sum())
         base = pool if self.clean_label else len(labels)
-        poisoned, cover = round(rate * base), round(self.cover_rate * len(labels)) if rate > 0 else 0
+        if rate > 0 and pool == 0:
+            raise ConfigError(f"{self.name} finds no image that it could poison; its class has none.")
+        poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels)) if rate > 0 else 0
         if rate > 0 and poisoned == 0:
-            raise ConfigError(f"A poison_rate of {rate:g} is no sample of {base}; allowed is {0.5 / base:.2g} or more.")
+            raise ConfigError(
+                f"A poison_rate of {rate:g} is no sample of {base}; allowed is {_ceil(0.5 / base):g} or more."
+            )
+        if rate > 0 and self.cover_rate > 0 and cover == 0:
+            raise ConfigError(
+                f"A cover rate of {self.cover_rate:g} is no sample of {len(labels)}; "
+                f"allowed is {_ceil(0.5 / len(labels)):g} or more."
+            )
         if poisoned > pool:
             raise ConfigError(
                 f"A poison_rate of {rate:g} is {poisoned} samples, but only {pool} can be poisoned by {self.name}."
@@ -142,3 +152,14 @@ class Attack(ABC):
         if not self.clean_label:
             labels[poisoned] = self.target_of(labels[poisoned])
         return PoisonedSet(ImageSet(images, labels, clean.class_names), poisoned, cover)
+
+
+def _round(count: float) -> int:
+    """To the nearest whole number, halves up."""
+    return math.floor(count + 0.5)
+
+
+def _ceil(share: float) -> float:
+    """Up to two digits that count, so that the rate a message allows is allowed."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return math.ceil(share / unit - 1e-9) * unit

@@ -1,5 +1,6 @@
 """What a defense is: a list of stages over data it knows nothing about, with a state that can be saved."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -172,10 +173,12 @@ class Defense(ABC):
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
-            saved = state["optimizers"][name]
-            moments = {int(key): value for key, value in saved["state"].items()}  # JSON turned the keys into text
-            optimizer.load_state_dict({**saved, "state": moments})
-        self.tensors = {name: tensor.to(self.device) for name, tensor in state["tensors"].items()}
+            # Only the moments: rates and decays are this trial's own, though it may share the stages before.
+            moments = state["optimizers"][name]["state"]
+            own = optimizer.state_dict()["param_groups"]
+            by_index = {int(key): copy.deepcopy(value) for key, value in moments.items()}  # JSON made the keys text
+            optimizer.load_state_dict({"state": by_index, "param_groups": own})
+        self.tensors = {name: tensor.to(self.device, copy=True) for name, tensor in state["tensors"].items()}
 
     def new_network(self, role: str, model: ModelConfig | None = None) -> Network:
         """A network on the device, initialised by a seed of its own, and part of the state under ``role``."""

@@ -2,7 +2,8 @@
 
 The Victim is trained on suspicious samples and becomes a detector: poisoned samples get a low prediction entropy early.
 The Beneficiary is trained on the credible ones, and is the network that is kept. Defaults are those of the authors'
-CIFAR-10 code.
+CIFAR-10 code, except that the attention is upsampled as the paper says, and that the Victim's network, there always
+ResNet-18, is by default the Beneficiary's.
 """
 
 from dataclasses import dataclass
@@ -143,12 +144,12 @@ class Vab(Defense):
         return meter
 
     def _score(self) -> None:
-        """Evaluate the Victim on every image: smoothed entropies, and its softened belief."""
+        """Evaluate the Victim on every image: smoothed entropies, and the logits that its belief comes from."""
         logits = self.logits_of_all(self.victim)
         if not logits.isfinite().all():
             raise TrialError("The Victim's predictions are not finite.")
         self.tensors["entropy"] = smooth(prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing)
-        self.tensors["belief"] = functional.softmax(logits / self.params.temperature, dim=1)
+        self.tensors["victim_logits"] = logits
 
     def _split(self, threshold: float) -> None:
         entropy = self.tensors["entropy"]
@@ -195,10 +196,9 @@ class Vab(Defense):
         meter = LossMeter(self.device)
         labelled = list(shuffled_batches(self._credible(), p.batch_size, self.generator))
         for batch, others in zip(labelled, self._unlabelled(len(labelled), weight), strict=True):
-            belief = self.tensors["belief"]
             known = self.one_hot[batch]
             if p.suppression in ("both", "credible"):
-                known = suppress(known, belief[batch])
+                known = suppress(known, self._belief(batch))
             images, targets = self._mixed(batch, known)
             views, guesses = self._pseudo_labelled(others)
             logits = self.run_network(self.beneficiary, torch.cat([images, views])).logits
@@ -210,7 +210,7 @@ class Vab(Defense):
         return self._report(meter, self._update_split().images)
 
     def _unlabelled(self, batches: int, weight: float) -> list[Tensor]:
-        """One batch of suspicious samples for each labelled batch: all of them are shared out, at least one each.
+        """One batch of suspicious samples for each labelled batch: their count divided by that of batches, at least 1.
 
         The authors' code lets the size fall to 0 when fewer samples than batches are suspicious, and then fails.
         """
@@ -252,12 +252,18 @@ class Vab(Defense):
         if len(batch) == 0:
             return self.normalise(self.images[:0]), self.one_hot[:0]
         views = [self.view(batch), self.view(batch)]
-        guess = sum(self.run_network(self.beneficiary, view).logits.float().softmax(1) for view in views)
-        assert isinstance(guess, Tensor)
+        # One view at a time, as the authors do; batch-norm cannot train on a single image, though.
+        passes = views if len(batch) > 1 else [torch.cat(views)]
+        logits = torch.cat([self.run_network(self.beneficiary, images).logits.float() for images in passes])
+        guess = logits.softmax(1).view(2, len(batch), -1).mean(0)
         targets = functional.one_hot(guess.argmax(1), self.one_hot.shape[1]).float()
         if self.params.suppression in ("both", "suspicious"):
-            targets = suppress(targets, self.tensors["belief"][batch])
+            targets = suppress(targets, self._belief(batch))
         return torch.cat(views), targets.repeat(2, 1)
+
+    def _belief(self, batch: Tensor) -> Tensor:
+        """The Victim's softened prediction for the images as they are: float (M, classes)."""
+        return functional.softmax(self.tensors["victim_logits"][batch] / self.params.temperature, dim=1)
 
     def _set_lr(self, epoch: int) -> None:
         p = self.params

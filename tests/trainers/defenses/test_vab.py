@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -480,6 +481,64 @@ def test_passes_without_gradient_run_in_training_mode(noise: Noise, stage: str, 
     figures(defense)
     counted = {int(v) for k, v in defense.beneficiary.state_dict().items() if k.endswith("num_batches_tracked")}
     assert counted == {2 * passes}  # two batches
+
+
+def test_attention_mix_gets_two_views_and_the_attention_on_each(noise: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def remember(*given: Any) -> tuple[Tensor, Tensor]:
+        calls.append(given)
+        return given[0], given[1]
+
+    monkeypatch.setattr(trainers.defenses.vab, "attention_mix", remember)
+    defense = fixed(16, task(noise(60)), upsampling="nearest", mask_threshold=0.3, mix_epochs=1, suppression_epochs=0)
+    epochs = defense.epochs()
+    next(epochs), next(epochs)
+    beneficiary = copy.deepcopy(defense.beneficiary).train()
+    next(epochs)
+    ((images, targets, attention, partner, threshold),) = calls
+    first, second = images.split(16)
+    assert not first.equal(second)
+    assert targets[:16].equal(targets[16:])
+    assert partner.sort().values.equal(torch.arange(32))  # over both views together
+    assert threshold == 0.3
+    for view, given in ((first, attention[:16]), (second, attention[16:])):
+        with torch.no_grad():
+            energy = beneficiary(view).features.double().square().sum(1).numpy()
+        map_ = np.kron(energy, np.ones((1, 4, 4)))  # from 2x2 to 8x8
+        low, high = map_.min((1, 2), keepdims=True), map_.max((1, 2), keepdims=True)
+        assert np.allclose(given.numpy(), (map_ - low) / (high - low), atol=1e-4)
+
+
+def test_pseudo_labels_are_the_mean_over_two_views(
+    noise: Noise, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[tuple[Tensor, Tensor]] = []
+    run_network = Fixed.run_network
+
+    def remember(self: Fixed, network: Any, images: Tensor) -> Any:
+        output = run_network(self, network, images)
+        if network is self.beneficiary:
+            passes.append((images, output.logits.detach()))
+        return output
+
+    monkeypatch.setattr(Fixed, "run_network", remember)
+    lengths = {"mix_epochs": 0, "suppression_epochs": 1}
+    figures(fixed(16, task(noise(60)), mixing="none", suppression="none", **lengths))
+    # One labelled batch of 16, so one of all 44 suspicious: a pass for each view, and one that is trained.
+    (one, first), (two, second), (trained, _) = passes
+    assert len(one) == len(two) == 44
+    assert not one.equal(two)
+    assert trained[32:].equal(torch.cat([one, two]))
+    mean = (np.exp(log_shares(first)) + np.exp(log_shares(second))) / 2
+    by_hand = [[float(c == guess) for c in range(4)] for guess in mean.argmax(1)] * 2
+    assert recorder.parts[1][0].tolist() == by_hand
+    assert len(set(mean.argmax(1))) > 1
+
+
+def log_shares(logits: Tensor) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = logits.double().numpy()
+    return values - np.log(np.exp(values).sum(1, keepdims=True))
 
 
 def test_beta_draws() -> None:

@@ -1,0 +1,80 @@
+"""The costly parts of V&B as this project computes them, on a fixed split, ready to be timed."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.compute import Compute
+from trainers.data import ImageSet
+from trainers.data.batches import Augmentation, shuffled_batches
+from trainers.defenses.base import TrainingTask
+from trainers.defenses.vab import Vab, VabParams
+from trainers.entropy import normalise, prediction_entropy, split_by_threshold
+from trainers.models import ModelConfig
+from trainers.seeding import seeded
+
+SUSPICIOUS_SHARE = 0.2
+"""Of the training set: a poison rate of 0.1, and as many clean samples that the Victim is sure of."""
+
+
+def fixed_split(count: int) -> Tensor:
+    """Which samples are credible: bool (count,)."""
+    credible = torch.ones(count, dtype=torch.bool)
+    credible[torch.randperm(count, generator=seeded(0))[: round(SUSPICIOUS_SHARE * count)]] = False
+    return credible
+
+
+class ProjectVab:
+    """V&B of ``trainers``. Every method that does work returns over how many images it did.
+
+    Args:
+        data: the training set.
+        model: of Victim and Beneficiary.
+        augmentation: of training images.
+        compute: where to compute.
+    """
+
+    def __init__(self, data: ImageSet, model: ModelConfig, augmentation: Augmentation, compute: Compute):
+        self.params = VabParams()
+        self.defense = Vab(self.params, TrainingTask(data, model, augmentation, compute, seed=0))
+        self._stages = {stage.name: stage for stage in self.defense.stages()}
+        logits = self.defense.logits_of_all(self.defense.victim)
+        self.defense.tensors = {
+            "credible": fixed_split(len(data)),
+            "entropy": prediction_entropy(logits).cpu(),
+            "belief": functional.softmax(logits / self.params.temperature, dim=1).cpu(),
+        }
+        state = self.defense.state()
+        # A copy on the host, which takes no memory of the device that is measured.
+        modules = {n: {k: v.cpu().clone() for k, v in weights.items()} for n, weights in state["modules"].items()}
+        self._start = {**state, "modules": modules, "optimizers": copy.deepcopy(state["optimizers"])}
+
+    def reset(self) -> None:
+        """Go back to the initial weights and split."""
+        self.defense.load(self._start)
+
+    def views(self) -> int:
+        """Make two augmented views of every credible sample, and no more."""
+        defense, count = self.defense, 0
+        credible = defense.tensors["credible"].nonzero().squeeze(1)
+        for batch in shuffled_batches(credible, self.params.batch_size, defense.generator):
+            count += len(defense.view(batch)) + len(defense.view(batch))
+        return count
+
+    def mix_epoch(self) -> int:
+        """An epoch of stage 1, without a new split."""
+        return self._stages["mix"].run(0).images_seen
+
+    def suppression_epoch(self) -> int:
+        """An epoch of stage 2, with the Victim's epoch and the new split that belong to it."""
+        return self._stages["suppression"].run(0).images_seen
+
+    def score(self) -> int:
+        """Entropies of all samples, and a split."""
+        return len(split_by_threshold(normalise(self.entropies()), self.params.threshold))
+
+    def entropies(self) -> Tensor:
+        """The Victim's prediction entropy on every sample: float (N,)."""
+        return prediction_entropy(self.defense.logits_of_all(self.defense.victim))

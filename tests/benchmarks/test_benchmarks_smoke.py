@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, shapes_hardness, throughput
+from benchmarks.customary import CustomaryVab, attention_mix_one_by_one, entropies_one_by_one
+from benchmarks.project import ProjectVab
+from trainers.data.shapes import make_shapes
+from trainers.entropy import prediction_entropy
+from trainers.mixing import attention_maps, attention_mix
+from trainers.models import ModelConfig
+from trainers.seeding import seeded
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sides() -> tuple[ProjectVab, CustomaryVab]:
+    return throughput.build(images=60, size=8, model="tiny", threads=1)
+
+
+def test_customary_attention_mix_is_the_projects() -> None:
+    generator = seeded(0)
+    images, targets = torch.randn(7, 3, 8, 8, generator=generator), torch.rand(7, 4, generator=generator)
+    features = torch.randn(7, 5, 3, 3, generator=generator).relu()
+    features[2] = 0.0  # a map without contrast
+    partner = torch.randperm(7, generator=generator)
+    attention = attention_maps(features, (8, 8), "bilinear")
+    expected = attention_mix(images, targets, attention, partner, mask_threshold=0.1)
+    found = attention_mix_one_by_one(images, targets, features, partner, mask_threshold=0.1)
+    assert not torch.equal(expected[0], images)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
+
+
+def test_customary_entropy_is_the_projects() -> None:
+    logits = torch.randn(6, 10, generator=seeded(0)) * 5
+    logits[0] = torch.tensor([1e4] + [0.0] * 9)  # p = 0 for the others
+    found = torch.tensor(entropies_one_by_one(logits))
+    torch.testing.assert_close(found, prediction_entropy(logits), atol=1e-7, rtol=1e-4)
+
+
+def test_both_sides_score_the_same_images_alike(sides: tuple[ProjectVab, CustomaryVab]) -> None:
+    # Through loader, transforms, normalisation and network.
+    project, customary = sides
+    project.reset()
+    customary.reset()
+    found = customary.entropies()
+    assert found.std() > 0
+    torch.testing.assert_close(found, project.entropies(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", throughput.PARTS.values())
+def test_both_sides_do_as_many_images(sides: tuple[ProjectVab, CustomaryVab], method: str) -> None:
+    counts = []
+    for side in sides:
+        side.reset()
+        counts.append(getattr(side, method)())
+    assert counts[0] == counts[1] > 0
+
+
+def test_reset_goes_back(sides: tuple[ProjectVab, CustomaryVab]) -> None:
+    for side in sides:
+        side.reset()
+        before = side.entropies()
+        side.suppression_epoch()
+        assert not torch.equal(side.entropies(), before)
+        side.reset()
+        assert torch.equal(side.entropies(), before)
+
+
+def test_throughput_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main(["--images", "40", "--size", "8", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in throughput.PARTS)
+    assert "ratio" in out
+
+
+def test_shapes_hardness_prints_every_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--seeds 3 4 --warmup-steps 2 3 --epochs 1 --train-size 60 --test-size 40"
+    assert shapes_hardness.main(options.split()) == 0
+    out = capsys.readouterr().out
+    for attack in ("badnets", "blend"):
+        assert all(out.count(f"{attack}, {row}") == 3 for row in ("seed 3", "seed 4", "mean ± sd"))
+    assert all(name in out for name in shapes_hardness.CONTROL_FIGURES + shapes_hardness.SPLIT_FIGURES)
+
+
+@pytest.mark.parametrize("mode", gpu.MODES, ids=lambda mode: mode.name)
+def test_gpu_modes_compute(mode: gpu.Mode) -> None:
+    # Here on the CPU: what is timed, and the memory formats, are the same.
+    device = torch.device("cpu")
+    data = make_shapes(40, 10, seed=0, image_size=16).train
+    vab = mode.build(data, ModelConfig("tiny", width=4), gpu.Augmentation(1), device, compiled=False)
+    batch = vab.defense.view(torch.arange(8))
+    output = vab.defense.run_network(vab.defense.victim, batch)
+    assert batch.is_contiguous(memory_format=torch.channels_last) == mode.channels_last
+    assert output.features.is_contiguous(memory_format=torch.channels_last) == mode.channels_last
+    assert output.logits.dtype == (torch.bfloat16 if mode.amp else torch.float32)
+    for method in gpu.PARTS.values():
+        rates, peak = gpu.measure(vab, method, repeats=1, device=device)
+        assert len(rates) == 1
+        assert rates[0] > 0
+        assert peak is None
+
+
+def test_gpu_data_is_cut_to_size() -> None:
+    assert gpu.load(None, 30, 8).images.shape == (30, 3, 8, 8)
+    assert gpu.load("shapes", 30, 8).images.shape == (30, 3, 8, 8)
+
+
+def test_gpu_needs_cuda_and_only_trainers() -> None:
+    # A module that is None in sys.modules cannot be imported.
+    absent = ("ray", "optuna", "mlflow", "pandas", "pydantic", "rich", "typer", "sweeper", "search_spaces")
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r})); sys.argv = ['gpu']; "
+        "runpy.run_module('benchmarks.gpu', run_name='__main__')"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip() == "There is nothing to measure here: torch sees no CUDA device."
