@@ -156,9 +156,11 @@ def select_(
     point = chosen.point
     console.print(
         f"{point['config_id']} ({point['trials']}): val_acc {point['val_acc']:.3f}, "
-        f"worst val_asr {point['val_asr']:.3f} (floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {chosen.others} others qualified.",
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
+        f"worst val_asr {point['val_asr']:.3f} (floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); "
+        f"{chosen.others} others qualified.",
+        soft_wrap=True,
+        highlight=False,
+    )
     if chosen.hardest_of:
         console.print(f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}.", highlight=False)
     if point["seeds"] == 1:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer
