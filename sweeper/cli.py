@@ -71,7 +71,11 @@ def run(
         tracker = Tracker(tracking_uri(folder.path.parent), spec.name, folder, *_labels(spec, splits.fingerprint))
         sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
         console.print(f"{spec.data.source}: {sizes}. Results go to {path}.", highlight=False)
-        outcome = run_sweep(spec, resolved, splits, folder, tracker, console)
+        try:
+            outcome = run_sweep(spec, resolved, splits, folder, tracker, console)
+        except ConfigError:
+            tracker.sweep_ended([], {}, failed=True)
+            raise
     frame = folder.read_trials()
     table, volumes, files = write_frontier(frame, spec.name, path)
     artifacts = [*files, folder.sweep, folder.trials, folder.curves]
@@ -83,7 +87,9 @@ def run(
     if outcome.interrupted:
         console.print(f"Not all trials ran: {outcome.interrupted}. What ended before is kept.")
     console.print(f"Results: {path}   picture: {path / 'frontier.png'}", soft_wrap=True, highlight=False)
-    console.print(f"Compare runs: mlflow ui --backend-store-uri {tracker.shown_uri}", soft_wrap=True, highlight=False)
+    store = tracker.shown_uri
+    compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
+    console.print(f"Compare runs: {compare}", soft_wrap=True, highlight=False)
     console.print(f"Pick a setting: sweeper select {path} --max-asr 0.15", soft_wrap=True, highlight=False)
     if outcome.finished == 0:
         errors.print("No trial finished.")

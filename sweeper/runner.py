@@ -71,12 +71,11 @@ def run_sweep(
     Raises:
         ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
     """
-    folder.write_sweep({"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()})
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
-    stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
-    searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states, stopper)
     with _ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         workers = _workers(spec)
+        folder.write_sweep({"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()})
+        stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
+        searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states, stopper)
         display = LiveDisplay(console, searcher.budget)
         keeper = RecordKeeper(searcher, folder, tracker, display)
         keeper.write_tables()
@@ -127,6 +126,7 @@ def _ray_runtime() -> Iterator[None]:
     """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards."""
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
     if ray.is_initialized():
         yield
         return

@@ -107,6 +107,8 @@ class SweepSpec(_Strict):
             raise ValueError("scenarios: two scenarios have the same name; give each a name of its own.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed stands twice.")
+        if self.device == "cuda" and self.resources.gpu == 0:
+            raise ValueError("device: cuda needs resources.gpu above 0, so that Ray reserves a GPU for each trial.")
         if self.search.scheduler == "asha":
             if len(self.objectives) > 1 or len(self.scenarios) > 1 or len(self.seeds) > 1:
                 raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")

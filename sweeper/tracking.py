@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ BATCH = 1000
 """Metrics that MLflow takes in one request."""
 PARAMS_A_BATCH = 100
 TAG_LENGTH = 500
+LINE_LENGTH = 200
 
 log = logging.getLogger(__name__)
 
@@ -169,10 +171,9 @@ class Tracker:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of an error, without user and password of any address in it."""
+    return _without_secret((str(error).splitlines() or [type(error).__name__])[0])[:LINE_LENGTH]
 
 
-def _without_secret(uri: str) -> str:
-    """The address without user and password."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _without_secret(text: str) -> str:
+    return re.sub(r"://[^/\s]*@", "://", text)
