@@ -23,6 +23,7 @@ from trainers.evaluation import METRICS
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED"}
 BATCH = 1000
 """Metrics that MLflow takes in one request."""
+SECONDS_BETWEEN_REQUESTS = 10.0
 PARAMS_A_BATCH = 100
 TAG_LENGTH = 500
 LINE_LENGTH = 200
@@ -60,6 +61,8 @@ class Tracker:
         self._tags = tags
         self._runs: dict[str, str] = {}
         self._waiting: dict[str, list[Metric]] = {}
+        self._sent: dict[str, set[tuple[str, int]]] = {}
+        self._sent_at: dict[str, float] = {}
         try:
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)
@@ -104,31 +107,42 @@ class Tracker:
             self._log(self._runs[record.trial_id], params=params)
 
     def epoch_ended(self, record: TrialRecord, run: RunKey, figures: dict[str, Any]) -> None:
-        """Keep an epoch's figures for the next request. With several runs in a trial, the name tells which."""
+        """Keep an epoch's figures for the next request, some seconds later. With several runs in a trial, the name of a
+        metric tells which. A retry measures some epochs again, and MLflow would keep both: those are sent once.
+        """
         prefix = "" if len(record.config.runs()) == 1 else f"{run[0]}/seed{run[1]}/"
         now = int(time.time() * 1000)
-        self._waiting.setdefault(record.trial_id, []).extend(
-            Metric(prefix + name, float(figures[name]), now, int(figures["epoch"]))
-            for name in METRICS
-            if name != "epoch" and figures.get(name) is not None
-        )
+        sent = self._sent.setdefault(record.trial_id, set())
+        step = int(figures["epoch"])
+        for name in METRICS:
+            key = prefix + name
+            if name != "epoch" and figures.get(name) is not None and (key, step) not in sent:
+                sent.add((key, step))
+                metric = Metric(key, float(figures[name]), now, step)
+                self._waiting.setdefault(record.trial_id, []).append(metric)
+        if time.monotonic() - self._sent_at.setdefault(record.trial_id, time.monotonic()) > SECONDS_BETWEEN_REQUESTS:
+            self._sent_at[record.trial_id] = time.monotonic()
+            self._send(record.trial_id)
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         """Send what is kept, the pictures, and how it ended."""
         run_id = self._runs.get(record.trial_id)
-        metrics = self._waiting.pop(record.trial_id, [])
         if run_id is None:
             return
+        self._send(record.trial_id)
         tags = {"status": record.status, "attempt": str(record.attempt)}
         if record.error:
             tags["error"] = record.error[:TAG_LENGTH]
         if record.role == "trial" and any(row["weak_attack"] for row in rows):
             tags["weak_attack"] = ", ".join(sorted({row["scenario"] for row in rows if row["weak_attack"]}))
-        # A retry measures some epochs again; MLflow would keep both.
-        unique = {(metric.key, metric.step): metric for metric in metrics}
-        self._log(run_id, metrics=list(unique.values()), tags=tags)
+        self._log(run_id, tags=tags)
         self._safely(lambda: self._log_pictures(run_id, record))
         self._safely(lambda: self._client.set_terminated(run_id, STATUS[record.status]))
+
+    def _send(self, trial_id: str) -> None:
+        metrics = self._waiting.pop(trial_id, [])
+        if trial_id in self._runs:
+            self._log(self._runs[trial_id], metrics=metrics)
 
     def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
         with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
@@ -152,15 +166,14 @@ class Tracker:
     ) -> None:
         entries = [Param(key, str(value)) for key, value in (params or {}).items()]
         labels = [RunTag(key, value) for key, value in (tags or {}).items()]
-        for start in range(0, max(len(entries), 1), PARAMS_A_BATCH):
-            some = entries[start : start + PARAMS_A_BATCH]
-            if some:
-                self._safely(lambda some=some: self._client.log_batch(run_id, params=some))
-        for start in range(0, max(len(metrics), 1), BATCH - PARAMS_A_BATCH):
-            part = metrics[start : start + BATCH - PARAMS_A_BATCH]
-            mark = labels if start == 0 else []
-            if part or mark:
-                self._safely(lambda part=part, mark=mark: self._client.log_batch(run_id, metrics=part, tags=mark))
+        for start in range(0, len(entries), PARAMS_A_BATCH):
+            part = entries[start : start + PARAMS_A_BATCH]
+            self._safely(lambda part=part: self._client.log_batch(run_id, params=part))
+        for start in range(0, len(metrics), BATCH):
+            some = metrics[start : start + BATCH]
+            self._safely(lambda some=some: self._client.log_batch(run_id, metrics=some))
+        if labels:
+            self._safely(lambda: self._client.log_batch(run_id, tags=labels))
 
     def _safely(self, action: Any) -> None:
         """A lost server costs entries in MLflow, never the sweep: the run folder is the truth."""
