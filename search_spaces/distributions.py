@@ -74,11 +74,6 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def is_searched(value: Any) -> bool:
-    """Whether a YAML value is meant as a distribution: a mapping with one of the kinds."""
-    return isinstance(value, dict) and any(kind in value for kind in KINDS)
-
-
 def parse(value: Any) -> Any:
     """Turn a YAML value into a :class:`Searched`, or return it as it is if it is a plain one.
 
@@ -90,14 +85,14 @@ def parse(value: Any) -> Any:
     kinds = [kind for kind in KINDS if kind in value]
     if len(kinds) != 1:
         raise SpaceError(
-            f"is a mapping and must name one of {', '.join(KINDS)}, but names {', '.join(value) or 'none'}"
+            f"is a mapping and must name one of {', '.join(KINDS)}, but names {', '.join(map(str, value)) or 'none'}"
         )
     kind = kinds[0]
     allowed = {"categorical": {"when"}, "int": {"log", "step", "when"}, "float": {"log", "step", "when"}}[kind]
     unknown = set(value) - allowed - {kind}
     if unknown:
         raise SpaceError(
-            f"has {', '.join(sorted(unknown))}, but beside {kind} only {', '.join(sorted(allowed))} may stand"
+            f"has {', '.join(sorted(map(str, unknown)))}, but beside {kind} only {', '.join(sorted(allowed))} may stand"
         )
     when, log, step = value.get("when", {}), value.get("log", False), value.get("step")
     if not isinstance(when, dict):

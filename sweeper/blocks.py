@@ -1,15 +1,19 @@
 """Blocks of a preset in which every parameter is a value or a distribution: defenses and scenarios."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.distributions import Searched, SpaceError, is_searched, order_by_condition, parse
+from search_spaces.distributions import Searched, SpaceError, order_by_condition, parse
 from trainers.attacks import ATTACKS
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""Names of sweeps and scenarios become names of files and of metrics."""
 
 Choose = Callable[[str, Searched], Any]
 """Gives the value of a searched parameter, by its name in the study."""
@@ -75,7 +79,7 @@ def defense_block(raw: Any) -> Block:
     Raises:
         ConfigError: unknown defense or parameter, or a value out of range.
     """
-    if not isinstance(raw, dict) or raw.get("name") not in DEFENSES:
+    if not isinstance(raw, dict) or raw.get("name") not in list(DEFENSES):
         found = raw.get("name", "nothing") if isinstance(raw, dict) else raw
         raise ConfigError(f"name must be one of {', '.join(DEFENSES)}, but got {found}.")
     kind = raw["name"]
@@ -93,14 +97,14 @@ def scenario_block(raw: Any, defaults: dict[str, Any], number: int) -> Block:
     Raises:
         ConfigError: unknown attack or parameter, or a value out of range.
     """
-    if not isinstance(raw, dict) or is_searched(raw.get("attack")) or raw.get("attack") not in ATTACKS:
+    if not isinstance(raw, dict) or raw.get("attack") not in list(ATTACKS):
         found = raw.get("attack", "nothing") if isinstance(raw, dict) else raw
         raise ConfigError(f"attack must be one of {', '.join(ATTACKS)}, but got {found}.")
     kind = raw["attack"]
     own = ATTACKS[kind].Params
     title = raw.get("name", kind)
-    if not isinstance(title, str) or not title:
-        raise ConfigError(f"name must be text, but got {title!r}.")
+    if not isinstance(title, str) or not re.fullmatch(NAME_PATTERN, title):
+        raise ConfigError(f"name must be letters, digits, dots, - and _, but got {title!r}.")
     merged = {**defaults, **{k: v for k, v in raw.items() if k not in ("attack", "name")}}
     values = _parse_values(merged, [ScenarioConfig, own])
     names = {key: f"{title}.{key}" if key in raw else f"scenario.{key}" for key in values}

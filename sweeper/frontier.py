@@ -18,6 +18,8 @@ REFERENCE = (0.0, 1.0)
 """Accuracy and attack success of the worst setting there could be: where the hypervolume starts."""
 
 ENVIRONMENT_KEYS = ("poison_rate",)
+CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
+"""With the attack's parameters: what a trial's run and its control have in common."""
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +79,8 @@ def _point(config: str, environment: str, group: pd.DataFrame, controls: pd.Data
         str(name) for name, rows in by_scenario
         if (rows["poison_rate"] > 0).any() and not (rows["weak_attack"] == False).all()  # noqa: E712
     )  # fmt: skip
-    same = controls.merge(group[["scenario", "poison_rate", "seed"]].drop_duplicates())
+    scenario_of = [c for c in group.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
+    same = controls.merge(group[scenario_of].drop_duplicates())
     return {
         "config_id": config,
         "environment": environment,

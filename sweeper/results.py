@@ -84,8 +84,8 @@ class RunFolder:
         """
         try:
             content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{self.sweep} cannot be read: {error}.") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
         if not isinstance(content, dict) or "preset" not in content:
             raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key preset.")
         return content

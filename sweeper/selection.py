@@ -1,5 +1,7 @@
 """Picks the setting to deploy."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,9 @@ import pandas as pd
 
 from sweeper.frontier import points
 from sweeper.results import as_rows, finished
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
+from trainers.params import Parameters
 
 
 class NothingQualifies(Exception):
@@ -128,5 +133,21 @@ def deployment(
 
 def setting_params(row: dict[str, Any]) -> dict[str, Any]:
     """The defense's parameters of a row of ``trials.parquet``."""
-    prefix = "param.defense."
-    return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+    kind = DEFENSES[row["defense"]].Params
+    columns = {key: f"param.defense.{key}" for key in kind.keys()}
+    return {key: _as_declared(kind, key, row[column]) for key, column in columns.items() if column in row}
+
+
+def _as_declared(kind: type[Parameters], key: str, value: Any) -> Any:
+    """Tables know fewer types: beside nulls whole numbers become floats, and lists are their JSON."""
+    options = [value]
+    if isinstance(value, float) and value.is_integer():
+        options.append(int(value))
+    if isinstance(value, str):
+        with suppress(ValueError):
+            options.append(json.loads(value))
+    for option in options:
+        with suppress(ConfigError):
+            known = kind.check(key, option)
+            return list(known) if isinstance(known, tuple) else known
+    return value

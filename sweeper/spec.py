@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError
-from sweeper.blocks import Block, Choose, defense_block, scenario_block, scenario_config
+from sweeper.blocks import NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.objectives import Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig
@@ -74,7 +74,7 @@ class SweepSpec(_Strict):
     ``defense`` is one block or a list of them; with a list the defense itself is searched.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=f"^{NAME_PATTERN}$")
     seed: int = Field(default=0, ge=0)
     data: Annotated[DataConfig, _read(DataConfig)] = DataConfig()
     model: Annotated[ModelConfig, _read(ModelConfig)] = ModelConfig()
@@ -187,20 +187,26 @@ class SweepSpec(_Strict):
         )
 
     def check_against(self, splits: Splits) -> None:
-        """Check what only the data can tell, for both ends of every distribution.
+        """Check what only the data can tell, for both ends of every range and for every choice.
 
         Raises:
             ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, ...
         """
         for number, block in enumerate(self.scenario_blocks):
-            for pick in (0, -1):
-                drawn = block.draw(lambda _name, searched, pick=pick: searched.corners()[pick])  # type: ignore[misc]
+            most = max((len(searched.corners()) for _, searched in block.searched()), default=1)
+            for pick in range(most):
+                drawn = block.draw(lambda _name, searched, pick=pick: _turn(searched, pick))  # type: ignore[misc]
                 config: ScenarioConfig = scenario_config(block.kind, drawn)
                 try:
                     attack = config.build_attack(splits.train, seed=0)
                     attack.counts(splits.train.labels, config.poison_rate)
                 except ConfigError as error:
                     raise ConfigError(f"scenarios.{number}: {error}") from error
+
+
+def _turn(searched: Searched, pick: int) -> Any:
+    """Corners take turns."""
+    return searched.corners()[pick % len(searched.corners())]
 
 
 def _largest(value: Any) -> float:

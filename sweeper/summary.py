@@ -27,7 +27,7 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
 
 
 def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
-    """The rows of one sweep, or of several with the folder's name before each trial's.
+    """The rows of one sweep, or of several with the folder's name before each trial's and setting's.
 
     Raises:
         ConfigError: a folder holds no sweep.
@@ -36,7 +36,10 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
     for path in folders:
         frame = RunFolder.open(path).read_trials()
         if len(folders) > 1:
-            frame = frame.assign(trial_id=path.resolve().name + "/" + frame["trial_id"])
+            # One setting in two sweeps, on other data or another network perhaps, is two points.
+            sweep = path.resolve().name
+            ids = {name: sweep + "/" + frame[name] for name in ("trial_id", "config_id")}
+            frame = frame.assign(sweep=sweep, **ids)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
@@ -52,13 +55,15 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         shown = Table(title=f"Frontier{label} (hypervolume {volumes[environment]:.3f})", title_justify="left")
         for column in ("config_id", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor"):
             shown.add_column(column, no_wrap=True)
-        shown.add_column("trial and setting", overflow="fold")
         for row in as_rows(group):
             figures = ("val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor")
-            setting = params.loc[row["config_id"], names].to_dict() if names else {}
-            words = [f"{name.removeprefix('param.defense.')}={_cell(value)}" for name, value in setting.items()]
-            shown.add_row(row["config_id"], *(_cell(row[f]) for f in figures), f"{row['trials']}: {' '.join(words)}")
+            shown.add_row(row["config_id"], *(_cell(row[f]) for f in figures))
         console.print(shown)
+        for row in as_rows(group):
+            words = [
+                f"{name.removeprefix('param.defense.')}={_cell(params.loc[row['config_id'], name])}" for name in names
+            ]
+            console.print(f"  {row['config_id']} ({row['trials']}): {' '.join(words)}", highlight=False, soft_wrap=True)
     weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
     if weak:
         console.print(

@@ -101,7 +101,9 @@ def test_every_sampler_draws_within_the_space(make_spec: MakeSpec, make_searcher
     assert all(0.05 <= trial.params["vab.threshold"] <= 0.3 for trial in study.trials)
 
 
-def test_the_same_sweep_asks_for_the_same_trials(make_spec: MakeSpec, make_searcher: MakeSearcher, tmp_path: Any) -> None:
+def test_the_same_sweep_asks_for_the_same_trials(
+    make_spec: MakeSpec, make_searcher: MakeSearcher, tmp_path: Any
+) -> None:
     spec = make_spec("search.trials=5")
     jobs = []
     for _ in range(2):

@@ -1,0 +1,108 @@
+"""A preset that trains in a second, and rows of trials.parquet made by hand."""
+
+import copy
+from typing import Any
+
+import pandas as pd
+
+from sweeper.records import TrialRecord
+from sweeper.results import TABLE_COLUMNS
+from sweeper.spec import SweepSpec, validate
+
+PRESET: dict[str, Any] = {
+    "name": "small",
+    "data": {"source": "shapes", "train_size": 200, "test_size": 100},
+    "model": {"name": "tiny", "width": 4},
+    "augment": {"crop": 0, "flip": False},
+    "defense": {
+        "name": "vab",
+        "threshold": {"float": [0.1, 0.5]},
+        "mixing": {"categorical": ["none", "attention"]},
+        "warmup_steps": 2,
+        "warmup_rounds": 1,
+        "mix_epochs": 1,
+        "suppression_epochs": 1,
+        "batch_size": 64,
+        "lr": 0.05,
+    },
+    "control": {"epochs": 1, "batch_size": 64, "lr": 0.05},
+    "scenarios": [{"attack": "badnets", "poison_rate": 0.1, "target": 0}],
+    "search": {"sampler": "random", "trials": 2, "workers": 1},
+    "device": "cpu",
+}
+
+
+def preset_with(**changes: Any) -> dict[str, Any]:
+    """The small preset with keys replaced; one set to ``...`` is taken out."""
+    merged = copy.deepcopy(PRESET) | changes
+    return {key: value for key, value in merged.items() if value is not ...}
+
+
+def spec_with(**changes: Any) -> SweepSpec:
+    return validate(preset_with(**changes), "small.yaml")
+
+
+def make_objectives(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"metric": metric, "direction": direction} for metric, direction in pairs]
+
+
+def record_of(trial_id: str = "t0000", role: str = "trial", spec: SweepSpec | None = None) -> TrialRecord:
+    """The record of a trial with every distribution at its first corner, or of its first control."""
+    spec = spec or spec_with()
+    chosen: dict[str, Any] = {}
+
+    def choose(name: str, searched: Any) -> Any:
+        chosen[name] = searched.corners()[0]
+        return chosen[name]
+
+    config = spec.trial(choose, "data")
+    controls = {(s.name, r): config.control(s, r, spec.control.as_dict()) for s, r in config.runs()}
+    if role == "control":
+        run, control = next(iter(controls.items()))
+        return TrialRecord(trial_id, role, control, {run: control.key})
+    return TrialRecord(trial_id, role, config, {run: control.key for run, control in controls.items()}, chosen)
+
+
+def epoch_figures(epoch: int, **figures: Any) -> dict[str, Any]:
+    """What a worker sends after an epoch."""
+    head = {"epoch": epoch, "stage": "mix", "loss": 1.0 / epoch, "images_seen": 200 * epoch, "seconds": 0.5 * epoch}
+    known = {
+        "val_acc": 0.8, "val_asr": 0.1, "val_ra": 0.7, "asr_floor": 0.05, "test_acc": 0.79, "test_asr": 0.12,
+        "test_ra": 0.7, "test_asr_floor": 0.06, "detection_auroc": 0.99, "detection_tpr": 0.9, "detection_fpr": 0.1,
+        "credible_share": 0.8, "credible_min_class_share": 0.05, "poison_in_credible": 0.01,
+    }  # fmt: skip
+    return head | known | figures
+
+
+FACTS = {"poison_share": 0.1, "n_eval": 45}
+
+
+def finish(record: TrialRecord, epochs: int = 3, **figures: Any) -> TrialRecord:
+    """Give a record figures for every run, and let it be FINISHED."""
+    for scenario, repeat in record.config.runs():
+        for epoch in range(1, epochs + 1):
+            record.add_epoch((scenario.name, repeat), epoch_figures(epoch, **figures), FACTS)
+    record.status = "FINISHED"
+    return record
+
+
+def row_with(trial: str = "t0000", config: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A row of trials.parquet: a finished trial under a strong BadNets, with figures replaced."""
+    row: dict[str, Any] = dict.fromkeys(TABLE_COLUMNS)
+    row |= {
+        "trial_id": trial, "config_id": config or f"config-{trial}", "role": "trial", "status": "FINISHED",
+        "scenario": "badnets", "attack": "badnets", "poison_rate": 0.1, "poison_share": 0.1, "target": 0, "seed": 0,
+        "defense": "vab", "epoch": 4, "val_acc": 0.8, "val_asr": 0.1, "asr_floor": 0.05, "test_acc": 0.79,
+        "test_asr": 0.11, "test_asr_floor": 0.06, "control_asr": 1.0, "weak_attack": False, "n_eval": 45, "attempt": 1,
+    }  # fmt: skip
+    return row | changes
+
+
+def control_row(**changes: Any) -> dict[str, Any]:
+    known = {"role": "control", "defense": "none", "val_acc": 0.9, "val_asr": 1.0}
+    return row_with(**({"trial": "c0000", "config": "control"} | known | changes))
+
+
+def frame_of(*rows: dict[str, Any]) -> pd.DataFrame:
+    """A table from rows."""
+    return pd.DataFrame(list(rows))

@@ -1,0 +1,271 @@
+"""The command line, as far as it goes without Ray: what can be known before the first trial is one sentence, exit 2."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from sweeper import cli
+from sweeper.results import RunFolder
+from tests.sweeper.small import control_row, preset_with, row_with
+from trainers.defenses import DEFENSES
+
+SWEEP = {
+    "preset": preset_with(augment={"crop": 0}),
+    "data_fingerprint": "abc",
+    "provenance": {"git_commit": "123", "versions": {}},
+}
+SMALL = ("--set", "data.train_size=200", "--set", "data.test_size=100")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is written beside the code, and nothing of this machine is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/tracking.db")
+    for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "5")):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    monkeypatch.setattr(cli, "run_sweep", lambda *_: pytest.fail("the sweep was started"))
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def sentence(result: Result, code: int = 2) -> str:
+    """The one line on stderr."""
+    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def write_preset(path: Path, **changes: Any) -> str:
+    path.write_text(yaml.safe_dump(preset_with(**changes)))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nowhere.yaml"], ["nowhere.yaml: there is no such file", "presets are ablation.yaml", "quick.yaml"]),
+        (["quick", "--set", "colour=red"], ["quick: colour: unknown key"]),
+        (["quick", "--set", "search.trails=3"], ["quick: search.trails: unknown key"]),
+        (["quick", "--set", "defense.treshold=0.3"], ["quick: defense: treshold is no parameter here"]),
+        (["quick", "--set", "scenarios.1.size=3"], ["--set scenarios.1.size=3", "no key scenarios.1.size"]),
+        (["quick", "--set", "seeds"], ["--set seeds", "key=value"]),
+        (["quick", "--set", "search.trials=many"], ["search.trials", "'many'"]),
+        (["quick", "--set", "defense.threshold=1.2"], ["threshold must be a number at least 0 and at most 1"]),
+        (["quick", "--set", "scenarios.0.poison_rate=1"], ["poison_rate must be", "below 1"]),
+        (["quick", "--set", "scenarios.0.attack=magic"], ["attack must be one of badnets, blend", "magic"]),
+        (["quick", "--set", "search.sampler=grid"], ["grid needs steps", "vab.threshold is continuous"]),
+        (["quick", "--set", "seeds=[1"], ["--set seeds", "no valid YAML"]),
+        (["quick", "--trials", "0"], ["search.trials", "greater than or equal to 1"]),
+        (["quick", "--time-budget", "-1"], ["search.time_budget", "greater than 0"]),
+        (["quick", *SMALL, "--set", "scenarios.0.target=10"], ["target must be a class from 0 to 9, but got 10"]),
+        (["quick", *SMALL, "--set", "scenarios.0.size=17"], ["size 17", "16x16"]),
+        (["quick", "--set", "data.source=mnist"], ["data.source must be shapes, cifar10", "'mnist'"]),
+        (["quick", "--set", "data.source=parquet:gone.parquet"], ["gone.parquet"]),
+        (["quick", "--set", "data.source=folder:gone"], ["gone"]),
+        (["cifar10"], ["cifar-10-batches-py"]),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], parts: list[str]) -> None:
+    text = sentence(call("run", *arguments))
+    assert all(part in text for part in parts), text
+    assert not Path("runs").exists()
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def image_folder(root: Path, classes: int = 2) -> Path:
+    for split in ("train", "test"):
+        for label in range(classes):
+            for number in range(4):
+                picture(root / split / f"class{label}" / f"{number}.png", seed=number)
+    return root
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    broken = image_folder(tmp_path / "images") / "train" / "class1" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert "2.png" in sentence(call("run", "quick", "--set", f"data.source=folder:{tmp_path / 'images'}", *NO_SIZES))
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    image_folder(tmp_path / "images", classes=1)
+    text = sentence(call("run", "quick", "--set", f"data.source=folder:{tmp_path / 'images'}", *NO_SIZES))
+    assert "class" in text
+
+
+NO_SIZES = ("--set", "data.train_size=null", "--set", "data.test_size=null")
+
+
+@pytest.mark.parametrize(
+    ("columns", "part"),
+    [({"label": [0, 1, 0, 1]}, "image"), ({"img": None, "label": [0, 2, 0, 2]}, "label")],
+    ids=["no image column", "labels with a gap"],
+)
+def test_parquet_that_holds_no_classified_images(tmp_path: Path, columns: dict[str, Any], part: str) -> None:
+    content = picture(tmp_path / "one.png").read_bytes()
+    table = {name: values or [content] * 4 for name, values in columns.items()}
+    for split in ("train", "test"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(pa.table(table), tmp_path / "data" / f"{split}.parquet")
+    assert part in sentence(call("run", "quick", "--set", f"data.source=parquet:{tmp_path / 'data'}", *NO_SIZES))
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("name: x\ndata: {source: shapes\nmodel: 3\n")
+    text = sentence(call("run", "broken.yaml"))
+    assert text.startswith("broken.yaml: no valid YAML in line 3")
+
+
+def test_an_output_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sweep.yaml").write_text("x: 1\n")
+    text = sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", "old"))
+    assert "old already holds files" in text
+    assert (tmp_path / "old" / "sweep.yaml").read_text() == "x: 1\n"
+
+
+@pytest.mark.parametrize("out", ["file/run", "file", "/proc/nowhere/run"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert f"{out} cannot be written" in sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", out))
+
+
+def test_a_tracking_server_that_is_away_is_found_out_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    text = sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", "run"))
+    assert "127.0.0.1:9" in text
+    assert "secret" not in text
+
+
+def test_without_arguments_the_default_preset_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(cli, "app", lambda: seen.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["sweep.py"])
+    cli.main()
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "select", "x"])
+    cli.main()
+    assert seen == [["sweep.py", "run", "quick.yaml"], ["sweep.py", "select", "x"]]
+
+
+def params(**changes: Any) -> dict[str, Any]:
+    values = DEFENSES["vab"].Params(**changes).as_dict()
+    return {f"param.defense.{key}": list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A finished sweep of three settings."""
+    return sweep_at(tmp_path / "made")
+
+
+def sweep_at(path: Path, **changes: Any) -> Path:
+    folder = RunFolder.create(path)
+    folder.write_sweep(SWEEP)
+    points = [(0.9, 0.4, 0.1), (0.8, 0.1, 0.2), (0.7, 0.05, 0.3)]
+    rows = [
+        row_with(f"t000{i}", f"config{i}", **({"val_acc": acc, "val_asr": asr} | params(threshold=t) | changes))
+        for i, (acc, asr, t) in enumerate(points)
+    ]
+    folder.write_trials([control_row(), *rows])
+    return path
+
+
+def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
+    result = call("select", str(run_dir), "--max-asr", "0.15")
+    assert result.exit_code == 0, result.output
+    assert "config1 (t0001): val_acc 0.800, worst val_asr 0.100 (floor 0.050, control 1.000)" in result.stdout
+    assert "1 others qualified" in result.stdout
+    assert "one seed" in result.stdout
+    content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
+    assert (content["defense"], content["params"]["threshold"]) == ("vab", 0.2)
+    assert DEFENSES["vab"].Params(**content["params"]) == DEFENSES["vab"].Params(threshold=0.2)
+    assert content["chosen_for"]["max_asr"] == 0.15
+    assert content["source"]["config_id"] == "config1"
+
+
+def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
+    assert "nearest is config2" in text
+    assert not (run_dir / "deploy.yaml").exists()
+
+
+def test_weak_evidence_exits_3(tmp_path: Path) -> None:
+    weak = sweep_at(tmp_path / "weak", weak_attack=True, control_asr=0.3)
+    assert "sound evidence" in sentence(call("select", str(weak), "--max-asr", "0.5"), code=3)
+
+
+def test_select_wants_a_sweep(tmp_path: Path, run_dir: Path) -> None:
+    assert "holds no sweep" in sentence(call("select", str(tmp_path / "empty"), "--max-asr", "0.1"))
+    (run_dir / "trials.parquet").write_bytes(b"PAR1 no table")
+    assert "trials.parquet cannot be read" in sentence(call("select", str(run_dir), "--max-asr", "0.1"))
+
+
+def test_select_wants_a_whole_description(run_dir: Path) -> None:
+    (run_dir / "sweep.yaml").write_text("a: [1\n")
+    assert "sweep.yaml cannot be read" in sentence(call("select", str(run_dir), "--max-asr", "0.15"))
+
+
+@pytest.mark.parametrize("bound", ["-0.1", "1.5", "much"])
+def test_a_bound_is_a_share(run_dir: Path, bound: str) -> None:
+    result = call("select", str(run_dir), "--max-asr", bound)
+    assert result.exit_code == 2
+    assert "--max-asr" in result.stderr
+
+
+def test_frontier_of_one_sweep(run_dir: Path) -> None:
+    result = call("frontier", str(run_dir))
+    assert result.exit_code == 0, result.output
+    assert "hypervolume" in result.stdout
+    assert "one seed" in result.stdout
+    assert (run_dir / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    table = pq.read_table(run_dir / "frontier.parquet").to_pandas()
+    assert table["on_frontier"].tolist() == [True, True, True]
+
+
+def test_frontier_of_two_sweeps_goes_to_the_first_or_where_it_is_told(run_dir: Path, tmp_path: Path) -> None:
+    second = sweep_at(tmp_path / "second")
+    for arguments, target in (((), run_dir), (("--out", "both"), tmp_path / "both")):
+        result = call("frontier", str(run_dir), str(second), *arguments)
+        assert result.exit_code == 0, result.output
+        table = pq.read_table(target / "frontier.parquet").to_pandas()
+        assert sorted(table["trials"]) == [f"{s}/t000{i}" for s in ("made", "second") for i in range(3)]
+    assert not (second / "frontier.png").exists()
+
+
+def test_frontier_needs_sweeps_and_a_place_to_write(run_dir: Path, tmp_path: Path) -> None:
+    assert "holds no sweep" in sentence(call("frontier", str(run_dir), str(tmp_path / "gone")))
+    (tmp_path / "file").write_text("")
+    assert "file/x cannot be written" in sentence(call("frontier", str(run_dir), "--out", "file/x"))
+
+
+def test_frontier_of_a_sweep_of_which_nothing_finished(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "none")
+    folder.write_sweep(SWEEP)
+    folder.write_trials([row_with(status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")])
+    result = call("frontier", str(tmp_path / "none"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "none" / "frontier.png").exists()

@@ -1,0 +1,145 @@
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from sweeper.results import RunFolder, as_rows
+from sweeper.selection import NothingQualifies, deployment, select, setting_params
+from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with
+from trainers.defenses import DEFENSES
+
+SWEEP: dict[str, Any] = {
+    "preset": {"name": "small", "model": {"name": "tiny"}, "augment": {"crop": 0}, "data": {"source": "shapes"}},
+    "data_fingerprint": "abc-def",
+    "provenance": {"created": "2026-01-01", "git_commit": "123", "python": "3.11", "versions": {"torch": "2.15.0"}},
+}
+
+
+def frame(*points: tuple[float, float]) -> pd.DataFrame:
+    return frame_of(control_row(), *(row_with(f"t{i}", val_acc=a, val_asr=s) for i, (a, s) in enumerate(points)))
+
+
+def test_the_most_accurate_of_those_that_keep_the_bound() -> None:
+    chosen = select(frame((0.9, 0.3), (0.8, 0.1), (0.7, 0.05), (0.6, 0.0)), max_asr=0.15)
+    assert chosen.point["config_id"] == "config-t1"
+    assert (chosen.others, chosen.hardest_of) == (2, [])
+
+
+def test_the_bound_itself_is_allowed() -> None:
+    assert select(frame((0.8, 0.15)), max_asr=0.15, min_acc=0.8).point["val_asr"] == 0.15
+
+
+def test_ties_go_to_the_lower_attack_success() -> None:
+    assert select(frame((0.8, 0.1), (0.8, 0.05), (0.8, 0.12)), max_asr=0.15).point["config_id"] == "config-t1"
+
+
+def test_the_bound_on_accuracy_excludes() -> None:
+    with pytest.raises(NothingQualifies, match=r"val_asr <= 0\.15 and val_acc >= 0\.9"):
+        select(frame((0.8, 0.1)), max_asr=0.15, min_acc=0.9)
+
+
+def test_it_is_the_worst_scenario_that_counts() -> None:
+    rows = [row_with("t0", config="a", scenario="badnets", val_asr=0.0),
+            row_with("t0", config="a", scenario="blend", val_asr=0.4)]  # fmt: skip
+    with pytest.raises(NothingQualifies):
+        select(frame_of(*rows), max_asr=0.2)
+
+
+def test_weak_evidence_never_qualifies() -> None:
+    rows = [row_with("t0", val_acc=0.9, val_asr=0.0, weak_attack=True, control_asr=0.4), row_with("t1", val_acc=0.5)]
+    assert select(frame_of(*rows), max_asr=0.2).point["config_id"] == "config-t1"
+    with pytest.raises(NothingQualifies, match=r"sound evidence.*badnets"):
+        select(frame_of(rows[0]), max_asr=0.2)
+
+
+def test_a_control_that_failed_is_no_evidence_either() -> None:
+    with pytest.raises(NothingQualifies, match=r"control did not finish, in badnets"):
+        select(frame_of(row_with(weak_attack=None, control_asr=None)), max_asr=0.2)
+
+
+def test_the_nearest_is_named_with_its_figures() -> None:
+    with pytest.raises(NothingQualifies) as caught:
+        select(frame((0.9, 0.9), (0.8, 0.3), (0.7, 0.4)), max_asr=0.15)
+    text = str(caught.value)
+    assert "nearest is config-t1 (t1) with val_asr 0.300 (floor 0.050) and val_acc 0.800" in text
+    assert "\n" not in text
+
+
+def test_without_any_trial_it_says_so() -> None:
+    with pytest.raises(NothingQualifies, match="No trial finished"):
+        select(frame_of(control_row(), row_with(status="FAILED")), max_asr=0.2)
+
+
+def test_a_sweep_without_attack_selects_nothing() -> None:
+    clean = row_with(poison_rate=0.0, val_asr=None, weak_attack=None, control_asr=None)
+    with pytest.raises(NothingQualifies, match="was measured under attack"):
+        select(frame_of(clean), max_asr=0.2)
+
+
+def environments(hard_asr: float = 0.1) -> pd.DataFrame:
+    return frame_of(
+        row_with("t0", poison_rate=0.05, val_acc=0.95, val_asr=0.0),
+        row_with("t1", poison_rate=0.1, val_acc=0.7, val_asr=hard_asr),
+        row_with("t2", poison_rate=0.1, val_acc=0.6, val_asr=hard_asr),
+    )
+
+
+def test_an_easy_attacker_earns_nothing() -> None:
+    chosen = select(environments(), max_asr=0.15)
+    assert chosen.point["config_id"] == "config-t1"
+    assert chosen.hardest_of == ["poison_rate=0.05", "poison_rate=0.1"]
+
+
+def test_every_environment_must_have_a_setting() -> None:
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.1 has val_asr"):
+        select(environments(hard_asr=0.5), max_asr=0.15)
+
+
+def test_one_rate_may_be_looked_at_alone() -> None:
+    chosen = select(environments(hard_asr=0.5), max_asr=0.15, poison_rate=0.05)
+    assert chosen.point["config_id"] == "config-t0"
+    with pytest.raises(NothingQualifies, match=r"poison rate 0\.2; there are 0\.05, 0\.1"):
+        select(environments(), max_asr=0.15, poison_rate=0.2)
+
+
+def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
+    table = frame_of(
+        control_row(),
+        row_with("t0", config="a", seed=0, **{"param.defense.threshold": 0.2}),
+        row_with("t0", config="a", seed=1, val_asr=0.12, **{"param.defense.threshold": 0.2}),
+        row_with("t1", config="b", val_acc=0.1),
+    )
+    bounds = {"max_asr": 0.2, "min_acc": 0.0, "poison_rate": None}
+    content = deployment(select(table, 0.2), table, SWEEP, bounds)
+    assert content["defense"] == "vab"
+    assert content["params"]["threshold"] == 0.2
+    assert (content["model"], content["augment"]) == ({"name": "tiny"}, {"crop": 0})
+    assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": []}
+    assert (content["val_acc"], content["val_asr"], content["seeds"]) == (0.8, pytest.approx(0.11), 2)
+    assert [(e["trial_id"], e["seed"], e["val_asr"]) for e in content["evidence"]] == [("t0", 0, 0.1), ("t0", 1, 0.12)]
+    assert content["evidence"][0]["control_asr"] == 1.0
+    assert content["source"]["sweep"] == "small"
+    assert content["source"]["data_fingerprint"] == "abc-def"
+    assert content["source"]["git_commit"] == "123"
+    assert yaml.safe_load(yaml.safe_dump(content)) == content
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one defense", "beside another defense"])
+def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parquet(tmp_path: Any, both: bool) -> None:
+    """Whole numbers stay whole beside the control's nulls, lists stay lists, and no other defense's parameter is there."""
+    control, trial = finish(record_of("c0000", "control")), finish(record_of("t0000"))
+    rows = [row for record in (control, trial) for row in record.rows({})]
+    if both:
+        other = finish(record_of("t0001", spec=spec_with(defense={"name": "none", "epochs": 3, "schedule": "cosine"})))
+        rows += other.rows({})
+    folder = RunFolder(tmp_path)
+    folder.write_trials(rows)
+    for row in as_rows(folder.read_trials()):
+        params = yaml.safe_load(yaml.safe_dump(setting_params(row)))
+        expected = {"c0000": control, "t0000": trial}.get(row["trial_id"], trial if not both else None)
+        config = (expected or other).config
+        assert {k: type(v) for k, v in params.items()} == {
+            k: list if isinstance(v, tuple) else type(v) for k, v in config.params.items()
+        }
+        assert DEFENSES[config.defense].Params(**params).as_dict() == config.params
