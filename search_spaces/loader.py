@@ -51,6 +51,9 @@ def _parse(text: str, where: str) -> Any:
         raise PresetError(f"{where}: no valid YAML{line}: {problem}.") from error
 
 
+MERGE = "tag:yaml.org,2002:merge"
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML lets a later key silently replace an earlier one of the same name; a preset may not."""
 
@@ -58,6 +61,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
+        if key_node.tag == MERGE:
+            continue  # a key of one's own goes over a merged one
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)

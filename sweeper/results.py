@@ -136,15 +136,22 @@ def read_table(path: Path) -> pd.DataFrame:
         ConfigError: the file is missing or damaged.
     """
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        # Whole numbers stay whole beside nulls, where pandas' default would make them floats.
+        frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
     return frame
 
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries, with every null as ``None``."""
-    return [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+    """Rows as dictionaries of plain Python values, with every null as ``None``."""
+    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
 
 
 def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:

@@ -14,7 +14,7 @@ from sweeper.environment import deal
 from sweeper.records import FAILED, FINISHED, PRUNED, TrialRecord
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
-from sweeper.worker import CRASH_FILE
+from sweeper.worker import CRASH_FILE, attempts
 from trainers.errors import ConfigError
 
 
@@ -105,7 +105,7 @@ class SweepSearcher(Searcher):
         if record is None:
             return
         result = result or {}
-        record.attempt = result.get("attempt", record.attempt)
+        record.attempt = result.get("attempt") or attempts(self._states / record.trial_id) or record.attempt
         record.status, record.error = self._ending(record, result, error)
         if record.role == "control":
             key = next(iter(record.controls.values()))
@@ -164,6 +164,7 @@ class SweepSearcher(Searcher):
         cut = [record for record in self.records.values() if record.status == "RUNNING"]
         for record in cut:
             record.status, record.error = FAILED, reason
+        self._tell_ready()  # trials that ended, and only waited for a control
         for trial in self._open.values():
             trial.set_user_attr("error", reason)
             self._study.tell(trial, state=TrialState.FAIL)

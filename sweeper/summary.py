@@ -83,4 +83,4 @@ def _varied(frame: pd.DataFrame) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) and not value.is_integer() else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

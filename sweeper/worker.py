@@ -21,6 +21,8 @@ from trainers.trial import EpochResult, StateStore, TrialConfig, run_trial
 
 CRASH_FILE = "crash.txt"
 """In the folder of a trial's states: why its last attempt ended."""
+ATTEMPT_FILE = "attempt"
+"""Beside it: which attempt that was."""
 
 Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
 
@@ -87,7 +89,8 @@ class TrialActor(tune.Trainable):
     def _open(self, config: dict[str, Any]) -> None:
         self._trial, self._role = config["trial_id"], config["role"]
         self._store = StateStore(self._folder / "states" / self._trial, self._state_every_s)
-        self._attempt = _count_attempt(self._store.folder / "attempt")
+        self._attempt = attempts(self._store.folder) + 1
+        write_text(self._store.folder / ATTEMPT_FILE, str(self._attempt))
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
         self._results: Iterator[EpochResult] = run_trial(trial, self._splits, self._store, self._gpu_share)
@@ -98,15 +101,15 @@ class TrialActor(tune.Trainable):
         """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried."""
         try:
             result = next(self._results)
+            if result.final:
+                self._left -= 1
+                self._write_scores(result)
         except (TrialError, ConfigError) as error:
             return {"attempt": self._attempt, "error": str(error), "done": True}
         except Exception as error:
             # The driver is told that this worker crashed, not why; the reason lies beside the states.
             write_text(self._store.folder / CRASH_FILE, f"{type(error).__name__}: {error}")
             raise
-        if result.final:
-            self._left -= 1
-            self._write_scores(result)
         finished = self._left == 0
         figures = {
             "attempt": self._attempt,
@@ -130,7 +133,7 @@ class TrialActor(tune.Trainable):
             write_with(path, lambda beside: pq.write_table(table, beside))
 
 
-def _count_attempt(file: Path) -> int:
-    attempt = int(file.read_text()) + 1 if file.exists() else 1
-    write_text(file, str(attempt))
-    return attempt
+def attempts(folder: Path) -> int:
+    """How often the trial whose states lie in ``folder`` was started."""
+    file = folder / ATTEMPT_FILE
+    return int(file.read_text()) if file.exists() else 0

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from sweeper import cli
 from sweeper.results import RunFolder
+from sweeper.runner import Outcome
 from tests.sweeper.small import control_row, preset_with, row_with
 from trainers.defenses import DEFENSES
 
@@ -269,3 +270,22 @@ def test_frontier_of_a_sweep_of_which_nothing_finished(tmp_path: Path) -> None:
     result = call("frontier", str(tmp_path / "none"))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "none" / "frontier.png").exists()
+
+
+@pytest.mark.parametrize("completed", [0, 1])
+def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, completed: int
+) -> None:
+    failed = row_with("t0000", status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")
+
+    def sweep(spec: Any, resolved: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+        folder.write_sweep(SWEEP)
+        folder.write_trials([control_row(), failed, *[row_with("t0001")] * completed])
+        folder.write_curves([])
+        return Outcome(completed, ["t0000: The loss is nan."], None)
+
+    monkeypatch.setattr(cli, "run_sweep", sweep)
+    result = call("run", write_preset(tmp_path / "p.yaml"), "--out", "run")
+    assert "FAILED t0000: The loss is nan." in result.stdout
+    assert result.exit_code == (0 if completed else 1), result.output
+    assert result.stderr.strip() == ("" if completed else "No trial finished.")

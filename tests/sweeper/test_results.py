@@ -10,12 +10,42 @@ from sweeper.results import TABLE_COLUMNS, RunFolder, as_rows, finished, read_ta
 from tests.sweeper.small import control_row, finish, record_of, row_with, spec_with
 from trainers.errors import ConfigError
 
-DESIGN = (
-    "trial_id config_id role status scenario attack poison_rate poison_share target seed defense "
-    "epoch loss images_seen seconds val_acc val_asr val_ra asr_floor test_acc test_asr test_ra test_asr_floor "
-    "detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible "
-    "control_asr weak_attack n_eval error attempt"
-).split()
+DESIGN = [
+    "trial_id",
+    "config_id",
+    "role",
+    "status",
+    "scenario",
+    "attack",
+    "poison_rate",
+    "poison_share",
+    "target",
+    "seed",
+    "defense",
+    "epoch",
+    "loss",
+    "images_seen",
+    "seconds",
+    "val_acc",
+    "val_asr",
+    "val_ra",
+    "asr_floor",
+    "test_acc",
+    "test_asr",
+    "test_ra",
+    "test_asr_floor",
+    "detection_auroc",
+    "detection_tpr",
+    "detection_fpr",
+    "credible_share",
+    "credible_min_class_share",
+    "poison_in_credible",
+    "control_asr",
+    "weak_attack",
+    "n_eval",
+    "error",
+    "attempt",
+]
 
 
 @pytest.fixture

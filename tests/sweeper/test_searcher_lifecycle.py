@@ -1,0 +1,260 @@
+"""Table and study say the same of every trial, whatever happens to it and to its control."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from sweeper import searcher as module
+from sweeper.records import FAILED, FINISHED, RUNNING
+from sweeper.searcher import SweepSearcher
+from sweeper.spec import SweepSpec
+from sweeper.stopping import SweepStopper
+from sweeper.study import grid_points, open_study
+from sweeper.worker import ATTEMPT_FILE, CRASH_FILE
+from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
+from trainers.trial import TrialConfig
+
+MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> MakeSearcher:
+    """A searcher over a study in a file, without Ray."""
+
+    def make(spec: SweepSpec, stopper: SweepStopper | None = None) -> tuple[SweepSearcher, optuna.Study]:
+        study = open_study(spec, tmp_path / "study.db")
+        return SweepSearcher(spec, study, "data", tmp_path / "states", stopper or SweepStopper(None)), study
+
+    return make
+
+
+def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
+    """Ask for a job under each of Ray's ids."""
+    jobs = [searcher.suggest(ray_id) for ray_id in ray_ids]
+    return [job["trial_id"] if isinstance(job, dict) else str(job) for job in jobs]
+
+
+def end(searcher: SweepSearcher, ray_id: str, **figures: Any) -> None:
+    record = searcher.by_ray_id[ray_id]
+    for scenario, repeat in record.config.runs():
+        record.add_epoch((scenario.name, repeat), epoch_figures(1, **figures), FACTS)
+    searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def test_a_job_is_the_configuration_that_the_record_holds(searching: MakeSearcher) -> None:
+    searcher, study = searching(spec_with())
+    jobs = [searcher.suggest(str(i)) for i in range(3)]
+    assert [(job["trial_id"], job["role"]) for job in jobs] == [
+        ("c0000", "control"), ("t0000", "trial"), ("t0001", "trial"),
+    ]  # fmt: skip
+    for job in jobs:
+        record = searcher.records[job["trial_id"]]
+        assert TrialConfig.from_json(job["job"]).key == record.config.key
+        assert record.status == RUNNING
+    trial = searcher.records["t0000"].config
+    assert searcher.records["c0000"].config.params["epochs"] == 1
+    assert trial.params["threshold"] == study.trials[0].params["vab.threshold"]
+    assert trial.params["mixing"] == study.trials[0].params["vab.mixing"]
+    assert study.trials[0].user_attrs["trial_id"] == "t0000"
+    assert start(searcher, "3", "4") == ["FINISHED", "FINISHED"]
+    assert len(study.trials) == 2
+
+
+def test_there_is_one_control_per_resolved_scenario_and_seed(searching: MakeSearcher) -> None:
+    sizes = {"attack": "badnets", "size": {"categorical": [2, 3]}}
+    spec = spec_with(scenarios=[sizes, {"attack": "blend"}], seeds=[0, 1], search={"trials": 4})
+    searcher, _ = searching(spec)
+    names = start(searcher, *map(str, range(11)))
+    assert names == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003",
+                     "FINISHED"]  # fmt: skip
+    controls = [record.config for record in searcher.records.values() if record.role == "control"]
+    assert {(c.scenarios[0].attack, c.scenarios[0].params.get("size"), c.repeats) for c in controls} == {
+        ("badnets", size, (seed,)) for size in (2, 3) for seed in (0, 1)
+    } | {("blend", None, (seed,)) for seed in (0, 1)}
+    assert all(c.defense == "none" for c in controls)
+    keys = {record.config.key for record in searcher.records.values() if record.role == "control"}
+    assert all(set(r.controls.values()) <= keys for r in searcher.records.values())
+
+
+def test_a_controls_success_reaches_the_rows_of_its_trials(searching: MakeSearcher) -> None:
+    searcher, study = searching(spec_with())
+    start(searcher, "0", "1", "2")
+    end(searcher, "0", val_asr=0.79)
+    end(searcher, "1")
+    row = searcher.records["t0000"].rows(searcher.control_asr)[0]
+    assert (row["control_asr"], row["weak_attack"]) == (0.79, True)
+    control = searcher.records["c0000"].rows(searcher.control_asr)[0]
+    assert (control["role"], control["defense"], control["val_asr"]) == ("control", "none", 0.79)
+    assert states(study) == ["COMPLETE", "RUNNING"]
+
+
+def test_a_control_that_failed_leaves_its_trials_without_evidence(searching: MakeSearcher) -> None:
+    spec = spec_with(constraints=[{"metric": "control_asr", "min": 0.8}])
+    searcher, study = searching(spec)
+    start(searcher, "0", "1", "2")
+    end(searcher, "1")
+    assert states(study) == ["RUNNING", "RUNNING"]
+    searcher.on_trial_complete("0", {"error": "The loss is nan.", "attempt": 1})
+    assert states(study) == ["COMPLETE", "RUNNING"]
+    row = searcher.records["t0000"].rows(searcher.control_asr)[0]
+    assert (row["control_asr"], row["weak_attack"]) == (None, None)
+    assert list(study.trials[0].constraints.values()) == [float("inf")]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+def test_a_sampler_goes_on_after_every_kind_of_end(searching: MakeSearcher, sampler: str) -> None:
+    spec = spec_with(
+        search={"sampler": sampler, "trials": 9},
+        constraints=[{"metric": "control_asr", "min": 0.8}, {"metric": "val_acc", "min": 0.5}],
+        scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1]}}],
+    )
+    searcher, study = searching(spec)
+    number = 0
+    while (job := searcher.suggest(str(number))) != "FINISHED":
+        ray_id, number = str(number), number + 1
+        if job["role"] == "control":
+            searcher.on_trial_complete(ray_id, {"error": "no"}) if job["trial_id"] == "c0000" else end(
+                searcher, ray_id, val_asr=1.0
+            )
+        elif number % 4 == 0:
+            searcher.on_trial_complete(ray_id, {"attempt": 1})
+        elif number % 4 == 1:
+            searcher.on_trial_complete(ray_id, error=True)
+        else:
+            end(searcher, ray_id, val_acc=0.4 + number / 40, val_asr=0.01 * number)
+    assert set(states(study)) == {"COMPLETE", "PRUNED", "FAIL"}
+    assert len(study.trials) == 9
+    rates = [trial.params["badnets.poison_rate"] for trial in study.trials]
+    assert rates == [(0.05, 0.1)[n % 2] for n in range(9)]
+
+
+def test_the_reason_of_a_crash_is_the_workers(searching: MakeSearcher, tmp_path: Path) -> None:
+    searcher, study = searching(spec_with())
+    start(searcher, "0", "1", "2")
+    end(searcher, "0")
+    left = tmp_path / "states" / "t0000"
+    left.mkdir(parents=True)
+    (left / CRASH_FILE).write_text("MemoryError: no more")
+    (left / ATTEMPT_FILE).write_text("2")
+    searcher.on_trial_complete("1", error=True)
+    searcher.on_trial_complete("2", error=True)
+    first, second = searcher.records["t0000"], searcher.records["t0001"]
+    assert (first.status, first.error, first.attempt) == (FAILED, "MemoryError: no more", 2)
+    assert second.error == "The worker died without a word; Ray's logs may tell why."
+    assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
+    assert first.rows(searcher.control_asr)[0]["attempt"] == 2
+
+
+def test_an_undefined_objective_fails_the_trial_in_table_and_study(searching: MakeSearcher) -> None:
+    searcher, study = searching(spec_with())
+    start(searcher, "0", "1")
+    end(searcher, "0")
+    end(searcher, "1", val_asr=None)
+    record = searcher.records["t0000"]
+    assert (record.status, record.error) == (FAILED, "An objective is undefined for this trial.")
+    assert states(study) == ["FAIL"]
+    assert record.rows(searcher.control_asr)[0]["val_acc"] is None
+
+
+def test_objectives_and_constraints_of_several_scenarios(searching: MakeSearcher) -> None:
+    spec = spec_with(
+        scenarios=[{"attack": "badnets"}, {"attack": "blend"}],
+        seeds=[0, 1],
+        objectives=make_objectives(("val_asr", "minimize"), ("val_acc", "maximize")),
+        constraints=[{"metric": "val_ra", "min": 0.6}],
+        search={"trials": 1},
+    )
+    searcher, study = searching(spec)
+    start(searcher, *map(str, range(5)))
+    for ray_id in "0123":
+        end(searcher, ray_id, val_asr=1.0)
+    record = searcher.by_ray_id["4"]
+    for (scenario, repeat), asr in zip(record.config.runs(), (0.0, 0.2, 0.3, 0.5), strict=True):
+        record.add_epoch((scenario.name, repeat), epoch_figures(1, val_asr=asr, val_acc=asr, val_ra=0.7 - asr), FACTS)
+    searcher.on_trial_complete("4", {"finished": True})
+    (trial,) = study.trials
+    assert trial.values == pytest.approx([0.4, 0.25])
+    assert list(trial.constraints.values()) == pytest.approx([0.6 - 0.45])
+
+
+def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(searching: MakeSearcher) -> None:
+    searcher, study = searching(spec_with())
+    start(searcher, "0", "1", "2")
+    end(searcher, "1", val_acc=0.7, val_asr=0.2)
+    cut = searcher.abandon("Not finished: the sweep was interrupted.")
+    assert [record.trial_id for record in cut] == ["c0000", "t0001"]
+    assert [record.status for record in searcher.records.values()] == [FAILED, FINISHED, FAILED]
+    assert states(study) == ["COMPLETE", "FAIL"]
+    assert study.trials[0].values == [0.7, 0.2]
+    assert study.trials[1].user_attrs["error"] == "Not finished: the sweep was interrupted."
+
+
+def test_what_was_asked_but_never_started_is_not_left_running(searching: MakeSearcher) -> None:
+    searcher, study = searching(spec_with())
+    start(searcher, "0")
+    searcher.abandon("cut")
+    assert states(study) == ["FAIL"]
+    assert [record.trial_id for record in searcher.records.values()] == ["c0000"]
+
+
+def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_runs(searching: MakeSearcher) -> None:
+    lengths = {"mix_epochs": {"categorical": [1, 0]}, "suppression_epochs": {"categorical": [1, 0]}}
+    searcher, study = searching(spec_with(defense={"name": "vab", **lengths}, search={"sampler": "grid", "trials": 10}))
+    assert searcher.budget == 4
+    names = start(searcher, *map(str, range(5)))
+    assert len([name for name in names if name.startswith("t")]) == 3
+    assert names[-1] == "FINISHED"
+    refused = [trial for trial in study.trials if trial.state.name == "FAIL"]
+    assert len(refused) == 1
+    assert "must not both be 0" in refused[0].user_attrs["error"]
+
+
+def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(searching: MakeSearcher) -> None:
+    defense = {
+        "name": "vab",
+        "threshold": {"float": [0.1, 0.5], "step": 0.1},
+        "mixing": {"categorical": ["none", "mixup"]},
+    }
+    spec = spec_with(defense=defense, search={"sampler": "grid", "trials": 4})
+    points = grid_points(spec)
+    assert len(points) == 10
+    assert points == grid_points(spec)
+    assert points != sorted(points, key=lambda p: (p["vab.threshold"], p["vab.mixing"]))
+    searcher, study = searching(spec)
+    start(searcher, *map(str, range(6)))
+    assert searcher.budget == 4
+    assert [trial.params for trial in study.trials] == points[:4]
+
+
+def test_a_list_of_defenses_is_searched_with_its_own_parameters(searching: MakeSearcher) -> None:
+    defenses = [{"name": "none", "epochs": {"int": [1, 3]}}, {"name": "vab", "threshold": {"float": [0.1, 0.5]}}]
+    searcher, study = searching(spec_with(defense=defenses, search={"trials": 8}))
+    start(searcher, *map(str, range(9)))
+    for trial in study.trials:
+        own = {"none": "none.epochs", "vab": "vab.threshold"}[trial.params["defense"]]
+        assert set(trial.params) == {"defense", own}
+        assert searcher.records[trial.user_attrs["trial_id"]].config.defense == trial.params["defense"]
+    assert {trial.params["defense"] for trial in study.trials} == {"none", "vab"}
+
+
+def test_the_study_has_the_directions_and_the_name_of_the_sweep(searching: MakeSearcher) -> None:
+    _, study = searching(spec_with(name="other"))
+    assert study.study_name == "other"
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+def test_ray_may_pickle_it_and_finds_nothing(searching: MakeSearcher, tmp_path: Path) -> None:
+    searcher, _ = searching(spec_with())
+    assert searcher.__getstate__() == {}
+    searcher.save(str(tmp_path / "ckpt"))
+    searcher.restore(str(tmp_path / "ckpt"))
+    assert not (tmp_path / "ckpt").exists()
+    searcher.on_trial_complete("a trial of somebody else", {})
+    assert module.SweepSearcher.__getstate__ is type(searcher).__getstate__
