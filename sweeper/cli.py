@@ -16,7 +16,7 @@ from sweeper.provenance import git_commit
 from sweeper.results import RunFolder
 from sweeper.runner import run_sweep
 from sweeper.selection import NothingQualifies, deployment, select
-from sweeper.spec import SweepSpec, validate
+from sweeper.spec import SweepSpec, resolve, validate
 from sweeper.summary import print_frontier, read_sweeps, write_frontier
 from sweeper.tracking import Tracker, tracking_uri
 from trainers.data import load_data
@@ -61,8 +61,8 @@ def run(
         overrides = list(set_ or [])
         overrides += [f"search.trials={trials}"] if trials is not None else []
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
-        resolved = apply_overrides(read_preset(preset), overrides, preset)
-        spec = validate(resolved, preset)
+        content = apply_overrides(read_preset(preset), overrides, preset)
+        spec = validate(content, preset)
         console.print("Loading data ...", highlight=False)
         splits = load_data(spec.data)
         spec.check_against(splits)
@@ -72,7 +72,7 @@ def run(
         sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
         console.print(f"{spec.data.source}: {sizes}. Results go to {path}.", highlight=False)
         try:
-            outcome = run_sweep(spec, resolved, splits, folder, tracker, console)
+            outcome = run_sweep(spec, resolve(spec, content), splits, folder, tracker, console)
         except ConfigError:
             tracker.sweep_ended([], {}, failed=True)
             raise

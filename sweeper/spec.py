@@ -225,6 +225,11 @@ def validate(preset: dict[str, Any], where: str) -> SweepSpec:
         raise PresetError(f"{where}: {_first_problem(error)}") from error
 
 
+def resolve(spec: SweepSpec, preset: dict[str, Any]) -> dict[str, Any]:
+    """The preset with the defaults of all keys written out; the defense's parameters stand as they were given."""
+    return spec.model_dump() | {"defense": preset["defense"]}
+
+
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
