@@ -237,10 +237,11 @@ def attention_mix_one_by_one(
     """
     energy = features.pow(2).sum(1, keepdim=True)
     maps = functional.interpolate(energy, images.shape[2:], mode="bilinear", align_corners=False).squeeze(1)
+    contrast = (energy.amax((1, 2, 3)) > energy.amin((1, 2, 3))).tolist()
     attention = []
-    for one in maps:
+    for one, uneven in zip(maps, contrast, strict=True):
         low, high = one.min(), one.max()
-        attention.append((one - low) / (high - low) if high > low else torch.ones_like(one))
+        attention.append((one - low) / (high - low) if uneven else torch.ones_like(one))
     totals = [one.sum() for one in attention]
     mixed_images, mixed_targets = [], []
     for i, j in enumerate(partner.tolist()):

@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainers.compute import Compute
 from trainers.data import ImageSet
@@ -37,19 +36,19 @@ class ProjectVab:
     """
 
     def __init__(self, data: ImageSet, model: ModelConfig, augmentation: Augmentation, compute: Compute):
-        self.params = VabParams()
+        self.params = VabParams(warmup_steps=1, warmup_rounds=0)
         self.defense = Vab(self.params, TrainingTask(data, model, augmentation, compute, seed=0))
         self._stages = {stage.name: stage for stage in self.defense.stages()}
-        logits = self.defense.logits_of_all(self.defense.victim)
-        self.defense.tensors = {
-            "credible": fixed_split(len(data)),
-            "entropy": prediction_entropy(logits).cpu(),
-            "belief": functional.softmax(logits / self.params.temperature, dim=1).cpu(),
-        }
+        fresh = copy.deepcopy(self.defense.state()["optimizers"])
+        self.defense.generator.manual_seed(0)
+        self._stages["warmup"].run(0)  # leaves the scores that the other stages start from
         state = self.defense.state()
         # A copy on the host, which takes no memory of the device that is measured.
         modules = {n: {k: v.cpu().clone() for k, v in weights.items()} for n, weights in state["modules"].items()}
-        self._start = {**state, "modules": modules, "optimizers": copy.deepcopy(state["optimizers"])}
+        tensors = {name: tensor.cpu() for name, tensor in state["tensors"].items()}
+        tensors["credible"] = fixed_split(len(data))
+        self._start = {**state, "modules": modules, "optimizers": fresh, "tensors": tensors}
+        self.reset()
 
     def reset(self) -> None:
         """Go back to the initial weights and split."""

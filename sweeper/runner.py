@@ -13,6 +13,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
 from sweeper.progress import LiveDisplay
 from sweeper.provenance import provenance
@@ -164,9 +165,10 @@ def _longest_trial(spec: SweepSpec) -> int:
     """An upper bound of a trial's epochs, for the scheduler."""
     longest = 1
     for block in spec.defense:
-        for pick in (0, -1):
-            drawn = block.draw(lambda _name, searched, pick=pick: searched.corners()[pick])  # type: ignore[misc]
-            params = DEFENSES[block.kind].Params(**drawn)
-            epochs = sum(getattr(params, key) for key in params.keys() if key.endswith("epochs"))
-            longest = max(longest, epochs + getattr(params, "warmup_rounds", 0) + 1)
+        epochs = 1
+        for key, default in DEFENSES[block.kind].Params().as_dict().items():
+            if key.endswith("epochs") or key == "warmup_rounds":
+                value = block.values.get(key, default)
+                epochs += max(*value.corners(), default if value.when else 0) if isinstance(value, Searched) else value
+        longest = max(longest, epochs)
     return longest

@@ -27,7 +27,7 @@ def test_customary_attention_mix_is_the_projects() -> None:
     generator = seeded(0)
     images, targets = torch.randn(7, 3, 8, 8, generator=generator), torch.rand(7, 4, generator=generator)
     features = torch.randn(7, 5, 3, 3, generator=generator).relu()
-    features[2] = 0.0  # a map without contrast
+    features[2], features[3] = 0.0, 0.3  # maps without contrast
     partner = torch.randperm(7, generator=generator)
     attention = attention_maps(features, (8, 8), "bilinear")
     expected = attention_mix(images, targets, attention, partner, mask_threshold=0.1)

@@ -1,9 +1,14 @@
 """A preset that trains in a second, and rows of trials.parquet made by hand."""
 
 import copy
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow import MlflowClient
 
 from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS
@@ -106,3 +111,16 @@ def control_row(**changes: Any) -> dict[str, Any]:
 def frame_of(*rows: dict[str, Any]) -> pd.DataFrame:
     """A table from rows."""
     return pd.DataFrame(list(rows))
+
+
+@cache
+def _empty_store() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="sweeper-tests-")) / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def fresh_store(path: Path) -> str:
+    """Address of an empty MLflow store at ``path``; MLflow itself takes seconds to make one, so it makes one only."""
+    shutil.copy(_empty_store(), path)
+    return f"sqlite:///{path}"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sweeper import cli
 from sweeper.results import RunFolder
 from sweeper.runner import Outcome
-from tests.sweeper.small import control_row, preset_with, row_with
+from tests.sweeper.small import control_row, fresh_store, preset_with, row_with
 from trainers.defenses import DEFENSES
 
 SWEEP = {
@@ -285,6 +285,7 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
         return Outcome(completed, ["t0000: The loss is nan."], None)
 
     monkeypatch.setattr(cli, "run_sweep", sweep)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
     result = call("run", write_preset(tmp_path / "p.yaml"), "--out", "run")
     assert "FAILED t0000: The loss is nan." in result.stdout
     assert result.exit_code == (0 if completed else 1), result.output

@@ -28,7 +28,7 @@ from sweeper.runner import Outcome, run_sweep
 from sweeper.spec import validate
 from sweeper.study import grid_points
 from sweeper.tracking import Tracker
-from tests.sweeper.small import make_objectives, preset_with, spec_with
+from tests.sweeper.small import fresh_store, make_objectives, preset_with, spec_with
 from trainers.data import ImageSet, Splits, load_data
 from trainers.errors import ConfigError
 
@@ -94,9 +94,8 @@ class Ended:
             name: (RUNS[word], word) for name, word in status.items()
         }
         errors = {row["trial_id"]: row["error"] for row in as_rows(self.frame)}
-        reasons = {
-            t.user_attrs["trial_id"]: t.user_attrs.get("error") for t in self.study if "trial_id" in t.user_attrs
-        }
+        notes = [trial.user_attrs for trial in self.study if "trial_id" in trial.user_attrs]
+        reasons = {note["trial_id"]: note.get("error") for note in notes}
         assert {name: reasons[name] for name in trials} == {name: errors[name] for name in trials}
 
 
@@ -119,7 +118,7 @@ def sweep(tmp_path: Path) -> Sweep:
         folder = RunFolder.create(tmp_path / name)
         if before:
             before(folder)
-        uri = f"sqlite:///{tmp_path / name}.db"
+        uri = fresh_store(tmp_path / f"{name}.db")
         tracker = Tracker(uri, spec.name, folder, {}, {})
         shown = io.StringIO()
         outcome = run_sweep(spec, preset, splits, folder, tracker, Console(file=shown, width=300))
@@ -129,7 +128,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 def test_a_sweep_from_the_command_line_to_its_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path / 'tracking.db'}"
+    uri = fresh_store(tmp_path / "tracking.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset_with(seeds=[0, 1])))
     out = tmp_path / "run"
@@ -143,11 +142,8 @@ def test_a_sweep_from_the_command_line_to_its_frontier(tmp_path: Path, monkeypat
     assert len(frame) == 2 + 2 * 2
     trials = finished(frame)
     assert frame.groupby("role").size().to_dict() == {"control": 2, "trial": 4}
-    assert (
-        trials[["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "control_asr", "weak_attack"]]
-        .notna()
-        .all(axis=None)
-    )
+    known = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "control_asr", "weak_attack"]
+    assert trials[known].notna().all(axis=None)
     control = finished(frame, "control").set_index("seed")["val_asr"]
     assert (trials["control_asr"] == trials["seed"].map(control)).all()
     assert (trials["epoch"] == 4).all()
@@ -224,7 +220,7 @@ def test_asha_prunes_what_learns_nothing_and_a_nan_fails_alone(sweep: Sweep) -> 
     assert good["val_acc"] == 1
     assert "The loss is nan in epoch 1" in bad["error"]
     assert bad["attempt"] == 1  # a retry would not help
-    assert pruned["error"] is None
+    assert pd.isna(pruned["error"])
     assert frame.iloc[2:][["val_acc", "val_asr", "asr_floor", "epoch", "seconds"]].isna().all(axis=None)
     epochs = pq.read_table(ended.folder.curves).to_pandas().groupby("trial_id").size()
     assert 2 <= epochs["t0002"] < 6
@@ -258,7 +254,7 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
     ended.agree()
     assert Mending.started == ["c0000", "t0000", "t0000", "t0001", "t0001"]
     mended, broken = (ended.frame.set_index("trial_id").loc[name] for name in ("t0000", "t0001"))
-    assert (mended["status"], mended["attempt"], mended["error"]) == ("FINISHED", 2, None)
+    assert (mended["status"], mended["attempt"], pd.isna(mended["error"])) == ("FINISHED", 2, True)
     assert (broken["status"], broken["attempt"]) == ("FAILED", 2)
     assert "scores" in broken["error"]
     assert "Error" in broken["error"]

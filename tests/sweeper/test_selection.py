@@ -127,7 +127,7 @@ def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
 
 @pytest.mark.parametrize("both", [False, True], ids=["one defense", "beside another defense"])
 def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parquet(tmp_path: Any, both: bool) -> None:
-    """Whole numbers stay whole beside the control's nulls, lists stay lists, and no other defense's parameter is there."""
+    """Whole numbers stay whole beside nulls, lists stay lists, and no parameter of another defense is there."""
     control, trial = finish(record_of("c0000", "control")), finish(record_of("t0000"))
     rows = [row for record in (control, trial) for row in record.rows({})]
     if both:

@@ -1,0 +1,105 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.figure import Figure
+
+from sweeper import plots
+from sweeper.frontier import hypervolumes, points
+from sweeper.results import RunFolder
+from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """The figures that were saved, still open."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots.plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def by_label(figure: Figure) -> dict[str, Any]:
+    axes = figure.axes[0]
+    return dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+
+
+def draw(tmp_path: Path, *rows: dict[str, Any]) -> Path:
+    table = points(frame_of(*rows))
+    return plots.draw_frontier(table, "small", hypervolumes(table), tmp_path / "frontier.png")
+
+
+def test_the_frontier_with_control_floor_and_weak_points(tmp_path: Path, drawn: list[Figure]) -> None:
+    weak = {"weak_attack": True, "control_asr": 0.4}
+    rows = [row_with("t0", val_acc=0.8, val_asr=0.1), row_with("t1", val_acc=0.9, val_asr=0.3, asr_floor=0.09),
+            row_with("t2", val_acc=0.5, val_asr=0.5), row_with("t3", val_acc=0.95, val_asr=0.0, **weak)]  # fmt: skip
+    path = draw(tmp_path, control_row(val_acc=0.92), *rows)
+    assert is_png(path)
+    (figure,) = drawn
+    found = by_label(figure)
+    assert found["frontier"].get_xydata().tolist() == [[0.1, 0.8], [0.3, 0.9]]
+    assert sorted(found["setting"].get_offsets().tolist()) == [[0.1, 0.8], [0.3, 0.9], [0.5, 0.5]]
+    assert found["weak attack: no evidence"].get_offsets().tolist() == [[0.0, 0.95]]
+    assert [1.0, 0.92] in found["no defense (control)"].get_offsets().tolist()
+    (floor,) = [label for label in found if label.startswith("ASR floor")]
+    assert found[floor].get_xdata()[0] == pytest.approx(0.05)
+    assert "one seed" in figure.get_suptitle()
+    assert "hypervolume" in figure.axes[0].get_title()
+
+
+def test_a_panel_per_environment(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [row_with(f"t{i}", poison_rate=rate) for i, rate in enumerate((0.01, 0.05, 0.1, 0.15, 0.2))]
+    assert is_png(draw(tmp_path, *rows))
+    titles = [axes.get_title() for axes in drawn[0].axes if axes.get_visible()]
+    assert len(titles) == 5
+    assert titles[0].startswith("poison_rate=0.01: hypervolume 0.72")
+
+
+def test_several_seeds_are_said(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw(tmp_path, row_with(config="a", seed=0), row_with(config="a", seed=1))
+    assert "means over 2 seeds" in drawn[0].get_suptitle()
+
+
+def test_nothing_to_draw_is_a_picture_too(tmp_path: Path) -> None:
+    assert is_png(draw(tmp_path, row_with(status="FAILED", val_acc=None, val_asr=None)))
+    clean = {"poison_rate": 0.0, "val_asr": None, "weak_attack": None, "control_asr": None, "asr_floor": None}
+    assert is_png(draw(tmp_path, row_with(**clean)))
+    assert not plt.get_fignums()
+
+
+def test_curves_and_histograms_of_a_trial(tmp_path: Path, drawn: list[Figure]) -> None:
+    record = finish(record_of(spec=spec_with(seeds=[0, 1])), detection_auroc=None)
+    folder = RunFolder.create(tmp_path / "run")
+    folder.scores.mkdir()
+    scores = pa.table({"suspicion": [0.0, 0.5, 1.0, 0.9], "credible": [True, True, False, False],
+                       "poisoned": [False, False, False, True]})  # fmt: skip
+    pq.write_table(scores, folder.scores / "t0000-badnets-1.parquet")
+    made = plots.draw_trial(record, folder, tmp_path)
+    assert [path.name for path in made] == ["curves.png", "entropy-badnets-1.png"]
+    assert all(is_png(path) for path in made)
+    curves, histogram = drawn
+    assert [axes.get_title() for axes in curves.axes] == ["badnets, seed 0", "badnets, seed 1"]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in curves.axes[0].lines}
+    assert lines["val_acc"] == [[1, 0.8], [2, 0.8], [3, 0.8]]
+    assert "detection_auroc" not in lines
+    labels = histogram.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["clean: 3, 66.7% credible", "poisoned: 1, 0.0% credible"]
+
+
+def test_a_trial_without_an_epoch_has_no_picture(tmp_path: Path) -> None:
+    assert plots.draw_trial(record_of(), RunFolder(tmp_path), tmp_path) == []
+
+
+def test_no_poison_no_second_histogram(tmp_path: Path, drawn: list[Figure]) -> None:
+    pq.write_table(pa.table({"suspicion": [0.1], "credible": [True], "poisoned": [False]}), tmp_path / "s.parquet")
+    plots.draw_histogram(tmp_path / "s.parquet", "title", tmp_path / "h.png")
+    assert drawn[0].axes[0].get_legend_handles_labels()[1] == ["clean: 1, 100.0% credible"]

@@ -1,0 +1,70 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from sweeper.progress import LiveDisplay, describe
+from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
+
+RUN = ("badnets", 0)
+
+
+def test_an_ended_trial_is_one_line() -> None:
+    record = finish(record_of())
+    assert describe(record, record.rows({})) == (
+        "t0000 FINISHED  vab.threshold=0.1 vab.mixing=none  badnets: acc 0.800 asr 0.100 floor 0.050"
+    )
+
+
+def test_a_control_says_of_what() -> None:
+    record = finish(record_of("c0000", "control"), val_asr=1.0)
+    line = describe(record, record.rows({}))
+    assert line.startswith("c0000 FINISHED control of badnets at rate 0.1, seed 0")
+    assert "asr 1.000" in line
+
+
+@pytest.mark.parametrize("status", ["PRUNED", "FAILED"])
+def test_the_reason_stands_there(status: str) -> None:
+    record = finish(record_of())
+    record.status, record.error = status, "The loss is nan."
+    line = describe(record, record.rows({}))
+    assert line.startswith(f"t0000 {status}  vab.threshold=0.1")
+    assert line.endswith("(The loss is nan.)")
+    assert "acc" not in line
+
+
+def test_figures_that_are_undefined_are_left_out() -> None:
+    record = finish(record_of(), val_asr=None)
+    assert "badnets: acc 0.800 floor 0.050" in describe(record, record.rows({}))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_display_follows_a_sweep(terminal: bool) -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), budget=3)
+    records = [record_of(name) for name in ("t0000", "t0001", "t0002")]
+    for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
+        display.trial_started(record)
+        record.add_epoch(RUN, epoch_figures(1), FACTS)
+        display.epoch_ended(record)
+        record.status, record.error = status, "[why]" if status == "FAILED" else None
+        display.trial_ended(record, record.rows({}))
+    control = finish(record_of("c0000", "control"))
+    display.trial_ended(control, control.rows({}))
+    display.close()
+    text = file.getvalue()
+    for line in ("t0000 FINISHED", "t0001 PRUNED", "t0002 FAILED", "([why])", "c0000 FINISHED control of"):
+        assert line in text
+    if terminal:
+        assert "1 failed" in text
+        assert "3/3" in text
+    else:
+        assert len(text.splitlines()) == 4
+
+
+def test_a_trial_that_was_never_started_may_end() -> None:
+    display = LiveDisplay(Console(file=io.StringIO()), budget=1)
+    record = record_of(spec=spec_with(seeds=[0, 1]))
+    record.status = "FAILED"
+    display.trial_ended(record, record.rows({}))
+    display.close()

@@ -1,0 +1,194 @@
+"""The actor without a Ray runtime: Ray calls setup, step and reset_config, and so do these tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sweeper import worker
+from sweeper.objectives import Objective
+from sweeper.worker import ATTEMPT_FILE, CRASH_FILE, TrialActor, attempts, pack, unpack
+from tests.sweeper.small import record_of, spec_with
+from trainers.data import ImageSet, Splits
+from trainers.data.shapes import make_shapes
+from trainers.errors import TrialError
+from trainers.trial import TrialConfig
+
+Start = Callable[..., TrialActor]
+VAB = {"name": "vab", "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 2, "suppression_epochs": 1, "lr": 0.05}
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return make_shapes(200, 100, 0)
+
+
+def job(trial_id: str = "t0000", role: str = "trial", **changes: Any) -> dict[str, Any]:
+    record = record_of(trial_id, role, spec_with(**({"defense": VAB} | changes)))
+    return {"trial_id": trial_id, "role": role, "job": record.config.to_json()}
+
+
+@pytest.fixture
+def start(tmp_path: Path, splits: Splits) -> Start:
+    """A new actor in the run folder ``tmp_path``."""
+
+    def make(config: dict[str, Any], state_every_s: float = 1e-9, objective: Objective | None = None) -> TrialActor:
+        actor = object.__new__(TrialActor)
+        actor.setup(config, pack(splits), str(tmp_path), state_every_s, 0.0, objective)
+        return actor
+
+    return make
+
+
+def drain(actor: TrialActor) -> list[dict[str, Any]]:
+    results = [actor.step()]
+    while not results[-1]["done"]:
+        results.append(actor.step())
+    return results
+
+
+def without_time(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**r, "figures": {k: v for k, v in r["figures"].items() if k != "seconds"}} for r in results]
+
+
+def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
+    packed = pack(splits)
+    back = unpack(packed)
+    assert back.fingerprint == splits.fingerprint
+    assert back.train.class_names == splits.train.class_names
+    assert np.shares_memory(packed["train_images"], back.train.images.numpy())
+
+
+def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwarn: pytest.WarningsRecorder) -> None:
+    packed = pack(splits)
+    for value in packed.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    assert unpack(packed).fingerprint == splits.fingerprint
+    assert not [w for w in recwarn if "writable" in str(w.message)]
+
+
+def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
+    results = drain(start(job(seeds=[0, 1])))
+    assert [(r["scenario"], r["seed"], r["figures"]["epoch"]) for r in results] == [
+        ("badnets", seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3, 4, 5)
+    ]
+    assert [r["finished"] for r in results] == [False] * 9 + [True]
+    assert {r["attempt"] for r in results} == {1}
+    assert results[0]["facts"] == {"poison_share": 0.1, "n_eval": 45}
+    assert results[-1]["figures"]["test_acc"] is not None
+    assert results[-2]["figures"]["test_acc"] is None
+    assert "objective" not in results[-1]
+    for seed in (0, 1):
+        scores = pq.read_table(tmp_path / "scores" / f"t0000-badnets-{seed}.parquet")
+        assert (scores.num_rows, set(scores.column_names)) == (
+            200, {"label", "suspicion", "credible", "poisoned", "cover"},
+        )  # fmt: skip
+
+
+def test_an_actor_that_is_reused_gives_what_a_fresh_one_gives(start: Start) -> None:
+    fresh = without_time(drain(start(job("t0001"))))
+    actor = start(job("t0000", seeds=[3]))
+    actor.step()
+    torch.manual_seed(0)
+    torch.rand(3)
+    assert actor.reset_config(job("t0002")) is True
+    again = without_time(drain(actor))
+    assert again == fresh
+
+
+@pytest.mark.parametrize("state_every_s", [1e-9, 1e9], ids=["every epoch", "stage ends only"])
+def test_a_crashed_trial_goes_on_from_its_last_state(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_every_s: float
+) -> None:
+    whole = without_time(drain(start(job("t0009"))))
+    first = start(job(), state_every_s)
+    before = [first.step() for _ in range(3)]
+    del first
+    trained: list[int] = []
+    epoch = worker.run_trial.__globals__["Defense"].epochs
+
+    def counted(self: Any) -> Any:
+        for item in epoch(self):
+            trained.append(1)
+            yield item
+
+    monkeypatch.setattr(worker.run_trial.__globals__["Defense"], "epochs", counted)
+    results = drain(start(job(), state_every_s))
+    assert attempts(tmp_path / "states" / "t0000") == 2
+    assert without_time(results) == [{**r, "attempt": 2} for r in whole]
+    assert without_time(before) == whole[:3]
+    assert len(trained) == (2 if state_every_s < 1 else 3)  # the warm-up's two epochs are never trained again
+
+
+def test_why_a_worker_crashed_lies_beside_its_states(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = start(job())
+    actor.step()
+    monkeypatch.setattr(actor, "_results", iter_then(MemoryError("no more")))
+    with pytest.raises(MemoryError):
+        actor.step()
+    left = tmp_path / "states" / "t0000"
+    assert (left / CRASH_FILE).read_text() == "MemoryError: no more"
+    assert (left / ATTEMPT_FILE).read_text() == "1"
+
+
+def test_scores_that_cannot_be_written_are_a_crash_with_a_reason(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "scores").write_text("")
+    with pytest.raises(OSError, match="scores"):
+        drain(start(job()))
+    assert "scores" in (tmp_path / "states" / "t0000" / CRASH_FILE).read_text()
+
+
+def iter_then(error: Exception) -> Any:
+    raise_it = iter([1])
+    return (_raise(error) for _ in raise_it)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_trial_that_cannot_go_on_ends_and_is_not_retried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = start(job())
+    monkeypatch.setattr(actor, "_results", iter_then(TrialError("The loss is nan.")))
+    assert actor.step() == {"attempt": 1, "error": "The loss is nan.", "done": True}
+
+
+def test_a_nan_is_the_trials_own_fault(start: Start, tmp_path: Path) -> None:
+    (result,) = drain(start(job(defense={"name": "none", "epochs": 3, "lr": 1e30})))
+    assert "The loss is nan in epoch 1 of stage training" in result["error"]
+    assert not (tmp_path / "states" / "t0000" / CRASH_FILE).exists()
+
+
+def test_the_objective_is_reported_for_trials_and_not_for_controls(start: Start) -> None:
+    objective = Objective(metric="val_acc", direction="maximize")
+    results = drain(start(job(), objective=objective))
+    assert [r.get("epoch") for r in results] == [None, None, 3, 4, 5]  # the warm-up has no model to measure
+    assert all(r["objective"] == r["figures"]["val_acc"] for r in results[2:])
+    assert "objective" not in drain(start(job("c0000", "control"), objective=objective))[0]
+
+
+def test_threads_follow_the_trial(start: Start) -> None:
+    try:
+        config = TrialConfig.from_json(job(resources={"cpu": 2})["job"])
+        assert config.compute.threads == 2
+        start(job(resources={"cpu": 2})).step()
+        assert torch.get_num_threads() == 2
+        start(job()).step()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_packed_form_holds_both_splits() -> None:
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    both = ImageSet(images, torch.tensor([0, 1]), ("a", "b"))
+    assert set(pack(Splits(both, both))) == {
+        "class_names", "train_images", "train_labels", "test_images", "test_labels",
+    }  # fmt: skip
