@@ -1,5 +1,6 @@
 """A preset that trains in a second, and rows of trials.parquet made by hand."""
 
+import atexit
 import copy
 import shutil
 import tempfile
@@ -115,7 +116,9 @@ def frame_of(*rows: dict[str, Any]) -> pd.DataFrame:
 
 @cache
 def _empty_store() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="sweeper-tests-")) / "mlflow.db"
+    folder = tempfile.mkdtemp(prefix="sweeper-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
 
