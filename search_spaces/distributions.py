@@ -67,10 +67,11 @@ class Searched:
 
     def applies(self, chosen: dict[str, Any]) -> bool:
         """Whether ``when`` holds for the values chosen so far."""
-        return all(chosen.get(key) in _as_list(allowed) for key, allowed in self.when.items())
+        return all(chosen.get(key) in as_list(allowed) for key, allowed in self.when.items())
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """``value`` itself if it is a list, else a list of it alone."""
     return value if isinstance(value, list) else [value]
 
 

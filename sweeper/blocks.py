@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.distributions import Searched, SpaceError, order_by_condition, parse
+from search_spaces.distributions import Searched, SpaceError, as_list, order_by_condition, parse
 from trainers.attacks import ATTACKS
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
@@ -70,7 +70,20 @@ def _parse_values(block: dict[str, Any], owners: list[type[Parameters]]) -> dict
         order_by_condition(values)
     except SpaceError as error:
         raise ConfigError(f"{error}.") from error
+    for key, value in values.items():
+        if isinstance(value, Searched):
+            _check_condition(key, value, values)
     return values
+
+
+def _check_condition(key: str, searched: Searched, values: dict[str, Any]) -> None:
+    """Refuse a ``when`` that can never hold: a misspelt choice would silently leave the parameter out."""
+    for other, wanted in searched.when.items():
+        given = values[other]
+        options = given.grid() if isinstance(given, Searched) else (given,)
+        if options is not None and not any(value in options for value in as_list(wanted)):
+            allowed = ", ".join(map(str, options))
+            raise ConfigError(f"{key}: when asks for {other} = {wanted}, which it never is; it may be {allowed}.")
 
 
 def defense_block(raw: Any) -> Block:

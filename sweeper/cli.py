@@ -138,14 +138,15 @@ def frontier(
 @app.command(name="select")
 def select_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    max_asr: Annotated[float, typer.Option(min=0, max=1, help="Highest attack success of the worst scenario.")],
-    min_acc: Annotated[float, typer.Option(min=0, max=1, help="Lowest mean accuracy.")] = 0.0,
-    poison_rate: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Look at trials of this poison rate only.")
-    ] = None,
+    max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
+    min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
+    poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
     with _one_sentence():
+        for name, value in (("max-asr", max_asr), ("min-acc", min_acc), ("poison-rate", poison_rate)):
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
         run_folder = RunFolder.open(folder)
         frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
         try:
@@ -168,7 +169,8 @@ def select_(
         highlight=False,
     )
     if chosen.hardest_of:
-        console.print(f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}.", highlight=False)
+        hardest = f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}."
+        console.print(f"{hardest} This setting was measured there; not always at the others.", highlight=False)
     if point["seeds"] == 1:
         console.print("It rests on one seed: how much the figures vary is not known.")
     console.print(f"Written: {run_folder.deploy}", soft_wrap=True, highlight=False)

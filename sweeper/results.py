@@ -50,10 +50,10 @@ class RunFolder:
         Raises:
             ConfigError: it holds another sweep, or cannot be written.
         """
-        if path.is_dir() and any(path.iterdir()):
-            raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
             write_text(path / ".writable", "")
             (path / ".writable").unlink()
         except OSError as error:

@@ -119,6 +119,7 @@ def run_sweep(
     shutil.rmtree(folder.states, ignore_errors=True)
     trials = [record for record in searcher.records.values() if record.role == "trial"]
     failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error]
+    failed += [f"{trial_id}: {error}" for trial_id, error in searcher.refused.items()]
     return Outcome(sum(record.status == FINISHED for record in trials), failed, stopper.reason)
 
 

@@ -48,6 +48,7 @@ class SweepSearcher(Searcher):
         self.records: dict[str, TrialRecord] = {}
         self.by_ray_id: dict[str, TrialRecord] = {}
         self.control_asr: dict[str, float | None] = {}
+        self.refused: dict[str, str] = {}
 
     @property
     def budget(self) -> int:
@@ -84,6 +85,7 @@ class SweepSearcher(Searcher):
         try:
             config = self._spec.trial(choose, self._fingerprint)
         except ConfigError as error:
+            self.refused[trial_id] = str(error)
             trial.set_user_attr("error", str(error))
             self._study.tell(trial, state=TrialState.FAIL)
             return

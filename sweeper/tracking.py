@@ -11,7 +11,6 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from sweeper import plots
@@ -176,10 +175,13 @@ class Tracker:
             self._safely(lambda: self._client.log_batch(run_id, tags=labels))
 
     def _safely(self, action: Any) -> None:
-        """A lost server costs entries in MLflow, never the sweep: the run folder is the truth."""
+        """A lost server costs entries in MLflow, never the sweep: the run folder is the truth.
+
+        Artifact stores raise what their clients raise, so everything is caught.
+        """
         try:
             action()
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # noqa: BLE001
             log.warning("MLflow %s: %s", self.shown_uri, _line(error))
 
 

@@ -126,3 +126,17 @@ def test_what_a_cut_sweep_leaves_has_failed_with_the_reason(make_spec: MakeSpec,
     assert [record.trial_id for record in cut] == ["t0001"]
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
     assert {searcher.records[name].error for name in ("t0000", "t0001")} == {"Not finished: the time budget ended."}
+
+
+def test_a_combination_that_is_refused_has_failed_with_its_reason(
+    make_spec: MakeSpec, make_searcher: MakeSearcher
+) -> None:
+    # Either alone is allowed; both at 0 would train no Beneficiary.
+    epochs = ["defense.mix_epochs={categorical: [1, 0]}", "defense.suppression_epochs={categorical: [1, 0]}"]
+    searcher, study = make_searcher(make_spec("search.trials=20", "search.sampler=random", *epochs))
+    drain(searcher)
+    refused = [t for t in study.trials if not t.params["vab.mix_epochs"] and not t.params["vab.suppression_epochs"]]
+    assert refused
+    assert {trial.state.name for trial in refused} == {"FAIL"}
+    assert len(searcher.refused) == len(refused)
+    assert all("must not both be 0" in reason for reason in searcher.refused.values())

@@ -39,6 +39,10 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("seeds=[1, 1]", ["seeds", "twice"]),
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),
+        (
+            "defense.mask_threshold={float: [0.1, 0.2], when: {mixing: atention}}",
+            ["mask_threshold: when asks for mixing = atention", "none, attention"],
+        ),
         ("constraints=[{metric: val_asr}]", ["constraints.0", "exactly one of max and min"]),
     ],
 )
