@@ -119,6 +119,8 @@ def scenario_block(raw: Any, defaults: dict[str, Any], number: int) -> Block:
     if not isinstance(title, str) or not re.fullmatch(NAME_PATTERN, title):
         raise ConfigError(f"name must be letters, digits, dots, - and _, but got {title!r}.")
     merged = {**defaults, **{k: v for k, v in raw.items() if k not in ("attack", "name")}}
+    if isinstance(merged.get("labels"), dict):
+        raise ConfigError("labels must be all_to_one or all_to_all, and cannot be searched; write two scenarios.")
     values = _parse_values(merged, [ScenarioConfig, own])
     names = {key: f"{title}.{key}" if key in raw else f"scenario.{key}" for key in values}
     block = Block(kind, {"name": title, **values}, names)

@@ -73,7 +73,10 @@ def run(
         console.print(f"{spec.data.source}: {sizes}. Results go to {path}.", highlight=False)
         try:
             outcome = run_sweep(spec, resolve(spec, content), splits, folder, tracker, console)
-        except ConfigError:
+        except OSError as error:
+            tracker.sweep_ended([], {}, failed=True)
+            raise ConfigError(f"{path} cannot be written any more: {error.strerror}.") from error
+        except BaseException:
             tracker.sweep_ended([], {}, failed=True)
             raise
     frame = folder.read_trials()

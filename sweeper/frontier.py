@@ -17,7 +17,7 @@ POINT_COLUMNS = (
 REFERENCE = (0.0, 1.0)
 """Accuracy and attack success of the worst setting there could be: where the hypervolume starts."""
 
-ENVIRONMENT_KEYS = ("poison_rate",)
+ENVIRONMENT_KEYS = ("poison_rate", "target")
 CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
 """With the attack's parameters: what a trial's run and its control have in common."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Metric = Literal[
     "val_acc", "val_asr", "val_ra", "detection_auroc", "detection_tpr", "detection_fpr", "control_asr", "poison_rate"
@@ -47,8 +47,8 @@ class Objective(_Aggregated):
 class Constraint(_Aggregated):
     """A bound that a figure must keep: exactly one of ``max`` and ``min``."""
 
-    max: float | None = None
-    min: float | None = None
+    max: float | None = Field(default=None, allow_inf_nan=False)
+    min: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_bound(self) -> "Constraint":

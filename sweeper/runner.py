@@ -112,10 +112,10 @@ def run_sweep(
             with stopper:
                 tuner.fit()
         finally:
+            display.close()
             for record in searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}."):
                 keeper.ended(record)
             keeper.write_tables()
-            display.close()
     shutil.rmtree(folder.states, ignore_errors=True)
     trials = [record for record in searcher.records.values() if record.role == "trial"]
     failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error]

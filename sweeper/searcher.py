@@ -70,8 +70,8 @@ class SweepSearcher(Searcher):
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
         number = self._asked
         self._asked += 1
-        fixed = deal(self._environment, number, self._spec.seed)
-        # The attacker's draws are given to the sampler as they are, so that it learns beside them, not from choosing.
+        fixed = deal(self._environment, number)
+        # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()
         trial_id = f"t{number:04d}"

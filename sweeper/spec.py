@@ -114,6 +114,15 @@ class SweepSpec(_Strict):
                 raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
             if self.constraints:
                 raise ValueError("search.scheduler: asha cannot take constraints.")
+            if self.environment():
+                name = next(iter(self.environment()))
+                raise ValueError(f"search.scheduler: asha would compare trials across values of {name}; fix it.")
+        for name, searched in self.environment().items():
+            if searched.grid() is None:
+                raise ValueError(
+                    f"scenarios: {name} is continuous, but settings are compared value by value; "
+                    "give it a step or a few choices."
+                )
         if self.search.sampler == "grid":
             for name, searched in self.space().items():
                 if searched.grid() is None:
@@ -129,10 +138,11 @@ class SweepSpec(_Strict):
             if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
                 raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
         metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        attacked = any(_largest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks)
+        attacked = any(_smallest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks)
         undefined = metrics & {"val_asr", "val_ra", "control_asr", "detection_auroc", "detection_tpr", "detection_fpr"}
         if undefined and not attacked:
-            raise ValueError(f"scenarios: {sorted(undefined)[0]} is undefined without a poison_rate above 0.")
+            figure = sorted(undefined)[0]
+            raise ValueError(f"scenarios: {figure} is undefined unless one has a poison_rate that is always above 0.")
 
     @property
     def attacking(self) -> bool:
@@ -209,8 +219,8 @@ def _turn(searched: Searched, pick: int) -> Any:
     return searched.corners()[pick % len(searched.corners())]
 
 
-def _largest(value: Any) -> float:
-    return float(max(value.corners()) if isinstance(value, Searched) else value)
+def _smallest(value: Any) -> float:
+    return float(min(value.corners()) if isinstance(value, Searched) else value)
 
 
 def validate(preset: dict[str, Any], where: str) -> SweepSpec:

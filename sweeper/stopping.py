@@ -16,7 +16,6 @@ class SweepStopper(Stopper):
     """
 
     def __init__(self, time_budget_s: float | None):
-        self._budget_s = time_budget_s
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self.reason: str | None = None
 

@@ -14,7 +14,7 @@ from trainers.params import Parameters, param
 class ComputeConfig(Parameters):
     """Device, threads and numeric format of one trial."""
 
-    device: str = param("auto", choices=("auto", "cpu", "cuda"), doc="where torch computes; auto: a GPU if it sees one")
+    device: str = param("auto", choices=("auto", "cpu", "cuda"), doc="auto: a GPU if the trial has a share of one")
     threads: int = param(1, ge=1, doc="CPU threads of a trial")
     amp: bool = param(True, doc="bfloat16 autocast; on CUDA only")
     compile: bool = param(False, doc="torch.compile the networks")
@@ -29,10 +29,10 @@ class ComputeConfig(Parameters):
             ConfigError: a GPU is asked for or reserved, and torch sees none.
         """
         torch.set_num_threads(self.threads)
-        visible = torch.cuda.is_available()
-        if not visible and (self.device == "cuda" or (gpu_share > 0 and self.device != "cpu")):
+        wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
+        if wanted and not torch.cuda.is_available():
             raise ConfigError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
-        device = torch.device("cuda" if visible and self.device != "cpu" else "cpu")
+        device = torch.device("cuda" if wanted else "cpu")
         return Compute(device, self.amp and device.type == "cuda", self.compile)
 
 

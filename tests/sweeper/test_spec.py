@@ -39,6 +39,10 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("seeds=[1, 1]", ["seeds", "twice"]),
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),
+        ("scenarios.0.poison_rate={float: [0.01, 0.1]}", ["badnets.poison_rate is continuous", "step"]),
+        ("scenarios.0.poison_rate={categorical: [0, 0.1]}", ["val_asr is undefined", "always above 0"]),
+        ("scenarios.0.labels={categorical: [all_to_one, all_to_all]}", ["labels", "cannot be searched"]),
+        ("constraints=[{metric: val_asr, max: .nan}]", ["constraints.0.max", "finite"]),
         (
             "defense.mask_threshold={float: [0.1, 0.2], when: {mixing: atention}}",
             ["mask_threshold: when asks for mixing = atention", "none, attention"],

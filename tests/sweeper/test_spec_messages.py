@@ -182,8 +182,9 @@ def test_a_sweep_without_attack_may_look_at_accuracy_alone() -> None:
     clean = [{"attack": "badnets", "poison_rate": 0}]
     assert "val_asr is undefined" in message(preset_with(scenarios=clean))
     assert spec_with(scenarios=clean, objectives=make_objectives(("val_acc", "maximize")))
-    searched = [{"attack": "badnets", "poison_rate": {"categorical": [0, 0.1]}}]
-    assert spec_with(scenarios=searched)
+    sometimes = [{"attack": "badnets", "poison_rate": {"categorical": [0, 0.1]}}]
+    assert "always above 0" in message(preset_with(scenarios=sometimes))
+    assert spec_with(scenarios=[*sometimes, {"attack": "blend"}])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_a_grid_holds_the_environment_itself() -> None:
 
 
 def test_an_own_distribution_takes_the_place_of_the_shared_one() -> None:
-    own = {"attack": "blend", "name": "own", "poison_rate": {"float": [0.1, 0.2]}}
+    own = {"attack": "blend", "name": "own", "poison_rate": {"float": [0.1, 0.2], "step": 0.1}}
     spec = spec_with(
         scenario_defaults={"poison_rate": {"categorical": [0.05, 0.1]}, "target": 3},
         scenarios=[{"attack": "badnets"}, {"attack": "blend", "target": 4}, own],
@@ -235,7 +236,7 @@ def test_an_own_distribution_takes_the_place_of_the_shared_one() -> None:
 
 
 def test_the_environment_holds_every_searched_attack_parameter_and_no_other() -> None:
-    searched = [{"attack": "badnets", "poison_rate": {"float": [0.05, 0.1]}, "size": {"int": [2, 4]}}]
+    searched = [{"attack": "badnets", "poison_rate": {"float": [0.05, 0.1], "step": 0.05}, "size": {"int": [2, 4]}}]
     assert set(spec_with(scenarios=searched).environment()) == {"badnets.poison_rate", "badnets.size"}
     assert spec_with(scenarios=searched).space()["vab.threshold"] == Searched("float", (0.1, 0.5))
 
@@ -252,7 +253,10 @@ def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
         ({"attack": "badnets", "target": {"int": [0, 10]}}, ["target must be a class from 0 to 9", "got 10"]),
         ({"attack": "badnets", "target": {"categorical": [0, 12, 1]}}, ["target must be a class", "got 12"]),
         ({"attack": "badnets", "size": {"categorical": [3, 17, 2]}}, ["size 17", "16x16"]),
-        ({"attack": "badnets", "poison_rate": {"float": [0.001, 0.1]}}, ["0.001 is no sample", "0.0025 or more"]),
+        (
+            {"attack": "badnets", "poison_rate": {"float": [0.001, 0.101], "step": 0.05}},
+            ["0.001 is no sample", "0.0025 or more"],
+        ),
         ({"attack": "badnets", "trigger": "/nowhere/patch.png"}, ["/nowhere/patch.png"]),
     ],
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.pattern import load_pattern
+from trainers.attacks.pattern import absolute, load_pattern
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 
@@ -23,6 +23,11 @@ class BadNetsParams(Parameters):
     )
     inset: int = param(0, ge=0, doc="pixels between the patch and the border")
     trigger: str | None = param(None, doc="path of an image to use as the patch; null: a black and white checkerboard")
+
+    def __post_init__(self) -> None:
+        """Make the trigger's path absolute."""
+        super().__post_init__()
+        object.__setattr__(self, "trigger", absolute(self.trigger))
 
 
 class BadNets(Attack):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.pattern import load_pattern
+from trainers.attacks.pattern import absolute, load_pattern
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
@@ -20,6 +20,11 @@ class BlendParams(Parameters):
 
     alpha: float = param(0.1, gt=0, le=1, doc="opacity of the pattern; literature: 0.1, also 0.2")
     trigger: str | None = param(None, doc="path of an image to use as the pattern; null: random pixels from the seed")
+
+    def __post_init__(self) -> None:
+        """Make the trigger's path absolute."""
+        super().__post_init__()
+        object.__setattr__(self, "trigger", absolute(self.trigger))
 
 
 class Blend(Attack):

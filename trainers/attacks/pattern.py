@@ -8,6 +8,11 @@ from trainers.data.decode import decode
 from trainers.errors import ConfigError
 
 
+def absolute(path: str | None) -> str | None:
+    """The path as any process of this machine can open it: workers have working folders of their own."""
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
 def load_pattern(path: str, channels: int, size: int) -> Tensor:
     """Read a trigger image and resize it: uint8 (channels, size, size).
 
