@@ -102,7 +102,7 @@ def defense_block(raw: Any) -> Block:
     return block
 
 
-def scenario_block(raw: Any, defaults: dict[str, Any], number: int) -> Block:
+def scenario_block(raw: Any, defaults: dict[str, Any]) -> Block:
     """Read one scenario: ``{attack: badnets, poison_rate: 0.1, size: 3}``, on top of ``defaults``.
 
     A distribution among the defaults is one parameter that all scenarios share. ``name`` defaults to the attack's.

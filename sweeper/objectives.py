@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,7 +11,6 @@ Metric = Literal[
 ]
 """What may steer a search. Nothing of the test split is among it."""
 
-PER_EPOCH: tuple[str, ...] = tuple(m for m in get_args(Metric) if m not in ("control_asr", "poison_rate"))
 WORST_BY_DEFAULT = ("val_asr", "control_asr")
 
 

@@ -155,7 +155,7 @@ class SweepSpec(_Strict):
         blocks = []
         for number, raw in enumerate(self.scenarios):
             try:
-                blocks.append(scenario_block(raw, self.scenario_defaults, number))
+                blocks.append(scenario_block(raw, self.scenario_defaults))
             except ConfigError as error:
                 raise ValueError(f"scenarios.{number}.{error}") from error
         return blocks

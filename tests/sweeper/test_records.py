@@ -51,7 +51,8 @@ def test_an_attack_is_weak_below_its_bound(control: float | None, weak: bool | N
 
 
 def test_without_poison_no_attack_is_weak() -> None:
-    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0, 0.1]}}])
+    objectives = [{"metric": "val_acc", "direction": "maximize"}]
+    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": 0}], objectives=objectives)
     record = finish(record_of(spec=spec), val_asr=None)
     row = record.rows(dict.fromkeys(record.controls.values()))[0]
     assert (row["poison_rate"], row["weak_attack"], row["val_asr"]) == (0, None, None)

@@ -1,9 +1,9 @@
 """Generated images: ten kinds of shape, each at a random place, size, rotation and colour, on a noisy background.
 
 The set is there so that a sweep runs anywhere in minutes. It is meant to be harder than a trigger: a network that has
-seen it for a few dozen steps is still unsure of the shape, and already sure of a trigger. What makes it so (measured
-in ``benchmarks/RESULTS.md``): a shape is as often darker as brighter than its background, small, and turned any way;
-and there is little noise, which would hide a faint trigger more than a shape.
+seen it for a few dozen steps is still unsure of the shape, and already sure of a trigger. What was found
+to help (figures in ``benchmarks/RESULTS.md``, where a faint trigger is not always told apart): a shape is as often
+darker as brighter than its background, and small; and there is little noise, which hides a faint trigger.
 """
 
 import math
