@@ -35,7 +35,7 @@ def test_a_preset_fits_its_data(name: str) -> None:
 @pytest.mark.parametrize("pick", [0, -1])
 def test_both_corners_of_a_preset_make_a_trial(name: str, pick: int) -> None:
     config = spec(name).trial(lambda _name, searched: searched.corners()[pick], "data")
-    DEFENSES[config.defense].Params(**config.params)
+    assert DEFENSES[config.defense].Params(**config.params).as_dict() == config.params
 
 
 def test_what_the_presets_are_for() -> None:

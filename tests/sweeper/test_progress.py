@@ -63,8 +63,10 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
 
 
 def test_a_trial_that_was_never_started_may_end() -> None:
-    display = LiveDisplay(Console(file=io.StringIO()), budget=1)
+    written = io.StringIO()
+    display = LiveDisplay(Console(file=written), budget=1)
     record = record_of(spec=spec_with(seeds=[0, 1]))
     record.status = "FAILED"
     display.trial_ended(record, record.rows({}))
     display.close()
+    assert f"{record.trial_id} FAILED" in written.getvalue()

@@ -145,7 +145,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(changes: dict[str, Any], pa
     ],
 )
 def test_strange_yaml_is_refused_in_a_sentence_too(changes: dict[Any, Any]) -> None:
-    message(preset_with() | changes)
+    assert message(preset_with() | changes)
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "a, b", "x\ny"])

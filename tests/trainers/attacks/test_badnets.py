@@ -134,4 +134,5 @@ def test_a_patch_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_path_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("L", (3, 3), 77).save(tmp_path / "grey.png")
-    badnets(trigger="~/grey.png")
+    triggered = badnets(trigger="~/grey.png").trigger(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+    assert triggered.max() == 77
