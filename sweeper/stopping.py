@@ -1,4 +1,4 @@
-"""Ends a whole sweep before its last trial: Ctrl-C, or a time budget."""
+"""Ends a whole sweep before its last trial: Ctrl-C, SIGTERM, or a time budget."""
 
 import signal
 import time
@@ -9,7 +9,8 @@ from ray.tune import Stopper
 
 
 class SweepStopper(Stopper):
-    """Tells Ray to stop everything; as a context manager it listens to Ctrl-C (the second one ends at once).
+    """Tells Ray to stop everything; as a context manager it listens to Ctrl-C and to SIGTERM (a second Ctrl-C ends the
+    program at once).
 
     Args:
         time_budget_s: seconds from now; null: no limit.
@@ -30,12 +31,14 @@ class SweepStopper(Stopper):
         return self.reason is not None
 
     def __enter__(self) -> "SweepStopper":
-        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        self._before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         self.reason = "the sweep was interrupted"
-        signal.signal(signal.SIGINT, self._before)
+        # Not the handler of before: a shell's background jobs begin with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)

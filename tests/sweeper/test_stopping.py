@@ -40,6 +40,27 @@ def test_ctrl_c_is_a_wish_and_the_second_one_an_order() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize("ignored", [False, True], ids=["heard", "ignored by the shell"])
+def test_a_background_job_hears_it_too(ignored: bool) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        with SweepStopper(None) as stopper:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stopper.stop_all()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_request_to_terminate_is_such_a_wish() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with SweepStopper(None) as stopper:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopper.stop_all()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_outside_of_it_ctrl_c_is_what_it_was() -> None:
     before = signal.getsignal(signal.SIGINT)
     with SweepStopper(None):
