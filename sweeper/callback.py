@@ -1,15 +1,20 @@
 """Follows Ray Tune's trials into the records, the run folder, the tracking and the display."""
 
 import shutil
+import time
 from typing import Any
 
 from ray.tune import Callback
 
 from sweeper.progress import Display
-from sweeper.records import RUNNING, TrialRecord
-from sweeper.results import RunFolder
+from sweeper.records import TrialRecord
+from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
 from sweeper.tracking import Tracker
+
+TABLES_SHARE = 20
+"""Tables are written whole at each end, but over a long sweep no more often than takes a twentieth of the time; each
+trial's own record is always written."""
 
 
 class RecordKeeper(Callback):
@@ -27,6 +32,8 @@ class RecordKeeper(Callback):
         self._folder = folder
         self._tracker = tracker
         self._display = display
+        self._written_at = 0.0
+        self._writing_took = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles its callbacks into a file of its own, which nobody reads."""
@@ -34,8 +41,10 @@ class RecordKeeper(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, or starts again."""
+        while self._searcher.refused:
+            self.ended(self._searcher.refused.popleft())
         record = self._searcher.by_ray_id[trial.trial_id]
-        self._tracker.trial_started(record)
+        self._tracker.follow(record)
         self._display.trial_started(record)
 
     def on_trial_result(
@@ -44,9 +53,8 @@ class RecordKeeper(Callback):
         """An epoch is trained."""
         record = self._searcher.by_ray_id[trial.trial_id]
         if "figures" in result:
-            run = (result["scenario"], result["seed"])
-            record.add_epoch(run, result["figures"], result["facts"])
-            self._tracker.epoch_ended(record, run, result["figures"])
+            record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
+            self._tracker.follow(record)
             self._display.epoch_ended(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -59,15 +67,25 @@ class RecordKeeper(Callback):
 
     def ended(self, record: TrialRecord) -> None:
         """Write down an end."""
-        self.write_tables()
+        if time.monotonic() - self._written_at > TABLES_SHARE * self._writing_took:
+            self.write_tables()
         rows = record.rows(self._searcher.control_asr)
-        self._tracker.trial_ended(record, rows)
+        self._tracker.follow(record, rows)
         self._display.trial_ended(record, rows)
-        if record.status != RUNNING:
+        if not record.open:
             shutil.rmtree(self._folder.states / record.trial_id, ignore_errors=True)
+
+    def close(self, reason: str) -> None:
+        """Write down what the sweep leaves unfinished."""
+        while self._searcher.refused:
+            self.ended(self._searcher.refused.popleft())
+        for record in self._searcher.abandon(reason):
+            self.ended(record)
+        self.write_tables()
 
     def write_tables(self) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` as things stand."""
-        records = self._searcher.records.values()
-        self._folder.write_trials([row for record in records for row in record.rows(self._searcher.control_asr)])
-        self._folder.write_curves([row for record in records for row in record.curve_rows()])
+        began = time.monotonic()
+        self._folder.write_tables(self._searcher.records.values(), self._searcher.control_asr)
+        self._written_at = time.monotonic()
+        self._writing_took = self._written_at - began

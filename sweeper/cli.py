@@ -1,29 +1,32 @@
-"""The command line: ``sweeper run``, ``sweeper frontier``, ``sweeper select``."""
+"""The command line."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
 from rich.console import Console
 
 from search_spaces.loader import PresetError, apply_overrides, preset_names, read_preset
-from sweeper.provenance import git_commit
-from sweeper.results import RunFolder
-from sweeper.runner import run_sweep
+from sweeper.frontier import points
+from sweeper.launch import Ended, begin, confirm, resume, track
+from sweeper.report import write_report
+from sweeper.run_folder import RunFolder
+from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
-from sweeper.spec import SweepSpec, resolve, validate
-from sweeper.summary import print_frontier, read_sweeps, write_frontier
-from sweeper.tracking import Tracker, tracking_uri
-from trainers.data import load_data
+from sweeper.spec import validate
+from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
+from sweeper.tracking import tracking_uri
+from sweeper.uncertainty import Over
 from trainers.errors import ConfigError
 from trainers.files import write_text
 
-ALL_FAILED, BAD_INPUT, NOTHING_QUALIFIES = 1, 2, 3
+ALL_FAILED = BROKEN = 1
+BAD_INPUT, NOTHING_QUALIFIES = 2, 3
 DEFAULT_PRESET = "quick.yaml"
 
 app = typer.Typer(
@@ -44,6 +47,9 @@ def _one_sentence() -> Iterator[None]:
     except (ConfigError, PresetError) as error:
         errors.print(str(error), markup=False, highlight=False)
         raise typer.Exit(BAD_INPUT) from error
+    except SweepBroken as error:
+        errors.print(f"{error} What was written before is whole.", markup=False, highlight=False)
+        raise typer.Exit(BROKEN) from error
 
 
 @app.command()
@@ -62,61 +68,75 @@ def run(
         overrides += [f"search.trials={trials}"] if trials is not None else []
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
         content = apply_overrides(read_preset(preset), overrides, preset)
-        spec = validate(content, preset)
-        console.print("Loading data ...", highlight=False)
-        splits = load_data(spec.data)
-        spec.check_against(splits)
-        path = out or Path("runs") / f"{spec.name}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = RunFolder.create(path)
-        tracker = Tracker(tracking_uri(folder.path.parent), spec.name, folder, *_labels(spec, splits.fingerprint))
-        sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
-        console.print(f"{spec.data.source}: {sizes}. Results go to {path}.", highlight=False)
-        try:
-            outcome = run_sweep(spec, resolve(spec, content), splits, folder, tracker, console)
-        except OSError as error:
-            tracker.sweep_ended([], {}, failed=True)
-            raise ConfigError(f"{path} cannot be written any more: {error.strerror}.") from error
-        except BaseException:
-            tracker.sweep_ended([], {}, failed=True)
-            raise
-    frame = folder.read_trials()
-    table, volumes, files = write_frontier(frame, spec.name, path)
-    artifacts = [*files, folder.sweep, folder.trials, folder.curves]
-    figures = {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}
-    tracker.sweep_ended(artifacts, figures, failed=outcome.finished == 0)
-    print_frontier(console, frame, table, volumes)
+        path = out or Path("runs") / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        ended = begin(content, preset, path, console)
+    _show(ended)
+
+
+@app.command(name="resume")
+def resume_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
+) -> None:
+    """Go on with a sweep that was killed, interrupted or cut short."""
+    with _one_sentence():
+        ended = resume(folder, console, trials, time_budget)
+    _show(ended)
+
+
+@app.command(name="confirm")
+def confirm_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    top: Annotated[int, typer.Option(min=1, help="How many of the leading settings.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds for each.")] = 3,
+    max_asr: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Settings that keep this attack success lead, by accuracy.")
+    ] = None,
+) -> None:
+    """Run the leading settings again with fresh seeds; select --confidence rests on these runs."""
+    with _one_sentence():
+        ended = confirm(folder, console, top, seeds, max_asr)
+    _show(ended)
+
+
+@app.command(name="track")
+def track_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    to: Annotated[str | None, typer.Option(help="Tracking store; default: that of run.")] = None,
+) -> None:
+    """Write a sweep into a tracking store from its run folder; what is there already is not written again."""
+    with _one_sentence():
+        tracker = track(folder, to or tracking_uri(folder.resolve().parent))
+    console.print(f"Written to {tracker.shown_uri}, run {tracker.parent}.", soft_wrap=True, highlight=False)
+
+
+def _show(ended: Ended) -> None:
+    """Close a sweep on the screen."""
+    path, outcome = ended.folder.path, ended.outcome
+    print_frontier(console, ended.frame, ended.table, ended.volumes)
     for reason in outcome.failed:
         console.print(f"FAILED {reason}", markup=False, highlight=False)
     if outcome.interrupted:
-        console.print(f"Not all trials ran: {outcome.interrupted}. What ended before is kept.")
-    console.print(f"Results: {path}   picture: {path / 'frontier.png'}", soft_wrap=True, highlight=False)
-    store = tracker.shown_uri
+        console.print(
+            f"Not all trials ran: {outcome.interrupted}. What ended before is kept; go on: sweeper resume {path}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if ended.tracker.behind:
+        console.print(
+            f"MLflow lacks {', '.join(ended.tracker.behind)}; when it is back: sweeper track {path}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    console.print(f"Results: {path}   page to decide from: {ended.folder.report}", soft_wrap=True, highlight=False)
+    store = ended.tracker.shown_uri
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
     console.print(f"Compare runs: {compare}", soft_wrap=True, highlight=False)
     console.print(f"Pick a setting: sweeper select {path} --max-asr 0.15", soft_wrap=True, highlight=False)
     if outcome.finished == 0:
         errors.print("No trial finished.")
         raise typer.Exit(ALL_FAILED)
-
-
-def _suffix(environment: str) -> str:
-    """MLflow allows few characters in a metric's name."""
-    return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""
-
-
-def _labels(spec: SweepSpec, fingerprint: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Tags and parameters of the sweep's own MLflow run."""
-    tags = {"sweep": spec.name, "data_fingerprint": fingerprint, "git_commit": git_commit() or "unknown"}
-    params = {
-        "data.source": spec.data.source,
-        "model": spec.model.name,
-        "sampler": spec.search.sampler,
-        "scheduler": spec.search.scheduler,
-        "trials": spec.search.trials,
-        "seeds": spec.seeds,
-        "objectives": ", ".join(f"{o.direction} {o.metric}" for o in spec.objectives),
-    }
-    return tags, params
 
 
 @app.command()
@@ -138,36 +158,63 @@ def frontier(
     console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+) -> None:
+    """Write report.html, one page to decide from that works offline."""
+    with _one_sentence():
+        run_folder = RunFolder.open(folder)
+        frame = run_folder.read_trials()
+        spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
+        try:
+            path = write_report(run_folder, frame, points(frame), spec)
+        except OSError as error:
+            raise ConfigError(f"{run_folder.report} cannot be written: {error.strerror}.") from error
+    console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+
+
 @app.command(name="select")
 def select_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
     min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
     poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
+    over: Annotated[
+        Over, typer.Option(help="Attack success over scenarios: the worst, the mean, or the worst half (cvar).")
+    ] = "worst",
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Of the upper bound on attack success, e.g. 0.9; confirmed runs alone count."),
+    ] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
     with _one_sentence():
         for name, value in (("max-asr", max_asr), ("min-acc", min_acc), ("poison-rate", poison_rate)):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
+        if confidence is not None and not 0.5 <= confidence < 1:
+            raise ConfigError(f"--confidence must lie in [0.5, 1), but got {confidence:g}.")
         run_folder = RunFolder.open(folder)
         frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
         try:
-            chosen = select(frame, max_asr, min_acc, poison_rate)
+            chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence)
         except NothingQualifies as error:
             errors.print(str(error), markup=False, highlight=False)
             raise typer.Exit(NOTHING_QUALIFIES) from error
-        bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate}
+        bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate, "over": over,
+                  "confidence": confidence}  # fmt: skip
         content = deployment(chosen, frame, sweep, bounds)
         try:
             write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
             raise ConfigError(f"{run_folder.deploy} cannot be written: {error.strerror}.") from error
     point = chosen.point
+    bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
     console.print(
-        f"{point['config_id']} ({point['trials']}): val_acc {point['val_acc']:.3f}, "
-        f"worst val_asr {point['val_asr']:.3f} (floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); "
-        f"{chosen.others} others qualified.",
+        f"{point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
+        f"{over} val_asr {spread(point, 'val_asr')}{bound} "
+        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {chosen.others} others qualified.",
         soft_wrap=True,
         highlight=False,
     )
@@ -176,6 +223,13 @@ def select_(
         console.print(f"{hardest} This setting was measured there; not always at the others.", highlight=False)
     if point["seeds"] == 1:
         console.print("It rests on one seed: how much the figures vary is not known.")
+    if confidence is None:
+        console.print(
+            "The best of a search flatters itself; before deploying: "
+            f"sweeper confirm {folder} --max-asr {max_asr:g}, then select with --confidence 0.9.",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"Written: {run_folder.deploy}", soft_wrap=True, highlight=False)
 
 

@@ -7,11 +7,14 @@ import moocore
 import numpy as np
 import pandas as pd
 
+from sweeper.records import CONTROL, TRIAL
 from sweeper.results import finished
+from sweeper.uncertainty import Over, bootstrap, how_many
 
 POINT_COLUMNS = (
-    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_asr", "asr_floor", "test_acc", "test_asr",
-    "test_asr_floor", "control_acc", "control_asr", "weak", "on_frontier",
+    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
+    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "test_asr_floor",
+    "control_acc", "control_asr", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
 
 REFERENCE = (0.0, 1.0)
@@ -20,33 +23,48 @@ REFERENCE = (0.0, 1.0)
 ENVIRONMENT_KEYS = ("poison_rate", "target")
 CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
 """With the attack's parameters: what a trial's run and its control have in common."""
+KEYS = ["config_id", "environment"]
+"""What makes a point."""
+
+RESAMPLES = 1000
+"""Bootstrap samples of the seeds."""
+INTERVAL = (0.025, 0.975)
 
 
-def points(frame: pd.DataFrame) -> pd.DataFrame:
+def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.DataFrame:
     """One row per setting and environment, from the rows of ``trials.parquet``.
 
     A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
     trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
-    seeds, then the mean over scenarios for accuracy, and the worst scenario for attack success, its floor beside it.
+    seeds, then the mean over scenarios for accuracy, and ``over`` scenarios for attack success, its floor beside it.
+
+    ``*_sd`` is the standard deviation over seeds, of the mean accuracy and of attack success in the scenarios that
+    count; ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of
+    its samples whose frontier holds the setting. They are null with one seed.
 
     ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. ``on_frontier`` is decided
     among settings without such scenarios.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        over: how attack success is aggregated over scenarios.
+        role: of the rows that count.
     """
-    trials = finished(frame)
+    trials = finished(frame, role)
     if trials.empty:
         return pd.DataFrame(columns=list(POINT_COLUMNS)).astype({"on_frontier": bool, "weak": str})
     trials = trials.assign(environment=environments(trials))
-    controls = finished(frame, "control")
-    rows = [
-        _point(str(config), str(environment), group, controls)
-        for (config, environment), group in trials.groupby(["config_id", "environment"], sort=False)
-    ]
-    table = pd.DataFrame(rows, columns=list(POINT_COLUMNS))
+    trials = trials.assign(control_acc=_control_acc(trials, finished(frame, CONTROL)))
+    table = _figures(trials, over)
+    table["on_frontier"] = False
     for _, group in table.groupby("environment"):
         usable = group[(group["weak"] == "") & group["val_asr"].notna() & group["val_acc"].notna()]
         best = usable.index[non_dominated(usable["val_acc"].to_numpy(float), usable["val_asr"].to_numpy(float))]
         table.loc[best, "on_frontier"] = True
-    return table.sort_values(["environment", "val_asr", "val_acc"], ascending=[True, True, False], ignore_index=True)
+    table = _with_intervals(table, trials, over)
+    return table[list(POINT_COLUMNS)].sort_values(
+        ["environment", "val_asr", "val_acc"], ascending=[True, True, False], ignore_index=True
+    )
 
 
 def environments(trials: pd.DataFrame) -> pd.Series:
@@ -54,50 +72,90 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     keys = [*ENVIRONMENT_KEYS, *sorted(c for c in trials.columns if c.startswith("param.scenario."))]
     per_scenario = trials.groupby("scenario")
     varied = [key for key in keys if (per_scenario[key].nunique(dropna=False) > 1).any()]
-    labels: dict[str, str] = {}
-    for trial_id, group in trials.groupby("trial_id"):
-        parts = []
-        for key in varied:
-            values = sorted({_short(value) for value in group[key]})
-            parts.append(f"{key.removeprefix('param.scenario.')}={'/'.join(values)}")
-        labels[str(trial_id)] = ", ".join(parts)
-    return trials["trial_id"].map(labels)
+    label = pd.Series("", index=trials["trial_id"].unique())
+    for key in varied:
+        values = trials[["trial_id"]].assign(value=trials[key].map(_short)).drop_duplicates().sort_values("value")
+        shown = values.groupby("trial_id")["value"].agg("/".join)
+        label = label.where(label == "", label + ", ") + f"{key.removeprefix('param.scenario.')}=" + shown
+    return trials["trial_id"].map(label)
 
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
-def _point(config: str, environment: str, group: pd.DataFrame, controls: pd.DataFrame) -> dict[str, Any]:
-    by_scenario = group.groupby("scenario")
-    figures = by_scenario[
-        ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor", "control_asr"]
-    ].mean()
-    attacked = figures["val_asr"].notna()
-    worst = str(figures["val_asr"].idxmax()) if attacked.any() else None
-    weak = sorted(
-        str(name) for name, rows in by_scenario
-        if (rows["poison_rate"] > 0).any() and not (rows["weak_attack"] == False).all()  # noqa: E712
-    )  # fmt: skip
-    scenario_of = [c for c in group.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
-    same = controls.merge(group[scenario_of].drop_duplicates())
-    return {
-        "config_id": config,
-        "environment": environment,
-        "defense": group["defense"].iloc[0],
-        "trials": ", ".join(sorted(group["trial_id"].unique())),
-        "seeds": group["seed"].nunique(),
-        "val_acc": figures["val_acc"].mean(),
-        "val_asr": figures["val_asr"].max(),
-        "asr_floor": figures["asr_floor"][worst] if worst is not None else None,
-        "test_acc": figures["test_acc"].mean(),
-        "test_asr": figures["test_asr"].max(),
-        "test_asr_floor": figures["test_asr_floor"][worst] if worst is not None else None,
-        "control_acc": same["val_acc"].mean() if len(same) else None,
-        "control_asr": figures["control_asr"].min(),
-        "weak": ", ".join(weak),
-        "on_frontier": False,
-    }
+def _control_acc(trials: pd.DataFrame, controls: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Accuracy of each row's control: float (N,), NaN where it did not finish."""
+    same = [c for c in trials.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
+    known = controls[[*same, "val_acc"]].rename(columns={"val_acc": "control_acc"}).drop_duplicates(same)
+    return trials[same].merge(known, how="left", on=same)["control_acc"].to_numpy(float)
+
+
+def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
+    by_point, by_scenario = trials.groupby(KEYS, sort=False), trials.groupby([*KEYS, "scenario"], sort=False)
+    table = by_point.agg(defense=("defense", "first"), seeds=("seed", "nunique"))
+    table["trials"] = (
+        trials[[*KEYS, "trial_id"]].drop_duplicates().sort_values("trial_id").groupby(KEYS)["trial_id"].agg(", ".join)
+    )
+    means = by_scenario[[*SHOWN, "control_acc", "control_asr"]].mean()
+    for name in ("val_acc", "test_acc", "control_acc"):
+        table[name] = means.groupby(KEYS)[name].mean()
+    table["control_asr"] = means.groupby(KEYS)["control_asr"].min()
+    for asr, floor in (("val_asr", "asr_floor"), ("test_asr", "test_asr_floor")):
+        counted = means[_counted(means[asr], over)]
+        table[[asr, floor]] = counted.groupby(KEYS)[[asr, floor]].mean()
+        if asr == "val_asr":
+            rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
+            table["val_asr_sd"] = _spread(rows[rows["counts"].notna()], "val_asr")
+    table["val_acc_sd"] = _spread(trials, "val_acc")
+    sound = by_scenario.agg(rate=("poison_rate", "max"), sound=("weak_attack", lambda weak: (weak == False).all()))  # noqa: E712
+    weak = sound[(sound["rate"] > 0) & ~sound["sound"].astype(bool)].reset_index().sort_values("scenario")
+    table["weak"] = weak.groupby(KEYS)["scenario"].agg(", ".join)
+    return table.fillna({"weak": ""}).reset_index()
+
+
+SHOWN = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor"]
+
+
+def _counted(asr: pd.Series, over: Over) -> pd.Series:
+    """Which scenarios count for a setting's attack success, by their mean over seeds: bool, of the same index."""
+    ranks = asr.groupby(KEYS).rank(method="first", ascending=False)
+    return ranks <= asr.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
+
+
+def _spread(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Standard deviation over seeds of the mean over scenarios."""
+    return rows.groupby([*KEYS, "seed"])[name].mean().groupby(KEYS).std(ddof=1)
+
+
+def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd.DataFrame:
+    """Add what a bootstrap over seeds says."""
+    names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
+    table[names] = np.nan
+    for environment, group in table.groupby("environment"):
+        rows = trials[trials["environment"] == environment]
+        settings = pd.Index(group["config_id"])
+        acc, asr = (_cube(rows, settings, name) for name in ("val_acc", "val_asr"))
+        if acc.shape[1] < 2:
+            continue
+        usable = (group["weak"] == "").to_numpy() & group["val_asr"].notna().to_numpy()
+        found = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
+        single = (group["seeds"] < 2).to_numpy()
+        table.loc[group.index, names] = np.where(single[:, None], np.nan, found)
+    return table
+
+
+def _cube(rows: pd.DataFrame, settings: pd.Index, name: str) -> np.ndarray[Any, Any]:
+    """A figure by setting, seed and scenario: float (K, S, C), NaN where it is missing."""
+    seeds, scenarios = sorted(rows["seed"].unique()), sorted(rows["scenario"].unique())
+    cube = np.full((len(settings), len(seeds), len(scenarios)), np.nan)
+    where = (
+        settings.get_indexer(pd.Index(rows["config_id"])),
+        pd.Index(seeds).get_indexer(pd.Index(rows["seed"])),
+        pd.Index(scenarios).get_indexer(pd.Index(rows["scenario"])),
+    )
+    cube[where] = rows[name].to_numpy(float, na_value=np.nan)
+    return cube
 
 
 def non_dominated(acc: np.ndarray[Any, Any], asr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from sweeper.records import TrialRecord
-from sweeper.results import RunFolder
+from sweeper.run_folder import RunFolder
 from trainers.files import write_with
 
 mpl.use("Agg")
@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 BLUE, RED, GREY = "#2166ac", "#b2182b", "#777777"
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a PNG, whole or not at all."""
     write_with(path, lambda beside: figure.savefig(beside, dpi=120, bbox_inches="tight"))
     plt.close(figure)
     return path
@@ -51,12 +52,12 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     for axes in list(grid.flat)[len(environments) :]:
         axes.set_visible(False)
     seeds = int(table["seeds"].min()) if len(table) else 0
-    note = "one seed: no spread is known" if seeds == 1 else f"means over {seeds} seeds"
+    note = "one seed: no spread is known" if seeds == 1 else f"means over {seeds} seeds, 95 % bootstrap intervals"
     figure.suptitle(f"{title} ({note})", fontsize=12)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
     figure.tight_layout()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
@@ -66,6 +67,9 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
     axes.scatter(
         weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
     )
+    for row in front.dropna(subset=["val_acc_low"]).to_dict("records"):
+        axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
+        axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
     axes.step(front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier")
     floor = group["asr_floor"].dropna()
     if len(floor):
@@ -87,7 +91,7 @@ def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]
     made = []
     if record.epochs:
         made.append(_draw_curves(record, into / "curves.png"))
-    for scenario, repeat in record.config.runs():
+    for scenario, repeat in record.runs:
         scores = folder.scores / f"{record.trial_id}-{scenario.name}-{repeat}.parquet"
         if scores.exists():
             name = re.sub(r"[^A-Za-z0-9._-]", "_", f"entropy-{scenario.name}-{repeat}.png")
@@ -112,7 +116,7 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
     axes.set_ylabel("share of samples")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_curves(record: TrialRecord, path: Path) -> Path:
@@ -130,4 +134,4 @@ def _draw_curves(record: TrialRecord, path: Path) -> Path:
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.25)
     grid.flat[0].legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -1,12 +1,14 @@
 """What a person sees while a sweep runs."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sweeper.records import FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.objectives import Objective
+from sweeper.records import CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
 
 
 class Display(Protocol):
@@ -28,7 +30,7 @@ class Display(Protocol):
 def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
     """One line on an ended trial: settings that were searched, and figures."""
     head = f"{record.trial_id} {record.status}"
-    if record.role == "control":
+    if record.role == CONTROL:
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
     settings = " ".join(f"{name}={_short(value)}" for name, value in record.searched.items())
     if record.status == FINISHED:
@@ -47,18 +49,30 @@ def _short(value: Any) -> str:
 
 
 class LiveDisplay:
-    """A progress bar over the trials, and a line for each that ended. Without a terminal, only the lines.
+    """A progress bar over the trials, and a line for each that ended. Without a terminal, only lines.
 
     Args:
         console: where to write.
+        objectives: of the sweep; the best value so far of each is shown.
         budget: trials of the sweep, controls not counted.
+        records: of an earlier part of the sweep.
     """
 
-    def __init__(self, console: Console, budget: int):
+    def __init__(
+        self, console: Console, objectives: Sequence[Objective], budget: int, records: Iterable[TrialRecord] = ()
+    ):
         self._console = console
+        self._objectives = objectives
+        self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
         self._running: dict[str, int] = {}
+        self._best: dict[str, float] = {}
         self._progress: Progress | None = None
+        for record in records:
+            if record.role != CONTROL and not record.open:
+                self._count(record, record.rows({}))
+        self._done_before = sum(self._counts.values())
+        self._began = time.monotonic()
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, console=console)
@@ -79,8 +93,11 @@ class LiveDisplay:
         """It ended; ``rows`` are its figures."""
         self._running.pop(record.trial_id, None)
         self._console.print(describe(record, rows), markup=False, highlight=False)
-        if record.role == "trial":
-            self._counts[record.status] += 1
+        if record.role != CONTROL:
+            self._count(record, rows)
+            if self._progress is None:
+                done = sum(self._counts.values())
+                self._console.print(f"  {done} of {self._budget} done{self._summary()}", markup=False, highlight=False)
         self._refresh()
 
     def close(self) -> None:
@@ -88,9 +105,29 @@ class LiveDisplay:
         if self._progress is not None:
             self._progress.stop()
 
+    def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        self._counts[record.status] += 1
+        if record.status != FINISHED:
+            return
+        for objective in self._objectives:
+            value = objective.value(rows)
+            if value is not None:
+                better = max if objective.direction == "maximize" else min
+                self._best[objective.metric] = better(value, self._best.get(objective.metric, value))
+
+    def _summary(self) -> str:
+        """What failed, the best figures so far, and the time that is left if trials go on as they did."""
+        parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
+        if self._best:
+            parts.append("best so far " + " ".join(f"{name} {value:.3f}" for name, value in self._best.items()))
+        done = sum(self._counts.values())
+        if self._done_before < done < self._budget:
+            left = (time.monotonic() - self._began) / (done - self._done_before) * (self._budget - done)
+            parts.append(f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left")
+        return "".join(f", {part}" for part in parts)
+
     def _refresh(self) -> None:
         if self._progress is None:
             return
         running = ", ".join(f"{name} epoch {epoch}" for name, epoch in self._running.items()) or "waiting"
-        failed = f", {self._counts[FAILED]} failed" if self._counts[FAILED] else ""
-        self._progress.update(self._task, description=running + failed, completed=sum(self._counts.values()))
+        self._progress.update(self._task, description=running + self._summary(), completed=sum(self._counts.values()))

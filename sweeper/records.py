@@ -1,12 +1,18 @@
 """What is known of each trial: its rows and curves, in the column order of the design."""
 
-from dataclasses import dataclass, field
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainers.evaluation import METRICS, WEAK_ATTACK_BELOW
+from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
 FINISHED, PRUNED, FAILED, RUNNING = "FINISHED", "PRUNED", "FAILED", "RUNNING"
+TRIAL, CONTROL, CONFIRMATION = "trial", "control", "confirmation"
+"""Roles: what the searcher proposed, an undefended run of its scenario, and a leader run again with fresh seeds."""
 
 KEY_COLUMNS = (
     "trial_id", "config_id", "role", "status", "scenario", "attack", "poison_rate", "poison_share", "target", "seed",
@@ -17,6 +23,11 @@ RunKey = tuple[str, int]
 """Scenario name and repeat: one run within a trial."""
 
 
+def next_id(letter: str, known: Iterable[str]) -> str:
+    """The id after the highest one: ``c0007`` after ``c0006``."""
+    return f"{letter}{max((int(name[1:]) for name in known), default=-1) + 1:04d}"
+
+
 @dataclass
 class TrialRecord:
     """One trial, or one control, as the driver knows it.
@@ -24,25 +35,50 @@ class TrialRecord:
     Args:
         trial_id: ours, in the order of start.
         role: ``trial`` or ``control``.
-        config: what it runs.
+        config: what it runs; null if the parameters refuse what the searcher proposed.
         controls: for each run, the key of its control's configuration.
         searched: values of the searched parameters, by name in the study.
+        status: RUNNING until it ends.
+        error: why it failed.
+        interrupted: whether it failed only because the sweep was cut short; ``resume`` goes on with it.
+        attempt: how often it was started.
+        began_at: when it was proposed, in seconds since 1970.
+        ended_at: when it ended.
+        epochs: figures by run and epoch.
+        facts: by run, what is known of the poisoned data.
     """
 
     trial_id: str
     role: str
-    config: TrialConfig
+    config: TrialConfig | None
     controls: dict[RunKey, str]
     searched: dict[str, Any] = field(default_factory=dict)
     status: str = RUNNING
     error: str | None = None
+    interrupted: bool = False
     attempt: int = 1
+    began_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
     epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)
     facts: dict[RunKey, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def runs(self) -> list[tuple[ScenarioConfig, int]]:
+        """Every scenario with every repeat."""
+        return self.config.runs() if self.config else []
+
+    @property
+    def open(self) -> bool:
+        """Whether a resumed sweep goes on with it."""
+        return self.status == RUNNING or self.interrupted
+
+    def end(self, status: str, error: str | None = None, interrupted: bool = False) -> None:
+        """Note how it ended, and when."""
+        self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
+
     def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Add an epoch's figures; one reported again by a later attempt takes the place of the first."""
-        self.epochs.setdefault(run, {})[figures["epoch"]] = figures
+        """Add an epoch's figures. Of one that a later attempt reports again, the first are kept: others saw those."""
+        self.epochs.setdefault(run, {}).setdefault(figures["epoch"], {**figures, "reported_at": time.time()})
         self.facts[run] = facts
 
     def final(self, run: RunKey) -> dict[str, Any]:
@@ -56,8 +92,11 @@ class TrialRecord:
         Args:
             control_asr: attack success of each finished control, by key of its configuration.
         """
+        if self.config is None:
+            refused = {"trial_id": self.trial_id, "role": self.role, "status": self.status, "error": self.error}
+            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused]
         rows = []
-        for scenario, repeat in self.config.runs():
+        for scenario, repeat in self.runs:
             run = (scenario.name, repeat)
             figures = self.final(run) if self.status == FINISHED else {}
             control = control_asr.get(self.controls[run])
@@ -89,8 +128,10 @@ class TrialRecord:
 
     def curve_rows(self) -> list[dict[str, Any]]:
         """One row per run and epoch."""
-        rows = []
-        for scenario, repeat in self.config.runs():
+        rows: list[dict[str, Any]] = []
+        if self.config is None:
+            return rows
+        for scenario, repeat in self.runs:
             for figures in self.epochs.get((scenario.name, repeat), {}).values():
                 head = {
                     "trial_id": self.trial_id,
@@ -104,3 +145,27 @@ class TrialRecord:
                 }
                 rows.append({**head, **figures})
         return rows
+
+    def to_json(self) -> str:
+        """All of it as JSON, for the run folder."""
+        fields = asdict(self)
+        fields["config"] = json.loads(self.config.to_json()) if self.config else None
+        fields["controls"] = [[*run, key] for run, key in self.controls.items()]
+        fields["facts"] = [[*run, facts] for run, facts in self.facts.items()]
+        fields["epochs"] = [[*run, list(epochs.values())] for run, epochs in self.epochs.items()]
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrialRecord":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no record.
+        """
+        fields = json.loads(text)
+        config = fields["config"]
+        fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
+        fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
+        fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
+        fields["epochs"] = {(name, r): {e["epoch"]: e for e in epochs} for name, r, epochs in fields["epochs"]}
+        return cls(**fields)

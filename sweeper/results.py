@@ -1,4 +1,4 @@
-"""The run folder: where a sweep's truth lies, written as trials finish."""
+"""Tables: ``trials.parquet``, ``curves.parquet`` and whatever is made of them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from sweeper.records import EXTRA_COLUMNS, KEY_COLUMNS
 from trainers.errors import ConfigError
 from trainers.evaluation import METRICS
-from trainers.files import write_text, write_with
+from trainers.files import write_with
 
 _TEXT = ("trial_id", "config_id", "role", "status", "scenario", "attack", "defense", "error", "stage")
 _WHOLE = ("target", "seed", "epoch", "images_seen", "n_eval", "attempt")
@@ -24,91 +23,6 @@ _TYPES = {
     "weak_attack": pa.bool_(),
 }
 TABLE_COLUMNS = (*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)
-
-
-class RunFolder:
-    """Names and files of ``runs/<name>/``.
-
-    Args:
-        path: of the folder.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.sweep = path / "sweep.yaml"
-        self.trials = path / "trials.parquet"
-        self.curves = path / "curves.parquet"
-        self.scores = path / "scores"
-        self.states = path / "states"
-        self.study = path / "study.db"
-        self.deploy = path / "deploy.yaml"
-
-    @classmethod
-    def create(cls, path: Path) -> "RunFolder":
-        """Make an empty run folder.
-
-        Raises:
-            ConfigError: it holds another sweep, or cannot be written.
-        """
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
-            write_text(path / ".writable", "")
-            (path / ".writable").unlink()
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
-        return cls(path)
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Open the folder of an earlier sweep.
-
-        Raises:
-            ConfigError: it holds none.
-        """
-        folder = cls(path)
-        if not folder.sweep.is_file() or not folder.trials.is_file():
-            raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
-        return folder
-
-    def write_sweep(self, content: Mapping[str, Any]) -> None:
-        """Write ``sweep.yaml``: the resolved preset and where it came from."""
-        write_text(self.sweep, yaml.safe_dump(dict(content), sort_keys=False))
-
-    def read_sweep(self) -> dict[str, Any]:
-        """Read ``sweep.yaml``.
-
-        Raises:
-            ConfigError: it is damaged.
-        """
-        try:
-            content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
-        if not isinstance(content, dict) or "preset" not in content:
-            raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key preset.")
-        return content
-
-    def write_trials(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``trials.parquet``, whole."""
-        write_table(self.trials, rows, TABLE_COLUMNS)
-
-    def write_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``curves.parquet``, whole."""
-        write_table(self.curves, rows, ())
-
-    def read_trials(self) -> pd.DataFrame:
-        """Read ``trials.parquet``; nulls are ``None`` or NaN.
-
-        Raises:
-            ConfigError: it is damaged, or of another version.
-        """
-        frame = read_table(self.trials)
-        missing = [name for name in TABLE_COLUMNS if name not in frame]
-        if missing:
-            raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
-        return frame
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

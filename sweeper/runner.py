@@ -4,21 +4,21 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from optuna.exceptions import StorageInternalError
 from ray import tune
 from rich.console import Console
 
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
 from sweeper.progress import LiveDisplay
-from sweeper.provenance import provenance
-from sweeper.records import FINISHED
-from sweeper.results import RunFolder
+from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TrialRecord
+from sweeper.run_folder import RunFolder
 from sweeper.scheduler import make_scheduler
 from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec
@@ -48,7 +48,7 @@ class Outcome:
     Args:
         finished: trials with figures.
         failed: reasons of the trials without.
-        interrupted: whether it was cut short, by the user or by its time budget.
+        interrupted: why it was cut short: the user, its time budget; null if it was not.
     """
 
     finished: int
@@ -56,75 +56,127 @@ class Outcome:
     interrupted: str | None
 
 
+class SweepBroken(Exception):
+    """The run folder cannot be written any more. What was written before is whole, and can be resumed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Args:
+        trials: how many in all, controls and what ``records`` holds included.
+        records: of an earlier part of the sweep.
+        extra: trials that nobody asks the study for, to be run with it.
+    """
+
+    trials: int
+    records: Mapping[str, TrialRecord] = field(default_factory=dict)
+    extra: Sequence[TrialRecord] = ()
+
+
 def run_sweep(
-    spec: SweepSpec, resolved: dict[str, Any], splits: Splits, folder: RunFolder, tracker: Tracker, console: Console
+    spec: SweepSpec,
+    sweep: Mapping[str, Any],
+    splits: Splits,
+    folder: RunFolder,
+    tracker: Tracker,
+    console: Console,
+    plan: Plan,
 ) -> Outcome:
-    """Run every trial of a sweep; the run folder is written as they finish.
+    """Run every trial of a sweep that has not run; the run folder is written as they finish.
 
     Args:
         spec: the sweep.
-        resolved: its preset as plain values, for ``sweep.yaml``.
+        sweep: content of ``sweep.yaml``.
         splits: the data.
-        folder: a new run folder.
+        folder: the run folder.
         tracker: an open tracking run.
         console: for progress.
+        plan: what is to be run.
 
     Raises:
         ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
+        SweepBroken: the run folder cannot be written any more.
     """
-    with _ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
+    with ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         workers = _workers(spec)
-        folder.write_sweep({"preset": resolved, "data_fingerprint": splits.fingerprint, "provenance": provenance()})
-        stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
-        searcher = SweepSearcher(spec, open_study(spec, folder.study), splits.fingerprint, folder.states, stopper)
-        display = LiveDisplay(console, searcher.budget)
-        keeper = RecordKeeper(searcher, folder, tracker, display)
-        keeper.write_tables()
-        trainable = tune.with_parameters(
-            TrialActor,
-            data=pack(splits),
-            folder=str(folder.path.resolve()),
-            state_every_s=spec.state_every_s,
-            gpu_share=spec.resources.gpu,
-            objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, spec.resources.model_dump()),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=make_scheduler(spec, _longest_trial(spec)),
-                num_samples=-1,
-                max_concurrent_trials=workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=spec.name,
-                storage_path=scratch,
-                callbacks=[keeper],
-                stop=stopper,
-                # Our states take the place of Ray's checkpoints.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=spec.search.retries),
-                verbose=0,
-            ),
-        )
         try:
-            with stopper:
-                tuner.fit()
-        finally:
-            display.close()
-            for record in searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}."):
-                keeper.ended(record)
+            folder.write_sweep(sweep)
+            stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
+            study = open_study(spec, folder.study, plan.records)
+            searcher = SweepSearcher(spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials)
+            for record in plan.extra:
+                searcher.add(record)
+            budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
+            display = LiveDisplay(console, spec.objectives, budget, plan.records.values())
+            keeper = RecordKeeper(searcher, folder, tracker, display)
             keeper.write_tables()
-    shutil.rmtree(folder.states, ignore_errors=True)
-    trials = [record for record in searcher.records.values() if record.role == "trial"]
+            try:
+                with stopper:
+                    _tuner(spec, splits, folder, searcher, keeper, stopper, workers, scratch).fit()
+            finally:
+                display.close()
+                keeper.close(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+        except (OSError, StorageInternalError) as error:
+            raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
+    if not any(record.open for record in searcher.records.values()):
+        shutil.rmtree(folder.states, ignore_errors=True)
+    trials = [record for record in searcher.records.values() if record.role != CONTROL]
     failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error]
-    failed += [f"{trial_id}: {error}" for trial_id, error in searcher.refused.items()]
     return Outcome(sum(record.status == FINISHED for record in trials), failed, stopper.reason)
 
 
+def _reason(error: Exception) -> str:
+    """What lies under an error of the disk or of the study's database."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return (getattr(cause, "strerror", None) or str(cause).splitlines()[0]).rstrip(".")
+
+
+def _tuner(
+    spec: SweepSpec,
+    splits: Splits,
+    folder: RunFolder,
+    searcher: SweepSearcher,
+    keeper: RecordKeeper,
+    stopper: SweepStopper,
+    workers: int,
+    scratch: str,
+) -> tune.Tuner:
+    trainable = tune.with_parameters(
+        TrialActor,
+        data=pack(splits),
+        folder=str(folder.path.resolve()),
+        state_every_s=spec.state_every_s,
+        gpu_share=spec.resources.gpu,
+        objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, spec.resources.model_dump()),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler(spec, _longest_trial(spec)),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=spec.name,
+            storage_path=scratch,
+            callbacks=[keeper],
+            stop=stopper,
+            # Our states take the place of Ray's checkpoints.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=spec.search.retries),
+            verbose=0,
+        ),
+    )
+
+
 @contextmanager
-def _ray_runtime() -> Iterator[None]:
+def ray_runtime() -> Iterator[None]:
     """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards."""
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -1,6 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,27 @@ from ray.tune.search import Searcher
 
 from search_spaces.distributions import Searched, suggest
 from sweeper.environment import deal
-from sweeper.records import FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.records import (
+    CONFIRMATION,
+    CONTROL,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    RUNNING,
+    TRIAL,
+    TrialRecord,
+    next_id,
+)
+from sweeper.run_folder import RunFolder
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
+from sweeper.study import control_success, verdict
 from sweeper.worker import CRASH_FILE, attempts
 from trainers.errors import ConfigError
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig
+
+_ASKED = [state for state in TrialState if state != TrialState.WAITING]
 
 
 class SweepSearcher(Searcher):
@@ -25,56 +42,81 @@ class SweepSearcher(Searcher):
 
     Args:
         spec: the sweep.
-        study: an open study.
+        study: an open study; what waits in it is asked for first.
         fingerprint: of the data.
-        states: folder of the trials' states, where a crash leaves its reason.
+        folder: the run folder; every trial is written down there before it starts.
         stopper: knows why the sweep ends early.
+        records: of an earlier part of the sweep. Trials that did not end then go on under their ids.
+        budget: trials in all, controls not counted, earlier ones included.
     """
 
-    def __init__(self, spec: SweepSpec, study: optuna.Study, fingerprint: str, states: Path, stopper: SweepStopper):
+    def __init__(
+        self,
+        spec: SweepSpec,
+        study: optuna.Study,
+        fingerprint: str,
+        folder: RunFolder,
+        stopper: SweepStopper,
+        records: Mapping[str, TrialRecord] | None = None,
+        budget: int | None = None,
+    ):
         super().__init__()
         self._spec = spec
         self._study = study
         self._fingerprint = fingerprint
-        self._states = states
+        self._folder = folder
         self._stopper = stopper
         self._environment = spec.environment()
         self._sampler = study.sampler
-        self._budget = len(study.trials) or spec.search.trials  # a grid is in the study already
-        self._asked = 0
         self._queue: deque[TrialRecord] = deque()
         self._open: dict[str, optuna.Trial] = {}
         self._untold: dict[str, TrialRecord] = {}
-        self.records: dict[str, TrialRecord] = {}
         self.by_ray_id: dict[str, TrialRecord] = {}
-        self.control_asr: dict[str, float | None] = {}
-        self.refused: dict[str, str] = {}
+        self.refused: deque[TrialRecord] = deque()
+        before = dict(records or {})
+        self.records: dict[str, TrialRecord] = {name: r for name, r in before.items() if not r.open}
+        self._interrupted = {name: r for name, r in before.items() if r.open}
+        self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before.values() if r.role == CONTROL}
+        self.control_asr: dict[str, float | None] = control_success(self.records.values())
+        waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        known = len(study.get_trials(deepcopy=False))
+        # A grid stands in the study already, and may be smaller than the number of trials asked for.
+        grid = spec.search.sampler == "grid"
+        self._to_ask = len(waiting) if grid else len(waiting) + max((budget or 0) - known, 0)
+        self.budget = known - len(waiting) + self._to_ask
+        """Trials of the whole sweep, controls not counted."""
+        for record in list(self.records.values()):
+            self._queue_controls(record)
+        for record in self._interrupted.values():
+            if record.role == CONFIRMATION:
+                self.add(TrialRecord(record.trial_id, CONFIRMATION, record.config, record.controls))
 
-    @property
-    def budget(self) -> int:
-        """Trials that will be run, controls not counted."""
-        return self._budget
+    def add(self, record: TrialRecord) -> None:
+        """Queue a trial that nobody asked the study for, behind the controls that it needs."""
+        self._queue_controls(record)
+        self._enqueue(record)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job, or that there is none left. Ray calls this."""
         while not self._queue:
-            if self._asked >= self._budget:
+            if self._to_ask < 1:
                 return str(Searcher.FINISHED)
             self._ask()
         record = self._queue.popleft()
-        self.records[record.trial_id] = record
+        assert record.config is not None
         self.by_ray_id[trial_id] = record
         return {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role}
 
     def _ask(self) -> None:
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
-        number = self._asked
-        self._asked += 1
+        self._to_ask -= 1
+        number = len(self._study.get_trials(deepcopy=False, states=_ASKED))
         fixed = deal(self._environment, number)
         # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()
-        trial_id = f"t{number:04d}"
+        trial_id = f"t{trial.number:04d}"
+        trial.set_user_attr("trial_id", trial_id)
         chosen: dict[str, Any] = {}
 
         def choose(name: str, searched: Searched) -> Any:
@@ -85,21 +127,42 @@ class SweepSearcher(Searcher):
         try:
             config = self._spec.trial(choose, self._fingerprint)
         except ConfigError as error:
-            self.refused[trial_id] = str(error)
+            record = TrialRecord(trial_id, TRIAL, None, {}, chosen)
+            record.end(FAILED, str(error))
             trial.set_user_attr("error", str(error))
             self._study.tell(trial, state=TrialState.FAIL)
+            self._keep(record)
+            self.refused.append(record)
             return
-        trial.set_user_attr("trial_id", trial_id)
-        controls = {}
-        for scenario, repeat in config.runs():
-            control = config.control(scenario, repeat, self._spec.control.as_dict())
-            controls[scenario.name, repeat] = key = control.key
+        controls = {(s.name, r): self._control_of(config, s, r).key for s, r in config.runs()}
+        self._open[trial_id] = trial
+        self.add(TrialRecord(trial_id, TRIAL, config, controls, chosen))
+
+    def _control_of(self, config: TrialConfig, scenario: ScenarioConfig, repeat: int) -> TrialConfig:
+        return config.control(scenario, repeat, self._spec.control.as_dict())
+
+    def _queue_controls(self, record: TrialRecord) -> None:
+        """Queue the controls that a trial needs and nobody has run or queued."""
+        if record.config is None or record.role == CONTROL:
+            return
+        for scenario, repeat in record.config.runs():
+            control = self._control_of(record.config, scenario, repeat)
+            key = control.key
             if key not in self.control_asr:
                 self.control_asr[key] = None
-                control_id = f"c{len(self.control_asr) - 1:04d}"
-                self._queue.append(TrialRecord(control_id, "control", control, {(scenario.name, repeat): key}))
-        self._open[trial_id] = trial
-        self._queue.append(TrialRecord(trial_id, "trial", config, controls, chosen))
+                control_id = self._control_ids.setdefault(key, next_id("c", self._control_ids.values()))
+                self._enqueue(TrialRecord(control_id, CONTROL, control, {(scenario.name, repeat): key}))
+
+    def _enqueue(self, record: TrialRecord) -> None:
+        before = self._interrupted.get(record.trial_id)
+        if before is not None:
+            record.began_at = before.began_at
+        self._keep(record)
+        self._queue.append(record)
+
+    def _keep(self, record: TrialRecord) -> None:
+        self.records[record.trial_id] = record
+        self._folder.write_record(record)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of an end. Ray calls this before the callbacks, which then find the record up to date."""
@@ -107,35 +170,36 @@ class SweepSearcher(Searcher):
         if record is None:
             return
         result = result or {}
-        record.attempt = result.get("attempt") or attempts(self._states / record.trial_id) or record.attempt
-        record.status, record.error = self._ending(record, result, error)
-        if record.role == "control":
-            key = next(iter(record.controls.values()))
-            if record.status == FINISHED:
-                self.control_asr[key] = record.final(next(iter(record.controls))).get("val_asr")
-        else:
+        record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt
+        self._end(record, result, error)
+        if record.role == CONTROL:
+            self.control_asr |= control_success([record])
+        elif record.role == TRIAL:
             self._untold[record.trial_id] = record
+        self._folder.write_record(record)
         self._tell_ready()
 
-    def _ending(self, record: TrialRecord, result: dict[str, Any], crashed: bool) -> tuple[str, str | None]:
-        """Status and reason of an ended trial, from its last result."""
+    def _states(self, record: TrialRecord) -> Path:
+        return self._folder.states / record.trial_id
+
+    def _end(self, record: TrialRecord, result: dict[str, Any], crashed: bool) -> None:
+        """Note status and reason of an ended trial, from its last result."""
         if crashed:
-            note = self._states / record.trial_id / CRASH_FILE
-            return (
-                FAILED,
-                note.read_text() if note.exists() else "The worker died without a word; Ray's logs may tell why.",
-            )
-        if result.get("error"):
-            return FAILED, str(result["error"])
-        if result.get("finished"):
-            return FINISHED, None
-        if self._stopper.reason:
-            return FAILED, f"Not finished: {self._stopper.reason}."
-        return PRUNED, None
+            note = self._states(record) / CRASH_FILE
+            unknown = "The worker died without a word; Ray's logs may tell why."
+            record.end(FAILED, note.read_text() if note.exists() else unknown)
+        elif result.get("error"):
+            record.end(FAILED, str(result["error"]))
+        elif result.get("finished"):
+            record.end(FINISHED)
+        elif self._stopper.reason:
+            record.end(FAILED, f"Not finished: {self._stopper.reason}.", interrupted=True)
+        else:
+            record.end(PRUNED)
 
     def _tell_ready(self) -> None:
         """Tell the study each ended trial whose controls have ended too: a constraint may ask for them."""
-        running = {key for r in self.records.values() if r.role == "control" and r.status == "RUNNING"
+        running = {key for r in self.records.values() if r.role == CONTROL and r.status == RUNNING
                    for key in r.controls.values()}  # fmt: skip
         for trial_id, record in list(self._untold.items()):
             if not running & set(record.controls.values()):
@@ -143,29 +207,22 @@ class SweepSearcher(Searcher):
                 self._tell(self._open.pop(trial_id), record)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        if record.error:
-            trial.set_user_attr("error", record.error)
-        if record.status == PRUNED:
-            self._study.tell(trial, state=TrialState.PRUNED)
-            return
-        if record.status == FAILED:
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-        rows = record.rows(self.control_asr)
-        values = [objective.value(rows) for objective in self._spec.objectives]
-        for index, constraint in enumerate(self._spec.constraints):
-            trial.set_constraint(f"{index}-{constraint.metric}", constraint.violation(rows))
-        if any(value is None for value in values):
-            record.status, record.error = FAILED, "An objective is undefined for this trial."
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-        self._study.tell(trial, [value for value in values if value is not None])
+        found = verdict(self._spec, record, self.control_asr)
+        if found.state == TrialState.FAIL and record.status != FAILED:
+            record.end(FAILED, found.error)
+            self._folder.write_record(record)
+        if found.error:
+            trial.set_user_attr("error", found.error)
+        for name, value in found.constraints.items():
+            trial.set_constraint(name, value)
+        self._study.tell(trial, found.values, state=found.state)
 
     def abandon(self, reason: str) -> list[TrialRecord]:
-        """End what still runs, after the sweep was cut short; returns the records concerned."""
-        cut = [record for record in self.records.values() if record.status == "RUNNING"]
+        """End what still runs or waits, after the sweep was cut short; returns the records concerned."""
+        cut = [record for record in self.records.values() if record.status == RUNNING]
         for record in cut:
-            record.status, record.error = FAILED, reason
+            record.end(FAILED, reason, interrupted=True)
+            self._folder.write_record(record)
         self._tell_ready()  # trials that ended, and only waited for a control
         for trial in self._open.values():
             trial.set_user_attr("error", reason)

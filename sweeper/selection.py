@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.frontier import points
+from sweeper.frontier import environments, points
+from sweeper.records import CONFIRMATION, FINISHED
 from sweeper.results import as_rows, finished
+from sweeper.uncertainty import LEAST_SEEDS, Over, asr_upper
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.params import Parameters
@@ -26,14 +28,23 @@ class Selection:
         point: its row of the frontier's table.
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
+        asr_upper: upper bound of attack success at the confidence asked for; null if none was.
     """
 
     point: dict[str, Any]
     others: int
     hardest_of: list[str]
+    asr_upper: float | None = None
 
 
-def select(frame: pd.DataFrame, max_asr: float, min_acc: float = 0.0, poison_rate: float | None = None) -> Selection:
+def select(
+    frame: pd.DataFrame,
+    max_asr: float,
+    min_acc: float = 0.0,
+    poison_rate: float | None = None,
+    over: Over = "worst",
+    confidence: float | None = None,
+) -> Selection:
     """The highest mean val_acc among settings whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
     Settings with a weak scenario do not qualify. Where the attacker varied something between trials (a searched poison
@@ -45,6 +56,9 @@ def select(frame: pd.DataFrame, max_asr: float, min_acc: float = 0.0, poison_rat
         max_asr: bound on attack success.
         min_acc: bound on accuracy.
         poison_rate: look at trials of this poison rate only.
+        over: how attack success is aggregated over scenarios.
+        confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and only runs of
+            ``sweeper confirm`` count, since the winners of a search flatter themselves.
 
     Raises:
         NothingQualifies: no setting qualifies, or not for every environment.
@@ -55,7 +69,9 @@ def select(frame: pd.DataFrame, max_asr: float, min_acc: float = 0.0, poison_rat
         if finished(frame).empty:
             known = ", ".join(f"{rate:g}" for rate in rates)
             raise NothingQualifies(f"No finished trial has the poison rate {poison_rate:g}; there are {known}.")
-    table = points(frame)
+    if confidence is not None:
+        return _select_confirmed(frame, max_asr, min_acc, over, confidence)
+    table = points(frame, over)
     if table.empty:
         raise NothingQualifies("No trial finished.")
     best: dict[str, pd.DataFrame] = {}
@@ -67,6 +83,49 @@ def select(frame: pd.DataFrame, max_asr: float, min_acc: float = 0.0, poison_rat
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
     chosen = best[hardest]
     return Selection(as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [])
+
+
+def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over: Over, confidence: float) -> Selection:
+    """The same among confirmed settings, by their upper bounds. What the attacker varied counts as more scenarios."""
+    rows = finished(frame, CONFIRMATION)
+    if rows.empty:
+        raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
+    varied = environments(rows)
+    rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
+    table = points(rows, over, CONFIRMATION)
+    table["asr_upper"] = [_upper(rows[rows["config_id"] == config], over, confidence) for config in table["config_id"]]
+    counted = table[table["asr_upper"].notna()]
+    if counted.empty:
+        seeds = int(table["seeds"].max())
+        raise NothingQualifies(
+            f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of each setting, but confirmed are {seeds}; "
+            "run sweeper confirm with more --seeds."
+        )
+    keeps = (counted["weak"] == "") & (counted["asr_upper"] <= max_asr) & (counted["val_acc"] >= min_acc)
+    if not keeps.any():
+        if (counted["weak"] != "").all():
+            raise NothingQualifies(_nearest(counted, "", max_asr, min_acc))
+        row = counted[counted["weak"] == ""].sort_values("asr_upper").iloc[0]
+        raise NothingQualifies(
+            f"At confidence {confidence:g} no setting has val_asr <= {max_asr:g}"
+            + (f" and val_acc >= {min_acc:g}" if min_acc else "")
+            + f"; nearest is {row['config_id']} with an upper bound of {row['asr_upper']:.3f} (mean "
+            f"{row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) and val_acc "
+            f"{row['val_acc']:.3f}."
+        )
+    chosen = counted[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
+    point = as_rows(chosen)[0]
+    return Selection(point, len(chosen) - 1, [], point.pop("asr_upper"))
+
+
+def _upper(rows: pd.DataFrame, over: Over, confidence: float) -> float | None:
+    """Upper bound of a confirmed setting's attack success, from the seeds that met every scenario."""
+    attacked = rows[rows["poison_rate"] > 0]
+    asr = attacked.pivot(index="seed", columns="scenario", values="val_asr").dropna()
+    if len(asr) < LEAST_SEEDS:
+        return None
+    images = attacked.pivot(index="seed", columns="scenario", values="n_eval").loc[asr.index]
+    return asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
 
 
 def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: float) -> str:
@@ -90,6 +149,9 @@ def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: flo
     )
 
 
+_FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
+
+
 def deployment(
     selection: Selection, frame: pd.DataFrame, sweep: dict[str, Any], bounds: dict[str, Any]
 ) -> dict[str, Any]:
@@ -102,7 +164,8 @@ def deployment(
         bounds: what was asked of the setting.
     """
     point = selection.point
-    rows = [r for r in as_rows(finished(frame)) if r["trial_id"] in point["trials"].split(", ")]
+    ids = point["trials"].split(", ")
+    rows = [r for r in as_rows(frame[frame["trial_id"].isin(ids)]) if r["status"] == FINISHED]
     preset = sweep["preset"]
     evidence = [
         {key: row[key] for key in (
@@ -115,11 +178,10 @@ def deployment(
         "params": setting_params(rows[0]),
         "model": preset["model"],
         "augment": preset["augment"],
+        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
         "chosen_for": {**bounds, "environment": point["environment"] or None, "hardest_of": selection.hardest_of},
-        "val_acc": point["val_acc"],
-        "val_asr": point["val_asr"],
-        "asr_floor": point["asr_floor"],
-        "seeds": point["seeds"],
+        **{name: point[name] for name in _FIGURES},
+        "asr_upper": selection.asr_upper,
         "evidence": evidence,
         "source": {
             "sweep": preset["name"],

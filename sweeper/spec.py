@@ -1,5 +1,6 @@
 """The sweep as its preset describes it, validated."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -22,7 +23,7 @@ from trainers.trial import TrialConfig
 P = TypeVar("P", bound=Parameters)
 
 
-def _read(kind: type[P]) -> BeforeValidator:
+def read_parameters(kind: type[P]) -> Callable[[Any], P]:
     """Let the dataclass check itself, so that its errors read the same everywhere."""
 
     def build(value: Any) -> P:
@@ -34,7 +35,11 @@ def _read(kind: type[P]) -> BeforeValidator:
             kind.check(str(key), item)
         return kind(**value)
 
-    return BeforeValidator(build)
+    return build
+
+
+def _read(kind: type[P]) -> BeforeValidator:
+    return BeforeValidator(read_parameters(kind))
 
 
 class _Strict(BaseModel):

@@ -3,15 +3,18 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LEFTOVER = ".beside-"
+"""How the names of files begin that are not finished."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it takes the place of ``path``, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{LEFTOVER}{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     beside = Path(name)
     try:
@@ -20,8 +23,19 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.chmod(0o644)
         beside.replace(path)
+        _sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename outlive a power cut; some file systems cannot, and then it is as safe as they are."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,3 +48,9 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill the file that becomes ``path``."""
     with replacing(path) as beside:
         write(beside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process had begun to write in ``folder`` and never renamed."""
+    for path in folder.glob(f"{LEFTOVER}*"):
+        path.unlink(missing_ok=True)

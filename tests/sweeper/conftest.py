@@ -7,6 +7,7 @@ import pytest
 
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.records import FINISHED, TrialRecord
+from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec, validate
 from sweeper.stopping import SweepStopper
@@ -35,7 +36,10 @@ def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.S
 
     def make(spec: SweepSpec, stopper: SweepStopper | None = None) -> tuple[SweepSearcher, optuna.Study]:
         study = open_study(spec, tmp_path / "study.db")
-        return SweepSearcher(spec, study, "data", tmp_path / "states", stopper or SweepStopper(None)), study
+        folder = RunFolder(tmp_path)
+        return SweepSearcher(
+            spec, study, "data", folder, stopper or SweepStopper(None), budget=spec.search.trials
+        ), study
 
     return make
 

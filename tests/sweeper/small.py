@@ -12,8 +12,11 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from sweeper.records import TrialRecord
-from sweeper.results import TABLE_COLUMNS
-from sweeper.spec import SweepSpec, validate
+from sweeper.results import TABLE_COLUMNS, write_table
+from sweeper.run_folder import RunFolder
+from sweeper.spec import SweepSpec, resolve, validate
+
+DATA = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
 
 PRESET: dict[str, Any] = {
     "name": "small",
@@ -46,6 +49,18 @@ def preset_with(**changes: Any) -> dict[str, Any]:
 
 def spec_with(**changes: Any) -> SweepSpec:
     return validate(preset_with(**changes), "small.yaml")
+
+
+def sweep_with(sweep_id: str = "one", **changes: Any) -> dict[str, Any]:
+    """The content of a sweep.yaml."""
+    preset = preset_with(**changes)
+    return {
+        "sweep_id": sweep_id,
+        "preset": resolve(validate(preset, "small.yaml"), preset),
+        "data_fingerprint": "data",
+        "data": DATA,
+        "provenance": {"git_commit": "123", "versions": {}},
+    }
 
 
 def make_objectives(*pairs: tuple[str, str]) -> list[dict[str, str]]:
@@ -88,7 +103,7 @@ def finish(record: TrialRecord, epochs: int = 3, **figures: Any) -> TrialRecord:
     for scenario, repeat in record.config.runs():
         for epoch in range(1, epochs + 1):
             record.add_epoch((scenario.name, repeat), epoch_figures(epoch, **figures), FACTS)
-    record.status = "FINISHED"
+    record.end("FINISHED")
     return record
 
 
@@ -112,6 +127,11 @@ def control_row(**changes: Any) -> dict[str, Any]:
 def frame_of(*rows: dict[str, Any]) -> pd.DataFrame:
     """A table from rows."""
     return pd.DataFrame(list(rows))
+
+
+def write_rows(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    """Write trials.parquet by hand."""
+    write_table(folder.trials, rows, TABLE_COLUMNS)
 
 
 @cache

@@ -13,17 +13,13 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from sweeper import cli
-from sweeper.results import RunFolder
+from sweeper import cli, launch
+from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
-from tests.sweeper.small import control_row, fresh_store, preset_with, row_with
+from tests.sweeper.small import control_row, fresh_store, preset_with, row_with, sweep_with, write_rows
 from trainers.defenses import DEFENSES
 
-SWEEP = {
-    "preset": preset_with(augment={"crop": 0}),
-    "data_fingerprint": "abc",
-    "provenance": {"git_commit": "123", "versions": {}},
-}
+SWEEP = sweep_with(augment={"crop": 0})
 SMALL = ("--set", "data.train_size=200", "--set", "data.test_size=100")
 
 
@@ -35,7 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/tracking.db")
     for name, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "5")):
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    monkeypatch.setattr(cli, "run_sweep", lambda *_: pytest.fail("the sweep was started"))
+    monkeypatch.setattr(launch, "run_sweep", lambda *_: pytest.fail("the sweep was started"))
     return tmp_path
 
 
@@ -191,7 +187,7 @@ def sweep_at(path: Path, **changes: Any) -> Path:
         row_with(f"t000{i}", f"config{i}", **({"val_acc": acc, "val_asr": asr} | params(threshold=t) | changes))
         for i, (acc, asr, t) in enumerate(points)
     ]
-    folder.write_trials([control_row(), *rows])
+    write_rows(folder, [control_row(), *rows])
     return path
 
 
@@ -266,7 +262,7 @@ def test_frontier_needs_sweeps_and_a_place_to_write(run_dir: Path, tmp_path: Pat
 def test_frontier_of_a_sweep_of_which_nothing_finished(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "none")
     folder.write_sweep(SWEEP)
-    folder.write_trials([row_with(status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")])
+    write_rows(folder, [row_with(status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")])
     result = call("frontier", str(tmp_path / "none"))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "none" / "frontier.png").exists()
@@ -278,13 +274,12 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
 ) -> None:
     failed = row_with("t0000", status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")
 
-    def sweep(spec: Any, resolved: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
         folder.write_sweep(SWEEP)
-        folder.write_trials([control_row(), failed, *[row_with("t0001")] * completed])
-        folder.write_curves([])
+        write_rows(folder, [control_row(), failed, *[row_with("t0001")] * completed])
         return Outcome(completed, ["t0000: The loss is nan."], None)
 
-    monkeypatch.setattr(cli, "run_sweep", sweep)
+    monkeypatch.setattr(launch, "run_sweep", sweep)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
     result = call("run", write_preset(tmp_path / "p.yaml"), "--out", "run")
     assert "FAILED t0000: The loss is nan." in result.stdout

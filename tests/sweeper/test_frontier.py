@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.frontier import POINT_COLUMNS, environments, hypervolume, hypervolumes, non_dominated, points
-from sweeper.results import RunFolder
+from sweeper.run_folder import RunFolder
 from sweeper.summary import read_sweeps
-from tests.sweeper.small import control_row, frame_of, row_with
+from tests.sweeper.small import control_row, frame_of, row_with, write_rows
 
 SHARES = st.integers(0, 10).map(lambda n: n / 10)
 
@@ -143,7 +143,7 @@ def test_two_sweeps_of_one_setting_stay_two_points(tmp_path: Path) -> None:
     for name, acc in (("cifar", 0.9), ("shapes", 0.5)):
         folder = RunFolder.create(tmp_path / name)
         folder.write_sweep({"preset": {}})
-        folder.write_trials([control_row(val_acc=acc + 0.05), row_with("t0", config="a", val_acc=acc)])
+        write_rows(folder, [control_row(val_acc=acc + 0.05), row_with("t0", config="a", val_acc=acc)])
     frame = read_sweeps([tmp_path / "cifar", tmp_path / "shapes"])
     table = points(frame).set_index("config_id")
     assert table["val_acc"].to_dict() == {"cifar/a": 0.9, "shapes/a": 0.5}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sweeper import plots
 from sweeper.frontier import hypervolumes, points
-from sweeper.results import RunFolder
+from sweeper.run_folder import RunFolder
 from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with
 
 

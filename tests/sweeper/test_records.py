@@ -58,13 +58,13 @@ def test_without_poison_no_attack_is_weak() -> None:
     assert (row["poison_rate"], row["weak_attack"], row["val_asr"]) == (0, None, None)
 
 
-def test_an_epoch_reported_again_takes_the_place_of_the_first() -> None:
+def test_of_an_epoch_reported_again_the_first_stays() -> None:
     record = record_of()
     for acc in (0.1, 0.2):
         for epoch in (1, 2):
             record.add_epoch(RUN, epoch_figures(epoch, val_acc=acc * epoch), FACTS)
     rows = record.curve_rows()
-    assert [(row["epoch"], row["val_acc"]) for row in rows] == [(1, 0.2), (2, 0.4)]
+    assert [(row["epoch"], row["val_acc"]) for row in rows] == [(1, 0.1), (2, 0.2)]
     assert {(row["trial_id"], row["role"], row["scenario"], row["stage"]) for row in rows} == {
         ("t0000", "trial", "badnets", "mix")
     }

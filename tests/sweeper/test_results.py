@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper.results import TABLE_COLUMNS, RunFolder, as_rows, finished, read_table, write_table
-from tests.sweeper.small import control_row, finish, record_of, row_with, spec_with
+from sweeper.results import TABLE_COLUMNS, as_rows, finished, read_table, write_table
+from sweeper.run_folder import RunFolder
+from tests.sweeper.small import control_row, finish, record_of, row_with, spec_with, write_rows
 from trainers.errors import ConfigError
 
 KEYS = "trial_id config_id role status scenario attack poison_rate poison_share target seed defense"
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_columns_and_types(folder: RunFolder) -> None:
     trial = finish(record_of("t0000"))
-    folder.write_trials(trial.rows({}))
+    folder.write_tables([trial], {})
     schema = pq.read_schema(folder.trials)
     assert list(TABLE_COLUMNS) == DESIGN
     assert schema.names[: len(DESIGN)] == DESIGN
@@ -45,7 +46,7 @@ def test_columns_and_types(folder: RunFolder) -> None:
 
 
 def test_an_empty_table_has_its_columns_and_types(folder: RunFolder) -> None:
-    folder.write_trials([])
+    write_rows(folder, [])
     assert pq.read_schema(folder.trials).names == DESIGN
     assert len(folder.read_trials()) == 0
     assert finished(folder.read_trials()).empty
@@ -53,7 +54,7 @@ def test_an_empty_table_has_its_columns_and_types(folder: RunFolder) -> None:
 
 def test_rows_come_back_as_they_went(folder: RunFolder) -> None:
     rows = [row_with("t0"), control_row(), row_with("t1", status="FAILED", val_acc=None, error="The loss is nan.")]
-    folder.write_trials(rows)
+    write_rows(folder, rows)
     back = as_rows(folder.read_trials())
     for row, found in zip(rows, back, strict=True):
         assert {key: found[key] for key in DESIGN} == {key: row[key] for key in DESIGN}
@@ -61,7 +62,7 @@ def test_rows_come_back_as_they_went(folder: RunFolder) -> None:
 
 def test_parameters_of_several_kinds_become_json(folder: RunFolder) -> None:
     values = [3, "three", None, [1, 2], True]
-    folder.write_trials([row_with(f"t{i}", **{"param.defense.x": value}) for i, value in enumerate(values)])
+    write_rows(folder, [row_with(f"t{i}", **{"param.defense.x": value}) for i, value in enumerate(values)])
     column = pq.read_table(folder.trials)["param.defense.x"].to_pylist()
     assert column == ["3", '"three"', None, "[1, 2]", "true"]
 
@@ -89,38 +90,26 @@ def test_a_parameter_column_has_the_type_of_its_values(
 
 
 def test_a_failed_write_leaves_the_old_table(folder: RunFolder) -> None:
-    folder.write_trials([row_with("t0")])
+    write_rows(folder, [row_with("t0")])
     before = folder.trials.read_bytes()
     with pytest.raises(pa.ArrowException):
-        folder.write_trials([row_with("t1", target="not a number")])
+        write_rows(folder, [row_with("t1", target="not a number")])
     assert folder.trials.read_bytes() == before
-    folder.write_trials([row_with("t0"), row_with("t1")])
+    write_rows(folder, [row_with("t0"), row_with("t1")])
     assert len(folder.read_trials()) == 2
     assert sorted(path.name for path in folder.path.iterdir()) == ["trials.parquet"]
 
 
-def test_curves_hold_a_row_per_run_and_epoch(folder: RunFolder) -> None:
+def test_tables_are_written_from_the_records(folder: RunFolder) -> None:
     record = finish(record_of(spec=spec_with(seeds=[0, 1])), epochs=3)
-    folder.write_curves(record.curve_rows())
+    folder.write_tables([record], {})
     frame = read_table(folder.curves)
     assert len(frame) == 6
     assert frame.groupby("seed")["epoch"].apply(list).tolist() == [[1, 2, 3], [1, 2, 3]]
     assert {"trial_id", "config_id", "role", "scenario", "seed", "stage", "loss", "val_acc"} <= set(frame.columns)
-    folder.write_curves([])
-    assert len(read_table(folder.curves)) == 0
-
-
-def test_the_sweep_comes_back(folder: RunFolder) -> None:
-    content = {"preset": {"name": "x", "seeds": [0, 1]}, "data_fingerprint": "ab", "provenance": {"git_commit": None}}
-    folder.write_sweep(content)
-    assert folder.read_sweep() == content
-
-
-@pytest.mark.parametrize("text", ["a: [1\n", "", "- 1\n", "name: x\n"])
-def test_a_damaged_description_is_a_sentence(folder: RunFolder, text: str) -> None:
-    folder.sweep.write_text(text)
-    with pytest.raises(ConfigError, match=r"sweep\.yaml"):
-        folder.read_sweep()
+    assert folder.read_trials()["seed"].tolist() == [0, 1]
+    folder.write_tables([], {})
+    assert len(read_table(folder.curves)) == len(folder.read_trials()) == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no table at all", None])
@@ -133,7 +122,7 @@ def test_a_damaged_table_is_a_sentence(folder: RunFolder, content: bytes | None)
 
 
 def test_half_a_table_is_a_sentence(folder: RunFolder) -> None:
-    folder.write_trials([row_with(f"t{i}") for i in range(20)])
+    write_rows(folder, [row_with(f"t{i}") for i in range(20)])
     content = folder.trials.read_bytes()
     folder.trials.write_bytes(content[: len(content) // 2])
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -144,33 +133,6 @@ def test_a_table_of_another_version_is_a_sentence(folder: RunFolder) -> None:
     write_table(folder.trials, [{"trial_id": "t0"}], ("trial_id",))
     with pytest.raises(ConfigError, match="another version: it has no column config_id"):
         folder.read_trials()
-
-
-def test_a_folder_with_anything_in_it_is_not_taken(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("")
-    with pytest.raises(ConfigError, match="already holds files; give --out an empty or new folder"):
-        RunFolder.create(tmp_path)
-
-
-def test_an_empty_or_new_folder_is_taken_and_left_empty(tmp_path: Path) -> None:
-    for path in (tmp_path / "a" / "b", tmp_path / "c"):
-        path.mkdir(parents=True) if path.name == "c" else None
-        assert list(RunFolder.create(path).path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["file", "file/run", "/proc/nowhere"])
-def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot be written: .*\.$"):
-        RunFolder.create(tmp_path / name)
-
-
-def test_only_a_sweep_is_opened(folder: RunFolder) -> None:
-    with pytest.raises(ConfigError, match="holds no sweep"):
-        RunFolder.open(folder.path)
-    folder.write_sweep({"preset": {}})
-    folder.write_trials([])
-    assert RunFolder.open(folder.path).path == folder.path
 
 
 def test_every_kind_of_null_is_none() -> None:

@@ -23,12 +23,13 @@ from typer.testing import CliRunner
 from sweeper import cli, runner
 from sweeper.progress import LiveDisplay
 from sweeper.records import TrialRecord
-from sweeper.results import RunFolder, as_rows, finished
-from sweeper.runner import Outcome, run_sweep
+from sweeper.results import as_rows, finished
+from sweeper.run_folder import RunFolder
+from sweeper.runner import Outcome, Plan, run_sweep
 from sweeper.spec import validate
 from sweeper.study import grid_points
 from sweeper.tracking import Tracker
-from tests.sweeper.small import fresh_store, make_objectives, preset_with, spec_with
+from tests.sweeper.small import fresh_store, make_objectives, preset_with, spec_with, sweep_with
 from trainers.data import ImageSet, Splits, load_data
 from trainers.errors import ConfigError
 
@@ -119,9 +120,11 @@ def sweep(tmp_path: Path) -> Sweep:
         if before:
             before(folder)
         uri = fresh_store(tmp_path / f"{name}.db")
-        tracker = Tracker(uri, spec.name, folder, {}, {})
+        content = sweep_with(name, **changes)
+        tracker = Tracker(uri, folder, content)
         shown = io.StringIO()
-        outcome = run_sweep(spec, preset, splits, folder, tracker, Console(file=shown, width=300))
+        plan = Plan(spec.search.trials)
+        outcome = run_sweep(spec, content, splits, folder, tracker, Console(file=shown, width=300), plan)
         return Ended(folder, outcome, uri, shown.getvalue())
 
     return start
@@ -290,7 +293,8 @@ def test_ctrl_c_ends_cleanly_with_everything_so_far(sweep: Sweep, monkeypatch: p
     curves = pq.read_table(ended.folder.curves).to_pandas()
     assert len(curves[curves["trial_id"] == "t0000"]) >= 2
     assert {trial.state.name for trial in ended.study} == {"FAIL"}
-    assert not ended.folder.states.exists()
+    assert ended.folder.read_records()["t0000"].interrupted
+    assert (ended.folder.states / "t0000" / "run-0.safetensors").exists(), "resume goes on from here"
 
 
 def test_a_trial_that_asks_for_more_than_there_is_is_refused(sweep: Sweep) -> None:

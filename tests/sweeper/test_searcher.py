@@ -139,4 +139,7 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason(
     assert refused
     assert {trial.state.name for trial in refused} == {"FAIL"}
     assert len(searcher.refused) == len(refused)
-    assert all("must not both be 0" in reason for reason in searcher.refused.values())
+    assert all("must not both be 0" in str(record.error) for record in searcher.refused)
+    rows = [row for record in searcher.refused for row in record.rows({})]
+    assert {(row["role"], row["status"], row["scenario"]) for row in rows} == {("trial", "FAILED", None)}
+    assert len(rows) == len(refused)

@@ -10,25 +10,12 @@ import pytest
 from sweeper import searcher as module
 from sweeper.records import FAILED, FINISHED, RUNNING
 from sweeper.searcher import SweepSearcher
-from sweeper.spec import SweepSpec
-from sweeper.stopping import SweepStopper
-from sweeper.study import grid_points, open_study
+from sweeper.study import grid_points
 from sweeper.worker import ATTEMPT_FILE, CRASH_FILE
 from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
 from trainers.trial import TrialConfig
 
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
-
-
-@pytest.fixture
-def searching(tmp_path: Path) -> MakeSearcher:
-    """A searcher over a study in a file, without Ray."""
-
-    def make(spec: SweepSpec, stopper: SweepStopper | None = None) -> tuple[SweepSearcher, optuna.Study]:
-        study = open_study(spec, tmp_path / "study.db")
-        return SweepSearcher(spec, study, "data", tmp_path / "states", stopper or SweepStopper(None)), study
-
-    return make
 
 
 def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
@@ -48,8 +35,8 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.get_trials()]
 
 
-def test_a_job_is_the_configuration_that_the_record_holds(searching: MakeSearcher) -> None:
-    searcher, study = searching(spec_with())
+def test_a_job_is_the_configuration_that_the_record_holds(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with())
     jobs = [searcher.suggest(str(i)) for i in range(3)]
     assert [(job["trial_id"], job["role"]) for job in jobs] == [
         ("c0000", "control"), ("t0000", "trial"), ("t0001", "trial"),
@@ -67,10 +54,10 @@ def test_a_job_is_the_configuration_that_the_record_holds(searching: MakeSearche
     assert len(study.trials) == 2
 
 
-def test_there_is_one_control_per_resolved_scenario_and_seed(searching: MakeSearcher) -> None:
+def test_there_is_one_control_per_resolved_scenario_and_seed(make_searcher: MakeSearcher) -> None:
     sizes = {"attack": "badnets", "size": {"categorical": [2, 3]}}
     spec = spec_with(scenarios=[sizes, {"attack": "blend"}], seeds=[0, 1], search={"trials": 4})
-    searcher, _ = searching(spec)
+    searcher, _ = make_searcher(spec)
     names = start(searcher, *map(str, range(11)))
     assert names == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003",
                      "FINISHED"]  # fmt: skip
@@ -83,8 +70,8 @@ def test_there_is_one_control_per_resolved_scenario_and_seed(searching: MakeSear
     assert all(set(r.controls.values()) <= keys for r in searcher.records.values())
 
 
-def test_a_controls_success_reaches_the_rows_of_its_trials(searching: MakeSearcher) -> None:
-    searcher, study = searching(spec_with())
+def test_a_controls_success_reaches_the_rows_of_its_trials(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1", "2")
     end(searcher, "0", val_asr=0.79)
     end(searcher, "1")
@@ -95,9 +82,9 @@ def test_a_controls_success_reaches_the_rows_of_its_trials(searching: MakeSearch
     assert states(study) == ["COMPLETE", "RUNNING"]
 
 
-def test_a_control_that_failed_leaves_its_trials_without_evidence(searching: MakeSearcher) -> None:
+def test_a_control_that_failed_leaves_its_trials_without_evidence(make_searcher: MakeSearcher) -> None:
     spec = spec_with(constraints=[{"metric": "control_asr", "min": 0.8}])
-    searcher, study = searching(spec)
+    searcher, study = make_searcher(spec)
     start(searcher, "0", "1", "2")
     end(searcher, "1")
     assert states(study) == ["RUNNING", "RUNNING"]
@@ -109,13 +96,13 @@ def test_a_control_that_failed_leaves_its_trials_without_evidence(searching: Mak
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
-def test_a_sampler_goes_on_after_every_kind_of_end(searching: MakeSearcher, sampler: str) -> None:
+def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, sampler: str) -> None:
     spec = spec_with(
         search={"sampler": sampler, "trials": 9},
         constraints=[{"metric": "control_asr", "min": 0.8}, {"metric": "val_acc", "min": 0.5}],
         scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1]}}],
     )
-    searcher, study = searching(spec)
+    searcher, study = make_searcher(spec)
     number = 0
     while (job := searcher.suggest(str(number))) != "FINISHED":
         ray_id, number = str(number), number + 1
@@ -135,8 +122,8 @@ def test_a_sampler_goes_on_after_every_kind_of_end(searching: MakeSearcher, samp
     assert rates == [(0.05, 0.1)[n % 2] for n in range(9)]
 
 
-def test_the_reason_of_a_crash_is_the_workers(searching: MakeSearcher, tmp_path: Path) -> None:
-    searcher, study = searching(spec_with())
+def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_path: Path) -> None:
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1", "2")
     end(searcher, "0")
     left = tmp_path / "states" / "t0000"
@@ -152,8 +139,8 @@ def test_the_reason_of_a_crash_is_the_workers(searching: MakeSearcher, tmp_path:
     assert first.rows(searcher.control_asr)[0]["attempt"] == 2
 
 
-def test_an_undefined_objective_fails_the_trial_in_table_and_study(searching: MakeSearcher) -> None:
-    searcher, study = searching(spec_with())
+def test_an_undefined_objective_fails_the_trial_in_table_and_study(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1")
     end(searcher, "0")
     end(searcher, "1", val_asr=None)
@@ -163,7 +150,7 @@ def test_an_undefined_objective_fails_the_trial_in_table_and_study(searching: Ma
     assert record.rows(searcher.control_asr)[0]["val_acc"] is None
 
 
-def test_objectives_and_constraints_of_several_scenarios(searching: MakeSearcher) -> None:
+def test_objectives_and_constraints_of_several_scenarios(make_searcher: MakeSearcher) -> None:
     spec = spec_with(
         scenarios=[{"attack": "badnets"}, {"attack": "blend"}],
         seeds=[0, 1],
@@ -171,7 +158,7 @@ def test_objectives_and_constraints_of_several_scenarios(searching: MakeSearcher
         constraints=[{"metric": "val_ra", "min": 0.6}],
         search={"trials": 1},
     )
-    searcher, study = searching(spec)
+    searcher, study = make_searcher(spec)
     start(searcher, *map(str, range(5)))
     for ray_id in "0123":
         end(searcher, ray_id, val_asr=1.0)
@@ -184,8 +171,8 @@ def test_objectives_and_constraints_of_several_scenarios(searching: MakeSearcher
     assert list(trial.constraints.values()) == pytest.approx([0.6 - 0.45])
 
 
-def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(searching: MakeSearcher) -> None:
-    searcher, study = searching(spec_with())
+def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1", "2")
     end(searcher, "1", val_acc=0.7, val_asr=0.2)
     cut = searcher.abandon("Not finished: the sweep was interrupted.")
@@ -196,17 +183,23 @@ def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(searc
     assert study.trials[1].user_attrs["error"] == "Not finished: the sweep was interrupted."
 
 
-def test_what_was_asked_but_never_started_is_not_left_running(searching: MakeSearcher) -> None:
-    searcher, study = searching(spec_with())
+def test_what_was_asked_but_never_started_is_not_left_running(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0")
     searcher.abandon("cut")
     assert states(study) == ["FAIL"]
-    assert [record.trial_id for record in searcher.records.values()] == ["c0000"]
+    assert {name: (r.status, r.interrupted) for name, r in searcher.records.items()} == {
+        "c0000": (FAILED, True), "t0000": (FAILED, True),
+    }  # fmt: skip
 
 
-def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_runs(searching: MakeSearcher) -> None:
+def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_runs(
+    make_searcher: MakeSearcher,
+) -> None:
     lengths = {"mix_epochs": {"categorical": [1, 0]}, "suppression_epochs": {"categorical": [1, 0]}}
-    searcher, study = searching(spec_with(defense={"name": "vab", **lengths}, search={"sampler": "grid", "trials": 10}))
+    searcher, study = make_searcher(
+        spec_with(defense={"name": "vab", **lengths}, search={"sampler": "grid", "trials": 10})
+    )
     assert searcher.budget == 4
     names = start(searcher, *map(str, range(5)))
     assert len([name for name in names if name.startswith("t")]) == 3
@@ -216,7 +209,7 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_r
     assert "must not both be 0" in refused[0].user_attrs["error"]
 
 
-def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(searching: MakeSearcher) -> None:
+def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(make_searcher: MakeSearcher) -> None:
     defense = {
         "name": "vab",
         "threshold": {"float": [0.1, 0.5], "step": 0.1},
@@ -227,15 +220,15 @@ def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(searching: MakeSearcher) ->
     assert len(points) == 10
     assert points == grid_points(spec)
     assert points != sorted(points, key=lambda p: (p["vab.threshold"], p["vab.mixing"]))
-    searcher, study = searching(spec)
+    searcher, study = make_searcher(spec)
     start(searcher, *map(str, range(6)))
     assert searcher.budget == 4
     assert [trial.params for trial in study.trials] == points[:4]
 
 
-def test_a_list_of_defenses_is_searched_with_its_own_parameters(searching: MakeSearcher) -> None:
+def test_a_list_of_defenses_is_searched_with_its_own_parameters(make_searcher: MakeSearcher) -> None:
     defenses = [{"name": "none", "epochs": {"int": [1, 3]}}, {"name": "vab", "threshold": {"float": [0.1, 0.5]}}]
-    searcher, study = searching(spec_with(defense=defenses, search={"trials": 8}))
+    searcher, study = make_searcher(spec_with(defense=defenses, search={"trials": 8}))
     start(searcher, *map(str, range(9)))
     for trial in study.trials:
         own = {"none": "none.epochs", "vab": "vab.threshold"}[trial.params["defense"]]
@@ -244,14 +237,14 @@ def test_a_list_of_defenses_is_searched_with_its_own_parameters(searching: MakeS
     assert {trial.params["defense"] for trial in study.trials} == {"none", "vab"}
 
 
-def test_the_study_has_the_directions_and_the_name_of_the_sweep(searching: MakeSearcher) -> None:
-    _, study = searching(spec_with(name="other"))
+def test_the_study_has_the_directions_and_the_name_of_the_sweep(make_searcher: MakeSearcher) -> None:
+    _, study = make_searcher(spec_with(name="other"))
     assert study.study_name == "other"
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
-def test_ray_may_pickle_it_and_finds_nothing(searching: MakeSearcher, tmp_path: Path) -> None:
-    searcher, _ = searching(spec_with())
+def test_ray_may_pickle_it_and_finds_nothing(make_searcher: MakeSearcher, tmp_path: Path) -> None:
+    searcher, _ = make_searcher(spec_with())
     assert searcher.__getstate__() == {}
     searcher.save(str(tmp_path / "ckpt"))
     searcher.restore(str(tmp_path / "ckpt"))

@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from sweeper.results import RunFolder, as_rows
+from sweeper.results import as_rows
+from sweeper.run_folder import RunFolder
 from sweeper.selection import NothingQualifies, deployment, select, setting_params
-from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with
+from tests.sweeper.small import DATA, control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.defenses import DEFENSES
 
 SWEEP: dict[str, Any] = {
+    "data": DATA,
     "preset": {"name": "small", "model": {"name": "tiny"}, "augment": {"crop": 0}, "data": {"source": "shapes"}},
     "data_fingerprint": "abc-def",
     "provenance": {"created": "2026-01-01", "git_commit": "123", "python": "3.11", "versions": {"torch": "2.15.0"}},
@@ -134,7 +136,7 @@ def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parque
         other = finish(record_of("t0001", spec=spec_with(defense={"name": "none", "epochs": 3, "schedule": "cosine"})))
         rows += other.rows({})
     folder = RunFolder(tmp_path)
-    folder.write_trials(rows)
+    write_rows(folder, rows)
     for row in as_rows(folder.read_trials()):
         params = yaml.safe_load(yaml.safe_dump(setting_params(row)))
         expected = {"c0000": control, "t0000": trial}.get(row["trial_id"], trial if not both else None)

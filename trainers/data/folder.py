@@ -14,11 +14,20 @@ _LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/*"
 
 
 def load_folder(path: str, image_size: int | None, seed: int) -> Splits:
-    """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone).
+    """Read both splits; without a test folder a stratified 20% of the images, drawn by ``seed``, becomes one.
 
-    Without a test folder a stratified 20% of the images, drawn by ``seed``, becomes the test split. Classes are the
-    sorted names of the training folders. Hidden files and folders, files whose extension is that of no image format,
-    folders inside a class and, where there are ``train`` and ``test``, folders beside them are ignored.
+    The rest is as in :func:`read_folder`.
+    """
+    train, test = read_folder(path, image_size)
+    return hold_out(train, seed) if test is None else Splits(train, test)
+
+
+def read_folder(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet | None]:
+    """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone): then there is no test
+    split.
+
+    Classes are the sorted names of the training folders. Hidden files and folders, files whose extension is that of no
+    image format, folders inside a class and, where there are ``train`` and ``test``, folders beside them are ignored.
 
     A link that leads out of ``path`` is refused: the folder may come from somebody else, and would otherwise decide
     which files of this machine are read.
@@ -26,7 +35,6 @@ def load_folder(path: str, image_size: int | None, seed: int) -> Splits:
     Args:
         path: the folder.
         image_size: height and width in pixels to resize to; None: as they are.
-        seed: of the test split, where there is none.
 
     Raises:
         ConfigError: no such folder, no class in it, a class without images, a class to test on that the training split
@@ -46,10 +54,12 @@ def load_folder(path: str, image_size: int | None, seed: int) -> Splits:
     train_files, train_labels = _listed(train, class_names)
     test_files, test_labels = _listed(test, class_names)
     images = decode([(str(file), file) for file in train_files + test_files], image_size)
-    train_set = ImageSet(images[: len(train_files)], train_labels, class_names)
+    places = [str(file.relative_to(root)) for file in train_files + test_files]
+    count = len(train_files)
+    train_set = ImageSet(images[:count], train_labels, class_names, tuple(places[:count]))
     if not has_test:
-        return hold_out(train_set, seed)
-    return Splits(train_set, ImageSet(images[len(train_files) :], test_labels, class_names))
+        return train_set, None
+    return train_set, ImageSet(images[count:], test_labels, class_names, tuple(places[count:]))
 
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:

@@ -18,6 +18,7 @@ class ImageSet:
         images: uint8 (N, C, H, W), C of 1 or 3.
         labels: int64 (N,), from 0 to ``len(class_names) - 1``.
         class_names: one name per class, at least two.
+        names: where each image came from, for people; null if it came from nowhere.
 
     Raises:
         ConfigError: no image, a wrong type or shape, fewer than two classes, or a label outside the classes.
@@ -26,6 +27,7 @@ class ImageSet:
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
@@ -60,7 +62,8 @@ class ImageSet:
 
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at ``indices``: int64 (M,)."""
-        return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names, names)
 
 
 @dataclass(frozen=True)

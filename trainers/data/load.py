@@ -4,9 +4,9 @@ import os
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
-from trainers.data.folder import load_folder
+from trainers.data.folder import load_folder, read_folder
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet import load_parquet
+from trainers.data.parquet import load_parquet, read_parquet
 from trainers.data.shapes import make_shapes
 from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
@@ -30,6 +30,22 @@ def load_data(config: DataConfig) -> Splits:
         _at_size(splits.train, config.train_size, "train", config.seed),
         _at_size(splits.test, config.test_size, "test", config.seed),
     )
+
+
+def load_untrusted(config: DataConfig) -> ImageSet:
+    """All training images of ``config.source``: nothing is held out to measure on.
+
+    Raises:
+        ConfigError: as :func:`load_data`.
+    """
+    kind, _, path = config.source.partition(":")
+    if kind == "parquet" and path:
+        images, _ = read_parquet(os.path.expanduser(path), config.image_size)
+    elif kind == "folder" and path:
+        images, _ = read_folder(os.path.expanduser(path), config.image_size)
+    else:
+        images = _source(config).train
+    return _at_size(images, config.train_size, "train", config.seed)
 
 
 def _source(config: DataConfig) -> Splits:

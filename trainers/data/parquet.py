@@ -20,17 +20,25 @@ _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
 
 def load_parquet(path: str, image_size: int | None, seed: int) -> Splits:
+    """Read both splits; without files of both a stratified 20% of the images, drawn by ``seed``, is the test split.
+
+    The rest is as in :func:`read_parquet`.
+    """
+    train, test = read_parquet(path, image_size)
+    return hold_out(train, seed) if test is None else Splits(train, test)
+
+
+def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet | None]:
     """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
 
     A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
     ``validation``, ``valid`` or ``val``; a name with none of these is read from the folders below ``path`` that the
-    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and a stratified
-    20% of them, drawn by ``seed``, becomes the test split. A class that no file names is called by its number.
+    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and there is no
+    test split. A class that no file names is called by its number.
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
         image_size: height and width in pixels to resize to; None: as they are.
-        seed: of the test split, where the files have none.
 
     Raises:
         ConfigError: no file there, a file or an image that cannot be read, a column that is missing or of the wrong
@@ -61,10 +69,11 @@ def load_parquet(path: str, image_size: int | None, seed: int) -> Splits:
         raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
     class_names = names or tuple(map(str, range(num_classes)))
     images = decode(items, image_size)
-    train = ImageSet(images[:num_train], labels[:num_train], class_names)
+    places = tuple(place for place, _ in items)
+    train = ImageSet(images[:num_train], labels[:num_train], class_names, places[:num_train])
     if not has_both:
-        return hold_out(train, seed)
-    return Splits(train, ImageSet(images[num_train:], labels[num_train:], class_names))
+        return train, None
+    return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
 
 
 def _find(path: str) -> tuple[Path, list[Path]]:

@@ -74,7 +74,7 @@ def walk(defense: Drift) -> list[tuple[str, int, float]]:
 def test_no_defense_can_be_given_the_truth(kind: type[Defense]) -> None:
     assert list(inspect.signature(kind.__init__).parameters) == ["self", "params", "task"]
     assert {f.name for f in dataclasses.fields(TrainingTask)} == {"data", "model", "augmentation", "compute", "seed"}
-    assert {f.name for f in dataclasses.fields(ImageSet)} == {"images", "labels", "class_names"}
+    assert {f.name for f in dataclasses.fields(ImageSet)} == {"images", "labels", "class_names", "names"}
     assert inspect.signature(kind.epochs).parameters.keys() == {"self"}
     assert inspect.signature(kind.stages).parameters.keys() == {"self"}
 

@@ -1,0 +1,78 @@
+"""Leaders of a sweep are run again with fresh seeds, since the best of many owes part of its figures to luck."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from sweeper.frontier import points
+from sweeper.records import CONFIRMATION, FINISHED, TRIAL, TrialRecord, next_id
+from sweeper.spec import SweepSpec
+from trainers.errors import ConfigError
+
+
+def confirmations(
+    spec: SweepSpec,
+    frame: pd.DataFrame,
+    records: Mapping[str, TrialRecord],
+    top: int,
+    seeds: int,
+    max_asr: float | None = None,
+) -> list[TrialRecord]:
+    """The trials that are missing until each leader has run with so many fresh seeds against every attacker.
+
+    Where the attacker varied something between trials (a searched poison rate), a leader meets every value of it here.
+
+    Args:
+        spec: the sweep.
+        frame: rows of ``trials.parquet``.
+        records: what has run; confirmations among it count.
+        top: how many leaders.
+        seeds: how many seeds, none of which the search has used.
+        max_asr: leaders keep this bound; null: those nearest to accuracy 1 and attack success 0.
+
+    Raises:
+        ConfigError: there is no leader, or it is an attacker's sweep.
+    """
+    if spec.attacking:
+        raise ConfigError("This is an attacker's sweep: it has no leading setting of a defense to confirm.")
+    found = leaders(frame, top, max_asr)
+    if not found:
+        raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
+    ran = [r for r in records.values() if r.role == TRIAL and r.status == FINISHED and r.config is not None]
+    settings = {r.config.setting_key: r.config for r in ran if r.config}
+    attackers = list(dict.fromkeys(r.config.scenarios for r in ran if r.config))
+    known = {r.config.key for r in records.values() if r.role == CONFIRMATION and r.config}
+    fresh = range(max(spec.seeds) + 1, max(spec.seeds) + 1 + seeds)
+    missing: list[TrialRecord] = []
+    ids = [name for name, record in records.items() if record.role == CONFIRMATION]
+    for setting in found:
+        for scenarios in attackers:
+            for seed in fresh:
+                config = replace(settings[setting], scenarios=scenarios, repeats=(seed,))
+                if config.key in known:
+                    continue
+                controls = {(s.name, r): config.control(s, r, spec.control.as_dict()).key for s, r in config.runs()}
+                ids.append(next_id("k", ids))
+                missing.append(TrialRecord(ids[-1], CONFIRMATION, config, controls))
+    return missing
+
+
+def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list[str]:
+    """The ``config_id`` of the best settings on the frontier, the best first.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        top: how many.
+        max_asr: by accuracy among those that keep this bound, others after them; null: by the distance to accuracy 1
+            and attack success 0.
+    """
+    front = points(frame)
+    front = front[front["on_frontier"]]
+    if front.empty:
+        return []
+    distance = ((1 - front["val_acc"]) ** 2 + front["val_asr"] ** 2) ** 0.5
+    misses = front["val_asr"] > max_asr if max_asr is not None else False
+    rank = distance if max_asr is None else -front["val_acc"]
+    ordered = front.assign(misses=misses, rank=rank).sort_values(["misses", "rank"])
+    return list(dict.fromkeys(ordered["config_id"]))[:top]

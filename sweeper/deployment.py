@@ -1,0 +1,93 @@
+"""``deploy.yaml``: the setting that ``select`` chose, read again by ``train``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sweeper.spec import read_parameters
+from trainers.blind import Setting
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import ImageSet
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig
+
+
+class _Images(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    class_names: Annotated[list[str], Field(min_length=2)]
+
+
+class Deployment(BaseModel):
+    """What of ``deploy.yaml`` decides a training; evidence and origin beside it are for people."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    defense: str
+    params: dict[str, Any]
+    model: Annotated[ModelConfig, BeforeValidator(read_parameters(ModelConfig))]
+    augment: Annotated[Augmentation, BeforeValidator(read_parameters(Augmentation))]
+    images: _Images
+    source: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_defense(self) -> "Deployment":
+        if self.defense not in DEFENSES:
+            raise ValueError(f"defense must be one of {', '.join(DEFENSES)}, but got {self.defense}.")
+        kind = DEFENSES[self.defense].Params
+        for key, value in self.params.items():
+            kind.check(key, value)
+        kind(**self.params)
+        return self
+
+    @property
+    def setting(self) -> Setting:
+        """The setting itself."""
+        return Setting(self.defense, self.params, self.model, self.augment)
+
+    def check_fits(self, data: ImageSet) -> None:
+        """Compare images with those that the setting was found for.
+
+        Raises:
+            ConfigError: they have another size, another number of channels, or other classes.
+        """
+        found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
+        if found[0] != wanted[0]:
+            raise ConfigError(f"The images have {found[0]} channels, but the setting was found for {wanted[0]}.")
+        if found != wanted:
+            raise ConfigError(
+                f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
+                f"--image-size {wanted[1]} resizes them."
+            )
+        known = tuple(self.images.class_names)
+        if data.class_names != known:
+            missing, unknown = sorted(set(known) - set(data.class_names)), sorted(set(data.class_names) - set(known))
+            parts = [f"there is no {', '.join(missing)}"] if missing else []
+            parts += [f"{', '.join(unknown)} was unknown"] if unknown else []
+            parts += [] if parts else ["they come in another order"]
+            raise ConfigError(f"The classes differ from those that the setting was found for: {'; '.join(parts)}.")
+
+
+def read_deployment(path: Path) -> Deployment:
+    """Read ``deploy.yaml``.
+
+    Raises:
+        ConfigError: it is missing, damaged, or names what is not allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no setting to deploy; sweeper select writes one.")
+    try:
+        return Deployment.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        text = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error

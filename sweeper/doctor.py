@@ -1,0 +1,152 @@
+"""Checks what a sweep needs, one line each, with what to do where something is amiss."""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from mlflow import MlflowClient
+
+from search_spaces.loader import read_preset
+from sweeper.provenance import PACKAGES, package_versions
+from sweeper.runner import ray_runtime
+from sweeper.spec import validate
+from sweeper.tracking import shorten, tracking_uri, without_secret
+from trainers.data import load_data
+from trainers.files import write_text
+
+LITTLE_SPACE = 5 * 2**30
+PROBE = "sweeper-doctor"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Args:
+        what: was looked at.
+        fine: whether a sweep can run with it.
+        found: what was seen.
+        remedy: what to do; empty if nothing.
+    """
+
+    what: str
+    fine: bool
+    found: str
+    remedy: str = ""
+
+
+def examine(preset: str, runs: Path) -> Iterator[Finding]:
+    """Look at one thing after the other.
+
+    Args:
+        preset: whose data is read.
+        runs: the folder that run folders go to.
+    """
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("versions", _versions),
+        ("GPUs", _gpus),
+        ("Ray", _ray),
+        ("storage", lambda: _storage(runs)),
+        ("tracking store", lambda: _tracking(runs)),
+        ("data", lambda: _data(preset)),
+    ]
+    for name, check in checks:
+        try:
+            yield check()
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
+            yield Finding(name, False, shorten(error), _REMEDIES[name])
+
+
+_REMEDIES = {
+    "versions": "Install the locked packages: make .venv/installed.",
+    "GPUs": "Check the driver with nvidia-smi; without GPUs, sweeps run on the CPU.",
+    "Ray": "Stop what is left of Ray (ray stop), or unset RAY_ADDRESS to run on this machine alone.",
+    "storage": "Give --out a folder that you may write, with space left; on a cluster, one that all hosts see.",
+    "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
+    "data": "See the sentence; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
+}
+
+
+def _versions() -> Finding:
+    known = package_versions(PACKAGES)
+    missing = [name for name in PACKAGES if name not in known]
+    text = f"Python {platform.python_version()}, " + ", ".join(f"{name} {number}" for name, number in known.items())
+    if missing:
+        return Finding("versions", False, f"{text}; missing: {', '.join(missing)}", _REMEDIES["versions"])
+    return Finding("versions", True, text)
+
+
+def _gpus() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("GPUs", True, "torch sees none; trials run on the CPU")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("GPUs", True, f"{', '.join(names)}; a trial uses one if its preset says resources.gpu")
+
+
+def _ray() -> Finding:
+    with ray_runtime():
+        hosts = len([node for node in ray.nodes() if node["Alive"]])
+        has = ray.cluster_resources()
+    text = f"{hosts} host{'s' if hosts > 1 else ''}, {has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+    where = "the cluster at RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "started on this machine alone"
+    return Finding("Ray", True, f"{text} ({where})")
+
+
+def _storage(runs: Path) -> Finding:
+    runs.mkdir(parents=True, exist_ok=True)
+    write_text(runs / f".{PROBE}", "")
+    (runs / f".{PROBE}").unlink()
+    free = shutil.disk_usage(runs).free
+    text = f"{runs.resolve()} can be written, {free / 2**30:.0f} GiB free"
+    with ray_runtime():
+        hosts = [node for node in ray.nodes() if node["Alive"]]
+        blind = _hosts_without(runs.resolve(), hosts) if len(hosts) > 1 else []
+    if blind:
+        return Finding("storage", False, f"{text}, but {', '.join(blind)} cannot see it", _REMEDIES["storage"])
+    if free < LITTLE_SPACE:
+        return Finding("storage", False, text, _REMEDIES["storage"])
+    return Finding("storage", True, text + (f", seen by all {len(hosts)} hosts" if len(hosts) > 1 else ""))
+
+
+def _hosts_without(folder: Path, hosts: list[dict[str, str]]) -> list[str]:
+    """Names of the hosts on which a file that was just written in ``folder`` is not seen."""
+    probe = folder / f".{PROBE}"
+    write_text(probe, "")
+    sees: Any = ray.remote(num_cpus=0)(lambda path: Path(path).exists())
+    try:
+        asked = {
+            host["NodeName"]: sees.options(
+                scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(host["NodeID"], False)
+            ).remote(str(probe))
+            for host in hosts
+        }
+        return [name for name, answer in asked.items() if not ray.get(answer, timeout=60)]
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _tracking(runs: Path) -> Finding:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    uri = tracking_uri(runs)
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(PROBE)
+    experiment = found.experiment_id if found else client.create_experiment(PROBE)
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment)
+    client.delete_experiment(experiment)
+    return Finding("tracking store", True, f"{without_secret(uri)} answers and can be written")
+
+
+def _data(preset: str) -> Finding:
+    spec = validate(read_preset(preset), preset)
+    splits = load_data(spec.data)
+    shape = "x".join(map(str, splits.train.images.shape[1:]))
+    text = f"{spec.data.source}: {len(splits.train)} training and {len(splits.test)} test images of {shape}"
+    return Finding("data", True, f"{text}, {splits.train.num_classes} classes")

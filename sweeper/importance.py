@@ -1,0 +1,67 @@
+"""Which searched parameters matter, by fANOVA (Hutter et al. 2014, as Optuna has it)."""
+
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import create_trial
+
+from sweeper.frontier import KEYS, environments
+from sweeper.results import as_rows, finished
+from sweeper.selection import setting_params
+from sweeper.spec import SweepSpec
+
+FEWEST = 10
+"""Settings below which a forest says nothing."""
+MOST = 1000
+"""Settings that are looked at; more are drawn from evenly."""
+
+
+def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
+    """Importance of each searched parameter for accuracy and for attack success.
+
+    Only parameters that every setting has count: those that others switch on or off are left out.
+
+    Args:
+        spec: the sweep.
+        table: points of the frontier.
+        frame: rows of ``trials.parquet``.
+
+    Returns:
+        For each figure its name and the parameters with their share of its variance, and a sentence on them.
+    """
+    points = table.dropna(subset=["val_acc", "val_asr"])
+    if len(points) < FEWEST:
+        return [], f"Fewer than {FEWEST} settings finished: too few to tell which parameter matters."
+    points = points.iloc[:: max(1, len(points) // MOST)].head(MOST)
+    trials = finished(frame)
+    trials = trials.assign(environment=environments(trials)).drop_duplicates(KEYS)
+    rows = as_rows(points[[*KEYS, "val_acc", "val_asr"]].merge(trials.drop(columns=["val_acc", "val_asr"]), on=KEYS))
+    space = {name: searched for name, searched in spec.space().items() if name not in spec.environment()}
+    values = {name: [_value(row, name) for row in rows] for name in space}
+    names = [name for name, column in values.items() if None not in column and len({repr(v) for v in column}) > 1]
+    if not names:
+        return [], "No parameter was searched that every setting has."
+    distributions = {name: space[name].distribution() for name in names}
+    found = []
+    for figure in ("val_acc", "val_asr"):
+        study = optuna.create_study(direction="maximize")
+        for number, row in enumerate(rows):
+            params = {name: values[name][number] for name in names}
+            study.add_trial(create_trial(params=params, distributions=distributions, value=row[figure]))
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        shown = [(name.partition(".")[2] or name, float(share)) for name, share in shares.items()]
+        found.append({"objective": figure, "values": shown[::-1]})
+    return found, (
+        f"Share of the variance of a figure that each parameter explains by itself (fANOVA over {len(rows)} settings). "
+        "With few settings this is a hint, and a sampler that dwells on good regions bends it."
+    )
+
+
+def _value(row: dict[str, Any], name: str) -> Any:
+    """The value of a parameter by its name in the study; null where the row's defense has no such."""
+    if name == "defense":
+        return row["defense"]
+    kind, _, key = name.partition(".")
+    return setting_params(row).get(key) if kind == row["defense"] else None

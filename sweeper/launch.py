@@ -1,0 +1,208 @@
+"""A sweep from its preset, or from the folder that an earlier part of it left, to its frontier."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from sweeper.confirmation import confirmations
+from sweeper.frontier import hypervolumes, points
+from sweeper.provenance import provenance
+from sweeper.records import FINISHED, RUNNING, TRIAL
+from sweeper.report import write_report
+from sweeper.run_folder import RunFolder
+from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
+from sweeper.spec import SweepSpec, resolve, validate
+from sweeper.study import control_success
+from sweeper.summary import write_frontier
+from sweeper.tracking import Tracker, tracking_uri
+from trainers.data import load_data
+from trainers.data.image_set import Splits
+from trainers.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a sweep left.
+
+    Args:
+        folder: the run folder.
+        frame: rows of ``trials.parquet``.
+        table: points of the frontier.
+        volumes: hypervolume of each environment.
+        outcome: how it ended.
+        tracker: the tracking run, closed.
+    """
+
+    folder: RunFolder
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    volumes: dict[str, float]
+    outcome: Outcome
+    tracker: Tracker
+
+
+def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> Ended:
+    """Run the sweep of a preset in a new run folder.
+
+    Args:
+        preset: as read, with overrides.
+        where: it was read.
+        out: the run folder.
+        console: for progress.
+
+    Raises:
+        ConfigError, PresetError: it cannot begin.
+        SweepBroken: the run folder cannot be written any more.
+    """
+    spec = validate(preset, where)
+    splits = _load(spec, console)
+    spec.check_against(splits)
+    folder = RunFolder.create(out)
+    sweep: dict[str, Any] = {
+        "sweep_id": uuid.uuid4().hex,
+        "preset": resolve(spec, preset),
+        "data_fingerprint": splits.fingerprint,
+        "data": {
+            "training_images": len(splits.train),
+            "test_images": len(splits.test),
+            "image_shape": list(splits.train.images.shape[1:]),
+            "class_names": list(splits.train.class_names),
+        },
+        "provenance": provenance(),
+    }
+    with folder.lock():
+        return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
+
+
+def resume(path: Path, console: Console, trials: int | None = None, time_budget: float | None = None) -> Ended:
+    """Go on with a sweep that was killed, interrupted or cut short; trials that ended are not run again.
+
+    Args:
+        path: the run folder.
+        console: for progress.
+        trials: in all, earlier ones included; null: as many as before.
+        time_budget: minutes from now; null: no limit.
+
+    Raises:
+        ConfigError: it cannot go on.
+        SweepBroken: the run folder cannot be written any more.
+    """
+    folder = RunFolder.open(path)
+    with folder.lock():
+        folder.check_writable()
+        folder.remove_leftovers()
+        sweep = folder.read_sweep()
+        if trials is not None:
+            sweep["preset"]["search"]["trials"] = trials
+        spec = validate(sweep["preset"], str(folder.sweep))
+        limits = {"time_budget": time_budget}
+        spec = spec.model_copy(update={"search": spec.search.model_copy(update=limits)})
+        sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
+        records = folder.read_records()
+        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, Plan(spec.search.trials, records))
+
+
+def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float | None = None) -> Ended:
+    """Run the leaders of a sweep again with fresh seeds: the winners of a search flatter themselves.
+
+    Args:
+        path: the run folder.
+        console: for progress.
+        top: how many settings.
+        seeds: how many fresh seeds each of them has in the end.
+        max_asr: settings that keep this bound come first.
+
+    Raises:
+        ConfigError: the sweep has not ended, or has no leader.
+        SweepBroken: the run folder cannot be written any more.
+    """
+    folder = RunFolder.open(path)
+    with folder.lock():
+        folder.check_writable()
+        folder.remove_leftovers()
+        sweep, records = folder.read_sweep(), folder.read_records()
+        unfinished = [record.trial_id for record in records.values() if record.open]
+        if unfinished:
+            raise ConfigError(
+                f"{path} has trials that did not end ({', '.join(unfinished)}); run sweeper resume {path} first."
+            )
+        spec = validate(sweep["preset"], str(folder.sweep))
+        extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
+        plan = Plan(0, records, extra)
+        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
+
+
+def track(path: Path, uri: str) -> Tracker:
+    """Write a sweep into a tracking store from its run folder alone; what the store holds of it is not written again.
+
+    Raises:
+        ConfigError: the folder holds no sweep, or the store fails.
+    """
+    folder = RunFolder.open(path)
+    with folder.lock():
+        sweep, records = folder.read_sweep(), folder.read_records()
+        tracker = Tracker(uri, folder, sweep)
+        asr = control_success(records.values())
+        for record in records.values():
+            tracker.follow(record, None if record.status == RUNNING else record.rows(asr))
+        _close(tracker, folder, hypervolumes(points(folder.read_trials())))
+    if tracker.behind:
+        raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
+    return tracker
+
+
+def _load(spec: SweepSpec, console: Console) -> Splits:
+    console.print("Loading data ...", highlight=False)
+    return load_data(spec.data)
+
+
+def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
+    """The data that the sweep began with.
+
+    Raises:
+        ConfigError: it has changed since.
+    """
+    splits = _load(spec, console)
+    if splits.fingerprint != sweep["data_fingerprint"]:
+        raise ConfigError(f"{spec.data.source} has changed since the sweep began; its figures would not compare.")
+    return splits
+
+
+def _run(
+    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
+) -> Ended:
+    tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep)
+    sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
+    console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    try:
+        outcome = run_sweep(spec, sweep, splits, folder, tracker, console, plan)
+        frame = folder.read_trials()
+        table, volumes, _ = write_frontier(frame, spec.name, folder.path)
+        write_report(folder, frame, table, spec)
+    except OSError as error:
+        tracker.sweep_ended([], {}, "KILLED")
+        raise SweepBroken(f"{folder.path} cannot be written any more: {error.strerror}.") from error
+    except BaseException:
+        tracker.sweep_ended([], {}, "KILLED")
+        raise
+    _close(tracker, folder, volumes)
+    return Ended(folder, frame, table, volumes, outcome, tracker)
+
+
+def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> None:
+    records = folder.read_records().values()
+    finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
+    status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
+    names = ("frontier.parquet", "frontier.png")
+    artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
+                 folder.report]  # fmt: skip
+    tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)
+
+
+def _suffix(environment: str) -> str:
+    """MLflow allows few characters in a metric's name."""
+    return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""

@@ -1,0 +1,211 @@
+"""One self-contained page to decide from: everything in it is read from the run folder, and it needs no network."""
+
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.offline
+import pyarrow.parquet as pq
+import yaml
+from jinja2 import Environment
+
+from sweeper.frontier import ENVIRONMENT_KEYS, environments
+from sweeper.importance import importances
+from sweeper.records import CONTROL, TRIAL
+from sweeper.results import as_rows, finished
+from sweeper.run_folder import RunFolder
+from sweeper.spec import SweepSpec
+from trainers.files import write_text
+
+MOST_DOTS = 300
+"""Settings drawn for one attack at one poison rate; more are thinned out evenly."""
+MOST_HISTOGRAMS = 12
+BINS = np.linspace(0, 1, 41)
+POINT_FIGURES = (
+    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
+    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "control_acc",
+    "control_asr", "weak", "on_frontier", "frontier_share",
+)  # fmt: skip
+
+
+def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> Path:
+    """Write ``report.html``.
+
+    Args:
+        folder: the run folder.
+        frame: rows of ``trials.parquet``.
+        table: points of the frontier.
+        spec: the sweep.
+    """
+    sweep = folder.read_sweep()
+    found, note = importances(spec, table, frame)
+    names = _searched(frame)
+    data: dict[str, Any] = {
+        "environments": sorted(table["environment"].unique()),
+        "params": list(names),
+        "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
+        "points": _points(frame, table, names),
+        "rates": _rates(frame),
+        "importance": found,
+        "histograms": _histograms(folder, frame, table),
+    }
+    page = {
+        "name": sweep["preset"]["name"],
+        "summary": _summary(frame, sweep),
+        "notes": _notes(frame, table),
+        "environments": data["environments"],
+        "params": data["params"],
+        "importance": found,
+        "importance_note": note,
+        "histograms": data["histograms"],
+        "failed": _failed(frame),
+        "provenance": _provenance(sweep),
+        "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
+    }
+    source = files("sweeper") / "templates"
+    parts = {name: (source / f"report.{end}").read_text() for name, end in (("style", "css"), ("script", "js"))}
+    template = Environment(autoescape=True).from_string((source / "report.html").read_text())
+    write_text(
+        folder.report, template.render(page=page, data=_plain(data), plotly=plotly.offline.get_plotlyjs(), **parts)
+    )
+    return folder.report
+
+
+def _searched(frame: pd.DataFrame) -> dict[str, str]:
+    """What differs between trials: the name shown, and the column."""
+    trials = frame[frame["role"] == TRIAL]
+    columns = [c for c in trials.columns if c.startswith("param.defense.")]
+    found = {c.removeprefix("param.defense."): c for c in columns if trials[c].nunique(dropna=False) > 1}
+    if trials["defense"].nunique() > 1:
+        found = {"defense": "defense", **found}
+    by_scenario = trials.groupby("scenario")
+    for column in (*ENVIRONMENT_KEYS, *(c for c in trials.columns if c.startswith("param.scenario."))):
+        if (by_scenario[column].nunique(dropna=False) > 1).any():
+            found[column.replace("param.scenario.", "attack: ")] = column
+    return found
+
+
+def _points(frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    trials = finished(frame)
+    if trials.empty:
+        return []
+    trials = trials.assign(environment=environments(trials))
+    first = trials.drop_duplicates(["config_id", "environment"]).set_index(["config_id", "environment"])
+    values = {name: first[column].to_dict() for name, column in names.items()}
+    rows = as_rows(table[list(POINT_FIGURES)])
+    for row in rows:
+        key = (row["config_id"], row["environment"])
+        row["params"] = {name: values[name][key] for name in names}
+    return rows
+
+
+def _rates(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each scenario and poison rate: attack success of every setting, of the control, and the floor."""
+    trials, controls = finished(frame), finished(frame, CONTROL)
+    attacked = trials[trials["poison_rate"] > 0]
+    found = []
+    for scenario, rows in attacked.groupby("scenario"):
+        rates = []
+        for rate, group in rows.groupby("poison_rate"):
+            asr = np.sort(group.groupby("config_id")["val_asr"].mean().dropna().to_numpy(float))
+            same = controls[(controls["scenario"] == scenario) & (controls["poison_rate"] == rate)]
+            kept = np.unique(np.linspace(0, max(len(asr) - 1, 0), MOST_DOTS).astype(int))[: len(asr)]
+            rates.append(
+                {
+                    "rate": rate,
+                    "settings": asr[kept].tolist(),
+                    "median": float(np.median(asr)) if len(asr) else None,
+                    "control": same["val_asr"].mean(),
+                    "floor": group["asr_floor"].median(),
+                }
+            )
+        found.append({"scenario": scenario, "rates": rates})
+    return found
+
+
+def _histograms(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Entropies of clean and poisoned samples for runs of the settings on the frontier."""
+    leading = {trial for cell in table.loc[table["on_frontier"], "trials"] for trial in cell.split(", ")}
+    found: list[dict[str, Any]] = []
+    runs = finished(frame)
+    runs = runs[runs["trial_id"].isin(leading)].drop_duplicates(["trial_id", "scenario"])
+    for row in as_rows(runs):
+        path = folder.scores / f"{row['trial_id']}-{row['scenario']}-{row['seed']}.parquet"
+        if len(found) == MOST_HISTOGRAMS or not path.exists():
+            continue
+        scores = pq.read_table(path).to_pandas()
+        entropy, poisoned = 1 - scores["suspicion"], scores["poisoned"].astype(bool)
+        parts = {
+            name: (np.histogram(entropy[mask], BINS)[0] / max(int(mask.sum()), 1)).tolist()
+            for name, mask in (("clean", ~poisoned), ("poisoned", poisoned))
+        }
+        title = f"{row['trial_id']}: {row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
+        found.append({"title": title, "edges": BINS.tolist(), **parts})
+    return found
+
+
+def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> str:
+    trials = frame[frame["role"] == TRIAL].drop_duplicates("trial_id")
+    status = trials["status"].str.lower().value_counts()
+    counts = ", ".join(f"{count} {word}" for word, count in status.items())
+    seeds = frame.loc[frame["role"] == TRIAL, "seed"].nunique()
+    data, source = sweep["data"], sweep["preset"]["data"]["source"]
+    return (
+        f"{len(trials)} trials ({counts}) over {seeds} seed{'s' if seeds != 1 else ''}, on "
+        f"{data['training_images']} training and {data['test_images']} test images of {source}."
+    )
+
+
+def _notes(frame: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    notes = []
+    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
+    if weak:
+        notes.append(
+            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8, or was not measured, so "
+            "it is no evidence for any setting, and such settings stand on no frontier."
+        )
+    if len(table) and table["seeds"].min() == 1:
+        notes.append("Figures rest on one seed: how much they vary is not known.")
+    if len(table) == 0:
+        notes.append("No trial finished.")
+    notes.append(
+        "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
+        "select with a confidence."
+    )
+    return notes
+
+
+def _failed(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id")
+    return [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in as_rows(rows)]
+
+
+def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
+    origin = sweep["provenance"]
+    versions = ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items())
+    return {
+        "begun": str(origin.get("created", "unknown")),
+        "resumed": ", ".join(str(part["created"]) for part in sweep.get("resumed", [])) or "never",
+        "code": str(origin.get("git_commit") or "unknown"),
+        "versions": versions or "unknown",
+        "machine": str(origin.get("machine", "unknown")),
+        "data": str(sweep["preset"]["data"]["source"]),
+        "data fingerprint": str(sweep["data_fingerprint"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON: no NaN, no numpy."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if pd.isna(value):
+        return None
+    convert: Callable[[], Any] = getattr(value, "item", lambda: value)
+    return convert()

@@ -1,0 +1,176 @@
+"""The run folder: where a sweep's truth lies. MLflow and the Optuna study can be written again from it."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from sweeper.records import TrialRecord
+from sweeper.results import TABLE_COLUMNS, read_table, write_table
+from trainers.errors import ConfigError
+from trainers.files import remove_leftovers, write_text
+
+VERSION = 1
+"""Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
+LOCK_FILE = ".lock"
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Names and files of ``runs/<name>/``.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.sweep = path / "sweep.yaml"
+        self.trials = path / "trials.parquet"
+        self.curves = path / "curves.parquet"
+        self.records = path / "records"
+        self.scores = path / "scores"
+        self.states = path / "states"
+        self.study = path / "study.db"
+        self.deploy = path / "deploy.yaml"
+        self.report = path / "report.html"
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """Make an empty run folder.
+
+        Raises:
+            ConfigError: it holds another sweep, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(entry.name != LOCK_FILE for entry in path.iterdir()):
+                raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        folder = cls(path)
+        folder.check_writable()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open the folder of an earlier sweep.
+
+        Raises:
+            ConfigError: it holds none, or one of another version.
+        """
+        folder = cls(path)
+        if not folder.sweep.is_file() or not folder.trials.is_file():
+            raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
+        folder.read_sweep()
+        return folder
+
+    def check_writable(self) -> None:
+        """Try to write a file.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            write_text(self.path / ".writable", "")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the kernel lets go of it when this process ends, however it ends.
+
+        Raises:
+            ConfigError: another process holds it.
+        """
+        try:
+            file = (self.path / LOCK_FILE).open("a+")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip()
+                raise ConfigError(
+                    f"{self.path} is in use by another process{f' ({holder})' if holder else ''}; wait for its end."
+                ) from error
+            with suppress(OSError):  # who holds it is said for convenience; a full disk must not stop a resume here
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}")
+                file.flush()
+            yield
+
+    def write_sweep(self, content: Mapping[str, Any]) -> None:
+        """Write ``sweep.yaml``: the resolved preset and where it came from."""
+        write_text(self.sweep, yaml.safe_dump({"version": VERSION, **content}, sort_keys=False))
+
+    def read_sweep(self) -> dict[str, Any]:
+        """Read ``sweep.yaml``.
+
+        Raises:
+            ConfigError: it is damaged, or of another version.
+        """
+        try:
+            content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
+        if not isinstance(content, dict) or "preset" not in content:
+            raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key preset.")
+        if content.get("version") != VERSION:
+            raise ConfigError(
+                f"{self.sweep} has version {content.get('version')}, but this program reads version {VERSION}."
+            )
+        return content
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Write down one trial, whole or not at all."""
+        write_text(self.records / f"{record.trial_id}.json", record.to_json())
+
+    def read_records(self) -> dict[str, TrialRecord]:
+        """Every trial and control that was written down, by its id. One that cannot be read does not count."""
+        records = {}
+        for path in sorted(self.records.glob("[!.]*.json")):
+            try:
+                record = TrialRecord.from_json(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s is damaged and left out: %s", path, error)
+                continue
+            records[record.trial_id] = record
+        return records
+
+    def remove_leftovers(self) -> None:
+        """Remove files that a killed process had not finished writing."""
+        for folder in (self.path, self.records, self.scores, *self.states.glob("*")):
+            remove_leftovers(folder)
+
+    def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
+        """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""
+        records = list(records)
+        write_table(self.trials, [row for record in records for row in record.rows(control_asr)], TABLE_COLUMNS)
+        write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
+
+    def read_trials(self) -> pd.DataFrame:
+        """Read ``trials.parquet``; nulls are ``None`` or NaN.
+
+        Raises:
+            ConfigError: it is damaged, or of another version.
+        """
+        frame = read_table(self.trials)
+        missing = [name for name in TABLE_COLUMNS if name not in frame]
+        if missing:
+            raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
+        return frame
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be written: {error.strerror}.")

@@ -1,0 +1,212 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const BLUE = "#2166ac", RED = "#b2182b", GREY = "#777777";
+const CONFIG = { responsive: true, displaylogo: false };
+const PAGE_ROWS = 100;
+const CROWD = 60;
+const MANY = 2000;
+const shown = (value) => (value === null || value === undefined ? "-" : typeof value !== "number" ? String(value)
+  : Number.isInteger(value) ? String(value) : value.toPrecision(3));
+const share = (value, spread) => (value === null ? "-" : value.toFixed(3) + (spread === null ? "" : " ± " + spread.toFixed(3)));
+const layout = (more) => ({ margin: { l: 55, r: 15, t: 30, b: 50 }, font: { size: 12 }, hovermode: "closest", ...more });
+
+let environment = data.environments[0] ?? "";
+let picked = null;
+let order = { key: "val_asr", down: false };
+let limit = PAGE_ROWS;
+const here = () => data.points.filter((point) => point.environment === environment);
+
+function frontier() {
+  const points = here();
+  const groups = [
+    ["setting", points.filter((p) => !p.on_frontier && !p.weak), { color: GREY, size: 8, opacity: 0.7 }],
+    ["weak attack: no evidence", points.filter((p) => p.weak), { color: GREY, size: 8, symbol: "circle-open" }],
+    ["frontier", points.filter((p) => p.on_frontier).sort((a, b) => a.val_asr - b.val_asr), { color: BLUE, size: 11 }],
+  ].filter(([, group]) => group.some((p) => p.val_asr !== null));
+  const bars = (group, name) => ({
+    type: "data", symmetric: false, thickness: 1,
+    visible: group.some((p) => p[name + "_high"] !== null) && (group[0].on_frontier || group.length < CROWD),
+    array: group.map((p) => (p[name + "_high"] ?? p[name]) - p[name]),
+    arrayminus: group.map((p) => p[name] - (p[name + "_low"] ?? p[name])),
+  });
+  const traces = groups.map(([name, group, marker]) => ({
+    name, type: group.length > MANY ? "scattergl" : "scatter", mode: name === "frontier" ? "lines+markers" : "markers", marker,
+    line: { shape: "hv", color: BLUE, width: 1 },
+    x: group.map((p) => p.val_asr), y: group.map((p) => p.val_acc), customdata: group.map((p) => p.config_id),
+    error_x: bars(group, "val_asr"), error_y: bars(group, "val_acc"),
+    text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
+      + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
+      + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${shown(p.params[name])}`).join("")),
+    hovertemplate: "%{text}<extra></extra>",
+  }));
+  const controls = [...new Map(points.filter((p) => p.control_asr !== null && p.control_acc !== null)
+    .map((p) => [`${p.control_asr} ${p.control_acc}`, p])).values()];
+  traces.push({
+    name: "no defense (control)", type: "scatter", mode: "markers", marker: { color: RED, symbol: "x", size: 12 },
+    x: controls.map((p) => p.control_asr), y: controls.map((p) => p.control_acc),
+    hovertemplate: "no defense<br>accuracy %{y:.3f}, worst ASR %{x:.3f}<extra></extra>",
+  });
+  const floors = points.map((p) => p.asr_floor).filter((v) => v !== null);
+  const shapes = floors.length ? [{ type: "rect", xref: "x", yref: "paper", x0: 0, x1: Math.max(...floors), y0: 0, y1: 1,
+    fillcolor: BLUE, opacity: 0.08, line: { width: 0 } }] : [];
+  Plotly.react("frontier", traces, layout({
+    shapes, dragmode: "select", legend: { orientation: "h", y: -0.16 },
+    xaxis: { title: { text: "attack success, worst scenario (val_asr); shaded: floor" }, range: [-0.03, 1.03] },
+    yaxis: { title: { text: "clean accuracy (val_acc)" }, range: [0, 1.03] },
+  }), CONFIG);
+}
+
+function pick(ids) {
+  picked = ids;
+  limit = PAGE_ROWS;
+  table();
+}
+
+const COLUMNS = [
+  ["config_id", "setting"], ["trials", "trials"], ["seeds", "n"], ["val_acc", "val_acc"], ["val_asr", "val_asr"],
+  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_asr", "test_asr"], ["control_asr", "control"],
+  ["frontier_share", "held"],
+];
+const valueOf = (point, key) => (key in point ? point[key] : point.params[key]);
+
+function table() {
+  const words = byId("find").value.trim().toLowerCase();
+  const text = (p) => [p.config_id, p.trials, p.defense, ...data.params.map((n) => `${n}=${shown(p.params[n])}`)].join(" ");
+  const rows = here()
+    .filter((p) => picked === null || picked.has(p.config_id))
+    .filter((p) => !byId("front-only").checked || p.on_frontier)
+    .filter((p) => !words || text(p).toLowerCase().includes(words))
+    .sort((a, b) => {
+      const [x, y] = [valueOf(a, order.key), valueOf(b, order.key)];
+      if (x === null || y === null) return (x === null) - (y === null);
+      return (x < y ? -1 : x > y ? 1 : 0) * (order.down ? -1 : 1);
+    });
+  const head = document.createElement("tr");
+  for (const [key, title] of [...COLUMNS, ...data.params.map((name) => [name, name])]) {
+    const cell = head.appendChild(document.createElement("th"));
+    cell.textContent = title + (order.key === key ? (order.down ? " ▾" : " ▴") : "");
+    cell.dataset.key = key;
+    if (key === "config_id" || key === "trials") cell.className = "text";
+    cell.onclick = () => { order = { key, down: order.key === key && !order.down }; table(); };
+  }
+  byId("settings").tHead.replaceChildren(head);
+  byId("settings").tBodies[0].replaceChildren(...rows.slice(0, limit).map((p) => {
+    const line = document.createElement("tr");
+    if (p.on_frontier) line.classList.add("front");
+    if (p.weak) line.classList.add("weak");
+    const cells = COLUMNS.map(([key]) => (key + "_sd" in p ? share(p[key], p[key + "_sd"]) : shown(p[key])))
+      .concat(data.params.map((name) => shown(p.params[name])));
+    cells.forEach((content, number) => {
+      const cell = line.appendChild(document.createElement("td"));
+      cell.textContent = content;
+      if (number < 2) cell.className = "text";
+    });
+    return line;
+  }));
+  byId("count").textContent = `${rows.length} of ${here().length} settings`;
+  byId("more").hidden = rows.length <= limit;
+}
+
+function bins(values, most = 8) {
+  const known = values.filter((v) => v !== null);
+  const distinct = [...new Set(known)];
+  if (distinct.length <= most || known.some((v) => typeof v !== "number")) {
+    distinct.sort((a, b) => (a < b ? -1 : 1));
+    return { names: distinct.map(shown), index: (v) => distinct.indexOf(v) };
+  }
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const width = (high - low) / most;
+  return {
+    names: Array.from({ length: most }, (_, i) => `${shown(low + i * width)} to ${shown(low + (i + 1) * width)}`),
+    index: (v) => (v === null ? -1 : Math.min(most - 1, Math.floor((v - low) / width))),
+  };
+}
+
+function heat() {
+  const [x, y] = [byId("heat-x").value, byId("heat-y").value];
+  const attackers = data.environment_params.includes(x) || data.environment_params.includes(y);
+  const points = (attackers ? data.points : here())
+    .filter((p) => p.params[x] !== null && p.params[y] !== null && p.val_asr !== null);
+  const [across, up] = [bins(points.map((p) => p.params[x])), bins(points.map((p) => p.params[y]))];
+  for (const [id, name, scale] of [["heat-acc", "val_acc", "Blues"], ["heat-asr", "val_asr", "Reds"]]) {
+    const cells = up.names.map(() => across.names.map(() => []));
+    for (const p of points) cells[up.index(p.params[y])][across.index(p.params[x])].push(p[name]);
+    const mean = (list) => (list.length ? list.reduce((a, b) => a + b) / list.length : null);
+    Plotly.react(id, [{
+      type: "heatmap", x: across.names, y: up.names, z: cells.map((row) => row.map(mean)), colorscale: scale,
+      reversescale: scale === "Blues", text: cells.map((row) => row.map((list) => list.length)), zmin: 0, zmax: 1,
+      hovertemplate: `${x} %{x}<br>${y} %{y}<br>${name} %{z:.3f}, %{text} settings<extra></extra>`,
+    }], layout({ title: { text: name, font: { size: 13 } }, margin: { l: 110, r: 10, t: 30, b: 90 },
+      xaxis: { title: { text: x }, type: "category" }, yaxis: { title: { text: y }, type: "category" } }), CONFIG);
+  }
+}
+
+function rates() {
+  const colours = [BLUE, "#1b7837", "#762a83", "#b35806", "#35978f", "#c51b7d", "#4d4d4d", "#8c510a"];
+  const traces = data.rates.flatMap(({ scenario, rates: known }, number) => {
+    const color = colours[number % colours.length];
+    const line = (name, key, dash) => ({
+      name: `${scenario}: ${name}`, legendgroup: scenario, mode: "lines+markers", line: { color, dash },
+      x: known.map((r) => r.rate), y: known.map((r) => r[key]),
+      hovertemplate: `${scenario}, ${name}<br>rate %{x}, %{y:.3f}<extra></extra>`,
+    });
+    const dots = known.flatMap((r) => r.settings.map((asr) => [r.rate, asr]));
+    return [
+      { name: `${scenario}: settings`, legendgroup: scenario, mode: "markers", marker: { color, opacity: 0.5, size: 6 },
+        x: dots.map((d) => d[0]), y: dots.map((d) => d[1]),
+        hovertemplate: `${scenario}<br>rate %{x}, val_asr %{y:.3f}<extra></extra>` },
+      line("median of settings", "median", "solid"), line("control", "control", "dash"), line("floor", "floor", "dot"),
+    ];
+  });
+  Plotly.react("rates", traces, layout({ xaxis: { title: { text: "poison rate" } },
+    yaxis: { title: { text: "attack success (val_asr)" }, range: [-0.02, 1.05] },
+    legend: { orientation: "h", y: -0.25, font: { size: 11 } } }), CONFIG);
+}
+
+function rest() {
+  if (data.importance.length) {
+    Plotly.react("importance", data.importance.map(({ objective, values }) => ({
+      name: objective, type: "bar", orientation: "h", y: values.map((v) => v[0]), x: values.map((v) => v[1]),
+      marker: { color: objective.includes("asr") ? RED : BLUE },
+      hovertemplate: `%{y}: %{x:.2f} of the variance of ${objective}<extra></extra>`,
+    })), layout({ barmode: "group", margin: { l: 150, r: 15, t: 20, b: 50 }, legend: { orientation: "h" },
+      xaxis: { title: { text: "share of the variance explained" } }, yaxis: { automargin: true } }), CONFIG);
+  }
+  data.histograms.forEach(({ title, edges, clean, poisoned }, number) => {
+    const middle = edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
+    Plotly.react(`histogram-${number}`, [["clean", clean, BLUE], ["poisoned", poisoned, RED]].map(([name, y, color]) => ({
+      name, type: "bar", x: middle, y, marker: { color, opacity: 0.6 },
+      hovertemplate: `entropy %{x:.2f}: %{y:.1%} of the ${name}<extra></extra>`,
+    })), layout({ barmode: "overlay", bargap: 0, title: { text: title, font: { size: 12 } },
+      xaxis: { title: { text: "entropy, min-max normalised" } }, yaxis: { title: { text: "share" } },
+      legend: { orientation: "h", y: 1.02 } }), CONFIG);
+  });
+}
+
+function all() {
+  frontier();
+  table();
+  if (byId("heat-x")) heat();
+}
+
+if (byId("environment")) {
+  byId("environment").onchange = (event) => { environment = event.target.value; picked = null; all(); };
+}
+if (byId("heat-x")) {
+  for (const [id, chosen] of [["heat-x", 0], ["heat-y", 1]]) {
+    for (const name of data.params) byId(id).add(new Option(name, name, false, name === data.params[chosen]));
+    byId(id).onchange = heat;
+  }
+}
+byId("find").oninput = table;
+byId("front-only").onchange = table;
+byId("more").onclick = () => { limit += PAGE_ROWS; table(); };
+all();
+rates();
+rest();
+const ids = (event) => new Set(event.points.map((point) => point.customdata).filter((id) => id !== undefined));
+byId("frontier").on("plotly_selected", (event) => pick(event && event.points.length ? ids(event) : null));
+byId("frontier").on("plotly_click", (event) => pick(ids(event).size ? ids(event) : null));
+byId("frontier").on("plotly_deselect", () => pick(null));
+byId("frontier").on("plotly_doubleclick", () => pick(null));

@@ -1,0 +1,104 @@
+"""Serves MLflow's UI and the report of a run on this machine alone."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from trainers.errors import ConfigError
+
+HOST = "127.0.0.1"
+SECONDS_TO_START = 60
+
+
+class _Report(SimpleHTTPRequestHandler):
+    """Hands out ``report.html``, and nothing else of the folder."""
+
+    def do_GET(self) -> None:  # the name that the base class calls
+        """Answer a request."""
+        if self.path not in ("/", "/report.html"):
+            self.send_error(404)
+            return
+        self.path = "/report.html"
+        super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tuple[str, str]]:
+    """Serve both until the block ends.
+
+    Args:
+        report: path of ``report.html``.
+        store: address of the tracking store, other than an MLflow server's.
+        port: of MLflow's UI; 0: any that is free.
+        report_port: of the report; 0: any that is free.
+
+    Yields:
+        Addresses of the report and of MLflow's UI.
+
+    Raises:
+        ConfigError: a port is taken, or MLflow does not start.
+    """
+    try:
+        server = ThreadingHTTPServer((HOST, report_port), partial(_Report, directory=str(report.parent)))
+    except OSError as error:
+        raise ConfigError(f"Port {report_port} cannot be used: {error.strerror}.") from error
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        if store.startswith("http"):
+            yield f"http://{HOST}:{server.server_port}/", store
+            return
+        with _mlflow(store, port or _free_port()) as address:
+            yield f"http://{HOST}:{server.server_port}/", address
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def _mlflow(store: str, port: int) -> Iterator[str]:
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
+    address = f"http://{HOST}:{port}"
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise ConfigError(f"Port {port} cannot be used: something listens there.")
+    # By the environment: an address with a password does not belong into the process list.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store}
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as process:
+        try:
+            _wait_for(f"{address}/health", process)
+            yield address
+        finally:
+            process.terminate()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise ConfigError(f"MLflow's UI did not start at {address}; mlflow ui shows why.")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

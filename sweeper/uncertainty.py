@@ -1,0 +1,139 @@
+"""How far figures can be trusted: aggregates over scenarios, a bootstrap over seeds, and upper bounds."""
+
+from collections.abc import Callable, Sequence
+from math import ceil, sqrt
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Over = Literal["worst", "mean", "cvar"]
+"""What counts of several scenarios: the worst, all, or the worst part."""
+
+CVAR_SHARE = 0.5
+"""Conditional value at risk here is the mean of the worst half of the scenarios, rounded up."""
+
+LEAST_SEEDS = 3
+"""Seeds below which a spread says next to nothing, and no confidence is stated."""
+
+Array = npt.NDArray[Any]
+
+
+def how_many(over: Over, scenarios: int) -> int:
+    """How many of so many scenarios count, the worst first."""
+    return {"worst": min(1, scenarios), "cvar": ceil(CVAR_SHARE * scenarios), "mean": scenarios}[over]
+
+
+def over_scenarios(asr: Array, over: Over) -> Array:
+    """Aggregate over the last axis: float (..., C) to (...). Scenarios without the figure (NaN) do not count."""
+    ordered = -np.sort(-asr, axis=-1)  # NaN comes last
+    known = (~np.isnan(asr)).sum(axis=-1)
+    limit = np.array([how_many(over, n) for n in range(asr.shape[-1] + 1)])[known]
+    counts = np.arange(asr.shape[-1]) < limit[..., None]
+    total = np.where(counts, ordered, 0.0).sum(axis=-1)
+    return np.where(limit > 0, total / np.maximum(limit, 1), np.nan)
+
+
+def bootstrap(
+    acc: Array,
+    asr: Array,
+    usable: Array,
+    over: Over,
+    resamples: int,
+    interval: tuple[float, float],
+    frontier: Callable[[Array, Array], Array],
+) -> Array:
+    """Draw seeds with replacement, the same ones for all settings, and see what becomes of each setting.
+
+    Seeds are few, and an interval from three of them is narrower than the truth; it shows spread, it proves nothing.
+
+    Args:
+        acc: accuracy of K settings with S seeds in C scenarios, float (K, S, C); NaN where missing.
+        asr: attack success, likewise.
+        usable: bool (K,), settings that may stand on a frontier.
+        over: how attack success is aggregated over scenarios.
+        resamples: how often to draw.
+        interval: quantiles of the low and the high end.
+        frontier: tells from accuracy and attack success, float (M,) each, who stands on the frontier: bool (M,).
+
+    Returns:
+        Float (K, 5): low and high end of accuracy, low and high end of attack success, and the share of the samples
+        whose frontier holds the setting.
+    """
+    settings, seeds, _ = acc.shape
+    random = np.random.default_rng(0)
+    accs, asrs = np.full((resamples, settings), np.nan), np.full((resamples, settings), np.nan)
+    held = np.zeros(settings)
+    for number in range(resamples):
+        weights = np.bincount(random.integers(seeds, size=seeds), minlength=seeds)
+        accs[number] = _mean(_weighted(acc, weights), axis=1)
+        asrs[number] = over_scenarios(_weighted(asr, weights), over)
+        there = np.flatnonzero(usable & ~np.isnan(accs[number]) & ~np.isnan(asrs[number]))
+        held[there[frontier(accs[number, there], asrs[number, there])]] += 1
+    ends = [_quantile(values, q) for values in (accs, asrs) for q in interval]
+    return np.column_stack([*ends, np.where(usable, held / resamples, np.nan)])
+
+
+def _weighted(cube: Array, weights: Array) -> Array:
+    """Mean over seeds (axis 1) with these weights; NaN where no seed that was drawn has the figure."""
+    known = ~np.isnan(cube)
+    total = np.einsum("ksc,s->kc", np.where(known, cube, 0.0), weights)
+    count = np.einsum("ksc,s->kc", known.astype(float), weights)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _mean(values: Array, axis: int) -> Array:
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def _quantile(values: Array, q: float) -> Array:
+    """Quantile over the first axis; NaN where nothing is known."""
+    found = np.full(values.shape[1], np.nan)
+    known = ~np.isnan(values).all(axis=0)
+    found[known] = np.nanquantile(values[:, known], q, axis=0)
+    return found
+
+
+def student_upper(values: Sequence[float], confidence: float) -> float:
+    """One-sided upper confidence bound of a mean by Student's t: mean + t(confidence, n - 1) s / sqrt(n).
+
+    Args:
+        values: at least two, one per seed.
+        confidence: in (0, 1).
+    """
+    count = len(values)
+    quantile = float(stats.t.ppf(confidence, count - 1))
+    return float(np.mean(values)) + quantile * float(np.std(values, ddof=1)) / sqrt(count)
+
+
+def clopper_pearson_upper(hits: int, trials: int, confidence: float) -> float:
+    """One-sided upper confidence bound of a share (Clopper and Pearson 1934): the share at which ``hits`` or fewer of
+    ``trials`` have a probability of 1 - ``confidence``.
+    """
+    return 1.0 if hits >= trials else float(stats.beta.ppf(confidence, hits + 1, trials - hits))
+
+
+def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float:
+    """Upper bound of a setting's attack success: the larger of Student's t over seeds, and Clopper-Pearson over the
+    images of the worst seed.
+
+    The first speaks of training again, the second of other images. Each seed's figure is aggregated over scenarios
+    first; the mean of these worst cases (or worst parts) is at least the worst case of the means, so the bound covers
+    that too.
+
+    Args:
+        asr: by seed and scenario, float (S, C), nothing missing.
+        images: triggered images behind each figure, int (S, C).
+        over: how attack success is aggregated over scenarios.
+        confidence: in (0, 1).
+    """
+    by_seed = over_scenarios(asr, over)
+    count = how_many(over, asr.shape[1])
+    worst = int(by_seed.argmax())
+    scenarios = np.argsort(-asr[worst], kind="stable")[:count]
+    shown = images[worst, scenarios]
+    hits = int(np.rint(asr[worst, scenarios] * shown).sum())
+    return max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, int(shown.sum()), confidence))

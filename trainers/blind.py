@@ -1,0 +1,106 @@
+"""Training with a chosen setting on data nobody vouches for: no attacker, no truth, nothing to measure against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from trainers.compute import Compute
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import ImageSet
+from trainers.defenses import DEFENSES
+from trainers.defenses.base import Report, TrainingTask
+from trainers.errors import TrialError
+from trainers.models import ModelConfig, Network, build_model
+from trainers.saved_model import SavedModel
+from trainers.trial import StateStore
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a defender deploys.
+
+    Args:
+        defense: its name.
+        params: its parameters; those left out take their defaults.
+        model: the network.
+        augmentation: of training images.
+    """
+
+    defense: str
+    params: dict[str, Any]
+    model: ModelConfig
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What blind training leaves.
+
+    Args:
+        model: to be used.
+        suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
+        credible: bool (N,), the samples taken for clean; null if the defense marks none.
+        losses: mean training loss of each epoch, null where nothing was trained.
+    """
+
+    model: SavedModel
+    suspicion: Tensor | None
+    credible: Tensor | None
+    losses: list[float | None]
+
+
+def train_blind(
+    setting: Setting,
+    data: ImageSet,
+    compute: Compute,
+    seed: int,
+    store: StateStore,
+    progress: Callable[[str, int, int, float | None], None],
+) -> Trained:
+    """Train on all of ``data``, going on from the last state in ``store`` if there is one.
+
+    Args:
+        setting: what to train with.
+        data: untrusted images and labels.
+        compute: where.
+        seed: of every draw.
+        store: where states are kept while it lasts.
+        progress: told after each epoch: stage, number of the epoch, of how many, loss.
+
+    Raises:
+        ConfigError: a parameter is not allowed.
+        TrialError: a loss is not finite, or the defense left no model.
+    """
+    kind = DEFENSES[setting.defense]
+    data = replace(data, names=None)  # the defense is to judge images, not what their files are called
+    task = TrainingTask(data, setting.model, setting.augmentation, compute, seed)
+    defense = kind(kind.Params(**setting.params), task)
+    total = sum(stage.epochs for stage in defense.stages())
+    losses: list[float | None] = []
+    report: Report | None = None
+    saved = store.load(0)
+    if saved is not None:
+        defense.load(saved["defense"])
+        losses = saved["losses"]
+    for stage, report in defense.epochs():
+        losses.append(report.loss)
+        if store.due(defense.stage_ended) and len(losses) < total:
+            store.save(0, {"defense": defense.state(), "losses": losses})
+        progress(stage.name, len(losses), total, report.loss)
+    if report is None or report.model is None:
+        raise TrialError(f"{setting.defense} left no model.")
+    model = _saved(report.model, setting.model, data, defense.normalise)
+    suspicion, credible = (None if x is None else x.detach().cpu() for x in (report.suspicion, report.credible))
+    return Trained(model, suspicion, credible, losses)
+
+
+def _saved(network: Network, config: ModelConfig, data: ImageSet, normalise: Any) -> SavedModel:
+    """A copy on the CPU, without what compilation may have added."""
+    channels, height, width = data.images.shape[1:]
+    copy = build_model(config, channels, data.num_classes, seed=0)
+    copy.load_state_dict({name: tensor.cpu() for name, tensor in network.state_dict().items()})
+    copy.eval()
+    statistics = type(normalise)(normalise.mean.cpu(), normalise.std.cpu())
+    return SavedModel(copy, config, statistics, (channels, height, width), data.class_names)
