@@ -1,7 +1,7 @@
 """Training with a chosen setting on data nobody vouches for: no attacker, no truth, nothing to measure against."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
