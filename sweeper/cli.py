@@ -48,7 +48,7 @@ def _one_sentence() -> Iterator[None]:
         errors.print(str(error), markup=False, highlight=False)
         raise typer.Exit(BAD_INPUT) from error
     except SweepBroken as error:
-        errors.print(f"{error} What was written before is whole.", markup=False, highlight=False)
+        errors.print(f"{error} What was written before is whole; sweeper resume goes on from it.", highlight=False)
         raise typer.Exit(BROKEN) from error
 
 

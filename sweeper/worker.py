@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,7 @@ class TrialActor(tune.Trainable):
     def _open(self, config: dict[str, Any]) -> None:
         self._trial, self._role = config["trial_id"], config["role"]
         self._store = StateStore(self._folder / "states" / self._trial, self._state_every_s)
-        self._attempt = attempts(self._store.folder) + 1
-        write_text(self._store.folder / ATTEMPT_FILE, str(self._attempt))
+        self._attempt = 0
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
         self._results: Iterator[EpochResult] = run_trial(trial, self._splits, self._store, self._gpu_share)
@@ -100,6 +100,9 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried."""
         try:
+            if self._attempt == 0:  # Ray may open a trial on one worker and hand it to another
+                self._attempt = attempts(self._store.folder) + 1
+                write_text(self._store.folder / ATTEMPT_FILE, str(self._attempt))
             result = next(self._results)
             if result.final:
                 self._left -= 1
@@ -107,6 +110,8 @@ class TrialActor(tune.Trainable):
         except (TrialError, ConfigError) as error:
             return {"attempt": self._attempt, "error": str(error), "done": True}
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+                return {"attempt": self._attempt, "error": f"Its state cannot be written: {error}.", "done": True}
             # The driver is told that this worker crashed, not why; the reason lies beside the states.
             write_text(self._store.folder / CRASH_FILE, f"{type(error).__name__}: {error}")
             raise

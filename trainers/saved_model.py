@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainers.data.batches import Normalizer
@@ -70,7 +70,7 @@ class SavedModel:
             "std": self.normalise.std.tolist(),
             "input": "uint8 (N, C, H, W); the network gets images / 255, less mean, over std, per channel",
         }
-        write_with(folder / WEIGHTS, lambda beside: save_file(weights, beside))
+        write_with(folder / WEIGHTS, lambda beside: beside.write_bytes(save(weights)))
         write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from trainers.files import write_with
@@ -22,7 +22,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write ``state``, a tree of dictionaries (string keys), lists, tensors and JSON values, whole or not at all."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_strip(state, tensors))
-    write_with(path, lambda beside: save_file(tensors, beside, metadata={"state": text}))
+    content = save(tensors, metadata={"state": text})
+    write_with(path, lambda beside: beside.write_bytes(content))  # safetensors' own writing hides a full disk's errno
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
