@@ -1,29 +1,41 @@
 """The command line."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
+import torch
 import typer
 import yaml
 from rich.console import Console
 
 from search_spaces.loader import PresetError, apply_overrides, preset_names, read_preset
+from sweeper.deployment import read_deployment
+from sweeper.doctor import examine
 from sweeper.frontier import points
 from sweeper.launch import Ended, begin, confirm, resume, track
+from sweeper.model_tracking import ALIAS, track_model
+from sweeper.predict import classify
 from sweeper.report import write_report
 from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
-from sweeper.tracking import tracking_uri
+from sweeper.tracking import check_store, tracking_uri, without_secret
+from sweeper.train import train
+from sweeper.ui import serve
 from sweeper.uncertainty import Over
-from trainers.errors import ConfigError
+from trainers.compute import ComputeConfig
+from trainers.data import DataConfig, load_untrusted
+from trainers.errors import ConfigError, TrialError
 from trainers.files import write_text
+from trainers.saved_model import WEIGHTS, load_model
 
 ALL_FAILED = BROKEN = 1
 BAD_INPUT, NOTHING_QUALIFIES = 2, 3
@@ -231,6 +243,102 @@ def select_(
             highlight=False,
         )
     console.print(f"Written: {run_folder.deploy}", soft_wrap=True, highlight=False)
+
+
+@app.command(name="train")
+def train_(
+    deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="The setting, as select wrote it.")],
+    data: Annotated[str, typer.Option(help="Untrusted images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
+    out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
+) -> None:
+    """Train with a selected setting on images whose labels nobody vouches for."""
+    with _one_sentence():
+        deployment = read_deployment(deploy)
+        compute = ComputeConfig(device, threads).open(float(torch.cuda.is_available()))
+        config = DataConfig(source=data, image_size=image_size)
+        console.print("Loading data ...", highlight=False)
+        images = load_untrusted(config)
+        deployment.check_fits(images)
+        folder = RunFolder(out)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
+        folder.check_writable()
+        if (out / WEIGHTS).exists():
+            raise ConfigError(f"{out} already holds a model; give --out an empty or new folder.")
+        uri = tracking_uri(out.resolve().parent)
+        check_store(uri)
+        console.print(f"{len(images)} images, {images.num_classes} classes. Results go to {out}.", highlight=False)
+        with folder.lock():
+            try:
+                deployed = train(deployment, images, data, out, compute, seed, console)
+            except TrialError as error:
+                errors.print(f"The training failed: {error}", markup=False, highlight=False)
+                raise typer.Exit(BROKEN) from error
+            except OSError as error:
+                raise SweepBroken(f"{out} cannot be written any more: {error.strerror}.") from error
+    facts = {"data.source": data, "data.fingerprint": images.fingerprint, "images": len(images), "seed": seed}
+    try:
+        name, version = track_model(uri, deployment, deployed, facts)
+        console.print(f"MLflow: model {name}, version {version}, alias {ALIAS}", soft_wrap=True, highlight=False)
+    except ConfigError as error:
+        errors.print(f"{error} The model and the report are written all the same.", markup=False, highlight=False)
+    if deployed.review is not None:
+        count = int((deployed.review["verdict"] == "suspicious").sum())
+        console.print(f"{count} of {len(images)} images are suspicious: {out / 'suspicious.png'}", highlight=False)
+    console.print(f"Model: {out / WEIGHTS}   report: {out / 'report.md'}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="What train wrote: its folder, or model.safetensors in it.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads.")],
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images to what the model takes.")] = False,
+) -> None:
+    """Classify images: a line for each, with its path, class and probability, separated by tabs."""
+    with _one_sentence():
+        for path, name, probability in classify(load_model(model), images, resize):
+            print(f"{path}\t{name}\t{probability:.4f}")
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    port: Annotated[int, typer.Option(help="Of MLflow's UI; 0: any.")] = 5000,
+    report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
+) -> None:
+    """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
+    with _one_sentence():
+        run_folder = RunFolder.open(folder)
+        if not run_folder.report.exists():
+            raise ConfigError(f"{run_folder.report} is not there; sweeper report {folder} writes it.")
+        store = tracking_uri(folder.resolve().parent)
+        with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
+            console.print(f"Report: {report_address}", soft_wrap=True, highlight=False)
+            console.print(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)", soft_wrap=True, highlight=False)
+            with suppress(KeyboardInterrupt):
+                Event().wait()
+
+
+@app.command()
+def doctor(
+    preset: Annotated[str, typer.Argument(help="The preset whose data is to be read.")] = DEFAULT_PRESET,
+    runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+) -> None:
+    """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
+    ill = False
+    for finding in examine(preset, runs):
+        mark = "ok" if finding.fine else "NOT OK"
+        remedy = f" -> {finding.remedy}" if finding.remedy else ""
+        console.print(f"{mark:7}{finding.what}: {finding.found}{remedy}", markup=False, highlight=False, soft_wrap=True)
+        ill = ill or not finding.fine
+    if ill:
+        raise typer.Exit(BAD_INPUT)
 
 
 def main() -> None:

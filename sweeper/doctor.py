@@ -16,7 +16,7 @@ from search_spaces.loader import read_preset
 from sweeper.provenance import PACKAGES, package_versions
 from sweeper.runner import ray_runtime
 from sweeper.spec import validate
-from sweeper.tracking import shorten, tracking_uri, without_secret
+from sweeper.tracking import impatient, shorten, tracking_uri, without_secret
 from trainers.data import load_data
 from trainers.files import write_text
 
@@ -132,8 +132,7 @@ def _hosts_without(folder: Path, hosts: list[dict[str, str]]) -> list[str]:
 
 
 def _tracking(runs: Path) -> Finding:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    impatient()
     uri = tracking_uri(runs)
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(PROBE)

@@ -46,6 +46,27 @@ def tracking_uri(runs: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
+def check_store(uri: str) -> None:
+    """See whether a tracking store answers.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    impatient()
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except Exception as error:
+        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
+
+
+def impatient() -> None:
+    """Find out in seconds that a server is away, and not by MLflow's retries over minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 class Tracker:
     """Writes one sweep to MLflow, from what the run folder holds too.
 
@@ -63,11 +84,7 @@ class Tracker:
     """
 
     def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any]):
-        # A server that is away is found out now, in seconds, and not by MLflow's retries over minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        impatient()
         self.shown_uri = without_secret(uri)
         self._folder = folder
         self._sweep = sweep
