@@ -43,6 +43,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     names = [name for name, column in values.items() if None not in column and len({repr(v) for v in column}) > 1]
     if not names:
         return [], "No parameter was searched that every setting has."
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {name: space[name].distribution() for name in names}
     found = []
     for figure in ("val_acc", "val_asr"):

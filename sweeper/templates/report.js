@@ -52,7 +52,7 @@ function frontier() {
     fillcolor: BLUE, opacity: 0.08, line: { width: 0 } }] : [];
   Plotly.react("frontier", traces, layout({
     shapes, dragmode: "select", legend: { orientation: "h", y: -0.16 },
-    xaxis: { title: { text: "attack success, worst scenario (val_asr); shaded: floor" }, range: [-0.03, 1.03] },
+    xaxis: { title: { text: "attack success (val_asr)" }, range: [-0.03, 1.03] },
     yaxis: { title: { text: "clean accuracy (val_acc)" }, range: [0, 1.03] },
   }), CONFIG);
 }
@@ -135,7 +135,8 @@ function heat() {
     const mean = (list) => (list.length ? list.reduce((a, b) => a + b) / list.length : null);
     Plotly.react(id, [{
       type: "heatmap", x: across.names, y: up.names, z: cells.map((row) => row.map(mean)), colorscale: scale,
-      reversescale: scale === "Blues", text: cells.map((row) => row.map((list) => list.length)), zmin: 0, zmax: 1,
+      reversescale: scale === "Blues", text: cells.map((row) => row.map((list) => list.length)),
+      texttemplate: "%{z:.2f}",
       hovertemplate: `${x} %{x}<br>${y} %{y}<br>${name} %{z:.3f}, %{text} settings<extra></extra>`,
     }], layout({ title: { text: name, font: { size: 13 } }, margin: { l: 110, r: 10, t: 30, b: 90 },
       xaxis: { title: { text: x }, type: "category" }, yaxis: { title: { text: y }, type: "category" } }), CONFIG);
@@ -161,7 +162,7 @@ function rates() {
   });
   Plotly.react("rates", traces, layout({ xaxis: { title: { text: "poison rate" } },
     yaxis: { title: { text: "attack success (val_asr)" }, range: [-0.02, 1.05] },
-    legend: { orientation: "h", y: -0.25, font: { size: 11 } } }), CONFIG);
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 11 } } }), CONFIG);
 }
 
 function rest() {

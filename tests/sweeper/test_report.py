@@ -1,0 +1,141 @@
+"""What stands on the page, read back from its file; the page in a browser is in test_report_browser.py."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sweeper.frontier import points
+from sweeper.importance import importances
+from sweeper.report import write_report
+from sweeper.results import as_rows
+from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from tests.sweeper.small import control_row, frame_of, row_with, sweep_with, write_rows
+
+
+def written(path: Path, rows: list[dict[str, Any]], **changes: Any) -> tuple[str, dict[str, Any]]:
+    """The page of these rows, and the data in it."""
+    folder = RunFolder.create(path)
+    folder.write_sweep(sweep_with(**changes))
+    write_rows(folder, rows)
+    frame = folder.read_trials()
+    spec = validate(folder.read_sweep()["preset"], "sweep.yaml")
+    text = write_report(folder, frame, points(frame), spec).read_text()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    return text, json.loads(found[1])
+
+
+def setting(number: int, **changes: Any) -> dict[str, Any]:
+    known = {"val_acc": 0.5 + number / 100, "val_asr": 0.01 * number, "param.defense.threshold": 0.1 + number / 100,
+             "param.defense.mixing": ["none", "attention"][number % 2]}  # fmt: skip
+    return row_with(f"t{number:04d}", f"config{number}", **(known | changes))
+
+
+def test_the_page_needs_no_network_and_holds_every_setting(tmp_path: Path) -> None:
+    rows = [control_row(), *(setting(n, seed=s) for n in range(12) for s in (0, 1))]
+    text, data = written(tmp_path / "run", rows)
+    outside = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)  # plotly's own code names addresses
+    assert "//" not in outside
+    assert "<script src" not in text
+    assert [p["config_id"] for p in data["points"]] == [f"config{n}" for n in range(12)]
+    assert data["points"][3]["params"] == {"threshold": pytest.approx(0.13), "mixing": "attention"}
+    assert data["points"][3]["seeds"] == 2
+    assert (data["params"], data["environments"]) == (["threshold", "mixing"], [""])
+    assert "12 trials (12 finished) over 2 seeds, on 200 training and 100 test images of shapes." in text
+    assert "All trials finished." in text
+    assert "git_commit" not in text
+    assert "<dd>123</dd>" in text
+
+
+def test_attack_success_over_the_rates_with_control_and_floor(tmp_path: Path) -> None:
+    rows = [
+        control_row(poison_rate=0.05, val_asr=0.9), control_row(trial="c0001", poison_rate=0.1, val_asr=1.0),
+        row_with("t0", poison_rate=0.05, val_asr=0.2), row_with("t1", poison_rate=0.05, val_asr=0.4),
+        row_with("t2", poison_rate=0.1, val_asr=0.6, asr_floor=0.07),
+    ]  # fmt: skip
+    _, data = written(tmp_path / "run", rows)
+    (scenario,) = data["rates"]
+    assert scenario["scenario"] == "badnets"
+    assert scenario["rates"] == [
+        {"rate": 0.05, "settings": [0.2, 0.4], "median": pytest.approx(0.3), "control": 0.9, "floor": 0.05},
+        {"rate": 0.1, "settings": [0.6], "median": 0.6, "control": 1.0, "floor": 0.07},
+    ]
+    assert data["environments"] == ["poison_rate=0.05", "poison_rate=0.1"]
+    assert data["environment_params"] == ["poison_rate"]
+
+
+def test_histograms_are_those_of_the_scores(tmp_path: Path) -> None:
+    scores = pa.table({"suspicion": [0.0, 0.0, 0.99, 0.5], "poisoned": [False, False, True, False]})
+    (tmp_path / "run").mkdir()
+    folder = RunFolder(tmp_path / "run")
+    folder.scores.mkdir()
+    pq.write_table(scores, folder.scores / "t0000-badnets-0.parquet")
+    moved = tmp_path / "scores"
+    folder.scores.rename(moved)
+    RunFolder.create(folder.path)
+    _, empty = written(folder.path, [setting(0)])
+    assert empty["histograms"] == []
+    moved.rename(folder.scores)
+    frame = folder.read_trials()
+    write_report(folder, frame, points(frame), validate(folder.read_sweep()["preset"], "x"))
+    text = folder.report.read_text()
+    found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    (histogram,) = json.loads(found[1])["histograms"]
+    assert histogram["title"] == "t0000: badnets at rate 0.1, seed 0"
+    assert sum(histogram["clean"]) == pytest.approx(1)
+    assert histogram["clean"][-1] == pytest.approx(2 / 3)  # entropy 1
+    assert histogram["poisoned"][0] == pytest.approx(1)
+
+
+def test_what_failed_and_why_and_nothing_of_it_runs(tmp_path: Path) -> None:
+    nothing = {"val_acc": None, "val_asr": None}
+    bad = "<script>alert(1)</script>"
+    text, _ = written(
+        tmp_path / "run",
+        [row_with("t0", status="FAILED", error=bad, **nothing), row_with("t1", status="PRUNED", **nothing)],
+        name="a-name",
+    )
+    assert bad not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "stopped early by the scheduler" in text
+    assert "No trial finished." in text
+
+
+def test_a_weak_attack_is_named(tmp_path: Path) -> None:
+    text, data = written(tmp_path / "run", [setting(0, weak_attack=True, control_asr=0.2)])
+    assert "Weak attack in badnets" in text
+    assert data["points"][0]["weak"] == "badnets"
+
+
+def test_importance_finds_the_parameter_that_matters() -> None:
+    rows = [setting(n, val_acc=0.5 + (n % 2) / 5, val_asr=n / 100, scenario="badnets") for n in range(40)]
+    frame = frame_of(control_row(), *rows)
+    defense = {"name": "vab", "threshold": {"float": [0.0, 0.6]}, "mixing": {"categorical": ["none", "attention"]}}
+    spec = validate(sweep_with(defense=defense)["preset"], "x")
+    found, note = importances(spec, points(frame), frame)
+    shares = {part["objective"]: dict(part["values"]) for part in found}
+    assert set(shares["val_acc"]) == {"threshold", "mixing"}
+    assert shares["val_acc"]["mixing"] > 0.8
+    assert shares["val_asr"]["threshold"] > 0.8
+    assert "40 settings" in note
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_few_settings_say_nothing_about_importance(count: int) -> None:
+    frame = frame_of(control_row(), *(setting(n) for n in range(count)))
+    found, note = importances(validate(sweep_with()["preset"], "x"), points(frame), frame)
+    assert found == []
+    assert "too few" in note
+
+
+def test_rows_of_the_page_are_plain(tmp_path: Path) -> None:
+    _, data = written(tmp_path / "run", [setting(0, test_asr=None), setting(1)])
+    assert data["points"][0]["test_asr"] is None
+    assert as_rows(points(RunFolder(tmp_path / "run").read_trials()))[0]["test_asr"] is None
