@@ -63,12 +63,10 @@ class Deployment(BaseModel):
                 f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
                 f"--image-size {wanted[1]} resizes them."
             )
-        known = tuple(self.images.class_names)
-        if data.class_names != known:
-            missing, unknown = sorted(set(known) - set(data.class_names)), sorted(set(data.class_names) - set(known))
-            parts = [f"there is no {', '.join(missing)}"] if missing else []
-            parts += [f"{', '.join(unknown)} was unknown"] if unknown else []
-            parts += [] if parts else ["they come in another order"]
+        known, given = set(self.images.class_names), set(data.class_names)
+        if known != given:
+            parts = [f"there is no {', '.join(sorted(known - given))}"] if known - given else []
+            parts += [f"{', '.join(sorted(given - known))} was unknown"] if given - known else []
             raise ConfigError(f"The classes differ from those that the setting was found for: {'; '.join(parts)}.")
 
 

@@ -46,7 +46,7 @@ def test_the_page_needs_no_network_and_holds_every_setting(tmp_path: Path) -> No
     assert [p["config_id"] for p in data["points"]] == [f"config{n}" for n in range(12)]
     assert data["points"][3]["params"] == {"threshold": pytest.approx(0.13), "mixing": "attention"}
     assert data["points"][3]["seeds"] == 2
-    assert (data["params"], data["environments"]) == (["threshold", "mixing"], [""])
+    assert (data["params"], data["environments"]) == (["mixing", "threshold"], [""])
     assert "12 trials (12 finished) over 2 seeds, on 200 training and 100 test images of shapes." in text
     assert "All trials finished." in text
     assert "git_commit" not in text

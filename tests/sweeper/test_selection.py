@@ -7,6 +7,7 @@ import yaml
 from sweeper.results import as_rows
 from sweeper.run_folder import RunFolder
 from sweeper.selection import NothingQualifies, deployment, select, setting_params
+from sweeper.uncertainty import clopper_pearson_upper
 from tests.sweeper.small import DATA, control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.defenses import DEFENSES
 
@@ -145,3 +146,76 @@ def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parque
             k: list if isinstance(v, tuple) else type(v) for k, v in config.params.items()
         }
         assert DEFENSES[config.defense].Params(**params).as_dict() == config.params
+
+
+def confirmed(config: str, *asr: float, acc: float = 0.8, n_eval: int = 10_000, **changes: Any) -> list[dict[str, Any]]:
+    """Confirming runs of a setting, a seed for each attack success."""
+    known = {"role": "confirmation", "val_acc": acc, "n_eval": n_eval}
+    return [
+        row_with(
+            f"k-{config}-{seed}-{changes.get('poison_rate')}", config, seed=seed, val_asr=value, **(known | changes)
+        )
+        for seed, value in enumerate(asr, start=1)
+    ]
+
+
+def searched(*configs: str, asr: float = 0.0) -> list[dict[str, Any]]:
+    return [row_with(f"t-{config}", config, val_asr=asr, val_acc=0.99) for config in configs]
+
+
+def test_a_confidence_rests_on_confirmed_runs_alone() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7), *confirmed("b", 0.2, 0.2, 0.2, acc=0.9)]
+    chosen = select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+    assert chosen.point["config_id"] == "a"
+    assert chosen.point["val_acc"] == pytest.approx(0.7)
+    assert chosen.point["seeds"] == 3
+    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
+    assert chosen.asr_upper > 0.02 + 1.8856 * 0.01 / 3**0.5, "Student's t is the smaller one here"
+    assert chosen.others == 0
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_fewer_than_three_seeds_are_not_enough(seeds: int) -> None:
+    rows = [*searched("a"), *confirmed("a", *[0.0] * seeds)]
+    with pytest.raises(NothingQualifies, match="Not enough seeds"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_a_mean_within_the_bound_is_not_enough() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.04, 0.08)]
+    with pytest.raises(NothingQualifies, match=r"At confidence 0\.9 .* upper bound of 0\.08\d \(mean 0\.040, 3 seeds"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+    assert select(frame_of(*rows), max_asr=0.09, confidence=0.9).point["config_id"] == "a"
+
+
+def test_few_images_are_not_enough_either() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, n_eval=20)]
+    with pytest.raises(NothingQualifies, match=r"upper bound of 0\.109"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+
+
+def test_a_confirmed_setting_must_keep_the_bound_against_every_attacker() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), *confirmed("a", 0.3, 0.3, 0.3, poison_rate=0.2)]
+    with pytest.raises(NothingQualifies, match=r"upper bound of 0\.3"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+
+
+def test_confirming_a_weak_attack_confirms_nothing() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, weak_attack=True, control_asr=0.2)]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_confirming_runs_do_not_stand_on_the_frontier() -> None:
+    rows = [*searched("a", asr=0.1), *confirmed("b", 0.0, 0.0, 0.0)]
+    assert select(frame_of(*rows), max_asr=0.5).point["config_id"] == "a"
+
+
+@pytest.mark.parametrize(("over", "qualifies"), [("worst", False), ("mean", True), ("cvar", False)])
+def test_the_aggregate_over_scenarios_can_be_chosen(over: Any, qualifies: bool) -> None:
+    rows = [row_with("t0", "a", scenario="x", val_asr=0.0), row_with("t0", "a", scenario="y", val_asr=0.2)]
+    if qualifies:
+        assert select(frame_of(*rows), max_asr=0.15, over=over).point["val_asr"] == pytest.approx(0.1)
+    else:
+        with pytest.raises(NothingQualifies):
+            select(frame_of(*rows), max_asr=0.15, over=over)

@@ -1,0 +1,86 @@
+"""The smallest blind training from the command line to the truth; figures that mean something are in the benchmark."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from benchmarks import blind
+from sweeper import cli
+from sweeper.selection import deployment, select
+from tests.sweeper.small import frame_of, fresh_store, row_with, sweep_with
+from trainers.data import load_data
+from trainers.data.config import DataConfig
+from trainers.data.shapes import CLASS_NAMES
+from trainers.defenses import DEFENSES
+
+VAB = {"mix_epochs": 2, "suppression_epochs": 2, "warmup_steps": 12, "batch_size": 64, "lr": 0.05}
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Path:
+    """What select writes."""
+    params = {f"param.defense.{k}": v for k, v in DEFENSES["vab"].Params(**VAB).as_dict().items()}
+    frame = frame_of(row_with(**params))
+    sweep = sweep_with()
+    sweep["data"] = sweep["data"] | {"class_names": list(CLASS_NAMES)}
+    content = deployment(select(frame, 0.5), frame, sweep, {"max_asr": 0.5})
+    path = tmp_path / "deploy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_from_a_poisoned_folder_to_a_model_and_the_truth(
+    tmp_path: Path, deploy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = fresh_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(blind, "CONTROL", {"epochs": 3, "batch_size": 64, "lr": 0.05})
+    found = blind.blind(deploy, tmp_path, size=400)
+    assert (found["none"].tpr, found["none"].fpr) == (None, None)
+    setting = found["setting"]
+    assert setting.tpr is not None
+    assert setting.fpr is not None
+    assert setting.tpr > setting.fpr, "the defense knows something"
+
+    out = tmp_path / "setting"
+    assert {path.name for path in out.iterdir()} >= {
+        "model.safetensors", "model.json", "suspicious.parquet", "suspicious.png", "report.md",
+    }  # fmt: skip
+    assert not (out / "states").exists()
+    assert not (tmp_path / "none" / "suspicious.parquet").exists()
+    assert "to review" in (tmp_path / "none" / "report.md").read_text()
+    review = pd.read_parquet(out / "suspicious.parquet")
+    assert list(review.columns) == ["index", "path", "label", "score", "verdict"]
+    assert sorted(review["index"]) == list(range(400))
+    assert all((tmp_path / "images" / path).exists() for path in review["path"])
+    assert (review["path"].str.split("/").str[0] == review["label"]).all()
+    marked = review[review["verdict"] == "suspicious"]
+    assert marked["score"].is_monotonic_decreasing
+    assert review["verdict"].tolist() == ["suspicious"] * len(marked) + ["credible"] * (400 - len(marked))
+    assert f"{len(marked)} images" in (out / "report.md").read_text()
+
+    images = load_data(DataConfig(source="shapes", train_size=20, test_size=20, seed=7)).test.images
+    model = mlflow.pyfunc.load_model("models:/small@selected")
+    shares = model.predict(images.numpy())
+    assert shares.shape == (20, 10)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    run = MlflowClient(tracking_uri=uri).get_model_version_by_alias("small", "selected")
+    assert int(run.version) == 2
+    weights = load_file(out / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+
+    files = [str(tmp_path / "images" / path) for path in review["path"][:3]]
+    result = CliRunner().invoke(cli.app, ["predict", str(out), *files])
+    assert result.exit_code == 0, result.output
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [path for path, _, _ in lines] == files
+    assert {name for _, name, _ in lines} <= set(CLASS_NAMES)
+    assert all(0.1 <= float(share) <= 1 for _, _, share in lines)
