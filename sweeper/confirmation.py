@@ -41,7 +41,7 @@ def confirmations(
         raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
     ran = [r for r in records.values() if r.role == TRIAL and r.status == FINISHED and r.config is not None]
     settings = {r.config.setting_key: r.config for r in ran if r.config}
-    attackers = list(dict.fromkeys(r.config.scenarios for r in ran if r.config))
+    attackers = {repr(r.config.scenarios): r.config.scenarios for r in ran if r.config}.values()
     known = {r.config.key for r in records.values() if r.role == CONFIRMATION and r.config}
     fresh = range(max(spec.seeds) + 1, max(spec.seeds) + 1 + seeds)
     missing: list[TrialRecord] = []

@@ -150,13 +150,9 @@ def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parque
 
 def confirmed(config: str, *asr: float, acc: float = 0.8, n_eval: int = 10_000, **changes: Any) -> list[dict[str, Any]]:
     """Confirming runs of a setting, a seed for each attack success."""
-    known = {"role": "confirmation", "val_acc": acc, "n_eval": n_eval}
-    return [
-        row_with(
-            f"k-{config}-{seed}-{changes.get('poison_rate')}", config, seed=seed, val_asr=value, **(known | changes)
-        )
-        for seed, value in enumerate(asr, start=1)
-    ]
+    known = {"role": "confirmation", "val_acc": acc, "n_eval": n_eval} | changes
+    trial = f"k-{config}-{known.get('poison_rate')}"
+    return [row_with(f"{trial}-{seed}", config, seed=seed, val_asr=value, **known) for seed, value in enumerate(asr, 1)]
 
 
 def searched(*configs: str, asr: float = 0.0) -> list[dict[str, Any]]:

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+
+from sweeper.confirmation import confirmations, leaders
+from sweeper.records import TrialRecord
+from sweeper.spec import SweepSpec
+from tests.sweeper.small import control_row, finish, frame_of, make_objectives, record_of, row_with, spec_with
+from trainers.errors import ConfigError
+
+
+def trials_of(spec: SweepSpec, *thresholds: float, rate: float | None = None) -> dict[str, TrialRecord]:
+    """Finished trials, each with its threshold and the next accuracy."""
+    found = {}
+    for number, threshold in enumerate(thresholds):
+
+        def choose(name: str, searched: Any, threshold: float = threshold) -> Any:
+            return threshold if name == "vab.threshold" else rate if "poison_rate" in name else searched.corners()[0]
+
+        config = spec.trial(choose, "data")
+        controls = {(s.name, r): config.control(s, r, spec.control.as_dict()).key for s, r in config.runs()}
+        name = f"t{number + (100 if rate == 0.2 else 0):04d}"
+        found[name] = finish(
+            TrialRecord(name, "trial", config, controls), val_acc=0.5 + number / 10, val_asr=number / 10
+        )
+    return found
+
+
+def frame(records: dict[str, TrialRecord]) -> Any:
+    rows = [row for r in records.values() for row in r.rows(dict.fromkeys(r.controls.values(), 0.99))]
+    return frame_of(*rows)
+
+
+def test_the_leaders_run_with_fresh_seeds() -> None:
+    spec = spec_with(seeds=[0, 4])
+    records = trials_of(spec, 0.1, 0.2, 0.3)
+    extra = confirmations(spec, frame(records), records, top=2, seeds=3)
+    assert [record.trial_id for record in extra] == [f"k000{n}" for n in range(6)]
+    assert {record.role for record in extra} == {"confirmation"}
+    assert [record.config.repeats for record in extra if record.config] == [(5,), (6,), (7,)] * 2
+    leading = leaders(frame(records), 2)
+    assert [record.config.setting_key for record in extra if record.config] == [leading[0]] * 3 + [leading[1]] * 3
+    for record in extra:
+        assert record.config
+        (scenario,) = record.config.scenarios
+        seed = record.config.repeats[0]
+        key = record.config.control(scenario, seed, spec.control.as_dict()).key
+        assert record.controls == {("badnets", seed): key}
+
+
+def test_what_was_confirmed_is_not_run_again() -> None:
+    spec = spec_with()
+    records = trials_of(spec, 0.1)
+    first = confirmations(spec, frame(records), records, top=1, seeds=2)
+    known = records | {record.trial_id: finish(record) for record in first}
+    more = confirmations(spec, frame(records), known, top=1, seeds=3)
+    assert [(r.trial_id, r.config.repeats) for r in more if r.config] == [("k0002", (3,))]
+    assert confirmations(spec, frame(records), known, top=1, seeds=2) == []
+
+
+def test_a_leader_meets_every_attacker() -> None:
+    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}}])
+    records = trials_of(spec, 0.1, rate=0.1) | trials_of(spec, 0.3, rate=0.2)
+    extra = confirmations(spec, frame(records), records, top=5, seeds=1)
+    met = {(r.config.params["threshold"], r.config.scenarios[0].poison_rate) for r in extra if r.config}
+    assert met == {(0.1, 0.1), (0.1, 0.2), (0.3, 0.1), (0.3, 0.2)}
+
+
+def test_who_leads() -> None:
+    rows = [
+        control_row(),
+        row_with("t0", "accurate", val_acc=0.9, val_asr=0.5), row_with("t1", "balanced", val_acc=0.8, val_asr=0.1),
+        row_with("t2", "safe", val_acc=0.4, val_asr=0.0), row_with("t3", "beaten", val_acc=0.3, val_asr=0.3),
+        row_with("t4", "weak", val_acc=1.0, val_asr=0.0, weak_attack=True),
+    ]  # fmt: skip
+    assert leaders(frame_of(*rows), 5) == ["balanced", "accurate", "safe"]
+    assert leaders(frame_of(*rows), 5, max_asr=0.2) == ["balanced", "safe", "accurate"]
+    assert leaders(frame_of(*rows), 1, max_asr=0.05) == ["safe"]
+
+
+def test_without_sound_evidence_there_is_no_leader() -> None:
+    spec = spec_with()
+    weak = frame_of(control_row(), row_with(weak_attack=True))
+    with pytest.raises(ConfigError, match="nothing to confirm"):
+        confirmations(spec, weak, {"t0000": record_of()}, top=1, seeds=3)
+
+
+def test_an_attacker_has_no_setting_to_confirm() -> None:
+    spec = spec_with(
+        scenarios=[{"attack": "badnets", "poison_rate": {"float": [0.01, 0.1]}}],
+        objectives=make_objectives(("val_asr", "maximize")),
+    )
+    with pytest.raises(ConfigError, match="attacker's sweep"):
+        confirmations(spec, frame_of(control_row()), {}, top=1, seeds=3)
