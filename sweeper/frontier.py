@@ -108,8 +108,9 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
             rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
             table["val_asr_sd"] = _spread(rows[rows["counts"].notna()], "val_asr")
     table["val_acc_sd"] = _spread(trials, "val_acc")
-    sound = by_scenario.agg(rate=("poison_rate", "max"), sound=("weak_attack", lambda weak: (weak == False).all()))  # noqa: E712
-    weak = sound[(sound["rate"] > 0) & ~sound["sound"].astype(bool)].reset_index().sort_values("scenario")
+    known = trials.assign(sound=trials["weak_attack"].eq(False).fillna(False).astype(bool))
+    sound = known.groupby([*KEYS, "scenario"], sort=False).agg(rate=("poison_rate", "max"), sound=("sound", "min"))
+    weak = sound[(sound["rate"] > 0) & ~sound["sound"]].reset_index().sort_values("scenario")
     table["weak"] = weak.groupby(KEYS)["scenario"].agg(", ".join)
     return table.fillna({"weak": ""}).reset_index()
 

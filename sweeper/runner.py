@@ -40,6 +40,9 @@ RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
+REUSE_ACTORS = True
+"""A fresh actor imports torch and Ray again, which takes longer than a small trial."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -160,7 +163,7 @@ def _tuner(
             scheduler=make_scheduler(spec, _longest_trial(spec)),
             num_samples=-1,
             max_concurrent_trials=workers,
-            reuse_actors=True,
+            reuse_actors=REUSE_ACTORS,
         ),
         run_config=tune.RunConfig(
             name=spec.name,

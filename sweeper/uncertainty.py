@@ -63,15 +63,17 @@ def bootstrap(
     """
     settings, seeds, _ = acc.shape
     random = np.random.default_rng(0)
-    accs, asrs = np.full((resamples, settings), np.nan), np.full((resamples, settings), np.nan)
+    draws = random.integers(seeds, size=(resamples, seeds))
+    # Few seeds have few ways to be drawn; each way is looked at once.
+    drawn, times = np.unique([np.bincount(draw, minlength=seeds) for draw in draws], axis=0, return_counts=True)
+    accs, asrs = np.empty((len(drawn), settings)), np.empty((len(drawn), settings))
     held = np.zeros(settings)
-    for number in range(resamples):
-        weights = np.bincount(random.integers(seeds, size=seeds), minlength=seeds)
-        accs[number] = _mean(_weighted(acc, weights), axis=1)
+    for number, (weights, count) in enumerate(zip(drawn, times, strict=True)):
+        accs[number] = over_scenarios(_weighted(acc, weights), "mean")
         asrs[number] = over_scenarios(_weighted(asr, weights), over)
         there = np.flatnonzero(usable & ~np.isnan(accs[number]) & ~np.isnan(asrs[number]))
-        held[there[frontier(accs[number, there], asrs[number, there])]] += 1
-    ends = [_quantile(values, q) for values in (accs, asrs) for q in interval]
+        held[there[frontier(accs[number, there], asrs[number, there])]] += count
+    ends = [_quantile(values, times, q) for values in (accs, asrs) for q in interval]
     return np.column_stack([*ends, np.where(usable, held / resamples, np.nan)])
 
 
@@ -83,18 +85,13 @@ def _weighted(cube: Array, weights: Array) -> Array:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _mean(values: Array, axis: int) -> Array:
-    known = ~np.isnan(values)
-    count = known.sum(axis=axis)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
-
-
-def _quantile(values: Array, q: float) -> Array:
-    """Quantile over the first axis; NaN where nothing is known."""
-    found = np.full(values.shape[1], np.nan)
-    known = ~np.isnan(values).all(axis=0)
-    found[known] = np.nanquantile(values[:, known], q, axis=0)
-    return found
+def _quantile(values: Array, times: Array, q: float) -> Array:
+    """Quantile over the first axis, whose rows stand for so many samples; NaN where one of them is."""
+    order = values.argsort(axis=0)
+    share = times[order].cumsum(axis=0) / times.sum()
+    first = (share >= q - 1e-12).argmax(axis=0)
+    found = np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
+    return np.where(np.isnan(values).any(axis=0), np.nan, found)
 
 
 def student_upper(values: Sequence[float], confidence: float) -> float:
