@@ -11,8 +11,8 @@ from trainers.data.image_set import ImageSet
 PER_CLASS, MOST_CLASSES = 10, 20
 
 
-def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> Path:
-    """Draw the most suspicious images of each class, the classes with the most of them first.
+def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> None:
+    """Draw the most suspicious images of each class that has any, the classes with the most of them first.
 
     Args:
         data: the images.
@@ -20,7 +20,9 @@ def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> Path:
         path: of the PNG.
     """
     suspicious = review[review["verdict"] == "suspicious"]
-    shares = suspicious["label"].value_counts().reindex(data.class_names, fill_value=0).sort_values(ascending=False)
+    if suspicious.empty:
+        return
+    shares = suspicious["label"].value_counts()
     names = [str(name) for name in shares.index[:MOST_CLASSES]]
     figure, grid = plt.subplots(
         len(names), PER_CLASS, figsize=(PER_CLASS * 0.95 + 1.6, len(names) * 1.05 + 0.6), squeeze=False
@@ -36,9 +38,9 @@ def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> Path:
             axes.imshow(image.squeeze(), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
             axes.set_xlabel(f"{row['score']:.3f}", fontsize=7, labelpad=1)
         line[0].set_ylabel(f"{name}\n{shares[name]}", rotation=0, ha="right", va="center", fontsize=9)
-    left_out = f" (of {data.num_classes} classes, {len(names)} are shown)" if data.num_classes > len(names) else ""
+    left_out = f" ({len(names)} of {len(shares)} classes)" if len(shares) > len(names) else ""
     figure.suptitle(
         f"The most suspicious images by the label they carry, their number, and each one's score{left_out}", fontsize=10
     )
     figure.tight_layout()
-    return save_figure(figure, path)
+    save_figure(figure, path)

@@ -1,7 +1,9 @@
 """A trained model in MLflow: a run, the model under a signature, and the registry's alias."""
 
+import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
         Schema([TensorSpec(np.dtype(np.uint8), (-1, channels, height, width), "images")]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, len(deployed.trained.model.class_names)))]),
     )
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(name)
@@ -60,7 +63,8 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
             for file in ("report.md", "suspicious.png", "suspicious.parquet"):
                 if (deployed.folder / file).exists():
                     mlflow.log_artifact(str(deployed.folder / file))
-            with tempfile.TemporaryDirectory(prefix="sweeper-code-") as scratch:
+            with tempfile.TemporaryDirectory(prefix="sweeper-code-") as scratch, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -68,6 +72,7 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
                     code_paths=[str(_code(Path(scratch)))],
                     pip_requirements=[f"{package}=={number}" for package, number in package_versions(NEEDED).items()],
                     signature=signature,
+                    input_example=np.zeros((1, channels, height, width), np.uint8),  # never one of the user's images
                     registered_model_name=name,
                 )
         version = str(info.registered_model_version)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
@@ -19,11 +18,11 @@ class Classifier(PythonModel):
         """Read the weights."""
         self._model = load_model(Path(context.artifacts[WEIGHTS]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> npt.NDArray[np.float32]:
+    # MLflow takes type hints for a schema, and the signature is given already.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Probabilities, float (N, classes), of uint8 images (N, C, H, W), or of a mapping of ``images`` to them."""
         images = model_input["images"] if isinstance(model_input, dict) else model_input
-        found: npt.NDArray[np.float32] = self._model.probabilities(torch.from_numpy(np.array(images))).numpy()
-        return found
+        return self._model.probabilities(torch.from_numpy(np.array(images))).numpy()
 
 
 set_model(Classifier())
