@@ -8,16 +8,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from click.testing import Result
+from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
 from sweeper import cli, launch
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
-from tests.sweeper.small import control_row, fresh_store, preset_with, row_with, sweep_with, write_rows
+from tests.sweeper.small import (
+    control_row,
+    finish,
+    fresh_store,
+    preset_with,
+    record_of,
+    row_with,
+    sweep_with,
+    write_rows,
+)
+from trainers.data.batches import Normalizer
 from trainers.defenses import DEFENSES
+from trainers.models import ModelConfig, build_model
+from trainers.saved_model import SavedModel
 
 SWEEP = sweep_with(augment={"crop": 0})
 SMALL = ("--set", "data.train_size=200", "--set", "data.test_size=100")
@@ -285,3 +299,146 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
     assert "FAILED t0000: The loss is nan." in result.stdout
     assert result.exit_code == (0 if completed else 1), result.output
     assert result.stderr.strip() == ("" if completed else "No trial finished.")
+
+
+def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path, tmp_path: Path) -> None:
+    for command in ("resume", "confirm", "track", "report"):
+        assert "holds no sweep" in sentence(call(command, str(tmp_path / "gone")))
+    with RunFolder(run_dir).lock():
+        for command in ("resume", "confirm", "track"):
+            assert "made is in use by another process" in sentence(call(command, str(run_dir)))
+    text = (run_dir / "sweep.yaml").read_text().replace("version: 1\n", "version: 7\n")
+    (run_dir / "sweep.yaml").write_text(text)
+    for command in ("resume", "confirm", "track", "report", "select"):
+        more = ["--max-asr", "0.1"] if command == "select" else []
+        assert "has version 7, but this program reads version 1" in sentence(call(command, str(run_dir), *more))
+
+
+def test_resume_wants_the_same_data(run_dir: Path) -> None:
+    assert "shapes has changed since the sweep began" in sentence(call("resume", str(run_dir)))
+
+
+def test_confirm_wants_a_sweep_that_has_ended(run_dir: Path) -> None:
+    RunFolder(run_dir).write_record(record_of("t0003"))
+    text = sentence(call("confirm", str(run_dir)))
+    assert "did not end (t0003); run sweeper resume" in text
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--top", "0"], ["--max-asr", "2"]])
+def test_confirm_wants_numbers_in_range(run_dir: Path, arguments: list[str]) -> None:
+    assert call("confirm", str(run_dir), *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("confidence", ["0.2", "1", "nan"])
+def test_a_confidence_lies_between_a_half_and_one(run_dir: Path, confidence: str) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", confidence))
+    assert "--confidence must lie in [0.5, 1)" in text
+
+
+def test_without_confirmed_runs_there_is_no_confidence(run_dir: Path) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", "0.9"), code=3)
+    assert text.startswith("Not enough seeds")
+
+
+def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "seeds")
+    folder.write_sweep(SWEEP)
+    rows = [row_with("t0", "a", seed=s, val_acc=0.8 + s / 100, val_asr=0.1, **params()) for s in (0, 1)]
+    write_rows(folder, rows)
+    result = call("select", str(folder.path), "--max-asr", "0.2")
+    assert "val_acc 0.805 ± 0.007, worst val_asr 0.100 ± 0.000 (floor" in result.stdout
+    assert "flatters itself" in result.stdout
+    content = yaml.safe_load(folder.deploy.read_text())
+    assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))
+
+
+def test_report_writes_the_page(run_dir: Path) -> None:
+    result = call("report", str(run_dir))
+    assert result.exit_code == 0, result.output
+    assert "config1" in (run_dir / "report.html").read_text()
+
+
+def test_track_writes_a_sweep_into_another_store_once(run_dir: Path, tmp_path: Path) -> None:
+    folder = RunFolder(run_dir)
+    records = [finish(record_of("c0000", "control")), finish(record_of("t0000"))]
+    for record in records:
+        folder.write_record(record)
+    folder.write_tables(records, {})
+    uri = fresh_store(tmp_path / "other.db")
+    for _ in range(2):
+        result = call("track", str(run_dir), "--to", uri)
+        assert result.exit_code == 0, result.output
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert sorted(run.data.tags.get("trial_id", "") for run in runs) == ["", "c0000", "t0000"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_track_says_when_the_store_is_away(run_dir: Path) -> None:
+    assert "127.0.0.1:9 cannot be used" in sentence(call("track", str(run_dir), "--to", "http://127.0.0.1:9"))
+
+
+@pytest.fixture
+def deploy(run_dir: Path) -> Path:
+    call("select", str(run_dir), "--max-asr", "0.15")
+    return run_dir / "deploy.yaml"
+
+
+def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Path) -> None:
+    data = f"folder:{image_folder(tmp_path / 'images')}"
+    out = ("--out", str(tmp_path / "model"))
+    assert "gone.yaml cannot be read" in sentence(call("train", "gone.yaml", "--data", data, *out))
+    text = sentence(call("train", str(deploy), "--data", data, *out))
+    assert "The images are 8 x 8, but the setting was found for 16 x 16; --image-size 16 resizes them." in text
+    text = sentence(call("train", str(deploy), "--data", data, *out, "--image-size", "16"))
+    assert "The classes differ" in text
+    assert "class0, class1 was unknown" in text
+    assert "data.source must be shapes" in sentence(call("train", str(deploy), "--data", "mnist", *out))
+    assert "device must be one of" in sentence(call("train", str(deploy), "--data", data, *out, "--device", "tpu"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_train_does_not_write_over_a_model(deploy: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(deploy.read_text())
+    content["images"] = {"image_shape": [3, 8, 8], "class_names": ["class0", "class1"]}
+    deploy.write_text(yaml.safe_dump(content))
+    data = f"folder:{image_folder(tmp_path / 'images')}"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_text("x")
+    text = sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "model")))
+    assert "already holds a model" in text
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "file")))
+
+
+def test_train_finds_out_at_the_start_that_the_server_is_away(
+    deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = yaml.safe_load(deploy.read_text())
+    content["images"] = {"image_shape": [3, 8, 8], "class_names": ["class0", "class1"]}
+    deploy.write_text(yaml.safe_dump(content))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    data = f"folder:{image_folder(tmp_path / 'images')}"
+    text = sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "model")))
+    assert "127.0.0.1:9 cannot be used" in text
+    assert "secret" not in text
+
+
+def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
+    image = picture(tmp_path / "one.png")
+    assert "holds no model" in sentence(call("predict", str(tmp_path), str(image)))
+    config = ModelConfig("tiny", width=4)
+    normalise = Normalizer(torch.zeros(3), torch.ones(3))
+    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog")).save(tmp_path / "model")
+    text = sentence(call("predict", str(tmp_path / "model"), str(image)))
+    assert "takes images of 16 x 16 with 3 channels" in text
+    assert "8 x 8 with 3 channels; --resize resizes them" in text
+    assert "gone.png" in sentence(call("predict", str(tmp_path / "model"), "gone.png"))
+    result = call("predict", str(tmp_path / "model"), str(image), "--resize")
+    assert result.exit_code == 0, result.output
+    path, name, share = result.stdout.strip().split("\t")
+    assert (path, name in ("cat", "dog"), 0.5 <= float(share) <= 1) == (str(image), True, True)
+
+
+def test_ui_wants_a_report(run_dir: Path) -> None:
+    assert "report.html is not there; sweeper report" in sentence(call("ui", str(run_dir)))

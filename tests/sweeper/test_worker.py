@@ -1,6 +1,7 @@
 """The actor without a Ray runtime: Ray calls setup, step and reset_config, and so do these tests."""
 
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,23 @@ def test_a_trial_that_cannot_go_on_ends_and_is_not_retried(start: Start, monkeyp
     actor = start(job())
     monkeypatch.setattr(actor, "_results", iter_then(TrialError("The loss is nan.")))
     assert actor.step() == {"attempt": 1, "error": "The loss is nan.", "done": True}
+
+
+def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = start(job())
+    actor.step()
+    monkeypatch.setattr(actor, "_results", iter_then(OSError(ENOSPC, "No space left on device")))
+    result = actor.step()
+    assert (result["done"], result["attempt"]) == (True, 1)
+    assert result["error"].startswith("Its state cannot be written: ")
+    assert "No space left on device" in result["error"]
+
+
+def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, tmp_path: Path) -> None:
+    start(job())
+    assert attempts(tmp_path / "states" / "t0000") == 0
+    actor = start(job())
+    assert actor.step()["attempt"] == 1
 
 
 def test_a_nan_is_the_trials_own_fault(start: Start, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.files import replacing, write_text, write_with
+from trainers.files import remove_leftovers, replacing, write_text, write_with
 
 
 def test_text_is_written_as_utf8_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -63,3 +63,15 @@ def test_others_may_read_the_file(tmp_path: Path) -> None:
     # A temporary file is private by default; runs are looked at by other users and containers.
     write_text(tmp_path / "a.txt", "x")
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "whole.json").write_text("{}")
+    (tmp_path / ".hidden").write_text("")
+    with replacing(tmp_path / "new.json") as beside:
+        left = beside.with_name(beside.name + "-of-another")
+        left.write_text("ha")
+    (tmp_path / "new.json").unlink()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "whole.json"]
+    remove_leftovers(tmp_path / "gone")

@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from trainers.data import DataConfig, load_data
+from trainers.data import DataConfig, ImageSet, load_data, load_untrusted
 from trainers.errors import ConfigError
 
 
@@ -67,3 +68,29 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
         load_data(DataConfig(source="parquet:~/gone"))
     with pytest.raises(ConfigError, match=f"no CIFAR-10 at {folder.parent}/here/"):
         load_data(DataConfig(source="cifar10", root="~/here"))
+
+
+def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -> None:
+    whole = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    assert len(whole) == 30  # the test folder is not trained on
+    alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"))
+    assert len(alone) == 30, "nothing is held out"
+    assert len(load_data(DataConfig(source=f"folder:{folder / 'train'}")).train) == 24
+    assert alone.names is not None
+    for name, image, label in zip(alone.names, alone.images, alone.labels.tolist(), strict=True):
+        file = folder / "train" / name
+        assert file.parent.name == alone.class_names[label]
+        assert int(image[0, 0, 0]) == int(file.stem)
+    assert whole.names is not None
+    assert whole.names[0].startswith("train/")
+    part = whole.subset(torch.tensor([3, 0]))
+    assert part.names == (whole.names[3], whole.names[0])
+
+
+def test_generated_images_come_from_nowhere() -> None:
+    assert load_untrusted(DataConfig(train_size=40, test_size=20)).names is None
+
+
+def test_names_do_not_change_what_the_images_are(folder: Path) -> None:
+    images = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    assert images.fingerprint == ImageSet(images.images, images.labels, images.class_names).fingerprint

@@ -1,0 +1,99 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sweeper import cli, doctor
+from sweeper.doctor import Finding, examine
+from tests.sweeper.small import fresh_store
+
+
+@pytest.fixture(autouse=True)
+def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything that is slow is fine."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    monkeypatch.setattr(doctor, "_ray", lambda: Finding("Ray", True, "1 host"))
+    monkeypatch.setattr(doctor, "ray_runtime", _nothing)
+    monkeypatch.setattr(doctor.ray, "nodes", lambda: [{"Alive": True}])
+
+
+class _nothing:  # stands for a function
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def found(runs: Path, preset: str = "quick.yaml") -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine(preset, runs)}
+
+
+def test_a_healthy_machine(tmp_path: Path) -> None:
+    findings = found(tmp_path / "runs")
+    assert list(findings) == ["versions", "GPUs", "Ray", "storage", "tracking store", "data"]
+    assert all(finding.fine for finding in findings.values()), findings
+    assert "torch" in findings["versions"].found
+    assert findings["data"].found == "shapes: 3000 training and 2000 test images of 3x16x16, 10 classes"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_the_tracking_store_is_as_it_was(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert found(tmp_path / "runs")["tracking store"].fine
+
+
+def break_(name: str) -> Callable[[pytest.MonkeyPatch, Path], dict[str, object]]:
+    def tracking(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+        return {}
+
+    def storage(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
+        (path / "file").write_text("")
+        return {"runs": path / "file" / "runs"}
+
+    def data(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
+        return {"preset": "cifar10.yaml"}
+
+    def ray(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
+        def broken() -> Finding:
+            raise RuntimeError("no raylet\nmore")
+
+        patch.setattr(doctor, "_ray", broken)
+        return {}
+
+    def versions(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
+        patch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+        return {}
+
+    return {"tracking store": tracking, "storage": storage, "data": data, "Ray": ray, "versions": versions}[name]
+
+
+@pytest.mark.parametrize("name", ["tracking store", "storage", "data", "Ray", "versions"])
+def test_what_is_amiss_is_named_with_a_remedy_and_the_rest_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = {"runs": tmp_path / "runs", "preset": "quick.yaml"} | break_(name)(monkeypatch, tmp_path)
+    findings = {f.what: f for f in examine(str(options["preset"]), Path(str(options["runs"])))}
+    assert [what for what, finding in findings.items() if not finding.fine] == [name]
+    assert findings[name].remedy
+    assert "secret" not in findings[name].found
+    assert "\n" not in findings[name].found
+
+
+def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
+    assert not found(tmp_path)["storage"].fine
+
+
+@pytest.mark.parametrize("ill", [False, True])
+def test_the_command_ends_with_2_if_anything_is_amiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ill: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if ill:
+        monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == (2 if ill else 0), result.output
+    assert ("NOT OK storage" in result.stdout) == ill
+    assert ("-> Give --out" in result.stdout) == ill

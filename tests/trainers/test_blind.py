@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.blind import Setting, Trained, train_blind
+from trainers.compute import Compute
+from trainers.data import DataConfig, ImageSet, load_data
+from trainers.data.batches import Augmentation
+from trainers.errors import TrialError
+from trainers.models import ModelConfig
+from trainers.trial import StateStore
+
+CPU = Compute(torch.device("cpu"))
+VAB = {"warmup_steps": 4, "warmup_rounds": 1, "mix_epochs": 2, "suppression_epochs": 2, "batch_size": 64, "lr": 0.05}
+
+
+def setting(defense: str = "vab", **params: object) -> Setting:
+    known = VAB if defense == "vab" else {"epochs": 3, "batch_size": 64}
+    return Setting(defense, known | params, ModelConfig("tiny", width=4), Augmentation(0, False))
+
+
+def images() -> ImageSet:
+    return load_data(DataConfig(train_size=200, test_size=20)).train
+
+
+def run(where: Path, how: Setting, stop_after: int | None = None, seed: int = 0) -> tuple[Trained | None, list[int]]:
+    """Train, or be cut off after some epochs; the result and the epochs that were told of."""
+    told: list[int] = []
+
+    def progress(stage: str, epoch: int, total: int, loss: float | None) -> None:
+        told.append(epoch)
+        if epoch == stop_after:
+            raise KeyboardInterrupt
+
+    try:
+        return train_blind(how, images(), CPU, seed, StateStore(where, every_s=0.0), progress), told
+    except KeyboardInterrupt:
+        return None, told
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_model(tmp_path: Path, stop_after: int) -> None:
+    whole, _ = run(tmp_path / "whole", setting())
+    cut, before = run(tmp_path / "cut", setting(), stop_after)
+    again, after = run(tmp_path / "cut", setting())
+    assert cut is None
+    assert (before[-1], after[0]) == (stop_after, stop_after + 1)
+    assert whole
+    assert again
+    pixels = images().images
+    assert torch.equal(whole.model.probabilities(pixels), again.model.probabilities(pixels))
+    assert whole.losses == again.losses
+    assert whole.suspicion is not None
+    assert again.suspicion is not None
+    assert torch.equal(whole.suspicion, again.suspicion)
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    first, second = (run(tmp_path / str(seed), setting(), seed=seed)[0] for seed in (0, 1))
+    assert first
+    assert second
+    assert first.losses != second.losses
+
+
+def test_a_defense_that_marks_nothing_leaves_a_model_alone(tmp_path: Path) -> None:
+    trained, _ = run(tmp_path, setting("none"))
+    assert trained
+    assert (trained.suspicion, trained.credible, len(trained.losses)) == (None, None, 3)
+    assert trained.model.class_names == images().class_names
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(TrialError, match="loss is"):
+        run(tmp_path, setting("none", lr=1e30))
