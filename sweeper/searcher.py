@@ -211,8 +211,8 @@ class SweepSearcher(Searcher):
         if found.state == TrialState.FAIL and record.status != FAILED:
             record.end(FAILED, found.error)
             self._folder.write_record(record)
-        if found.error:
-            trial.set_user_attr("error", found.error)
+        for name, note in found.notes.items():
+            trial.set_user_attr(name, note)
         for name, value in found.constraints.items():
             trial.set_constraint(name, value)
         self._study.tell(trial, found.values, state=found.state)

@@ -77,6 +77,12 @@ class Verdict:
     constraints: dict[str, float]
     error: str | None
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """User attributes of the trial. Constraints stand there too: optuna-dashboard 0.21 does not know Optuna 5's."""
+        notes: dict[str, Any] = {"error": self.error} if self.error else {}
+        return notes | ({"violations": self.constraints} if self.constraints else {})
+
 
 def verdict(spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None]) -> Verdict:
     """Judge an ended trial by its rows.
@@ -118,13 +124,12 @@ def _ended(
     """An ended trial as the study knew it."""
     found = verdict(spec, record, control_asr)
     space = spec.space()
-    attributes = {"trial_id": record.trial_id} | ({"error": found.error} if found.error else {})
     trial = create_trial(
         state=found.state,
         values=found.values,
         params=record.searched,
         distributions={name: space[name].distribution() for name in record.searched},
-        user_attrs=attributes,
+        user_attrs={"trial_id": record.trial_id, **found.notes},
         system_attrs=dict(notes),
         constraints=found.constraints,
     )
