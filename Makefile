@@ -11,7 +11,7 @@ sweep: $(VENV)/installed
 	$(BIN)/python sweep.py
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
@@ -21,6 +21,8 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.throughput
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.shapes_hardness
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bookkeeping
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
 
 # Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
 bench-gpu:

@@ -39,11 +39,10 @@ def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
     trials = detail["trials"]
     assert [trial["state"] for trial in trials] == ["Complete", "Complete", "Fail", "Pruned"]
     assert [trial["values"] for trial in trials[:2]] == [[0.8, 0.1], [0.7, 0.1]]
-    notes = [{note["key"]: json.loads(note["value"]) for note in trial["user_attrs"]} for trial in trials]
+    notes = [{note["key"]: note["value"] for note in trial["user_attrs"]} for trial in trials]
     # The dashboard's own column of constraints is that of older Optunas.
-    assert [note["violations"] for note in notes[:2]] == [
-        {"0-val_acc": pytest.approx(-0.05)}, {"0-val_acc": pytest.approx(0.05)},
-    ]  # fmt: skip
+    violations = [json.loads(note["violations"]) for note in notes[:2]]
+    assert violations == [{"0-val_acc": pytest.approx(-0.05)}, {"0-val_acc": pytest.approx(0.05)}]
     assert notes[2] == {"trial_id": "t0002", "error": "The loss is nan."}
     frozen = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.study}").trials
-    assert [trial.constraints for trial in frozen[:2]] == [note["violations"] for note in notes[:2]]
+    assert [trial.constraints for trial in frozen[:2]] == violations

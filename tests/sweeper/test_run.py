@@ -20,10 +20,11 @@ from mlflow import MlflowClient
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.faults import agree
 from sweeper import cli, runner
 from sweeper.progress import LiveDisplay
 from sweeper.records import TrialRecord
-from sweeper.results import as_rows, finished
+from sweeper.results import finished
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, run_sweep
 from sweeper.spec import validate
@@ -35,8 +36,6 @@ from trainers.errors import ConfigError
 
 pytestmark = pytest.mark.ray
 
-STATES = {"FINISHED": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}
-RUNS = {"FINISHED": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
 VAB = {"name": "vab", "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 1, "suppression_epochs": 1, "lr": 0.05}
 
 
@@ -86,18 +85,7 @@ class Ended:
 
     def agree(self) -> None:
         """Table, study and MLflow say the same of each trial."""
-        status = self.status()
-        trials = {name: word for name, word in status.items() if name.startswith("t")}
-        told = {t.user_attrs["trial_id"]: t.state.name for t in self.study if "trial_id" in t.user_attrs}
-        assert {name: told[name] for name in trials} == {name: STATES[word] for name, word in trials.items()}
-        runs = self.runs
-        assert {n: (r.info.status, r.data.tags["status"]) for n, r in runs.items()} == {
-            name: (RUNS[word], word) for name, word in status.items()
-        }
-        errors = {row["trial_id"]: row["error"] for row in as_rows(self.frame)}
-        notes = [trial.user_attrs for trial in self.study if "trial_id" in trial.user_attrs]
-        reasons = {note["trial_id"]: note.get("error") for note in notes}
-        assert {name: reasons[name] for name in trials} == {name: errors[name] for name in trials}
+        assert agree(self.folder, self.uri) == self.status()
 
 
 Sweep = Callable[..., Ended]
