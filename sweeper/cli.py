@@ -27,7 +27,7 @@ from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
-from sweeper.tracking import check_store, tracking_uri, without_secret
+from sweeper.tracking import attach, check_store, tracking_uri, without_secret
 from sweeper.train import train
 from sweeper.ui import serve
 from sweeper.uncertainty import Over
@@ -242,7 +242,15 @@ def select_(
             soft_wrap=True,
             highlight=False,
         )
-    console.print(f"Written: {run_folder.deploy}", soft_wrap=True, highlight=False)
+    attached = attach(tracking_uri(folder.resolve().parent), sweep, run_folder.deploy)
+    console.print(
+        f"Written: {run_folder.deploy}" + (" (and to the sweep's run in MLflow)" if attached else ""),
+        soft_wrap=True,
+        highlight=False,
+    )
+    console.print(
+        f"Train with it: sweeper train {run_folder.deploy} --data SOURCE --out DIR", soft_wrap=True, highlight=False
+    )
 
 
 @app.command(name="train")

@@ -59,6 +59,29 @@ def check_store(uri: str) -> None:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
 
 
+def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
+    """Add a file to the run of a sweep that was tracked before.
+
+    Returns:
+        Whether it is there now; no store, or one that does not know the sweep or does not answer, is no error.
+    """
+    file = uri.removeprefix("sqlite:///")
+    if uri.startswith("sqlite:///") and not Path(file).exists():
+        return False  # MLflow would make a new store
+    impatient()
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(sweep["preset"]["name"])
+        wanted = f"tags.sweep_id = '{sweep['sweep_id']}' and tags.role = 'sweep'"
+        runs = client.search_runs([found.experiment_id], wanted) if found else []
+        for run in runs:
+            client.log_artifact(run.info.run_id, str(path))
+    except Exception as error:  # noqa: BLE001  # artifact stores raise what their clients raise
+        log.warning("MLflow %s: %s", without_secret(uri), shorten(error))
+        return False
+    return bool(runs)
+
+
 def impatient() -> None:
     """Find out in seconds that a server is away, and not by MLflow's retries over minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

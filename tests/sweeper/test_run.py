@@ -17,6 +17,7 @@ import ray
 import torch
 import yaml
 from mlflow import MlflowClient
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -288,3 +289,56 @@ def test_ctrl_c_ends_cleanly_with_everything_so_far(sweep: Sweep, monkeypatch: p
 def test_a_trial_that_asks_for_more_than_there_is_is_refused(sweep: Sweep) -> None:
     with pytest.raises(ConfigError, match=r"asks for 99 CPUs and 0 GPUs, but Ray has 2 and 0 here"):
         sweep(resources={"cpu": 99})
+
+
+def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours with a patch, and no defense: everything is learned in seconds, and the attack is strong."""
+    for split, images in (("train", colours(200)), ("test", colours(80))):
+        for number, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
+            path = tmp_path / "data" / split / images.class_names[label] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    uri = fresh_store(tmp_path / "tracking.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    training = {"batch_size": 16, "schedule": "cosine", "lr": 0.05}
+    preset = preset_with(
+        data={"source": f"folder:{tmp_path / 'data'}"},
+        defense={"name": "none", "epochs": {"categorical": [6, 7]}, **training},
+        control={"epochs": 6, **training},
+        scenarios=[{"attack": "badnets", "poison_rate": 0.2, "size": 3}],
+        search={"sampler": "grid", "trials": 2, "workers": 2},
+    )
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
+    out = tmp_path / "run"
+
+    def call(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(cli.app, list(arguments))
+        assert result.exit_code == code, result.output
+        return result.output
+
+    call("run", str(tmp_path / "small.yaml"), "--out", str(out))
+    assert "Not enough seeds" in call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
+    call("confirm", str(out), "--top", "1", "--seeds", "2")
+    assert "Not enough seeds" in call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
+    shown = call("confirm", str(out), "--top", "1", "--seeds", "3")
+    assert "k0002 FINISHED" in shown
+    assert "k0000" not in shown, "what was confirmed is not run again"
+
+    frame = RunFolder.open(out).read_trials()
+    confirmed = frame[frame["role"] == "confirmation"]
+    assert confirmed["trial_id"].tolist() == ["k0000", "k0001", "k0002"]
+    assert (confirmed["seed"].tolist(), confirmed["config_id"].nunique()) == ([1, 2, 3], 1)
+    controls = finished(frame, "control").set_index("seed")["val_asr"]
+    assert confirmed["control_asr"].tolist() == [controls[seed] for seed in (1, 2, 3)]
+    assert (controls >= 0.8).all()
+    assert agree(RunFolder(out), uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
+    assert set(pq.read_table(out / "frontier.parquet")["seeds"].to_pylist()) == {1}, "the search's own figures stay"
+
+    call("select", str(out), "--max-asr", "1", "--confidence", "0.9")
+    deploy = yaml.safe_load((out / "deploy.yaml").read_text())
+    assert (deploy["seeds"], deploy["asr_upper"]) == (3, pytest.approx(1, abs=0.05))
+    assert {part["trial_id"] for part in deploy["evidence"]} == {"k0000", "k0001", "k0002"}
+    client = MlflowClient(tracking_uri=uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], "tags.role = 'sweep'")
+    artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert artifacts >= {"deploy.yaml", "report.html", "frontier.png", "frontier.parquet", "trials.parquet"}
