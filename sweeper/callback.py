@@ -10,6 +10,7 @@ from sweeper.progress import Display
 from sweeper.records import TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
+from sweeper.stopping import SweepStopper
 from sweeper.tracking import Tracker
 
 TABLES_SHARE = 20
@@ -25,10 +26,14 @@ class RecordKeeper(Callback):
         folder: the run folder.
         tracker: MLflow.
         display: what the user sees.
+        stopper: ends the sweep when nothing more can be written.
     """
 
-    def __init__(self, searcher: SweepSearcher, folder: RunFolder, tracker: Tracker, display: Display):
+    def __init__(
+        self, searcher: SweepSearcher, folder: RunFolder, tracker: Tracker, display: Display, stopper: SweepStopper
+    ):
         self._searcher = searcher
+        self._stopper = stopper
         self._folder = folder
         self._tracker = tracker
         self._display = display
@@ -41,8 +46,9 @@ class RecordKeeper(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, or starts again."""
-        while self._searcher.refused:
-            self.ended(self._searcher.refused.popleft())
+        with self._stopper.guard():
+            while self._searcher.refused:
+                self.ended(self._searcher.refused.popleft())
         record = self._searcher.by_ray_id[trial.trial_id]
         self._tracker.follow(record)
         self._display.trial_started(record)
@@ -59,11 +65,13 @@ class RecordKeeper(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended by itself or was stopped."""
-        self.ended(self._searcher.by_ray_id[trial.trial_id])
+        with self._stopper.guard():
+            self.ended(self._searcher.by_ray_id[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial crashed for the last time."""
-        self.ended(self._searcher.by_ray_id[trial.trial_id])
+        with self._stopper.guard():
+            self.ended(self._searcher.by_ray_id[trial.trial_id])
 
     def ended(self, record: TrialRecord) -> None:
         """Write down an end."""

@@ -47,7 +47,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Finds the hyperparameters with which an image classifier can be trained safely on data nobody vouches for.",
 )
-console = Console()
+# A file or a pipe has no width; tables and lines are not to be cut for it.
+console = Console(width=None if sys.stdout.isatty() else 200)
 errors = Console(stderr=True, soft_wrap=True)
 
 
@@ -289,7 +290,11 @@ def train_(
                 errors.print(f"The training failed: {error}", markup=False, highlight=False)
                 raise typer.Exit(BROKEN) from error
             except OSError as error:
-                raise SweepBroken(f"{out} cannot be written any more: {error.strerror}.") from error
+                text = (
+                    f"{out} cannot be written any more: {error.strerror}. The same command goes on from what is there."
+                )
+                errors.print(text, markup=False, highlight=False)
+                raise typer.Exit(BROKEN) from error
     facts = {"data.source": data, "data.fingerprint": images.fingerprint, "images": len(images), "seed": seed}
     try:
         name, version = track_model(uri, deployment, deployed, facts)
@@ -298,7 +303,8 @@ def train_(
         errors.print(f"{error} The model and the report are written all the same.", markup=False, highlight=False)
     if deployed.review is not None:
         count = int((deployed.review["verdict"] == "suspicious").sum())
-        console.print(f"{count} of {len(images)} images are suspicious: {out / 'suspicious.png'}", highlight=False)
+        seen = f": {out / 'suspicious.png'}" if count else ""
+        console.print(f"{count} of {len(images)} images are suspicious{seen}", soft_wrap=True, highlight=False)
     console.print(f"Model: {out / WEIGHTS}   report: {out / 'report.md'}", soft_wrap=True, highlight=False)
 
 

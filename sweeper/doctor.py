@@ -10,13 +10,12 @@ from typing import Any
 
 import ray
 import torch
-from mlflow import MlflowClient
 
 from search_spaces.loader import read_preset
 from sweeper.provenance import PACKAGES, package_versions
 from sweeper.runner import ray_runtime
 from sweeper.spec import validate
-from sweeper.tracking import impatient, shorten, tracking_uri, without_secret
+from sweeper.tracking import check_store, shorten, tracking_uri, without_secret
 from trainers.data import load_data
 from trainers.files import write_text
 
@@ -132,14 +131,8 @@ def _hosts_without(folder: Path, hosts: list[dict[str, str]]) -> list[str]:
 
 
 def _tracking(runs: Path) -> Finding:
-    impatient()
     uri = tracking_uri(runs)
-    client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(PROBE)
-    experiment = found.experiment_id if found else client.create_experiment(PROBE)
-    if found and found.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment)
-    client.delete_experiment(experiment)
+    check_store(uri)
     return Finding("tracking store", True, f"{without_secret(uri)} answers and can be written")
 
 

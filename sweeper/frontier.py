@@ -74,7 +74,11 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     varied = [key for key in keys if (per_scenario[key].nunique(dropna=False) > 1).any()]
     label = pd.Series("", index=trials["trial_id"].unique())
     for key in varied:
-        values = trials[["trial_id"]].assign(value=trials[key].map(_short)).drop_duplicates().sort_values("value")
+        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(_short)).drop_duplicates()
+        several = values.groupby("trial_id")["value"].transform("nunique") > 1
+        # Which scenario has which value matters: two that swap their rates are another attacker.
+        values["value"] = values["value"].where(~several, values["scenario"] + " " + values["value"])
+        values = values[["trial_id", "value"]].drop_duplicates().sort_values("value")
         shown = values.groupby("trial_id")["value"].agg("/".join)
         label = label.where(label == "", label + ", ") + f"{key.removeprefix('param.scenario.')}=" + shown
     return trials["trial_id"].map(label)

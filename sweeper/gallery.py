@@ -37,7 +37,7 @@ def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> None:
             image = data.images[int(row["index"])].permute(1, 2, 0).numpy()
             axes.imshow(image.squeeze(), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
             axes.set_xlabel(f"{row['score']:.3f}", fontsize=7, labelpad=1)
-        line[0].set_ylabel(f"{name}\n{shares[name]}", rotation=0, ha="right", va="center", fontsize=9)
+        line[0].set_ylabel(f"{name}\n{shares[name]}", rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
     left_out = f" ({len(names)} of {len(shares)} classes)" if len(shares) > len(names) else ""
     figure.suptitle(
         f"The most suspicious images by the label they carry, their number, and each one's score{left_out}", fontsize=10

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -31,10 +32,10 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     Returns:
         For each figure its name and the parameters with their share of its variance, and a sentence on them.
     """
-    points = table.dropna(subset=["val_acc", "val_asr"])
+    points = table[table["weak"] == ""].dropna(subset=["val_acc", "val_asr"])
     if len(points) < FEWEST:
         return [], f"Fewer than {FEWEST} settings finished: too few to tell which parameter matters."
-    points = points.iloc[:: max(1, len(points) // MOST)].head(MOST)
+    points = points.iloc[np.linspace(0, len(points) - 1, min(MOST, len(points))).astype(int)]
     trials = finished(frame)
     trials = trials.assign(environment=environments(trials)).drop_duplicates(KEYS)
     rows = as_rows(points[[*KEYS, "val_acc", "val_asr"]].merge(trials.drop(columns=["val_acc", "val_asr"]), on=KEYS))
@@ -47,6 +48,8 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     distributions = {name: space[name].distribution() for name in names}
     found = []
     for figure in ("val_acc", "val_asr"):
+        if len({row[figure] for row in rows}) == 1:
+            continue  # nothing varies, so nothing explains it
         study = optuna.create_study(direction="maximize")
         for number, row in enumerate(rows):
             params = {name: values[name][number] for name in names}

@@ -75,7 +75,14 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
         "provenance": provenance(),
     }
     with folder.lock():
-        return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
+        # Before anything else knows of the sweep, so that whatever kills it now can be resumed from.
+        folder.write_sweep(sweep)
+        folder.write_tables([], {})
+        try:
+            return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
+        except ConfigError:
+            folder.discard()  # it did not begin, and the folder may be used again
+            raise
 
 
 def resume(path: Path, console: Console, trials: int | None = None, time_budget: float | None = None) -> Ended:
@@ -98,11 +105,10 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         sweep = folder.read_sweep()
         if trials is not None:
             sweep["preset"]["search"]["trials"] = trials
-        spec = validate(sweep["preset"], str(folder.sweep))
-        limits = {"time_budget": time_budget}
-        spec = spec.model_copy(update={"search": spec.search.model_copy(update=limits)})
+        spec = _with_budget(validate(sweep["preset"], str(folder.sweep)), time_budget)
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
+        folder.remove_states_but(records)
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, Plan(spec.search.trials, records))
 
 
@@ -130,7 +136,8 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
             raise ConfigError(
                 f"{path} has trials that did not end ({', '.join(unfinished)}); run sweeper resume {path} first."
             )
-        spec = validate(sweep["preset"], str(folder.sweep))
+        folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep left older ones
+        spec = _with_budget(validate(sweep["preset"], str(folder.sweep)), None)
         extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
         plan = Plan(0, records, extra)
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
@@ -147,12 +154,18 @@ def track(path: Path, uri: str) -> Tracker:
         sweep, records = folder.read_sweep(), folder.read_records()
         tracker = Tracker(uri, folder, sweep)
         asr = control_success(records.values())
+        folder.write_tables(records.values(), asr)  # a killed sweep left older ones
         for record in records.values():
             tracker.follow(record, None if record.status == RUNNING else record.rows(asr))
         _close(tracker, folder, hypervolumes(points(folder.read_trials())))
     if tracker.behind:
         raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
     return tracker
+
+
+def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
+    """The sweep with another limit of time than that of its first part."""
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"time_budget": minutes})})
 
 
 def _load(spec: SweepSpec, console: Console) -> Splits:
@@ -176,6 +189,10 @@ def _run(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
     tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep)
+    asr = control_success(plan.records.values())
+    for record in plan.records.values():
+        if not record.open:  # what a killed driver had written down, and MLflow had not been told
+            tracker.follow(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
     try:

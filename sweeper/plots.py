@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+MOST_PANELS = 12
 BLUE, RED, GREY = "#2166ac", "#b2182b", "#777777"
 
 
@@ -38,6 +39,9 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         path: of the PNG.
     """
     environments = sorted(table["environment"].unique()) or [""]
+    if len(environments) > MOST_PANELS:  # an attacker's sweep: each trial is another attacker
+        table, environments = table.assign(environment=f"{len(environments)} attackers"), []
+        environments = [str(table["environment"].iloc[0])]
     columns = min(len(environments), 4)
     lines = -(-len(environments) // columns)
     figure, grid = plt.subplots(
@@ -45,8 +49,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     )
     for axes, environment in zip(grid.flat, environments, strict=False):
         _frontier_panel(axes, table[table["environment"] == environment])
-        label = f"{environment}: " if environment else ""
-        axes.set_title(f"{label}hypervolume {volumes.get(environment, 0.0):.3f}", fontsize=10)
+        area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
+        axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
         axes.set_ylabel("clean accuracy (val_acc)")
         axes.set_xlabel("attack success, worst scenario (val_asr)")
     for axes in list(grid.flat)[len(environments) :]:

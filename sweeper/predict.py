@@ -7,8 +7,6 @@ from trainers.data.decode import decode
 from trainers.errors import ConfigError
 from trainers.saved_model import SavedModel
 
-AT_ONCE = 500
-
 
 def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator[tuple[Path, str, float]]:
     """Class and probability of each image.
@@ -22,16 +20,14 @@ def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator
         ConfigError: an image cannot be read, or does not fit the model.
     """
     channels, height, width = model.image_shape
-    for start in range(0, len(paths), AT_ONCE):
-        some = paths[start : start + AT_ONCE]
-        images = decode([(str(path), path) for path in some], height if resize else None)
-        if images.shape[1] == 1 and channels == 3:
-            images = images.expand(-1, 3, -1, -1)
-        if tuple(images.shape[1:]) != model.image_shape:
-            found = f"{images.shape[3]} x {images.shape[2]} with {images.shape[1]} channels"
-            hint = "; --resize resizes them" if images.shape[1] == channels and height == width else ""
+    for path in paths:
+        image = decode([(str(path), path)], height if resize else None)
+        if image.shape[1] == 1 and channels == 3:
+            image = image.expand(-1, 3, -1, -1)
+        if tuple(image.shape[1:]) != model.image_shape:
+            found = f"{image.shape[3]} x {image.shape[2]} with {image.shape[1]} channels"
+            hint = "; --resize resizes it" if image.shape[1] == channels and height == width else ""
             wanted = f"{width} x {height} with {channels} channels"
-            raise ConfigError(f"The model takes images of {wanted}, but {some[0]} is {found}{hint}.")
-        values, labels = model.probabilities(images).max(1)
-        for path, label, value in zip(some, labels.tolist(), values.tolist(), strict=True):
-            yield path, model.class_names[label], value
+            raise ConfigError(f"The model takes images of {wanted}, but {path} is {found}{hint}.")
+        value, label = model.probabilities(image).max(1)
+        yield path, model.class_names[int(label)], float(value)

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.offline
-import pyarrow.parquet as pq
 import yaml
 from jinja2 import Environment
 
 from sweeper.frontier import ENVIRONMENT_KEYS, environments
 from sweeper.importance import importances
-from sweeper.records import CONTROL, TRIAL
-from sweeper.results import as_rows, finished
+from sweeper.records import CONFIRMATION, CONTROL, TRIAL
+from sweeper.results import as_rows, finished, read_table
 from sweeper.run_folder import RunFolder
+from sweeper.selection import confirmed
 from sweeper.spec import SweepSpec
+from sweeper.summary import spread
+from trainers.errors import ConfigError
 from trainers.files import write_text
 
 MOST_DOTS = 300
@@ -62,6 +64,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "importance_note": note,
         "histograms": data["histograms"],
         "failed": _failed(frame),
+        "confirmed": [_confirmed_row(row) for row in as_rows(confirmed(frame))],
         "provenance": _provenance(sweep),
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
@@ -136,7 +139,10 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> 
         path = folder.scores / f"{row['trial_id']}-{row['scenario']}-{row['seed']}.parquet"
         if len(found) == MOST_HISTOGRAMS or not path.exists():
             continue
-        scores = pq.read_table(path).to_pandas()
+        try:
+            scores = read_table(path)
+        except ConfigError:
+            continue  # a damaged picture is no reason to have no page
         entropy, poisoned = 1 - scores["suspicion"], scores["poisoned"].astype(bool)
         parts = {
             name: (np.histogram(entropy[mask], BINS)[0] / max(int(mask.sum()), 1)).tolist()
@@ -171,11 +177,19 @@ def _notes(frame: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         notes.append("Figures rest on one seed: how much they vary is not known.")
     if len(table) == 0:
         notes.append("No trial finished.")
-    notes.append(
-        "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
-        "select with a confidence."
-    )
+    if finished(frame, CONFIRMATION).empty:
+        notes.append(
+            "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
+            "select with a confidence."
+        )
     return notes
+
+
+def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A confirmed setting as the page shows it."""
+    figures = {"accuracy": spread(row, "val_acc"), "asr": spread(row, "val_asr")}
+    bound = "too little evidence" if row["asr_upper"] is None else f"{row['asr_upper']:.3f}"
+    return {"setting": row["config_id"], "n": row["seeds"], **figures, "bound": bound, "weak": row["weak"]}
 
 
 def _failed(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 import fcntl
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,17 @@ class RunFolder:
         """Remove files that a killed process had not finished writing."""
         for folder in (self.path, self.records, self.scores, *self.states.glob("*")):
             remove_leftovers(folder)
+
+    def remove_states_but(self, known: Container[str]) -> None:
+        """Remove states of trials whose records are gone: the same id may be given to another setting."""
+        for folder in self.states.glob("*"):
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove what was written for a sweep that did not begin."""
+        for path in (self.sweep, self.trials, self.curves, self.study):
+            path.unlink(missing_ok=True)
 
     def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""

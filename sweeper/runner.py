@@ -113,7 +113,7 @@ def run_sweep(
                 searcher.add(record)
             budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
             display = LiveDisplay(console, spec.objectives, budget, plan.records.values())
-            keeper = RecordKeeper(searcher, folder, tracker, display)
+            keeper = RecordKeeper(searcher, folder, tracker, display, stopper)
             keeper.write_tables()
             try:
                 with stopper:
@@ -121,6 +121,8 @@ def run_sweep(
             finally:
                 display.close()
                 keeper.close(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+            if stopper.broken is not None:
+                raise stopper.broken
         except (OSError, StorageInternalError) as error:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
     if not any(record.open for record in searcher.records.values()):

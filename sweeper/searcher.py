@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,11 @@ class SweepSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job, or that there is none left. Ray calls this."""
-        while not self._queue:
-            if self._to_ask < 1:
-                return str(Searcher.FINISHED)
-            self._ask()
+        with self._stopper.guard():
+            while not self._queue and self._to_ask > 0:
+                self._ask()
+        if not self._queue:
+            return str(Searcher.FINISHED)
         record = self._queue.popleft()
         assert record.config is not None
         self.by_ray_id[trial_id] = record
@@ -167,17 +169,18 @@ class SweepSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note of an end. Ray calls this before the callbacks, which then find the record up to date."""
         record = self.by_ray_id.get(trial_id)
-        if record is None:
+        if record is None or record.status != RUNNING:
             return
-        result = result or {}
-        record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt
-        self._end(record, result, error)
-        if record.role == CONTROL:
-            self.control_asr |= control_success([record])
-        elif record.role == TRIAL:
-            self._untold[record.trial_id] = record
-        self._folder.write_record(record)
-        self._tell_ready()
+        with self._stopper.guard():
+            result = result or {}
+            record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt
+            self._end(record, result, error)
+            if record.role == CONTROL:
+                self.control_asr |= control_success([record])
+            elif record.role == TRIAL:
+                self._untold[record.trial_id] = record
+            self._folder.write_record(record)
+            self._tell_ready()
 
     def _states(self, record: TrialRecord) -> Path:
         return self._folder.states / record.trial_id
@@ -188,6 +191,9 @@ class SweepSearcher(Searcher):
             note = self._states(record) / CRASH_FILE
             unknown = "The worker died without a word; Ray's logs may tell why."
             record.end(FAILED, note.read_text() if note.exists() else unknown)
+        elif result.get("disk_full"):
+            self._stopper.give_up(OSError(ENOSPC, result["disk_full"]))
+            record.end(FAILED, f"Not finished: {result['disk_full']}.", interrupted=True)
         elif result.get("error"):
             record.end(FAILED, str(result["error"]))
         elif result.get("finished"):

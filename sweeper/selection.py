@@ -85,21 +85,42 @@ def select(
     return Selection(as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [])
 
 
-def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over: Over, confidence: float) -> Selection:
-    """The same among confirmed settings, by their upper bounds. What the attacker varied counts as more scenarios."""
+def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
+    """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence.
+
+    What the attacker varied counts as more scenarios. The bound is null on too few seeds, and where a confirming run
+    did not finish or an attacker is missing: what went wrong must not make the evidence better.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        over: how attack success is aggregated over scenarios.
+        confidence: in (0, 1).
+    """
     rows = finished(frame, CONFIRMATION)
     if rows.empty:
-        raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
+        return points(rows, over, CONFIRMATION).assign(asr_upper=[])
     varied = environments(rows)
     rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
     table = points(rows, over, CONFIRMATION)
-    table["asr_upper"] = [_upper(rows[rows["config_id"] == config], over, confidence) for config in table["config_id"]]
+    begun = frame[(frame["role"] == CONFIRMATION) & (frame["status"] != FINISHED)]["config_id"]
+    attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
+    bounds = [
+        None if config in set(begun) else _upper(rows[rows["config_id"] == config], attackers, over, confidence)
+        for config in table["config_id"]
+    ]
+    return table.assign(asr_upper=pd.Series(bounds, dtype=float))
+
+
+def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over: Over, confidence: float) -> Selection:
+    """The same among confirmed settings, by their upper bounds."""
+    table = confirmed(frame, over, confidence)
+    if table.empty:
+        raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
     counted = table[table["asr_upper"].notna()]
     if counted.empty:
-        seeds = int(table["seeds"].max())
         raise NothingQualifies(
-            f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of each setting, but confirmed are {seeds}; "
-            "run sweeper confirm with more --seeds."
+            f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
+            f"attacker; the most that is there is {int(table['seeds'].max())}. Run sweeper confirm with more --seeds."
         )
     keeps = (counted["weak"] == "") & (counted["asr_upper"] <= max_asr) & (counted["val_acc"] >= min_acc)
     if not keeps.any():
@@ -118,13 +139,13 @@ def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over:
     return Selection(point, len(chosen) - 1, [], point.pop("asr_upper"))
 
 
-def _upper(rows: pd.DataFrame, over: Over, confidence: float) -> float | None:
-    """Upper bound of a confirmed setting's attack success, from the seeds that met every scenario."""
+def _upper(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float) -> float | None:
+    """Upper bound of a confirmed setting's attack success, from the seeds that met every attacker."""
     attacked = rows[rows["poison_rate"] > 0]
-    asr = attacked.pivot(index="seed", columns="scenario", values="val_asr").dropna()
-    if len(asr) < LEAST_SEEDS:
+    asr = attacked.pivot(index="seed", columns="scenario", values="val_asr").reindex(columns=attackers).dropna()
+    if len(asr) < LEAST_SEEDS or asr.shape[1] == 0:
         return None
-    images = attacked.pivot(index="seed", columns="scenario", values="n_eval").loc[asr.index]
+    images = attacked.pivot(index="seed", columns="scenario", values="n_eval").loc[asr.index, asr.columns]
     return asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
 
 

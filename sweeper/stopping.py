@@ -2,9 +2,12 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from ray.tune import Stopper
 
 
@@ -19,6 +22,23 @@ class SweepStopper(Stopper):
     def __init__(self, time_budget_s: float | None):
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self.reason: str | None = None
+        self.broken: Exception | None = None
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Note the first error of the disk or of the study's database, and end the sweep. Ray would take an error that
+        is raised in its own loop for one of the trial's.
+        """
+        try:
+            yield
+        except (OSError, StorageInternalError) as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """End the sweep, since nothing more can be written down."""
+        if self.broken is None:
+            self.broken = error
+            self.reason = self.reason or "its files cannot be written any more"
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Single trials are the scheduler's business."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +13,7 @@ from sweeper.frontier import hypervolumes, points
 from sweeper.plots import draw_frontier
 from sweeper.results import as_rows, write_table
 from sweeper.run_folder import RunFolder
+from sweeper.selection import confirmed
 
 
 def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.DataFrame, dict[str, float], list[Path]]:
@@ -53,7 +55,8 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
     for environment in sorted(table["environment"].unique()):
         group = front[front["environment"] == environment]
         label = f" at {environment}" if environment else ""
-        shown = Table(title=f"Frontier{label} (hypervolume {volumes[environment]:.3f})", title_justify="left")
+        title = f"Frontier{label} (hypervolume {volumes[environment]:.3f})"
+        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held"):
             shown.add_column(column, no_wrap=True)
         for row in as_rows(group):
@@ -66,6 +69,15 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
                 f"{name.removeprefix('param.defense.')}={_cell(params.loc[row['config_id'], name])}" for name in names
             ]
             console.print(f"  {row['config_id']} ({row['trials']}): {' '.join(words)}", highlight=False, soft_wrap=True)
+    leaders = confirmed(frame)
+    if len(leaders):
+        shown = Table(title="Confirmed with fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor"):
+            shown.add_column(column, no_wrap=True)
+        for row in as_rows(leaders):
+            figures = [spread(row, "val_acc"), spread(row, "val_asr"), _cell(row["asr_upper"]), _cell(row["asr_floor"])]
+            shown.add_row(row["config_id"], str(row["seeds"]), *figures)
+        console.print(shown)
     weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
     if weak:
         console.print(

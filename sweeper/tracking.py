@@ -33,6 +33,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds without a request after one failed; each failure doubles them."""
 TAG_LENGTH = 500
 LINE_LENGTH = 200
+PROBE = "sweeper-probe"
+"""An experiment that is made and deleted to see whether a store can be written."""
 EVERY_EPOCH = "images_seen"
 """A metric that no epoch lacks: it tells which ones MLflow has."""
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
@@ -47,14 +49,19 @@ def tracking_uri(runs: Path) -> str:
 
 
 def check_store(uri: str) -> None:
-    """See whether a tracking store answers.
+    """See whether a tracking store answers and can be written.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or cannot.
     """
     impatient()
     try:
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(PROBE)
+        experiment = found.experiment_id if found else client.create_experiment(PROBE)
+        if found and found.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment)
+        client.delete_experiment(experiment)
     except Exception as error:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
 
@@ -114,6 +121,8 @@ class Tracker:
         self._tags = sweep_tags(sweep)
         self._runs: dict[str, _Child] = {}
         self._behind: dict[str, tuple[TrialRecord, Sequence[dict[str, Any]] | None]] = {}
+        self._refused: set[str] = set()
+        self._lost = False
         self._unsure = False
         self._pause = FIRST_PAUSE
         self._ask_again_at = 0.0
@@ -138,8 +147,9 @@ class Tracker:
 
     @property
     def behind(self) -> list[str]:
-        """Ended trials that MLflow does not know in full."""
-        return sorted(name for name, (_, rows) in self._behind.items() if rows is not None)
+        """What MLflow does not know in full: ended trials, and the sweep's own run."""
+        ended = {name for name, (_, rows) in self._behind.items() if rows is not None}
+        return sorted(ended | self._refused)
 
     def follow(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None = None) -> None:
         """Send what is new of a trial, running ones at most every few seconds.
@@ -158,9 +168,14 @@ class Tracker:
     def _catch_up(self) -> None:
         """Send all that MLflow misses, until a request fails."""
         for trial_id, (record, rows) in list(self._behind.items()):
-            if not self._safely(partial(self._send, record, rows)):
+            del self._behind[trial_id]
+            if self._safely(partial(self._send, record, rows)):
+                self._refused.discard(trial_id)
+            elif self._lost:
+                self._behind[trial_id] = (record, rows)  # at the end, so that one trial does not hold up the others
                 return
-            self._behind.pop(trial_id, None)
+            else:
+                self._refused.add(trial_id)
 
     def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
         """Close the parent run with the sweep's tables and pictures. One last time, what MLflow misses is sent.
@@ -171,17 +186,18 @@ class Tracker:
             status: FINISHED, FAILED or KILLED.
         """
         self._catch_up()
-        self._safely(lambda: self._close_parent(artifacts, metrics, status))
+        parts = [partial(self._close_parent, metrics, status)]
+        parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
+        done = [self._safely(part) for part in parts]  # each of them, whatever becomes of the others
+        if not all(done):
+            self._refused.add("the sweep's own run")
 
-    def _close_parent(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
+    def _close_parent(self, metrics: dict[str, float], status: str) -> None:
         known = self._client.get_run(self.parent).data.metrics
         now = _milliseconds(time.time())
         new = [Metric(name, value, now, 0) for name, value in metrics.items() if known.get(name) != value]
         if new:
             self._client.log_batch(self.parent, metrics=new)
-        for path in artifacts:
-            if path.exists():
-                self._client.log_artifact(self.parent, str(path))
         self._client.set_terminated(self.parent, status)
 
     def _find_runs(self) -> None:
@@ -208,7 +224,7 @@ class Tracker:
     def _send(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
         """Bring a trial's run up to date. Its status is sent last, so that it says whether all the rest is there."""
         child = self._runs.get(record.trial_id) or self._open(record)
-        if rows is not None and child.status == record.status:
+        if rows is not None and (child.status, child.error) == (record.status, (record.error or "")[:TAG_LENGTH]):
             return
         if child.status != RUNNING:
             self._client.update_run(child.run_id, status="RUNNING")
@@ -278,9 +294,10 @@ class Tracker:
         final = [Metric(f"final/{name}", value, at, step) for name, value in final_figures(rows).items()]
         if final:
             self._client.log_batch(child.run_id, metrics=final)
-        with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
-            for picture in plots.draw_trial(record, self._folder, Path(scratch)):
-                self._client.log_artifact(child.run_id, str(picture))
+        try:
+            self._log_pictures(child.run_id, record)
+        except Exception as error:  # noqa: BLE001  # figures matter more than pictures, whatever is wrong with those
+            log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
         tags = {"attempt": str(record.attempt)}
         if record.error or child.before:
             tags["error"] = (record.error or "")[:TAG_LENGTH]
@@ -289,7 +306,12 @@ class Tracker:
             tags["weak_attack"] = ", ".join(weak)[:TAG_LENGTH]
         self._client.log_batch(child.run_id, tags=[RunTag(k, v) for k, v in {**tags, "status": record.status}.items()])
         self._client.set_terminated(child.run_id, STATUS[record.status], at)
-        child.status = record.status
+        child.status, child.error = record.status, (record.error or "")[:TAG_LENGTH]
+
+    def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
+        with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
+            for picture in plots.draw_trial(record, self._folder, Path(scratch)):
+                self._client.log_artifact(run_id, str(picture))
 
     def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
         entries = [Param(key, str(value)) for key, value in params.items()]
@@ -302,14 +324,15 @@ class Tracker:
         Artifact stores raise what their clients raise, so everything is caught.
 
         Returns:
-            Whether MLflow can be asked on.
+            Whether it was done. If not, ``_lost`` says whether the store is away, which may pass.
         """
         try:
             action()
         except Exception as error:  # noqa: BLE001
             log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
-            if isinstance(error, MlflowException) and error.error_code in REFUSED:
-                return True
+            self._lost = not (isinstance(error, MlflowException) and error.error_code in REFUSED)
+            if not self._lost:
+                return False
             self._ask_again_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
@@ -325,13 +348,17 @@ class _Child:
         sent: epochs that MLflow has, by run within the trial.
         before: whether the run was there before this process, so that the store must be asked what it has.
         status: as its tag says.
+        error: as its tag says.
     """
 
-    def __init__(self, run_id: str, sent: dict[RunKey, set[int]], before: bool = False, status: str = RUNNING):
+    def __init__(
+        self, run_id: str, sent: dict[RunKey, set[int]], before: bool = False, status: str = RUNNING, error: str = ""
+    ):
         self.run_id = run_id
         self.sent = sent
         self.before = before
         self.status = status
+        self.error = error
         self.introduced = False
         self.sent_at = 0.0
 
@@ -340,7 +367,8 @@ class _Child:
         """A run that the store holds."""
         status = run.data.tags.get("status", RUNNING)
         whole = run.info.status == STATUS.get(status)
-        return cls(run.info.run_id, {}, before=True, status=status if whole else "")
+        error = run.data.tags.get("error", "")
+        return cls(run.info.run_id, {}, before=True, status=status if whole else "", error=error)
 
 
 def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:

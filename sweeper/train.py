@@ -67,7 +67,8 @@ def train(
         TrialError: a loss is not finite.
         OSError: results cannot be written.
     """
-    key = derive_seed(seed, "deploy", deployment.defense, deployment.params, data.fingerprint)
+    setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
+    key = derive_seed(seed, "deploy", setting, data.fingerprint)
     store = StateStore(folder / "states" / f"{key:x}", state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
@@ -80,12 +81,12 @@ def train(
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
         trained = train_blind(deployment.setting, data, compute, seed, store, show)
-    trained.model.save(folder)
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)
         draw_suspicious(data, review, folder / "suspicious.png")
     write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
+    trained.model.save(folder)  # the last, since it says that all the rest is there
     _remove(store.folder)
     return Deployed(folder, trained, review)
 
@@ -133,15 +134,19 @@ def _report(
         lines += [f"{deployment.defense} marks no samples: there is nothing to review.", ""]
     else:
         marked = review[review["verdict"] == "suspicious"]["label"].value_counts()
-        lines += [
-            f"{int(marked.sum())} images ({marked.sum() / len(data):.1%}) are suspicious; the model did not learn "
-            "their labels as they are. Most of them may be clean images that are hard to learn: look at "
-            "`suspicious.png` and `suspicious.parquet` (the most suspicious first), above all where a class stands "
-            "out.",
-            "",
-            "| class | images | suspicious | share |",
-            "|---|---|---|---|",
-        ]
+        lines += (
+            ["No image is suspicious.", ""]
+            if marked.empty
+            else [
+                f"{int(marked.sum())} images ({marked.sum() / len(data):.1%}) are suspicious; the model did not learn "
+                "their labels as they are. Most of them may be clean images that are hard to learn: look at "
+                "`suspicious.png` and `suspicious.parquet` (the most suspicious first), above all where a class stands "
+                "out.",
+                "",
+                "| class | images | suspicious | share |",
+                "|---|---|---|---|",
+            ]
+        )
         for name, count in zip(data.class_names, counts, strict=True):
             found = int(marked.get(name, 0))
             lines.append(f"| {name} | {count} | {found} | {found / max(count, 1):.1%} |")

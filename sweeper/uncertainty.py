@@ -128,9 +128,9 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
         confidence: in (0, 1).
     """
     by_seed = over_scenarios(asr, over)
-    count = how_many(over, asr.shape[1])
     worst = int(by_seed.argmax())
-    scenarios = np.argsort(-asr[worst], kind="stable")[:count]
-    shown = images[worst, scenarios]
-    hits = int(np.rint(asr[worst, scenarios] * shown).sum())
-    return max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, int(shown.sum()), confidence))
+    scenarios = np.argsort(-asr[worst], kind="stable")[: how_many(over, asr.shape[1])]
+    # The scenarios trigger the same images, so several of them are no more evidence than the fewest images of one.
+    shown = int(images[worst, scenarios].min())
+    hits = ceil(by_seed[worst] * shown - 1e-9)
+    return max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))

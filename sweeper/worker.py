@@ -103,6 +103,7 @@ class TrialActor(tune.Trainable):
             if self._attempt == 0:  # Ray may open a trial on one worker and hand it to another
                 self._attempt = attempts(self._store.folder) + 1
                 write_text(self._store.folder / ATTEMPT_FILE, str(self._attempt))
+                (self._store.folder / CRASH_FILE).unlink(missing_ok=True)
             result = next(self._results)
             if result.final:
                 self._left -= 1
@@ -111,7 +112,7 @@ class TrialActor(tune.Trainable):
             return {"attempt": self._attempt, "error": str(error), "done": True}
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-                return {"attempt": self._attempt, "error": f"Its state cannot be written: {error}.", "done": True}
+                return {"attempt": self._attempt, "disk_full": str(error), "done": True}
             # The driver is told that this worker crashed, not why; the reason lies beside the states.
             write_text(self._store.folder / CRASH_FILE, f"{type(error).__name__}: {error}")
             raise

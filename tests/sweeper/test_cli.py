@@ -432,7 +432,7 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog")).save(tmp_path / "model")
     text = sentence(call("predict", str(tmp_path / "model"), str(image)))
     assert "takes images of 16 x 16 with 3 channels" in text
-    assert "8 x 8 with 3 channels; --resize resizes them" in text
+    assert "8 x 8 with 3 channels; --resize resizes it" in text
     assert "gone.png" in sentence(call("predict", str(tmp_path / "model"), "gone.png"))
     result = call("predict", str(tmp_path / "model"), str(image), "--resize")
     assert result.exit_code == 0, result.output

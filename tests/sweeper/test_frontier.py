@@ -151,3 +151,16 @@ def test_two_sweeps_of_one_setting_stay_two_points(tmp_path: Path) -> None:
     assert table["trials"].to_dict() == {"cifar/a": "cifar/t0", "shapes/a": "shapes/t0"}
     alone = points(read_sweeps([tmp_path / "cifar"]))
     assert alone["config_id"].tolist() == ["a"]
+
+
+def test_attackers_that_swap_their_rates_are_different_attackers() -> None:
+    rows = [
+        row_with(trial, scenario=scenario, poison_rate=rate)
+        for trial, rates in (("t0", (0.05, 0.1)), ("t1", (0.1, 0.05)), ("t2", (0.1, 0.1)))
+        for scenario, rate in zip(("badnets", "blend"), rates, strict=True)
+    ]
+    frame = frame_of(*rows)
+    labels = dict(zip(frame["trial_id"], environments(frame), strict=True))
+    assert labels == {
+        "t0": "poison_rate=badnets 0.05/blend 0.1", "t1": "poison_rate=badnets 0.1/blend 0.05", "t2": "poison_rate=0.1",
+    }  # fmt: skip

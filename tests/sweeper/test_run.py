@@ -303,8 +303,8 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
     training = {"batch_size": 16, "schedule": "cosine", "lr": 0.05}
     preset = preset_with(
         data={"source": f"folder:{tmp_path / 'data'}"},
-        defense={"name": "none", "epochs": {"categorical": [6, 7]}, **training},
-        control={"epochs": 6, **training},
+        defense={"name": "none", "epochs": {"categorical": [20, 21]}, **training},
+        control={"epochs": 20, **training},
         scenarios=[{"attack": "badnets", "poison_rate": 0.2, "size": 3}],
         search={"sampler": "grid", "trials": 2, "workers": 2},
     )

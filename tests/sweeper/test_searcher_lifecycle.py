@@ -6,10 +6,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from sweeper import searcher as module
 from sweeper.records import FAILED, FINISHED, RUNNING
 from sweeper.searcher import SweepSearcher
+from sweeper.stopping import SweepStopper
 from sweeper.study import grid_points
 from sweeper.worker import ATTEMPT_FILE, CRASH_FILE
 from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
@@ -251,3 +253,34 @@ def test_ray_may_pickle_it_and_finds_nothing(make_searcher: MakeSearcher, tmp_pa
     assert not (tmp_path / "ckpt").exists()
     searcher.on_trial_complete("a trial of somebody else", {})
     assert module.SweepSearcher.__getstate__ is type(searcher).__getstate__
+
+
+def test_a_full_disk_ends_the_sweep_and_resume_goes_on_with_the_trial(make_searcher: MakeSearcher) -> None:
+    stopper = SweepStopper(None)
+    searcher, _ = make_searcher(spec_with(), stopper)
+    start(searcher, "0", "1")
+    end(searcher, "0")
+    searcher.on_trial_complete("1", {"attempt": 1, "disk_full": "No space left on device", "done": True})
+    record = searcher.records["t0000"]
+    assert (record.status, record.interrupted) == (FAILED, True)
+    assert stopper.stop_all()
+    assert "No space left on device" in str(stopper.broken)
+
+
+def test_a_study_that_cannot_be_told_costs_no_finished_trial(make_searcher: MakeSearcher) -> None:
+    stopper = SweepStopper(None)
+    searcher, study = make_searcher(spec_with(), stopper)
+    start(searcher, "0", "1")
+    end(searcher, "0")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageInternalError("database or disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "tell", full)
+        end(searcher, "1")
+    searcher.on_trial_complete("1", error=True)  # Ray takes the error for one of the trial's, and tries again
+    record = searcher.records["t0000"]
+    assert (record.status, record.error) == (FINISHED, None)
+    assert stopper.stop_all()
+    assert isinstance(stopper.broken, StorageInternalError)

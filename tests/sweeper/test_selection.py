@@ -215,3 +215,16 @@ def test_the_aggregate_over_scenarios_can_be_chosen(over: Any, qualifies: bool) 
     else:
         with pytest.raises(NothingQualifies):
             select(frame_of(*rows), max_asr=0.15, over=over)
+
+
+def test_a_confirming_run_that_did_not_finish_makes_the_evidence_no_better() -> None:
+    failed = row_with("k-a-9", "a", seed=9, role="confirmation", status="FAILED", val_acc=None, val_asr=None)
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), failed]
+    with pytest.raises(NothingQualifies, match="all finished, against every attacker"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_a_setting_that_met_the_easier_attacker_alone_is_not_confirmed() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.95), *confirmed("b", 0.01, 0.01, 0.01)]
+    rows += confirmed("b", 0.02, 0.02, 0.02, poison_rate=0.2)
+    assert select(frame_of(*rows), max_asr=0.5, confidence=0.9).point["config_id"] == "b"

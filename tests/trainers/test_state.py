@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 import trainers.state
+from trainers.files import write_with
 from trainers.state import load_state, save_state
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool)
@@ -133,11 +134,14 @@ def test_what_would_need_pickling_is_refused_before_anything_is_written(tmp_path
 def test_a_write_that_is_killed_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path / "a", {"epoch": 1, "t": torch.ones(3)})
 
-    def killed(tensors: Any, file: Path, metadata: Any) -> None:
-        file.write_bytes(b"half a header")
-        raise KeyboardInterrupt
+    def killed(path: Path, write: Any) -> None:
+        def half(beside: Path) -> None:
+            beside.write_bytes(b"half a header")
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainers.state, "save_file", killed)
+        write_with(path, half)
+
+    monkeypatch.setattr(trainers.state, "write_with", killed)
     with pytest.raises(KeyboardInterrupt):
         save_state(tmp_path / "a", {"epoch": 2, "t": torch.zeros(3)})
     assert same(load_state(tmp_path / "a"), {"epoch": 1, "t": torch.ones(3)})

@@ -68,7 +68,8 @@ def decode(items: Sequence[tuple[str, bytes | Path]], image_size: int | None) ->
                 if image.shape[:2] != (height, width):
                     raise ConfigError(
                         f"All images must have the same size, but {items[0][0]} is {width} x {height} and "
-                        f"{items[index][0]} is {image.shape[1]} x {image.shape[0]}; data.image_size resizes them."
+                        f"{items[index][0]} is {image.shape[1]} x {image.shape[0]}; "
+                        "data.image_size (of train: --image-size) resizes them."
                     )
                 has_colour |= image.ndim == 3
                 pixels[index] = image.transpose(2, 0, 1) if image.ndim == 3 else image
