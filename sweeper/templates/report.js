@@ -138,8 +138,9 @@ function heat() {
       reversescale: scale === "Blues", text: cells.map((row) => row.map((list) => list.length)),
       texttemplate: "%{z:.2f}",
       hovertemplate: `${x} %{x}<br>${y} %{y}<br>${name} %{z:.3f}, %{text} settings<extra></extra>`,
-    }], layout({ title: { text: name, font: { size: 13 } }, margin: { l: 110, r: 10, t: 30, b: 90 },
-      xaxis: { title: { text: x }, type: "category" }, yaxis: { title: { text: y }, type: "category" } }), CONFIG);
+    }], layout({ title: { text: name, font: { size: 13 } }, margin: { l: 60, r: 10, t: 30, b: 60 },
+      xaxis: { title: { text: x }, type: "category", automargin: true },
+      yaxis: { title: { text: y, standoff: 12 }, type: "category", automargin: true } }), CONFIG);
   }
 }
 
@@ -160,7 +161,8 @@ function rates() {
       line("median of settings", "median", "solid"), line("control", "control", "dash"), line("floor", "floor", "dot"),
     ];
   });
-  Plotly.react("rates", traces, layout({ xaxis: { title: { text: "poison rate" } },
+  const highest = Math.max(0, ...data.rates.flatMap(({ rates: known }) => known.map((r) => r.rate)));
+  Plotly.react("rates", traces, layout({ xaxis: { title: { text: "poison rate" }, range: [0, highest * 1.15 || 1] },
     yaxis: { title: { text: "attack success (val_asr)" }, range: [-0.02, 1.05] },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 11 } } }), CONFIG);
 }
