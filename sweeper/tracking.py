@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -33,6 +35,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds without a request after one failed; each failure doubles them."""
 TAG_LENGTH = 500
 LINE_LENGTH = 200
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 PROBE = "sweeper-probe"
 """An experiment that is made and deleted to see whether a store can be written."""
 EVERY_EPOCH = "images_seen"
@@ -56,6 +59,7 @@ def check_store(uri: str) -> None:
     """
     impatient()
     try:
+        _reach(uri)
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(PROBE)
         experiment = found.experiment_id if found else client.create_experiment(PROBE)
@@ -87,6 +91,18 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
         log.warning("MLflow %s: %s", without_secret(uri), shorten(error))
         return False
     return bool(runs)
+
+
+def _reach(uri: str) -> None:
+    """Knock at a database server's door; MLflow itself would try to connect for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    parts = urlsplit(uri)
+    port = DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    if port is not None and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
 
 
 def impatient() -> None:
@@ -126,7 +142,9 @@ class Tracker:
         self._unsure = False
         self._pause = FIRST_PAUSE
         self._ask_again_at = 0.0
+        self._uri = uri
         try:
+            _reach(uri)
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(sweep["preset"]["name"])
             artifacts = None if uri.startswith("http") else (folder.path.parent / "mlartifacts").resolve().as_uri()
@@ -327,6 +345,8 @@ class Tracker:
             Whether it was done. If not, ``_lost`` says whether the store is away, which may pass.
         """
         try:
+            if self._lost:
+                _reach(self._uri)
             action()
         except Exception as error:  # noqa: BLE001
             log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
@@ -336,7 +356,7 @@ class Tracker:
             self._ask_again_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
-        self._pause = FIRST_PAUSE
+        self._pause, self._lost = FIRST_PAUSE, False
         return True
 
 

@@ -345,13 +345,14 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(
     assert tracker.behind == ["t0000"], "and it is not said to be there"
 
 
-def test_a_server_that_is_away_is_found_out_in_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["http", "postgresql"])
+def test_a_server_that_is_away_is_found_out_in_seconds(tmp_path: Path, kind: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError) as caught:
-        Tracker("http://someone:secret@127.0.0.1:9", RunFolder(tmp_path), sweep_with())
+        Tracker(f"{kind}://someone:secret@127.0.0.1:9", RunFolder(tmp_path), sweep_with())
     assert time.monotonic() - began < 20
     text = str(caught.value)
-    assert text.startswith("The tracking store http://127.0.0.1:9 cannot be used: ")
+    assert text.startswith(f"The tracking store {kind}://127.0.0.1:9 cannot be used: ")
     assert "secret" not in text
     assert "\n" not in text
 
