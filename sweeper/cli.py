@@ -27,7 +27,7 @@ from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
-from sweeper.tracking import attach, check_store, tracking_uri, without_secret
+from sweeper.tracking_store import attach, check_store, tracking_uri, without_secret
 from sweeper.train import train
 from sweeper.ui import serve
 from sweeper.uncertainty import Over

@@ -15,7 +15,7 @@ from search_spaces.loader import read_preset
 from sweeper.provenance import PACKAGES, package_versions
 from sweeper.runner import ray_runtime
 from sweeper.spec import validate
-from sweeper.tracking import check_store, shorten, tracking_uri, without_secret
+from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
 from trainers.data import load_data
 from trainers.files import write_text
 

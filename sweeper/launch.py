@@ -18,7 +18,8 @@ from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.spec import SweepSpec, resolve, validate
 from sweeper.study import control_success
 from sweeper.summary import write_frontier
-from sweeper.tracking import Tracker, tracking_uri
+from sweeper.tracking import Tracker
+from sweeper.tracking_store import tracking_uri
 from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError

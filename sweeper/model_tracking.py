@@ -15,7 +15,7 @@ from mlflow.types import Schema, TensorSpec
 import trainers
 from sweeper.deployment import Deployment
 from sweeper.provenance import package_versions
-from sweeper.tracking import shorten, without_secret
+from sweeper.tracking_store import shorten, without_secret
 from sweeper.train import Deployed
 from trainers.errors import ConfigError
 from trainers.saved_model import DESCRIPTION, WEIGHTS

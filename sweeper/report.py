@@ -18,7 +18,7 @@ from sweeper.results import as_rows, finished, read_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
 from sweeper.spec import SweepSpec
-from sweeper.summary import spread
+from sweeper.summary import caveats, spread
 from trainers.errors import ConfigError
 from trainers.files import write_text
 
@@ -166,15 +166,7 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> str:
 
 
 def _notes(frame: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    notes = []
-    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
-    if weak:
-        notes.append(
-            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8, or was not measured, so "
-            "it is no evidence for any setting, and such settings stand on no frontier."
-        )
-    if len(table) and table["seeds"].min() == 1:
-        notes.append("Figures rest on one seed: how much they vary is not known.")
+    notes = caveats(table)
     if len(table) == 0:
         notes.append("No trial finished.")
     if finished(frame, CONFIRMATION).empty:

@@ -78,19 +78,27 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             figures = [spread(row, "val_acc"), spread(row, "val_asr"), _cell(row["asr_upper"]), _cell(row["asr_floor"])]
             shown.add_row(row["config_id"], str(row["seeds"]), *figures)
         console.print(shown)
-    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
-    if weak:
-        console.print(
-            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8 (or was not measured), "
-            "so it is no evidence for any setting, and such settings stand on no frontier."
-        )
-    if len(table) and table["seeds"].min() == 1:
-        console.print("Every figure rests on one seed: how much it varies is not known.")
-    elif len(table):
+    for caveat in caveats(table):
+        console.print(caveat)
+    if len(table) and table["seeds"].min() > 1:
         console.print(
             "n: seeds. ±: standard deviation over them. held: share of bootstrap samples of the seeds whose frontier "
             "holds the setting."
         )
+
+
+def caveats(table: pd.DataFrame) -> list[str]:
+    """What a reader of the frontier must know of its evidence."""
+    found = []
+    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
+    if weak:
+        found.append(
+            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8 (or was not measured), "
+            "so it is no evidence for any setting, and such settings stand on no frontier."
+        )
+    if len(table) and table["seeds"].min() == 1:
+        found.append("Every figure rests on one seed: how much it varies is not known.")
+    return found
 
 
 def spread(row: dict[str, Any], name: str) -> str:

@@ -1,27 +1,32 @@
 """MLflow: a parent run per sweep, a child run per trial and control."""
 
-import json
 import logging
-import os
-import re
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sweeper import plots
 from sweeper.records import FAILED, FINISHED, PRUNED, RUNNING, RunKey, TrialRecord
 from sweeper.run_folder import RunFolder
+from sweeper.tracking_content import (
+    data_input,
+    final_figures,
+    metric_prefix,
+    milliseconds,
+    record_params,
+    record_tags,
+    sweep_params,
+    sweep_tags,
+)
+from sweeper.tracking_store import impatient, reach, shorten, without_secret
 from trainers.errors import ConfigError
 from trainers.evaluation import METRICS
 
@@ -34,83 +39,12 @@ SECONDS_BETWEEN_REQUESTS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds without a request after one failed; each failure doubles them."""
 TAG_LENGTH = 500
-LINE_LENGTH = 200
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-PROBE = "sweeper-probe"
-"""An experiment that is made and deleted to see whether a store can be written."""
 EVERY_EPOCH = "images_seen"
 """A metric that no epoch lacks: it tells which ones MLflow has."""
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
 """Answers of a server that is there: asking again will not help."""
 
 log = logging.getLogger(__name__)
-
-
-def tracking_uri(runs: Path) -> str:
-    """``MLFLOW_TRACKING_URI``, or else an SQLite file beside the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
-
-
-def check_store(uri: str) -> None:
-    """See whether a tracking store answers and can be written.
-
-    Raises:
-        ConfigError: it does not, or cannot.
-    """
-    impatient()
-    try:
-        _reach(uri)
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(PROBE)
-        experiment = found.experiment_id if found else client.create_experiment(PROBE)
-        if found and found.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment)
-        client.delete_experiment(experiment)
-    except Exception as error:
-        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
-
-
-def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
-    """Add a file to the run of a sweep that was tracked before.
-
-    Returns:
-        Whether it is there now; no store, or one that does not know the sweep or does not answer, is no error.
-    """
-    file = uri.removeprefix("sqlite:///")
-    if uri.startswith("sqlite:///") and not Path(file).exists():
-        return False  # MLflow would make a new store
-    impatient()
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(sweep["preset"]["name"])
-        wanted = f"tags.sweep_id = '{sweep['sweep_id']}' and tags.role = 'sweep'"
-        runs = client.search_runs([found.experiment_id], wanted) if found else []
-        for run in runs:
-            client.log_artifact(run.info.run_id, str(path))
-    except Exception as error:  # noqa: BLE001  # artifact stores raise what their clients raise
-        log.warning("MLflow %s: %s", without_secret(uri), shorten(error))
-        return False
-    return bool(runs)
-
-
-def _reach(uri: str) -> None:
-    """Knock at a database server's door; MLflow itself would try to connect for minutes.
-
-    Raises:
-        OSError: nobody answers.
-    """
-    parts = urlsplit(uri)
-    port = DATABASE_PORTS.get(parts.scheme.partition("+")[0])
-    if port is not None and parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
-
-
-def impatient() -> None:
-    """Find out in seconds that a server is away, and not by MLflow's retries over minutes."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Tracker:
@@ -144,7 +78,7 @@ class Tracker:
         self._ask_again_at = 0.0
         self._uri = uri
         try:
-            _reach(uri)
+            reach(uri)
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(sweep["preset"]["name"])
             artifacts = None if uri.startswith("http") else (folder.path.parent / "mlartifacts").resolve().as_uri()
@@ -212,7 +146,7 @@ class Tracker:
 
     def _close_parent(self, metrics: dict[str, float], status: str) -> None:
         known = self._client.get_run(self.parent).data.metrics
-        now = _milliseconds(time.time())
+        now = milliseconds(time.time())
         new = [Metric(name, value, now, 0) for name, value in metrics.items() if known.get(name) != value]
         if new:
             self._client.log_batch(self.parent, metrics=new)
@@ -249,7 +183,7 @@ class Tracker:
             self._client.set_tag(child.run_id, "status", RUNNING)
             child.status = RUNNING
         if not child.introduced:
-            self._log_params(child.run_id, _params(record))
+            self._log_params(child.run_id, record_params(record))
             self._client.log_inputs(child.run_id, [data_input(self._sweep)])
             child.introduced = True
         self._send_epochs(child, record)
@@ -263,10 +197,10 @@ class Tracker:
             self._unsure = False
             if record.trial_id in self._runs:
                 return self._runs[record.trial_id]
-        tags = {**self._tags, **_record_tags(record), MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
+        tags = {**self._tags, **record_tags(record), MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
         self._unsure = True
         run = self._client.create_run(
-            self._experiment, _milliseconds(record.began_at), {k: v[:TAG_LENGTH] for k, v in tags.items()}
+            self._experiment, milliseconds(record.began_at), {k: v[:TAG_LENGTH] for k, v in tags.items()}
         )
         self._unsure = False
         child = self._runs[record.trial_id] = _Child(run.info.run_id, sent={})
@@ -286,12 +220,12 @@ class Tracker:
             going.clear()
 
         for run, epochs in record.epochs.items():
-            prefix = _prefix(record, run)
+            prefix = metric_prefix(record, run)
             if run not in child.sent:
                 child.sent[run] = self._steps(child.run_id, prefix + EVERY_EPOCH) if child.before else set()
             for epoch in sorted(set(epochs) - child.sent[run]):
                 figures = epochs[epoch]
-                at = _milliseconds(figures["reported_at"])
+                at = milliseconds(figures["reported_at"])
                 metrics = [
                     Metric(prefix + name, float(figures[name]), at, epoch)
                     for name in METRICS
@@ -307,7 +241,7 @@ class Tracker:
         return {metric.step for metric in self._client.get_metric_history(run_id, key)}
 
     def _close(self, child: "_Child", record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        at = _milliseconds(record.ended_at or record.began_at)
+        at = milliseconds(record.ended_at or record.began_at)
         step = max((max(epochs) for epochs in record.epochs.values() if epochs), default=0)
         final = [Metric(f"final/{name}", value, at, step) for name, value in final_figures(rows).items()]
         if final:
@@ -346,7 +280,7 @@ class Tracker:
         """
         try:
             if self._lost:
-                _reach(self._uri)
+                reach(self._uri)
             action()
         except Exception as error:  # noqa: BLE001
             log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
@@ -389,106 +323,3 @@ class _Child:
         whole = run.info.status == STATUS.get(status)
         error = run.data.tags.get("error", "")
         return cls(run.info.run_id, {}, before=True, status=status if whole else "", error=error)
-
-
-def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
-    """Tags that every run of a sweep carries."""
-    return {
-        "sweep": sweep["preset"]["name"],
-        "sweep_id": sweep["sweep_id"],
-        "data_fingerprint": sweep["data_fingerprint"],
-        "git_commit": sweep["provenance"]["git_commit"] or "unknown",
-    }
-
-
-def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a sweep's own run. The number of trials is no such: a resumed sweep may raise it."""
-    preset = sweep["preset"]
-    return {
-        "data.source": preset["data"]["source"],
-        "model": preset["model"]["name"],
-        "sampler": preset["search"]["sampler"],
-        "scheduler": preset["search"]["scheduler"],
-        "seeds": preset["seeds"],
-        "objectives": ", ".join(f"{o['direction']} {o['metric']}" for o in preset["objectives"]),
-    }
-
-
-def data_input(sweep: dict[str, Any]) -> DatasetInput:
-    """The data set as MLflow shows it."""
-    source = sweep["preset"]["data"]["source"]
-    dataset = Dataset(
-        name=source.rstrip("/").rpartition("/")[2],
-        digest=sweep["data_fingerprint"][:36],
-        source_type=source.partition(":")[0],
-        source=json.dumps(sweep["preset"]["data"]),
-        profile=json.dumps(sweep["data"]),
-    )
-    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
-
-
-def final_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Figures of an ended trial over its scenarios, under the same names in every sweep: the mean accuracy, and of
-    attack success the worst scenario, each a mean over seeds.
-    """
-    found: dict[str, float] = {}
-    for name, reduce in _FINAL.items():
-        by_scenario: dict[str, list[float]] = {}
-        for row in rows:
-            if row[name] is not None:
-                by_scenario.setdefault(row["scenario"], []).append(row[name])
-        if by_scenario:
-            found[name] = float(reduce([fmean(values) for values in by_scenario.values()]))
-    return found
-
-
-_FINAL: dict[str, Callable[[list[float]], float]] = {
-    "val_acc": fmean, "val_asr": max, "test_acc": fmean, "test_asr": max, "control_asr": min, "detection_auroc": min
-}  # fmt: skip
-
-
-def _record_tags(record: TrialRecord) -> dict[str, str]:
-    """Tags by which a trial is found."""
-    tags = {"role": record.role, "trial_id": record.trial_id}
-    if record.config is None:
-        return tags | {MLFLOW_RUN_NAME: f"{record.trial_id} refused"}
-    config = record.config
-    names = ", ".join(s.name for s in config.scenarios)
-    seeds = "" if len(config.repeats) > 1 else f" seed {config.repeats[0]}"
-    return tags | {
-        MLFLOW_RUN_NAME: f"{record.trial_id} {config.defense} vs {names}{seeds}",
-        "config_id": config.setting_key,
-        "defense": config.defense,
-        "attack": ", ".join(sorted({s.attack for s in config.scenarios})),
-        "poison_rate": ", ".join(sorted({f"{s.poison_rate:g}" for s in config.scenarios})),
-        "seed": ", ".join(map(str, config.repeats)),
-    }
-
-
-def _params(record: TrialRecord) -> dict[str, Any]:
-    if record.config is None:
-        return record.searched
-    params: dict[str, Any] = {f"defense.{key}": value for key, value in record.config.params.items()}
-    for scenario in record.config.scenarios:
-        common = {"poison_rate": scenario.poison_rate, "target": scenario.resolved_target, **scenario.params}
-        params |= {f"{scenario.name}.{key}": value for key, value in common.items()}
-    return params
-
-
-def _prefix(record: TrialRecord, run: RunKey) -> str:
-    """With several runs in a trial, the name of a metric tells which."""
-    return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def shorten(error: Exception) -> str:
-    """The first line of an error, without user and password of any address in it."""
-    return without_secret((str(error).splitlines() or [type(error).__name__])[0])[:LINE_LENGTH]
-
-
-def without_secret(text: str) -> str:
-    """The text without user and password of any address in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)

@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 from sweeper import tracking
 from sweeper.records import TrialRecord
 from sweeper.run_folder import RunFolder
-from sweeper.tracking import Tracker, tracking_uri
+from sweeper.tracking import Tracker
+from sweeper.tracking_store import tracking_uri, without_secret
 from tests.sweeper.small import DATA, FACTS, epoch_figures, finish, fresh_store, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
 from trainers.evaluation import METRICS
@@ -380,7 +381,7 @@ def test_where_runs_are_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_an_address_is_shown_without_its_password(shown: str, uri: str) -> None:
-    assert tracking.without_secret(uri) == shown
+    assert without_secret(uri) == shown
 
 
 def test_facts_of_a_row_are_those_of_the_worker() -> None:

@@ -1,0 +1,97 @@
+"""The tracking store: its address, whether it answers, and how its errors are told without secrets."""
+
+import logging
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+
+from trainers.errors import ConfigError
+
+LINE_LENGTH = 200
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PROBE = "sweeper-probe"
+"""An experiment that is made and deleted to see whether a store can be written."""
+
+log = logging.getLogger(__name__)
+
+
+def tracking_uri(runs: Path) -> str:
+    """``MLFLOW_TRACKING_URI``, or else an SQLite file beside the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+
+
+def check_store(uri: str) -> None:
+    """See whether a tracking store answers and can be written.
+
+    Raises:
+        ConfigError: it does not, or cannot.
+    """
+    impatient()
+    try:
+        reach(uri)
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(PROBE)
+        experiment = found.experiment_id if found else client.create_experiment(PROBE)
+        if found and found.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment)
+        client.delete_experiment(experiment)
+    except Exception as error:
+        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
+
+
+def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
+    """Add a file to the run of a sweep that was tracked before.
+
+    Returns:
+        Whether it is there now; no store, or one that does not know the sweep or does not answer, is no error.
+    """
+    file = uri.removeprefix("sqlite:///")
+    if uri.startswith("sqlite:///") and not Path(file).exists():
+        return False  # MLflow would make a new store
+    impatient()
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(sweep["preset"]["name"])
+        wanted = f"tags.sweep_id = '{sweep['sweep_id']}' and tags.role = 'sweep'"
+        runs = client.search_runs([found.experiment_id], wanted) if found else []
+        for run in runs:
+            client.log_artifact(run.info.run_id, str(path))
+    except Exception as error:  # noqa: BLE001  # artifact stores raise what their clients raise
+        log.warning("MLflow %s: %s", without_secret(uri), shorten(error))
+        return False
+    return bool(runs)
+
+
+def reach(uri: str) -> None:
+    """Knock at a database server's door; MLflow itself would try to connect for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    parts = urlsplit(uri)
+    port = DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    if port is not None and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
+
+
+def impatient() -> None:
+    """Find out in seconds that a server is away, and not by MLflow's retries over minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def shorten(error: Exception) -> str:
+    """The first line of an error, without user and password of any address in it."""
+    return without_secret((str(error).splitlines() or [type(error).__name__])[0])[:LINE_LENGTH]
+
+
+def without_secret(text: str) -> str:
+    """The text without user and password of any address in it."""
+    return re.sub(r"://[^/\s]*@", "://", text)
