@@ -1,0 +1,108 @@
+"""V&B's detector: warm-up, split, entropies."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.trainers.defenses.vab_small import Noise, figures, small, softmax_of_victim, steps, task
+from trainers.defenses.vab import Vab
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 11])
+def test_warmup_steps_are_optimiser_steps(noise: Noise, wanted: int) -> None:
+    defense = Vab(small(warmup_steps=wanted), task(noise(60)))  # a pass is four batches
+    _, report = next(defense.epochs())
+    assert steps(defense.optimizers["victim"]) == wanted
+    # Whole passes of 16, 16, 16 and 12 images, then what is left over.
+    passes, rest = divmod(wanted, 4)
+    assert report.images_seen == 60 * passes + 16 * rest
+
+
+def test_without_warmup_steps_it_is_one_pass(noise: Noise) -> None:
+    defense = Vab(small(), task(noise(60)))
+    _, report = next(defense.epochs())
+    assert (steps(defense.optimizers["victim"]), report.images_seen) == (4, 60)
+    assert (report.model, report.suspicion, report.credible) == (None, None, None)
+
+
+def test_thresholds_of_the_warm_up(noise: Noise) -> None:
+    params = small(warmup_rounds=4, threshold=0.25, threshold_start=1.0, threshold_decay=0.3)
+    defense = Vab(params, task(noise(60)))
+    reports = [report for _, report in zip(range(5), (r for _, r in defense.epochs()), strict=False)]
+    # Rounds 1, 2 and 3 start from a split at 0.7, 0.4 and 0.25; the last one ends with one at 0.25.
+    for report, threshold in zip(reports[1:], [0.7, 0.4, 0.25, 0.25], strict=True):
+        assert report.suspicion is not None
+        assert report.credible is not None
+        entropy = 1 - report.suspicion
+        clear = (entropy - threshold).abs() > 1e-5
+        assert report.credible[clear].equal((entropy > threshold)[clear])
+        assert (float(entropy.min()), float(entropy.max())) == pytest.approx((0.0, 1.0))
+
+
+def test_each_warm_up_round_is_one_pass_over_the_suspicious(noise: Noise) -> None:
+    defense = Vab(small(warmup_rounds=2), task(noise(60)))
+    for number, (_, report) in enumerate(defense.epochs()):
+        if number == 1:
+            assert report.credible is not None
+            assert 0 < report.images_seen == int((~report.credible).sum())
+        if number == 2:
+            break
+
+
+def test_without_rounds_the_warm_up_ends_with_a_split(noise: Noise) -> None:
+    defense = Vab(small(warmup_rounds=0), task(noise(60)))
+    stage, report = next(defense.epochs())
+    assert (stage.epochs, report.model) == (1, None)
+    assert report.credible is not None
+    assert 0 < int(report.credible.sum()) < 60
+
+
+def test_the_split_is_redone_when_it_is_due(noise: Noise) -> None:
+    # Stage 1: after epochs 2 and 4; stage 2: after every epoch. Each time the Victim is trained first.
+    defense = Vab(small(mix_epochs=5, suppression_epochs=3, resplit_period=2), task(noise(60)))
+    redone, trained = [], []
+    before, count = None, 0
+    for stage, report in defense.epochs():
+        if stage.name != "warmup":
+            assert report.suspicion is not None
+            redone.append(not report.suspicion.equal(before))
+            trained.append(steps(defense.optimizers["victim"]) > count)
+        before, count = report.suspicion, steps(defense.optimizers["victim"])
+    assert redone == trained == [False, True, False, True, False, True, True, True]
+
+
+def test_suspicion_is_the_smoothed_entropy_turned_round(noise: Noise) -> None:
+    params = small(warmup_rounds=0, mix_epochs=3, suppression_epochs=1, resplit_period=1, smoothing=0.6)
+    defense = Vab(params, task(noise(60)))
+    smoothed: NDArray[np.float64] | None = None
+    for _, report in defense.epochs():
+        share = softmax_of_victim(defense)
+        entropy = -(share * np.log(share)).sum(1) / 4
+        smoothed = entropy if smoothed is None else 0.6 * entropy + 0.4 * smoothed
+        normalised = (smoothed - smoothed.min()) / (smoothed.max() - smoothed.min())
+        assert report.suspicion is not None
+        assert np.allclose(report.suspicion.numpy(), 1 - normalised, atol=1e-3)
+
+
+def test_the_victim_sees_no_augmentation(noise: Noise) -> None:
+    plain = figures(Vab(small(), task(noise(60), crop=0, flip=False)))
+    moved = figures(Vab(small(), task(noise(60), crop=3, flip=True)))
+    assert plain[:2] == moved[:2]
+    assert plain[2][1] != moved[2][1]
+
+
+def test_victim_and_beneficiary_are_networks_of_their_own(noise: Noise) -> None:
+    defense = Vab(small(victim_model="preact_resnet18"), task(noise(20, size=16)))
+    assert set(defense.modules) == set(defense.optimizers) == {"victim", "beneficiary"}
+    assert len(defense.victim.stages) == 4
+    assert len(defense.beneficiary.stages) == 3
+    alike = Vab(small(), task(noise(20)))
+    assert not alike.victim.head.weight.equal(alike.beneficiary.head.weight)
+
+
+def test_optimisers_have_their_parameters(noise: Noise) -> None:
+    defense = Vab(small(victim_weight_decay=0.01, momentum=0.7), task(noise(20)))
+    (victim,), (beneficiary,) = (defense.optimizers[role].param_groups for role in ("victim", "beneficiary"))
+    assert (type(defense.optimizers["victim"]), victim["lr"], victim["weight_decay"]) == (torch.optim.Adam, 0.01, 0.01)
+    assert (beneficiary["lr"], beneficiary["momentum"], beneficiary["weight_decay"]) == (0.05, 0.7, 5e-4)
