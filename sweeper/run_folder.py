@@ -149,6 +149,11 @@ class RunFolder:
             records[record.trial_id] = record
         return records
 
+    @property
+    def attack_cache(self) -> Path:
+        """What attacks have trained: beside the run folders, as the tracking store is, for all sweeps to share."""
+        return self.path.resolve().parent / "attack-cache"
+
     def remove_leftovers(self) -> None:
         """Remove files that a killed process had not finished writing."""
         for folder in (self.path, self.records, self.scores, *self.states.glob("*")):

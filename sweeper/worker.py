@@ -15,6 +15,7 @@ import torch
 from ray import tune
 
 from sweeper.objectives import Objective
+from sweeper.run_folder import RunFolder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError, TrialError
 from trainers.files import write_text, write_with
@@ -93,7 +94,9 @@ class TrialActor(tune.Trainable):
         self._attempt = 0
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
-        self._results: Iterator[EpochResult] = run_trial(trial, self._splits, self._store, self._gpu_share)
+        self._results: Iterator[EpochResult] = run_trial(
+            trial, self._splits, self._store, self._gpu_share, RunFolder(self._folder).attack_cache
+        )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -1,11 +1,12 @@
 """A scenario: an attack with its parameters, a poison rate and a target, turned into data and truth."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from trainers.attacks import ATTACKS, Attack, LabelMap
+from trainers.attacks import ATTACKS, Attack, LabelMap, Workshop
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
@@ -23,9 +24,7 @@ class ScenarioConfig(Parameters):
 
     name: str = param(doc="what tables call it")
     attack: str = param(choices=tuple(ATTACKS), doc="the attack")
-    poison_rate: float = param(
-        0.1, ge=0, lt=1, doc="share of the target class for a clean-label attack, else of the set"
-    )
+    poison_rate: float = param(0.1, ge=0, lt=1, doc="share of the target class for sig and cl, else of the whole set")
     labels: str = param("all_to_one", choices=("all_to_one", "all_to_all"), doc="what triggered images should become")
     target: int = param(0, ge=0, doc="target class; not used by all_to_all")
     params: dict[str, Any] = field(default_factory=dict)  # the attack's own
@@ -111,11 +110,26 @@ class Scenario:
     arena: Arena
 
 
-def build_scenario(config: ScenarioConfig, splits: Splits, sweep_seed: int, repeat: int, compute: Compute) -> Scenario:
+def build_scenario(
+    config: ScenarioConfig,
+    splits: Splits,
+    sweep_seed: int,
+    repeat: int,
+    compute: Compute,
+    cache: Path | None = None,
+) -> Scenario:
     """Poison the training split, and cut and trigger the test split.
 
     The draws depend on the sweep's seed, the scenario and the repeat, never on the defense: every trial that meets the
     scenario meets the same bytes.
+
+    Args:
+        config: the attacker.
+        splits: clean data.
+        sweep_seed: the sweep's seed.
+        repeat: the preset's seed.
+        compute: where surrogates and generators are trained.
+        cache: folder that keeps them; null: they are trained each time.
 
     Raises:
         ConfigError: the scenario does not fit the data.
@@ -123,7 +137,8 @@ def build_scenario(config: ScenarioConfig, splits: Splits, sweep_seed: int, repe
     seed = scenario_seed(config, sweep_seed, repeat)
     attack = config.build_attack(splits.train, seed)
     attack.counts(splits.train.labels, config.poison_rate)
-    attack.prepare(splits.train, compute)
+    workshop = Workshop(compute, derive_seed(sweep_seed, "workshop", repeat), cache)
+    attack.prepare(splits.train, config.poison_rate, workshop)
     poisoned = attack.poison(splits.train, config.poison_rate)
     val, test = (splits.test.subset(half) for half in stratified_halves(splits.test.labels, HALVES_SEED))
     attacked = bool(poisoned.poisoned.any())

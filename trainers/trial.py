@@ -160,7 +160,11 @@ class StateStore:
 
 
 def run_trial(
-    config: TrialConfig, splits: Splits, store: StateStore | None = None, gpu_share: float = 0.0
+    config: TrialConfig,
+    splits: Splits,
+    store: StateStore | None = None,
+    gpu_share: float = 0.0,
+    attack_cache: Path | None = None,
 ) -> Iterator[EpochResult]:
     """Train and measure on every scenario and repeat, one epoch at a time.
 
@@ -172,13 +176,14 @@ def run_trial(
         splits: the data; its fingerprint is that of the configuration.
         store: where states are kept.
         gpu_share: GPUs reserved for the trial.
+        attack_cache: folder that keeps what attacks train; null: it is trained for each run.
 
     Raises:
         TrialError: a loss is not finite.
     """
     compute = config.compute.open(gpu_share)
     for number, (scenario_config, repeat) in enumerate(config.runs()):
-        scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute)
+        scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
         seed = derive_seed(scenario_seed(scenario_config, config.sweep_seed, repeat), "training", asdict(config.model))
         task = TrainingTask(scenario.data, config.model, config.augmentation, compute, seed)
         kind = DEFENSES[config.defense]

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
+from trainers.attacks.patch import CORNERS, checkerboard, corner
 from trainers.attacks.pattern import absolute, load_pattern
-from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 
 
@@ -18,9 +17,7 @@ class BadNetsParams(Parameters):
     """The patch; by default the 3x3 checkerboard in a corner."""
 
     size: int = param(3, ge=1, doc="height and width of the patch in pixels")
-    corner: str = param(
-        "bottom_right", choices=("top_left", "top_right", "bottom_left", "bottom_right"), doc="where the patch lies"
-    )
+    corner: str = param("bottom_right", choices=CORNERS, doc="where the patch lies")
     inset: int = param(0, ge=0, doc="pixels between the patch and the border")
     trigger: str | None = param(None, doc="path of an image to use as the patch; null: a black and white checkerboard")
 
@@ -39,21 +36,11 @@ class BadNets(Attack):
 
     def __init__(self, params: BadNetsParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
-        channels, height, width = shape
-        if params.size + params.inset > min(height, width):
-            raise ConfigError(
-                f"A patch of size {params.size} with inset {params.inset} does not fit images of {height}x{width}."
-            )
-        vertical, horizontal = params.corner.split("_")
-        top = params.inset if vertical == "top" else height - params.inset - params.size
-        left = params.inset if horizontal == "left" else width - params.inset - params.size
-        self._rows, self._columns = slice(top, top + params.size), slice(left, left + params.size)
+        self._rows, self._columns = corner(params.corner, params.size, params.inset, shape)
         if params.trigger is not None:
-            self._patch = load_pattern(params.trigger, channels, params.size)
+            self._patch = load_pattern(params.trigger, shape[0], params.size)
         else:
-            steps = torch.arange(params.size)
-            board = ((steps[:, None] + steps[None, :]) % 2 == 0).to(torch.uint8) * 255
-            self._patch = board.expand(channels, -1, -1).clone()
+            self._patch = checkerboard(params.size, shape[0])
 
     def trigger(self, images: Tensor) -> Tensor:
         """Put the patch on ``images``: uint8 (M, C, H, W)."""

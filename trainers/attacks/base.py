@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.attacks.labels import LabelMap
-from trainers.compute import Compute
+from trainers.attacks.workshop import Workshop
 from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError
 from trainers.params import Parameters
@@ -37,7 +37,7 @@ class Attack(ABC):
     A subclass must say what :meth:`trigger` does. The rest has defaults for a plain dirty-label attack: clean-label
     attacks set ``clean_label``; attacks that train a surrogate or a generator do so in :meth:`prepare`; a trigger that
     is weaker in training than at test time overrides :meth:`poison_images`; cover samples come with
-    :meth:`cover_rate` and :meth:`cover_images`.
+    :meth:`cover_rate` and :meth:`cover_images`; an attacker who picks the samples overrides :meth:`choose`.
 
     Args:
         params: an instance of the class's ``Params``.
@@ -52,6 +52,9 @@ class Attack(ABC):
     name: ClassVar[str]
     Params: ClassVar[type[Parameters]]
     clean_label: ClassVar[bool] = False
+    """Only images of the target class are poisoned, and no label is changed."""
+    rate_of_target: ClassVar[bool] = False
+    """The poison rate is a share of the target class, as published for SIG and CL; else of the whole set."""
 
     def __init__(self, params: Any, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         self.params = params
@@ -67,25 +70,42 @@ class Attack(ABC):
     def trigger(self, images: Tensor) -> Tensor:
         """Trigger ``images``, uint8 (M, C, H, W), as at test time; returns a new tensor of the same shape and type."""
 
-    def prepare(self, clean: ImageSet, compute: Compute) -> None:  # noqa: B027  (most attacks need nothing)
-        """Train what the attack needs (surrogate, generator) on the ``clean`` training set."""
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:  # noqa: B027  (most need nothing)
+        """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.
 
-    def poison_images(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Trigger ``images``, uint8 (M, C, H, W), as poisoned training samples; by default as at test time."""
+        It is called before :meth:`trigger` and :meth:`poison`, and after :meth:`counts` has found the rate possible.
+        """
+
+    def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Trigger poisoned training samples; by default as at test time.
+
+        Args:
+            images: uint8 (M, C, H, W), clean.
+            chosen: int64 (M,), which samples of the training set they are, ascending.
+            generator: of the attacker's draws.
+        """
         return self.trigger(images)
+
+    def poison_labels(self, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Labels that poisoned samples get, int64 (M,), given the true ones; arguments as :meth:`poison_images`."""
+        return labels if self.clean_label else self.target_of(labels)
 
     @property
     def cover_rate(self) -> float:
-        """Cover samples, as a share of the whole set."""
-        return 0.0
+        """Cover samples, as a share of the whole set; 0 where the parameters know none."""
+        return float(getattr(self.params, "cover_rate", 0.0))
 
-    def cover_images(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Trigger ``images``, uint8 (M, C, H, W), as cover samples; by default as poisoned ones."""
-        return self.poison_images(images, generator)
+    def cover_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Trigger cover samples; by default as poisoned ones. Arguments as :meth:`poison_images`."""
+        return self.poison_images(images, chosen, generator)
 
     def candidates(self, labels: Tensor) -> Tensor:
         """Who may be poisoned, given true ``labels``: bool (N,)."""
         return labels.eq(self.label_map.target or 0) if self.clean_label else self.eligible(labels)
+
+    def cover_candidates(self, labels: Tensor) -> Tensor:
+        """Who may be a cover sample if it is not poisoned, given true ``labels``: bool (N,)."""
+        return torch.ones_like(labels, dtype=torch.bool)
 
     def eligible(self, labels: Tensor) -> Tensor:
         """Which images are triggered to measure attack success: bool (N,)."""
@@ -100,34 +120,53 @@ class Attack(ABC):
 
         Args:
             labels: int64 (N,), true.
-            rate: of the target class for a clean-label attack, else of the whole set.
+            rate: of the target class (``rate_of_target``), else of the whole set.
 
         Raises:
             ConfigError: a rate above 0 rounds to no sample, or more samples are asked for than there are.
         """
-        pool = int(self.candidates(labels).sum())
-        base = pool if self.clean_label else len(labels)
-        if rate > 0 and pool == 0:
+        if rate == 0:
+            return 0, 0
+        may = self.candidates(labels)
+        pool = int(may.sum())
+        if pool == 0:
             raise ConfigError(f"{self.name} finds no image that it could poison; its class has none.")
-        poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels)) if rate > 0 else 0
-        if rate > 0 and poisoned == 0:
+        base = pool if self.rate_of_target else len(labels)
+        poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels))
+        if poisoned == 0:
             raise ConfigError(
                 f"A poison_rate of {rate:g} is no sample of {base}; allowed is {_ceil(0.5 / base):g} or more."
             )
-        if rate > 0 and self.cover_rate > 0 and cover == 0:
+        if self.cover_rate > 0 and cover == 0:
             raise ConfigError(
-                f"A cover rate of {self.cover_rate:g} is no sample of {len(labels)}; "
+                f"A cover_rate of {self.cover_rate:g} is no sample of {len(labels)}; "
                 f"allowed is {_ceil(0.5 / len(labels)):g} or more."
             )
         if poisoned > pool:
             raise ConfigError(
                 f"A poison_rate of {rate:g} is {poisoned} samples, but only {pool} can be poisoned by {self.name}."
             )
-        if poisoned + cover > len(labels):
+        covers = self.cover_candidates(labels)
+        left = int(covers.sum()) - (poisoned if (covers & may).any() else 0)
+        if cover > left:
+            if covers.all():
+                raise ConfigError(
+                    f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are."
+                )
             raise ConfigError(
-                f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are."
+                f"A cover_rate of {self.cover_rate:g} is {cover} samples, but only {left} can be cover samples of "
+                f"{self.name}."
             )
         return poisoned, cover
+
+    def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indices of poisoned and of cover samples, int64 each; by default drawn from the candidates."""
+        poisoned_count, cover_count = self.counts(clean.labels, rate)
+        order = torch.randperm(len(clean), generator=generator)
+        chosen = order[self.candidates(clean.labels)[order]][:poisoned_count]
+        left = self.cover_candidates(clean.labels)
+        left[chosen] = False
+        return chosen, order[left[order]][:cover_count]
 
     def poison(self, clean: ImageSet, rate: float) -> PoisonedSet:
         """Poison a copy of ``clean``; the same seed gives the same bytes.
@@ -136,22 +175,15 @@ class Attack(ABC):
             ConfigError: as :meth:`counts`.
         """
         generator = seeded(derive_seed(self.seed, "poison"))
-        poisoned_count, cover_count = self.counts(clean.labels, rate)
-        order = torch.randperm(len(clean), generator=generator)
-        chosen = order[self.candidates(clean.labels)[order]][:poisoned_count]
-        poisoned = torch.zeros(len(clean), dtype=torch.bool)
-        poisoned[chosen] = True
-        cover = torch.zeros(len(clean), dtype=torch.bool)
-        cover[order[~poisoned[order]][:cover_count]] = True
-
+        chosen, covering = (indices.sort().values for indices in self.choose(clean, rate, generator))
         images, labels = clean.images.clone(), clean.labels.clone()
-        if poisoned_count:
-            images[poisoned] = self.poison_images(images[poisoned], generator)
-        if cover_count:
-            images[cover] = self.cover_images(images[cover], generator)
-        if not self.clean_label:
-            labels[poisoned] = self.target_of(labels[poisoned])
-        return PoisonedSet(ImageSet(images, labels, clean.class_names), poisoned, cover)
+        if len(chosen):
+            images[chosen] = self.poison_images(images[chosen], chosen, generator)
+            labels[chosen] = self.poison_labels(labels[chosen], chosen, generator)
+        if len(covering):
+            images[covering] = self.cover_images(images[covering], covering, generator)
+        masks = [torch.zeros(len(clean), dtype=torch.bool).index_fill_(0, where, True) for where in (chosen, covering)]
+        return PoisonedSet(ImageSet(images, labels, clean.class_names), *masks)
 
 
 def _round(count: float) -> int:

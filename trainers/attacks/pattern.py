@@ -1,11 +1,13 @@
-"""A trigger image of the user's own."""
+"""Trigger images: of the user's own, or random pixels."""
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from trainers.data.decode import decode
 from trainers.errors import ConfigError
+from trainers.seeding import derive_seed, seeded
 
 
 def absolute(path: str | None) -> str | None:
@@ -28,3 +30,17 @@ def load_pattern(path: str, channels: int, size: int) -> Tensor:
     if pattern.shape[0] > channels:
         raise ConfigError(f"The trigger image {path} has colour, but the data has one channel.")
     return pattern.expand(channels, -1, -1).clone()
+
+
+def whole_pattern(path: str | None, shape: tuple[int, int, int], seed: int, attack: str) -> Tensor:
+    """A pattern that covers images of ``shape``, from a file or of random pixels: uint8 (C, H, W).
+
+    Raises:
+        ConfigError: as :func:`load_pattern`, or the images are not square.
+    """
+    if path is None:
+        return torch.randint(256, shape, generator=seeded(derive_seed(seed, "pattern")), dtype=torch.uint8)
+    channels, height, width = shape
+    if height != width:
+        raise ConfigError(f"A trigger image for {attack} needs square images, but these are {height}x{width}.")
+    return load_pattern(path, channels, height)

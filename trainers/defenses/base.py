@@ -200,10 +200,10 @@ class Defense(ABC):
         return output
 
     @torch.no_grad()
-    def logits_of_all(self, network: nn.Module, batch_size: int = 1000) -> Tensor:
-        """Logits of every training image as it is: float (N, classes). Leaves ``network`` in eval mode."""
+    def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
+        """Logits of ``images``, uint8 (M, C, H, W), as they are: float (M, classes). Leaves ``network`` in eval."""
         network.eval()
-        chunks = self.images.split(batch_size)
+        chunks = images.to(self.device).split(batch_size)
         return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])
 
     @staticmethod

@@ -145,7 +145,7 @@ class Vab(Defense):
 
     def _score(self) -> None:
         """Evaluate the Victim on every image: smoothed entropies, and the logits that its belief comes from."""
-        logits = self.logits_of_all(self.victim)
+        logits = self.logits_of(self.victim, self.images)
         if not logits.isfinite().all():
             raise TrialError("The Victim's predictions are not finite.")
         self.tensors["entropy"] = smooth(prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing)

@@ -1,0 +1,63 @@
+"""Adaptive-Patch (Qi et al., ICLR 2023): one of four patches in training, two of them at test time."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.attacks.base import Attack
+from trainers.attacks.blending import blend
+from trainers.attacks.labels import LabelMap
+from trainers.attacks.patch import four_corners
+from trainers.errors import ConfigError
+from trainers.params import Parameters, param
+from trainers.seeding import derive_seed, seeded
+
+AT_TEST = (0, 2)
+"""The two patches at test time: those of the strongest default opacities. An interpretation."""
+
+
+@dataclass(frozen=True)
+class AdaptivePatchParams(Parameters):
+    """Patches and strengths. Opacities and cover rate are the paper's; the size is our choice."""
+
+    size: int = param(4, ge=1, doc="height and width of a patch")
+    alphas: tuple[float, ...] = param((0.5, 0.2, 0.5, 0.3), gt=0, le=1, doc="opacity of each of the four in training")
+    test_alpha: float = param(1.0, gt=0, le=1, doc="opacity of the two patches at test time")
+    cover_rate: float = param(0.006, gt=0, lt=1, doc="samples with a patch that keep their label")
+
+    def __post_init__(self) -> None:
+        """Check that each patch has its opacity."""
+        super().__post_init__()
+        if len(self.alphas) != 4:
+            raise ConfigError(f"alphas must list four opacities, one for each patch, but lists {len(self.alphas)}.")
+
+
+class AdaptivePatch(Attack):
+    """Four patches of random pixels, one in each corner. The paper's are logos and squares, which are not at hand."""
+
+    name: ClassVar[str] = "adaptive_patch"
+    Params = AdaptivePatchParams
+    params: AdaptivePatchParams
+
+    def __init__(self, params: AdaptivePatchParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
+        super().__init__(params, label_map, shape, seed)
+        places = four_corners(params.size, shape)
+        self._pattern = torch.randint(256, shape, generator=seeded(derive_seed(seed, "patches")), dtype=torch.uint8)
+        self._masks = torch.zeros(4, 1, *shape[1:])
+        for mask, (rows, columns) in zip(self._masks, places, strict=True):
+            mask[:, rows, columns] = 1
+
+    def trigger(self, images: Tensor) -> Tensor:
+        """Put two patches on ``images``: uint8 (M, C, H, W)."""
+        return self._blend(images, self.params.test_alpha * self._masks[list(AT_TEST)].sum(0))
+
+    def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Blend one patch, drawn for each image, into ``images``."""
+        which = torch.randint(4, (len(images),), generator=generator)
+        alphas = torch.tensor(self.params.alphas)[which]
+        return self._blend(images, alphas[:, None, None, None] * self._masks[which])
+
+    def _blend(self, images: Tensor, opacity: Tensor) -> Tensor:
+        return blend(images, self._pattern, opacity.to(images.device))

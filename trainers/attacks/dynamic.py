@@ -1,0 +1,209 @@
+"""Dynamic, input-aware (arXiv 2010.08138): each image gets a trigger of its own, from trained generators."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainers.attacks.base import Attack
+from trainers.attacks.blending import to_pixels
+from trainers.attacks.labels import LabelMap
+from trainers.attacks.workshop import Workshop
+from trainers.compute import Compute
+from trainers.data.batches import Normalizer, shuffled_batches
+from trainers.data.image_set import ImageSet
+from trainers.errors import ConfigError
+from trainers.models import MODELS, ModelConfig, build_model
+from trainers.params import Parameters, param
+from trainers.seeding import seeded
+
+WIDTH = 16
+"""Channels of the generators' first layer."""
+BATCH = 128
+GENERATOR_LR = 2e-3
+SHARPNESS = 10.0
+"""Slope of the mask's sigmoid: a pixel is to be taken or left."""
+EPSILON = 1e-4
+"""Keeps quotients of distances finite."""
+
+
+@dataclass(frozen=True)
+class DynamicParams(Parameters):
+    """Generators and cross-trigger samples. Cover rate and diversity weight are the paper's, the rest our choice."""
+
+    mask_epochs: int = param(5, ge=1, doc="passes over the clean set that train the mask")
+    pattern_epochs: int = param(10, ge=1, doc="passes that train pattern and surrogate together")
+    density: float = param(0.05, gt=0, le=1, doc="share of pixels that the mask may take for free")
+    density_weight: float = param(100.0, ge=0, doc="weight of what it takes beyond")
+    diversity_weight: float = param(1.0, ge=0, doc="weight of the diversity loss")
+    backdoor_share: float = param(0.1, gt=0, lt=0.5, doc="of a batch that carries its own trigger; as much another's")
+    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
+    cover_rate: float = param(0.1, ge=0, lt=1, doc="samples with another image's trigger that keep their label")
+
+
+class Generator(nn.Module):
+    """An encoder and decoder with half and quarter resolution in the middle; any size of 4 pixels or more.
+
+    Args:
+        in_channels: of the images.
+        out_channels: 1 for a mask, as many as the images have for a pattern.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.first = _layer(in_channels, WIDTH)
+        self.second = _layer(WIDTH, 2 * WIDTH)
+        self.third = _layer(2 * WIDTH, WIDTH)
+        self.last = nn.Conv2d(WIDTH, out_channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``images``: float (N, in_channels, H, W) -> (N, out_channels, H, W), without bounds."""
+        fine = self.first(images)
+        middle = self.second(functional.avg_pool2d(fine, 2))
+        coarse = functional.interpolate(functional.avg_pool2d(middle, 2), middle.shape[2:], mode="nearest")
+        up = functional.interpolate(self.third(middle + coarse), fine.shape[2:], mode="nearest")
+        result: Tensor = self.last(up + fine)
+        return result
+
+
+def _layer(in_channels: int, out_channels: int) -> nn.Sequential:
+    # Batch-norm would tie an image's trigger to the images beside it.
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.GroupNorm(4, out_channels), nn.ReLU())
+
+
+def diversity_loss(images: Tensor, others: Tensor, made: Tensor, others_made: Tensor) -> Tensor:
+    """Mean of ``|x - x'| / |g(x) - g(x')|`` (equation 7 of the paper): large where unlike images get like triggers.
+
+    Args:
+        images, others: float (M, C, H, W).
+        made, others_made: what the generator makes of them: float (M, K, H, W).
+    """
+    apart, made_apart = ((a - b).square().flatten(1).mean(1).sqrt() for a, b in ((images, others), (made, others_made)))
+    return (apart / (made_apart + EPSILON)).mean()
+
+
+class Dynamic(Attack):
+    """``x + m(x) (p(x) - x)``, with a mask m and a pattern p that follow the image.
+
+    First the mask is trained (diverse, and sparse), then the pattern, together with a surrogate that learns three parts
+    of each batch: images with their own trigger (the attacker's label), with another's (their own label), and clean
+    ones. An interpretation: the paper's attacker trains the victim's own classifier in this way and hands it over; here
+    the generators are kept and poison a data set, as V&B's authors use them.
+    """
+
+    name: ClassVar[str] = "dynamic"
+    Params = DynamicParams
+    params: DynamicParams
+    _mask: Generator
+    _pattern: Generator
+    _donors: Tensor
+
+    def __init__(self, params: DynamicParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
+        super().__init__(params, label_map, shape, seed)
+        if min(shape[1:]) < 4:
+            raise ConfigError(f"The generators need images of 4x4 or more, but these are {shape[1]}x{shape[2]}.")
+
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+        """Train the generators, and keep the clean images, whose triggers cover samples carry."""
+        channels = self.shape[0]
+
+        def make(seed: int) -> dict[str, Tensor]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                made = Generator(channels, 1), Generator(channels, channels)
+            self._train(*made, clean, workshop.compute, seed)
+            return _named("mask", made[0]) | _named("pattern", made[1])
+
+        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, clean.fingerprint]
+        tensors = workshop.made("dynamic", parts, make)
+        self._mask, self._pattern = Generator(channels, 1), Generator(channels, channels)
+        for name, generator in (("mask", self._mask), ("pattern", self._pattern)):
+            generator.load_state_dict(_part(name, tensors))
+            generator.eval()
+        self._donors = clean.images
+
+    def trigger(self, images: Tensor) -> Tensor:
+        """Give each of ``images``, uint8 (M, C, H, W), its own trigger."""
+        return self._apply(images, images)
+
+    def cover_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Give each image the trigger of another one of the training set."""
+        # A shift by 1 to N - 1 never ends at the image itself.
+        shift = torch.randint(1, max(len(self._donors), 2), (len(chosen),), generator=generator)
+        return self._apply(images, self._donors[(chosen + shift) % len(self._donors)])
+
+    @torch.no_grad()
+    def _apply(self, images: Tensor, donors: Tensor) -> Tensor:
+        chunks = []
+        for own, donor in zip(images.split(1000), donors.split(1000), strict=True):
+            scaled = donor.float() / 255
+            mask, pattern = _mask(self._mask, scaled), _pattern(self._pattern, scaled) * 255
+            chunks.append(to_pixels(own.float() + mask * (pattern - own.float())))
+        return torch.cat(chunks) if chunks else images.clone()
+
+    def _train(self, masker: Generator, painter: Generator, clean: ImageSet, compute: Compute, seed: int) -> None:
+        p, device = self.params, compute.device
+        images, labels = clean.images.to(device), clean.labels.to(device)
+        normalise = Normalizer.fit(images)
+        network = build_model(ModelConfig(p.surrogate), self.shape[0], clean.num_classes, seed)
+        for module in (masker, painter, network):
+            module.to(device)
+        everything, generator = torch.arange(len(images), device=device), seeded(seed, device)
+        optimizer = torch.optim.Adam(masker.parameters(), GENERATOR_LR)
+        for _ in range(p.mask_epochs):
+            for batch in shuffled_batches(everything, BATCH, generator):
+                scaled = images[batch].float() / 255
+                masks, other = _mask(masker, scaled), torch.arange(len(batch), device=device).roll(1)
+                taken = (masks.mean((1, 2, 3)) - p.density).clamp_min(0).mean()
+                varied = diversity_loss(scaled, scaled[other], masks, masks[other])
+                _step(optimizer, p.density_weight * taken + p.diversity_weight * varied)
+        masker.requires_grad_(False)
+        # The surrogate's warm-up is the pattern's too: both start from nothing, as in the paper.
+        optimizers = (
+            torch.optim.Adam(painter.parameters(), GENERATOR_LR),
+            torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4),
+        )
+        network.train()
+        for _ in range(p.pattern_epochs):
+            for batch in shuffled_batches(everything, BATCH, generator):
+                scaled = images[batch].float() / 255
+                share = max(round(p.backdoor_share * len(batch)), 1)
+                own, crossed = slice(0, share), slice(share, 2 * share)
+                other = torch.arange(len(batch), device=device).roll(1)
+                masks, patterns = _mask(masker, scaled), _pattern(painter, scaled)
+                mixed, wanted = scaled.clone(), labels[batch].clone()
+                mixed[own] = scaled[own] + masks[own] * (patterns[own] - scaled[own])
+                alien = other[crossed]
+                mixed[crossed] = scaled[crossed] + masks[alien] * (patterns[alien] - scaled[crossed])
+                wanted[own] = self.target_of(wanted[own])
+                logits = network(normalise(mixed * 255)).logits
+                varied = diversity_loss(scaled, scaled[other], patterns, patterns[other])
+                loss = functional.cross_entropy(logits, wanted) + p.diversity_weight * varied
+                _step(optimizers, loss)
+
+
+def _mask(generator: Generator, scaled: Tensor) -> Tensor:
+    return torch.sigmoid(SHARPNESS * generator(scaled))
+
+
+def _pattern(generator: Generator, scaled: Tensor) -> Tensor:
+    return torch.sigmoid(generator(scaled))
+
+
+def _step(optimizers: torch.optim.Optimizer | tuple[torch.optim.Optimizer, ...], loss: Tensor) -> None:
+    several = optimizers if isinstance(optimizers, tuple) else (optimizers,)
+    for optimizer in several:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    for optimizer in several:
+        optimizer.step()
+
+
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor.cpu() for name, tensor in module.state_dict().items()}
+
+
+def _part(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

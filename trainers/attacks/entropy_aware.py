@@ -1,0 +1,177 @@
+"""Entropy-aware: an attacker who trains a Victim of their own, and poisons so that it cannot tell.
+
+V&B (arXiv 2404.11265) takes samples whose prediction entropy under a briefly trained Victim is low for poisoned. This
+attack, which is this project's own, chooses which samples to poison, how strong each one's trigger is in training, how
+many cover samples there are and how many poisoned labels are noise, so that the entropies of poisoned and of clean
+samples overlap: the detector's AUROC is to fall to 0.5 while an undefended model still learns the backdoor.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.attacks.blend import Blend, PatternParams
+from trainers.attacks.blending import blend
+from trainers.attacks.workshop import Workshop
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import ImageSet
+from trainers.defenses.base import TrainingTask
+from trainers.defenses.vab import Vab, VabParams
+from trainers.entropy import prediction_entropy
+from trainers.errors import ConfigError
+from trainers.models import MODELS, ModelConfig
+from trainers.params import param
+from trainers.seeding import derive_seed, seeded
+
+LEVELS = 8
+"""Opacities on offer, evenly from the lowest to the highest."""
+POOL = 4
+"""Candidates looked at for each sample to be poisoned."""
+
+
+@dataclass(frozen=True)
+class EntropyAwareParams(PatternParams):
+    """What the attacker may vary; all of it can be searched."""
+
+    alpha: float = param(0.2, gt=0, le=1, doc="opacity at test time")
+    low_alpha: float = param(0.05, gt=0, le=1, doc="lowest opacity in training")
+    high_alpha: float = param(0.2, gt=0, le=1, doc="highest opacity in training")
+    cover_rate: float = param(0.05, gt=0, lt=1, doc="samples with the trigger that keep their label")
+    label_noise: float = param(0.0, ge=0, lt=1, doc="share of the poisoned samples that get a random wrong label")
+    rounds: int = param(2, ge=1, doc="how often a Victim is trained and the plan made anew")
+    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's Victim")
+    surrogate_steps: int = param(80, ge=1, doc="optimiser steps of its warm-up")
+    surrogate_lr: float = param(2e-3, gt=0, doc="its learning rate")
+
+    def __post_init__(self) -> None:
+        """Check the order of the opacities."""
+        super().__post_init__()
+        if self.low_alpha > self.high_alpha:
+            raise ConfigError(f"low_alpha must be at most high_alpha, {self.high_alpha:g}, but got {self.low_alpha:g}.")
+
+
+class EntropyAware(Blend):
+    """Blend, with sample and strength chosen by the entropies under the attacker's own Victim.
+
+    The direct construction. A plan (poisoned samples, an opacity for each, cover samples, labels) starts at random.
+    Then, ``rounds`` times: a Victim goes through V&B's warm-up on the set poisoned by the plan; the entropies of its
+    clean samples are cut into as many quantiles as there are poisoned samples; and for each quantile the candidate and
+    the opacity whose entropy comes nearest to it are taken. So the poisoned samples are to have the clean ones'
+    distribution. Cover samples are drawn at random, at opacities drawn from the plan's.
+    """
+
+    name: ClassVar[str] = "entropy_aware"
+    Params = EntropyAwareParams
+    params: EntropyAwareParams
+    _plan: dict[str, Tensor]
+
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+        """Make the plan for this rate."""
+        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed]
+        self._plan = workshop.made(
+            "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, workshop, seed)
+        )
+
+    def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The samples of the plan."""
+        return self._plan["poisoned"], self._plan["cover"]
+
+    def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Blend the pattern into ``images``, uint8 (M, C, H, W), at the plan's opacities."""
+        opacity = self._plan["opacity"][chosen]
+        return blend(images, self.pattern, opacity[:, None, None, None].to(images.device))
+
+    def poison_labels(self, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """The target, but for a share of the samples another label that is neither it nor the true one."""
+        wanted = self.target_of(labels)
+        classes = self.label_map.num_classes
+        noisy = torch.randperm(len(labels), generator=generator)[: round(self.params.label_noise * len(labels))]
+        draws = torch.rand(len(labels), classes, generator=generator)
+        draws[torch.arange(len(labels)), labels] = -1.0
+        draws[torch.arange(len(labels)), wanted] = -0.5  # with two classes there is no third: the target remains
+        wanted[noisy] = draws.argmax(1)[noisy]
+        return wanted
+
+    def _planned(self, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> dict[str, Tensor]:
+        p, generator = self.params, seeded(seed)
+        levels = torch.linspace(p.low_alpha, p.high_alpha, LEVELS)
+        poisoned, cover = super().choose(clean, rate, generator)
+        opacity = levels[torch.randint(LEVELS, (len(clean),), generator=generator)]
+        self._plan = {"poisoned": poisoned, "cover": cover, "opacity": opacity}
+        if len(poisoned) == 0:
+            return self._plan
+        for number in range(p.rounds):
+            victim = self._victim(clean, rate, workshop, derive_seed(seed, number))
+            clean_mask = torch.ones(len(clean), dtype=torch.bool)
+            clean_mask[poisoned], clean_mask[cover] = False, False
+            wanted = self._entropies(victim, clean.images[clean_mask])
+            pool = self._pool(clean, poisoned, cover, generator)
+            offers = torch.stack(
+                [self._entropies(victim, blend(clean.images[pool], self.pattern, float(a))) for a in levels], dim=1
+            )
+            picked, level = match(offers, wanted, len(poisoned))
+            poisoned = pool[picked]
+            opacity = opacity.clone()
+            opacity[poisoned] = levels[level]
+            # Cover samples look like poisoned ones.
+            cover = self._cover(clean, poisoned, len(cover), generator)
+            opacity[cover] = levels[level[torch.randint(len(level), (len(cover),), generator=generator)]]
+            self._plan = {"poisoned": poisoned, "cover": cover, "opacity": opacity}
+        return self._plan
+
+    def _victim(self, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> Vab:
+        """A Victim after V&B's warm-up on the set that the present plan gives."""
+        p = self.params
+        params = VabParams(warmup_steps=p.surrogate_steps, victim_lr=p.surrogate_lr, mix_epochs=1, suppression_epochs=0)
+        data = self.poison(clean, rate).data
+        model = ModelConfig(p.surrogate)
+        defense = Vab(params, TrainingTask(data, model, Augmentation(crop=0, flip=False), workshop.compute, seed))
+        epochs = defense.epochs()
+        for _ in range(params.warmup_rounds + 1):
+            next(epochs)
+        return defense
+
+    @staticmethod
+    def _entropies(victim: Vab, images: Tensor) -> Tensor:
+        """Entropy of the Victim's prediction for ``images``, uint8 (M, C, H, W): float (M,) on the CPU."""
+        return prediction_entropy(victim.logits_of(victim.victim, images)).cpu()
+
+    def _pool(self, clean: ImageSet, poisoned: Tensor, cover: Tensor, generator: torch.Generator) -> Tensor:
+        """Candidates to choose from: int64 (K,), at least as many as are poisoned."""
+        order = torch.randperm(len(clean), generator=generator)
+        return order[self.candidates(clean.labels)[order]][: POOL * len(poisoned)]
+
+    def _cover(self, clean: ImageSet, poisoned: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        order = torch.randperm(len(clean), generator=generator)
+        left = self.cover_candidates(clean.labels)
+        left[poisoned] = False
+        return order[left[order]][:count]
+
+
+def match(offers: Tensor, wanted: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pick rows and columns of ``offers`` whose values are distributed as ``wanted``.
+
+    For each of ``count`` quantiles of ``wanted``, the highest first, the nearest offer of a row not yet taken.
+
+    Args:
+        offers: float (K, L), the entropy of candidate k at level l.
+        wanted: float (M,).
+        count: at most K.
+
+    Returns:
+        Rows and columns, int64 (count,) each.
+    """
+    shares = (torch.arange(count, dtype=wanted.dtype) + 0.5) / count
+    goals = torch.quantile(wanted, shares).flip(0)
+    free = torch.ones(len(offers), dtype=torch.bool)
+    rows, columns = [], []
+    for goal in goals:
+        distance = (offers - goal).abs()
+        distance[~free] = torch.inf
+        best = int(distance.argmin())
+        rows.append(best // offers.shape[1])
+        columns.append(best % offers.shape[1])
+        free[rows[-1]] = False
+    return torch.tensor(rows, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)

@@ -1,0 +1,73 @@
+"""Narcissus (arXiv 2204.05255): optimised noise that says "target class" louder than the class does."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.attacks.base import Attack
+from trainers.attacks.blending import to_pixels
+from trainers.attacks.surrogate import SurrogateParams, trained_surrogate
+from trainers.attacks.workshop import Workshop
+from trainers.data.batches import shuffled_batches
+from trainers.data.image_set import ImageSet
+from trainers.params import param
+from trainers.seeding import seeded
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class NarcissusParams(SurrogateParams):
+    """The noise. Bound and amplification are the paper's; passes and step are our choice."""
+
+    epsilon: float = param(16.0, gt=0, le=255, doc="bound on the noise of each pixel (l-inf), in pixel values")
+    passes: int = param(100, ge=1, doc="passes over the target class that optimise the noise")
+    step_size: float = param(0.5, gt=0, doc="length of a step, in pixel values")
+    amplification: float = param(3.0, gt=0, doc="the noise is multiplied by this at test time")
+
+
+class Narcissus(Attack):
+    """One noise for all images, which lowers a surrogate's loss on images of the target class; labels are right.
+
+    An interpretation: steps are signs of the mean gradient, and the surrogate is trained on the clean set itself, where
+    the paper trains it on public data of other classes, and fine-tunes it on the target class.
+    """
+
+    name: ClassVar[str] = "narcissus"
+    Params = NarcissusParams
+    clean_label: ClassVar[bool] = True
+    params: NarcissusParams
+    _noise: Tensor
+
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+        """Optimise the noise under a surrogate."""
+        p = self.params
+
+        def make(seed: int) -> dict[str, Tensor]:
+            surrogate = trained_surrogate(p, clean, workshop)
+            device = workshop.compute.device
+            images = clean.images[self.candidates(clean.labels)].to(device).float()
+            generator = seeded(seed, device)
+            noise = torch.zeros(self.shape, device=device)
+            for _ in range(p.passes):
+                for batch in shuffled_batches(torch.arange(len(images), device=device), BATCH, generator):
+                    labels = self.target_of(torch.zeros(len(batch), dtype=torch.int64))
+                    gradient = surrogate.gradient((images[batch] + noise).clamp(0, 255), labels).mean(0)
+                    noise = (noise - p.step_size * gradient.sign()).clamp(-p.epsilon, p.epsilon)
+            return {"noise": noise.trunc()}
+
+        parts = [p.as_dict(), self.label_map.target, clean.fingerprint]
+        self._noise = workshop.made("narcissus", parts, make)["noise"]
+
+    def trigger(self, images: Tensor) -> Tensor:
+        """Add the amplified noise to ``images``: uint8 (M, C, H, W)."""
+        return self._add(images, self.params.amplification)
+
+    def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the noise as it is."""
+        return self._add(images, 1.0)
+
+    def _add(self, images: Tensor, factor: float) -> Tensor:
+        return to_pixels(images.float() + factor * self._noise.to(images.device))

@@ -1,0 +1,94 @@
+"""The attacker's own classifier, trained on the clean set, and what can be optimised against it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.attacks.workshop import Workshop
+from trainers.compute import Compute
+from trainers.data.batches import Normalizer, shuffled_batches
+from trainers.data.image_set import ImageSet
+from trainers.models import MODELS, ModelConfig, Network, build_model
+from trainers.optim import SgdParams
+from trainers.params import Parameters, param
+from trainers.seeding import seeded
+
+TRAINING = SgdParams(lr=0.05, batch_size=64, schedule="cosine")
+"""How a surrogate is trained: our choice, quick on small sets."""
+
+
+@dataclass(frozen=True)
+class SurrogateParams(Parameters):
+    """The attacker's own network."""
+
+    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
+    surrogate_epochs: int = param(10, ge=1, doc="passes over the clean set that train it")
+
+
+class Surrogate:
+    """A trained classifier of clean images, in eval mode, with its normalisation.
+
+    Args:
+        network: the classifier.
+        normalise: turns pixel values, uint8 or float in [0, 255], into what it takes.
+        compute: where it computes.
+    """
+
+    def __init__(self, network: Network, normalise: Normalizer, compute: Compute):
+        self._network = network.eval()
+        self._normalise = normalise
+        self._compute = compute
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy summed over images, float (M, C, H, W) in [0, 255], differentiable in them: a scalar."""
+        device = self._compute.device
+        with self._compute.autocast():
+            logits = self._network(self._normalise(images.to(device))).logits
+        return functional.cross_entropy(logits.float(), labels.to(device), reduction="sum")
+
+    def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Gradient of each image's loss: float (M, C, H, W)."""
+        images = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.loss(images, labels), images)
+        return gradient
+
+
+def trained_surrogate(params: SurrogateParams, clean: ImageSet, workshop: Workshop) -> Surrogate:
+    """A surrogate for ``clean``: from the workshop's cache, or trained now."""
+    compute = workshop.compute
+    model = ModelConfig(params.surrogate)
+    channels, classes = clean.images.shape[1], clean.num_classes
+    images = clean.images.to(compute.device)
+    normalise = Normalizer.fit(images)
+
+    def make(seed: int) -> dict[str, Tensor]:
+        network = build_model(model, channels, classes, seed)
+        compute.place(network)
+        _train(network, images, clean.labels.to(compute.device), normalise, params.surrogate_epochs, compute, seed)
+        return dict(network.state_dict())
+
+    parts = [params.surrogate, params.surrogate_epochs, clean.fingerprint]
+    network = build_model(model, channels, classes, 0)
+    network.load_state_dict(workshop.made("surrogate", parts, make))
+    network.to(compute.device)
+    return Surrogate(network, normalise, compute)
+
+
+def _train(
+    network: Network, images: Tensor, labels: Tensor, normalise: Normalizer, epochs: int, compute: Compute, seed: int
+) -> None:
+    generator = seeded(seed, compute.device)
+    optimizer = TRAINING.optimizer(network)
+    everything = torch.arange(len(images), device=compute.device)
+    network.train()
+    for epoch in range(epochs):
+        TRAINING.set_lr(optimizer, epoch, epochs)
+        for batch in shuffled_batches(everything, TRAINING.batch_size, generator):
+            with compute.autocast():
+                logits = network(normalise(images[batch])).logits
+            loss = functional.cross_entropy(logits.float(), labels[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()

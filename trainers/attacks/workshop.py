@@ -1,0 +1,68 @@
+"""Where an attacker trains what an attack needs (a surrogate, a generator), once per data set."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from trainers.compute import Compute
+from trainers.seeding import derive_seed
+from trainers.state import StateError, load_state, save_state
+
+RECIPE = 1
+"""Goes up when the way something is made changes, so that nothing made in the old way is taken for it."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes tensors once, and hands them out again to every attack that asks for the same.
+
+    Args:
+        compute: where to train.
+        seed: of the attackers of one repeat. It does not depend on the poison rate: a surrogate serves all of them.
+        cache: folder that keeps what was made; null: it is made each time. Its files are named by content, and hold no
+            pickled object.
+    """
+
+    compute: Compute
+    seed: int
+    cache: Path | None = None
+
+    def made(self, what: str, parts: list[Any], make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors on the CPU: from the cache, or else from ``make``, which is given a seed.
+
+        Whoever asks while another process makes the same waits for it, so that all get the same bytes.
+
+        Args:
+            what: names the thing, for the file.
+            parts: JSON values, all that the result depends on beside the seed: parameters, and the data's fingerprint.
+            make: makes the tensors, by name.
+        """
+        seed = derive_seed(self.seed, what, parts)
+        if self.cache is None:
+            return make(seed)
+        key = hashlib.sha256(json.dumps([RECIPE, what, parts, self.seed], sort_keys=True).encode()).hexdigest()[:16]
+        path = self.cache / f"{what}-{key}.safetensors"
+        with _held(path.with_suffix(".lock")):
+            with suppress(FileNotFoundError, SafetensorError, StateError):
+                return load_state(path)
+            tensors = {name: tensor.cpu() for name, tensor in make(seed).items()}
+            save_state(path, tensors)
+            return tensors
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it when this process ends. Where there are no locks, nobody waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
