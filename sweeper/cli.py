@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -13,11 +14,15 @@ import torch
 import typer
 import yaml
 from rich.console import Console
+from rich.progress import track as track_progress
 
 from search_spaces.loader import PresetError, apply_overrides, preset_names, read_preset
+from sweeper.blocks import scenario_config
+from sweeper.breaking import has_rates
 from sweeper.deployment import read_deployment
 from sweeper.doctor import examine
 from sweeper.frontier import points
+from sweeper.gallery import draw_gallery, examples, track_gallery
 from sweeper.launch import Ended, begin, confirm, resume, track
 from sweeper.model_tracking import ALIAS, track_model
 from sweeper.predict import classify
@@ -27,19 +32,20 @@ from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
+from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.tracking_store import attach, check_store, tracking_uri, without_secret
 from sweeper.train import train
 from sweeper.ui import serve
 from sweeper.uncertainty import Over
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, load_untrusted
+from trainers.data import DataConfig, load_data, load_untrusted
 from trainers.errors import ConfigError, TrialError
 from trainers.files import write_text
 from trainers.saved_model import WEIGHTS, load_model
 
 ALL_FAILED = BROKEN = 1
 BAD_INPUT, NOTHING_QUALIFIES = 2, 3
-DEFAULT_PRESET = "quick.yaml"
+DEFAULT_PRESET, ATTACKS_PRESET = "quick.yaml", "attacks_cpu.yaml"
 
 app = typer.Typer(
     add_completion=False,
@@ -127,7 +133,12 @@ def track_(
 def _show(ended: Ended) -> None:
     """Close a sweep on the screen."""
     path, outcome = ended.folder.path, ended.outcome
-    print_frontier(console, ended.frame, ended.table, ended.volumes)
+    if ended.attackers is not None:
+        print_attackers(console, ended.attackers)
+    else:
+        print_frontier(console, ended.frame, ended.table, ended.volumes)
+    if has_rates(ended.frame):
+        print_breaking(console, ended.frame)
     for reason in outcome.failed:
         console.print(f"FAILED {reason}", markup=False, highlight=False)
     if outcome.interrupted:
@@ -146,7 +157,8 @@ def _show(ended: Ended) -> None:
     store = ended.tracker.shown_uri
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
     console.print(f"Compare runs: {compare}", soft_wrap=True, highlight=False)
-    console.print(f"Pick a setting: sweeper select {path} --max-asr 0.15", soft_wrap=True, highlight=False)
+    if ended.attackers is None:
+        console.print(f"Pick a setting: sweeper select {path} --max-asr 0.15", soft_wrap=True, highlight=False)
     if outcome.finished == 0:
         errors.print("No trial finished.")
         raise typer.Exit(ALL_FAILED)
@@ -337,6 +349,37 @@ def ui(
             console.print(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)", soft_wrap=True, highlight=False)
             with suppress(KeyboardInterrupt):
                 Event().wait()
+
+
+@app.command(name="gallery")
+def gallery_(
+    data: Annotated[str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH.")] = None,
+    preset: Annotated[str, typer.Option(help="Whose attacks are shown.")] = ATTACKS_PRESET,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/gallery.png"),
+) -> None:
+    """Draw what each attack does to an image, with what it changes and how much it shows."""
+    with _one_sentence():
+        spec = validate(read_preset(preset), preset)
+        config = spec.data if data is None else replace(spec.data, source=data)
+        console.print("Loading data ...", highlight=False)
+        splits = load_data(config)
+        spec.check_against(splits)
+        uri, seen = tracking_uri(out.resolve().parent), []
+        try:
+            out.resolve().parent.mkdir(parents=True, exist_ok=True)
+            attackers = [
+                scenario_config(block.kind, block.draw(lambda _, s: s.corners()[0])) for block in spec.scenario_blocks
+            ]
+            compute = ComputeConfig(threads=max(os.cpu_count() or 1, 1)).open(float(torch.cuda.is_available()))
+            made = examples(attackers, splits, spec.seed, compute, RunFolder(out.with_suffix("")).attack_cache)
+            for example in track_progress(made, "Poisoning", total=len(attackers), console=console):
+                seen.append(example)
+            draw_gallery(seen, f"Attacks on {config.source}", out)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
+        console.print(f"Written: {out}", soft_wrap=True, highlight=False)
+        track_gallery(uri, seen, out, config.source)
+        console.print(f"MLflow: run gallery in {without_secret(uri)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

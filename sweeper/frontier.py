@@ -68,19 +68,27 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
 
 
 def environments(trials: pd.DataFrame) -> pd.Series:
-    """For each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was."""
+    """For each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
+
+    Where trials meet different scenarios, theirs come first: ``blend, poison_rate=0.05``.
+    """
     keys = [*ENVIRONMENT_KEYS, *sorted(c for c in trials.columns if c.startswith("param.scenario."))]
     per_scenario = trials.groupby("scenario")
-    varied = [key for key in keys if (per_scenario[key].nunique(dropna=False) > 1).any()]
-    label = pd.Series("", index=trials["trial_id"].unique())
-    for key in varied:
+    varied = {key: per_scenario[key].nunique(dropna=False) > 1 for key in keys}
+    met = trials.groupby("trial_id")["scenario"].agg(lambda names: "/".join(sorted(set(names))))
+    label = met if met.nunique() > 1 else met.map(lambda _: "")
+    one_each = met.nunique() > 1
+    for key in (key for key, where in varied.items() if where.any()):
         values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(_short)).drop_duplicates()
+        if one_each:  # what varies in another scenario says nothing of this one
+            values = values[values["scenario"].map(varied[key])]
         several = values.groupby("trial_id")["value"].transform("nunique") > 1
         # Which scenario has which value matters: two that swap their rates are another attacker.
         values["value"] = values["value"].where(~several, values["scenario"] + " " + values["value"])
         values = values[["trial_id", "value"]].drop_duplicates().sort_values("value")
         shown = values.groupby("trial_id")["value"].agg("/".join)
-        label = label.where(label == "", label + ", ") + f"{key.removeprefix('param.scenario.')}=" + shown
+        text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
+        label = label.where((label == "") | (text == ""), label + ", ") + text
     return trials["trial_id"].map(label)
 
 

@@ -1,46 +1,128 @@
-"""A picture of what a defense suspects, for a person to look at."""
+"""What each attack looks like: a row of pictures for each, and what it costs."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
+import mlflow
+import torch
 from matplotlib import pyplot as plt
+from torch import Tensor
 
 from sweeper.plots import save_figure
-from trainers.data.image_set import ImageSet
+from sweeper.tracking_store import impatient, shorten, without_secret
+from trainers.attack_cost import AttackCost
+from trainers.compute import Compute
+from trainers.data.image_set import Splits
+from trainers.errors import ConfigError
+from trainers.scenario import ScenarioConfig, build_scenario
 
-PER_CLASS, MOST_CLASSES = 10, 20
+AMPLIFIED = 10
+EXPERIMENT = "gallery"
 
 
-def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> None:
-    """Draw the most suspicious images of each class that has any, the classes with the most of them first.
+@dataclass(frozen=True)
+class Example:
+    """One attack, on one training image and on one of the test.
 
     Args:
-        data: the images.
-        review: columns ``index``, ``label``, ``score`` and ``verdict``, the most suspicious first.
+        scenario: the attacker.
+        clean, poisoned: uint8 (C, H, W), a training image before and after.
+        test, triggered: uint8 (C, H, W), a test image without and with the trigger.
+        cost: over the whole training set.
+    """
+
+    scenario: ScenarioConfig
+    clean: Tensor
+    poisoned: Tensor
+    test: Tensor
+    triggered: Tensor
+    cost: AttackCost
+
+
+def examples(
+    scenarios: Sequence[ScenarioConfig], splits: Splits, sweep_seed: int, compute: Compute, cache: Path
+) -> Iterator[Example]:
+    """Poison the data with one attack after the other.
+
+    The training image shown is the one, of those poisoned, whose change is the median one.
+
+    Args:
+        scenarios: the attackers.
+        splits: clean data.
+        sweep_seed: of the attackers' draws.
+        compute: where surrogates and generators are trained.
+        cache: folder that keeps them.
+
+    Raises:
+        ConfigError: an attack does not fit the data, or poisons nothing.
+    """
+    for config in scenarios:
+        scenario = build_scenario(config, splits, sweep_seed, 0, compute, cache)
+        chosen = scenario.arena.poisoned.nonzero().squeeze(1)
+        probe = scenario.arena.val
+        if len(chosen) == 0 or len(probe.eligible) == 0:
+            raise ConfigError(f"{config.name} has no image to show: its poison_rate is 0, or no image is eligible.")
+        before, after = splits.train.images[chosen], scenario.data.images[chosen]
+        changes = (after.int() - before.int()).abs().flatten(1).sum(1)
+        shown = int(changes.argsort()[len(changes) // 2])
+        test = probe.images[probe.eligible[0]]
+        yield Example(config, before[shown], after[shown], test, probe.triggered[0], scenario.cost)
+
+
+def draw_gallery(shown: Sequence[Example], title: str, path: Path) -> Path:
+    """Draw a row for each attack: clean, poisoned and ten times the difference, in training and at test time.
+
+    Args:
+        shown: the rows.
+        title: of the picture.
         path: of the PNG.
     """
-    suspicious = review[review["verdict"] == "suspicious"]
-    if suspicious.empty:
-        return
-    shares = suspicious["label"].value_counts()
-    names = [str(name) for name in shares.index[:MOST_CLASSES]]
-    figure, grid = plt.subplots(
-        len(names), PER_CLASS, figsize=(PER_CLASS * 0.95 + 1.6, len(names) * 1.05 + 0.6), squeeze=False
-    )
-    for line, name in zip(grid, names, strict=True):
-        rows = suspicious[suspicious["label"] == name].head(PER_CLASS).to_dict("records")
-        for axes in line:
+    names = ("clean", "poisoned", f"difference x{AMPLIFIED}", "test image", "triggered", f"difference x{AMPLIFIED}")
+    figure, grid = plt.subplots(len(shown), len(names), figsize=(10.4, 1.32 * len(shown) + 0.8), squeeze=False)
+    for line, example in zip(grid, shown, strict=True):
+        pairs = ((example.clean, example.poisoned), (example.test, example.triggered))
+        images = [image for before, after in pairs for image in (before, after, _difference(before, after))]
+        for axes, image in zip(line, images, strict=True):
+            axes.imshow(
+                image.permute(1, 2, 0).squeeze().numpy(), cmap="gray", interpolation="nearest", vmin=0, vmax=255
+            )
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        for axes, row in zip(line, rows, strict=False):
-            image = data.images[int(row["index"])].permute(1, 2, 0).numpy()
-            axes.imshow(image.squeeze(), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
-            axes.set_xlabel(f"{row['score']:.3f}", fontsize=7, labelpad=1)
-        line[0].set_ylabel(f"{name}\n{shares[name]}", rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
-    left_out = f" ({len(names)} of {len(shares)} classes)" if len(shares) > len(names) else ""
-    figure.suptitle(
-        f"The most suspicious images by the label they carry, their number, and each one's score{left_out}", fontsize=10
-    )
+        cost = example.cost
+        ssim = "" if cost.ssim is None else f", SSIM {cost.ssim:.3f}"
+        psnr = "labels only" if cost.psnr is None else f"PSNR {cost.psnr:.1f} dB{ssim}"
+        words = f"{example.scenario.name}\n{cost.changed_share:.2%} changed\n{psnr}"
+        line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9, labelpad=8, parse_math=False)
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=12)
     figure.tight_layout()
-    save_figure(figure, path)
+    return save_figure(figure, path)
+
+
+def _difference(before: Tensor, after: Tensor) -> Tensor:
+    """Ten times the change around middle grey, clipped: uint8 (C, H, W)."""
+    return (128 + AMPLIFIED * (after.int() - before.int())).clamp(0, 255).to(torch.uint8)
+
+
+def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str) -> None:
+    """Log the picture and the costs as an MLflow run.
+
+    Raises:
+        ConfigError: the store fails.
+    """
+    impatient()
+    try:
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment(EXPERIMENT)
+        with mlflow.start_run(run_name=f"gallery {source}", tags={"role": "gallery"}):
+            mlflow.log_param("data.source", source)
+            for example in shown:
+                mlflow.log_params({f"{example.scenario.name}.poison_rate": example.scenario.poison_rate})
+                known = {name: value for name, value in asdict(example.cost).items() if value is not None}
+                mlflow.log_metrics({f"{example.scenario.name}/{name}": value for name, value in known.items()})
+            mlflow.log_artifact(str(picture))
+    except Exception as error:
+        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}.") from error

@@ -8,7 +8,7 @@ import pandas as pd
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from sweeper.frontier import KEYS, environments
+from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
 from sweeper.results import as_rows, finished
 from sweeper.selection import setting_params
 from sweeper.spec import SweepSpec
@@ -64,8 +64,10 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
 
 
 def _value(row: dict[str, Any], name: str) -> Any:
-    """The value of a parameter by its name in the study; null where the row's defense has no such."""
+    """The value of a parameter by its name in the study; null where the row's defense or scenario has no such."""
     if name == "defense":
         return row["defense"]
     kind, _, key = name.partition(".")
+    if kind in ("scenario", row["scenario"]):
+        return row.get(key if key in ENVIRONMENT_KEYS else f"param.scenario.{key}")
     return setting_params(row).get(key) if kind == row["defense"] else None

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from sweeper.attack_plots import draw_attackers
+from sweeper.attackers import attackers
 from sweeper.confirmation import confirmations
 from sweeper.frontier import hypervolumes, points
 from sweeper.provenance import provenance
@@ -15,9 +17,10 @@ from sweeper.records import FINISHED, RUNNING, TRIAL
 from sweeper.report import write_report
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
+from sweeper.scarce import without_scarce_rates
 from sweeper.spec import SweepSpec, resolve, validate
 from sweeper.study import control_success
-from sweeper.summary import write_frontier
+from sweeper.summary import BREAKING, write_frontier
 from sweeper.tracking import Tracker
 from sweeper.tracking_store import tracking_uri
 from trainers.data import load_data
@@ -36,6 +39,7 @@ class Ended:
         volumes: hypervolume of each environment.
         outcome: how it ended.
         tracker: the tracking run, closed.
+        attackers: of an attacker's sweep, from :func:`sweeper.attackers.attackers`; else null.
     """
 
     folder: RunFolder
@@ -44,6 +48,11 @@ class Ended:
     volumes: dict[str, float]
     outcome: Outcome
     tracker: Tracker
+    attackers: pd.DataFrame | None
+
+
+ATTACKERS = "attackers.png"
+"""In the run folder of an attacker's sweep: what each attacker reached."""
 
 
 def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> Ended:
@@ -61,7 +70,11 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
     """
     spec = validate(preset, where)
     splits = _load(spec, console)
+    preset, left_out = without_scarce_rates(spec, preset, splits.train)
+    spec = validate(preset, where)
     spec.check_against(splits)
+    for words in left_out:
+        console.print(f"Left out: {words}.", markup=False, highlight=False, soft_wrap=True)
     folder = RunFolder.create(out)
     sweep: dict[str, Any] = {
         "sweep_id": uuid.uuid4().hex,
@@ -73,6 +86,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
             "image_shape": list(splits.train.images.shape[1:]),
             "class_names": list(splits.train.class_names),
         },
+        "left_out": left_out,
         "provenance": provenance(),
     }
     with folder.lock():
@@ -200,6 +214,9 @@ def _run(
         outcome = run_sweep(spec, sweep, splits, folder, tracker, console, plan)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
+        found = attackers(frame, spec) if spec.attacking else None
+        if found is not None:
+            draw_attackers(found, spec.name, folder.path / ATTACKERS)
         write_report(folder, frame, table, spec)
     except OSError as error:
         tracker.sweep_ended([], {}, "KILLED")
@@ -208,14 +225,14 @@ def _run(
         tracker.sweep_ended([], {}, "KILLED")
         raise
     _close(tracker, folder, volumes)
-    return Ended(folder, frame, table, volumes, outcome, tracker)
+    return Ended(folder, frame, table, volumes, outcome, tracker, found)
 
 
 def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> None:
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
-    names = ("frontier.parquet", "frontier.png")
+    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
                  folder.report]  # fmt: skip
     tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from trainers.attack_cost import AttackCost
 from trainers.evaluation import METRICS, WEAK_ATTACK_BELOW
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
@@ -18,7 +19,8 @@ KEY_COLUMNS = (
     "trial_id", "config_id", "role", "status", "scenario", "attack", "poison_rate", "poison_share", "target", "seed",
     "defense",
 )  # fmt: skip
-EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", "error", "attempt")
+COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
+EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", *COST_COLUMNS, "error", "attempt")
 RunKey = tuple[str, int]
 """Scenario name and repeat: one run within a trial."""
 
@@ -117,7 +119,7 @@ class TrialRecord:
                 **{metric: figures.get(metric) for metric in METRICS},
                 "control_asr": control,
                 "weak_attack": control < WEAK_ATTACK_BELOW if control is not None and attacked else None,
-                "n_eval": facts.get("n_eval"),
+                **{name: facts.get(name) for name in ("n_eval", *COST_COLUMNS)},
                 "error": self.error,
                 "attempt": self.attempt,
             }

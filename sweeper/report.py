@@ -11,6 +11,8 @@ import plotly.offline
 import yaml
 from jinja2 import Environment
 
+from sweeper.attackers import attackers, shown
+from sweeper.breaking import breaking_points, words
 from sweeper.frontier import ENVIRONMENT_KEYS, environments
 from sweeper.importance import importances
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
@@ -45,6 +47,10 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     sweep = folder.read_sweep()
     found, note = importances(spec, table, frame)
     names = _searched(frame)
+    leading = _leading(table)
+    found_attackers = attackers(frame, spec) if spec.attacking else None
+    if found_attackers is not None:
+        leading = found_attackers.loc[found_attackers["leads"], "trial_id"].tolist()
     data: dict[str, Any] = {
         "environments": sorted(table["environment"].unique()),
         "params": list(names),
@@ -52,18 +58,20 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "points": _points(frame, table, names),
         "rates": _rates(frame),
         "importance": found,
-        "histograms": _histograms(folder, frame, table),
+        "histograms": _histograms(folder, frame, leading),
     }
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep),
-        "notes": _notes(frame, table),
+        "notes": _notes(frame, table) + [f"Left out: {words}." for words in sweep.get("left_out", [])],
         "environments": data["environments"],
         "params": data["params"],
         "importance": found,
         "importance_note": note,
         "histograms": data["histograms"],
         "failed": _failed(frame),
+        "attackers": None if found_attackers is None else shown(found_attackers),
+        "breaking": [_breaking_row(row) for row in breaking_points(frame)],
         "confirmed": [_confirmed_row(row) for row in as_rows(confirmed(frame))],
         "provenance": _provenance(sweep),
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
@@ -129,9 +137,18 @@ def _rates(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _histograms(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Entropies of clean and poisoned samples for runs of the settings on the frontier."""
-    leading = {trial for cell in table.loc[table["on_frontier"], "trials"] for trial in cell.split(", ")}
+def _leading(table: pd.DataFrame) -> list[str]:
+    """Trials of the settings on the frontier."""
+    return [trial for cell in table.loc[table["on_frontier"], "trials"] for trial in cell.split(", ")]
+
+
+def _breaking_row(row: dict[str, Any]) -> list[str]:
+    rates = [words(row["defended"], row), words(row["undefended"], row)]
+    return [row["scenario"], row["config_id"], row["defense"], *rates, str(row["seeds"])]
+
+
+def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> list[dict[str, Any]]:
+    """Entropies of clean and poisoned samples for runs of the leading trials."""
     found: list[dict[str, Any]] = []
     runs = finished(frame)
     runs = runs[runs["trial_id"].isin(leading)].drop_duplicates(["trial_id", "scenario"])

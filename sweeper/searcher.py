@@ -67,7 +67,7 @@ class SweepSearcher(Searcher):
         self._fingerprint = fingerprint
         self._folder = folder
         self._stopper = stopper
-        self._environment = spec.environment()
+        self._environments = spec.environments()
         self._sampler = study.sampler
         self._queue: deque[TrialRecord] = deque()
         self._open: dict[str, optuna.Trial] = {}
@@ -113,7 +113,7 @@ class SweepSearcher(Searcher):
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
         self._to_ask -= 1
         number = len(self._study.get_trials(deepcopy=False, states=_ASKED))
-        fixed = deal(self._environment, number)
+        fixed = deal(self._environments, number)
         # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()

@@ -21,6 +21,8 @@ from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
 P = TypeVar("P", bound=Parameters)
+SCENARIO = "scenario"
+"""Name in the study of the choice of one scenario."""
 
 
 def read_parameters(kind: type[P]) -> Callable[[Any], P]:
@@ -56,6 +58,8 @@ class Search(_Strict):
     grace_epochs: int = Field(default=5, ge=1, description="asha: epochs before a trial may be stopped")
     workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
     retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
+    scenarios: Literal["all", "one"] = Field(default="all", description="how many of the scenarios a trial meets")
+    min_poisoned: int | None = Field(default=None, ge=1, description="leave out rates of fewer poisoned images")
 
 
 class Resources(_Strict):
@@ -122,6 +126,8 @@ class SweepSpec(_Strict):
             if self.environment():
                 name = next(iter(self.environment()))
                 raise ValueError(f"search.scheduler: asha would compare trials across values of {name}; fix it.")
+        if self.search.min_poisoned is not None and self.search.scenarios == "all":
+            raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
         for name, searched in self.environment().items():
             if searched.grid() is None:
                 raise ValueError(
@@ -170,15 +176,28 @@ class SweepSpec(_Strict):
         space: dict[str, Searched] = {}
         if len(self.defense) > 1:
             space["defense"] = Searched("categorical", tuple(block.kind for block in self.defense))
-        for block in [*self.defense, *self.scenario_blocks]:
+        blocks = self.scenario_blocks
+        if self.search.scenarios == "one":
+            space[SCENARIO] = Searched("categorical", tuple(block.values["name"] for block in blocks))
+        for block in [*self.defense, *blocks]:
             space.update(block.searched())
         return space
 
-    def environment(self) -> dict[str, Searched]:
-        """Attack parameters of a defender's sweep: searched over, but not chosen by the searcher."""
+    def environments(self) -> list[dict[str, Searched]]:
+        """Attack parameters of a defender's sweep, searched over but not chosen by the searcher, for each attacker.
+
+        With ``search.scenarios: one`` each scenario is an attacker, and the trials take turns in meeting them.
+        """
         if self.attacking or self.search.sampler == "grid":
-            return {}
-        return {name: searched for block in self.scenario_blocks for name, searched in block.searched()}
+            return [{}]
+        blocks = self.scenario_blocks
+        if self.search.scenarios == "all":
+            return [{name: searched for block in blocks for name, searched in block.searched()}]
+        return [{SCENARIO: Searched("categorical", (b.values["name"],)), **dict(b.searched())} for b in blocks]
+
+    def environment(self) -> dict[str, Searched]:
+        """All of :meth:`environments` together."""
+        return {name: searched for part in self.environments() for name, searched in part.items()}
 
     def trial(self, choose: Choose, fingerprint: str) -> TrialConfig:
         """The trial that ``choose`` picks from the space, on data of this ``fingerprint``.
@@ -189,13 +208,17 @@ class SweepSpec(_Strict):
         space = self.space()
         kind = choose("defense", space["defense"]) if len(self.defense) > 1 else self.defense[0].kind
         block = next(block for block in self.defense if block.kind == kind)
+        scenarios = self.scenario_blocks
+        if self.search.scenarios == "one":
+            name = choose(SCENARIO, space[SCENARIO])
+            scenarios = [scenario for scenario in scenarios if scenario.values["name"] == name]
         return TrialConfig(
             data_fingerprint=fingerprint,
             model=self.model,
             augmentation=self.augment,
             defense=kind,
             params=block.draw(choose),
-            scenarios=tuple(scenario_config(b.kind, b.draw(choose)) for b in self.scenario_blocks),
+            scenarios=tuple(scenario_config(b.kind, b.draw(choose)) for b in scenarios),
             repeats=tuple(self.seeds),
             sweep_seed=self.seed,
             compute=ComputeConfig(self.device, self.resources.cpu, self.amp, self.compile),

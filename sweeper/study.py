@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -171,22 +170,29 @@ def make_sampler(spec: SweepSpec, known: int) -> BaseSampler:
 def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
     """Every combination of a grid, in an order shuffled by the sweep's seed, so that a part of it is a fair sample.
 
-    Parameters whose condition does not hold are left out, and combinations that then are the same stand once.
+    Choices that an earlier choice leaves open are gone through, others are not: a parameter whose condition does not
+    hold, or of a scenario that the trial does not meet, is no part of a combination.
     """
-    space = spec.space()
-    found: dict[str, dict[str, Any]] = {}
-    for values in product(*(searched.grid() or () for searched in space.values())):
-        combination = dict(zip(space, values, strict=True))
-        used: dict[str, Any] = {}
+    points: list[dict[str, Any]] = []
+    ways: list[tuple[int, ...]] = [()]
+    while ways:
+        way = ways.pop()
+        settled, used = list(way), dict[str, Any]()
 
-        def choose(name: str, _searched: Searched, used: dict[str, Any] = used, full: Any = combination) -> Any:
-            used[name] = full[name]
-            return full[name]
+        def choose(name: str, searched: Searched, settled: list[int] = settled, used: dict[str, Any] = used) -> Any:
+            if name not in used:
+                options = searched.grid() or ()
+                if len(used) == len(
+                    settled
+                ):  # what this way does not settle branches: the others are ways of their own
+                    ways.extend((*settled, pick) for pick in range(1, len(options)))
+                    settled.append(0)
+                used[name] = options[settled[len(used)]]
+            return used[name]
 
         # A combination that is refused is proposed all the same, and fails with its reason.
         with suppress(ConfigError):
             spec.trial(choose, "")
-        found[repr(used)] = used
-    points = list(found.values())
+        points.append(used)
     Random(derive_seed(spec.seed, "grid")).shuffle(points)
     return points

@@ -9,11 +9,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sweeper.attack_plots import draw_breaking, draw_map
+from sweeper.breaking import has_rates
 from sweeper.frontier import hypervolumes, points
-from sweeper.plots import draw_frontier
+from sweeper.plots import MOST_PANELS, draw_frontier
 from sweeper.results import as_rows, write_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
+
+BREAKING = "breaking.png"
+"""Attack success against poison rate, where several were tried."""
 
 
 def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.DataFrame, dict[str, float], list[Path]]:
@@ -25,8 +30,19 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
     table = points(frame)
     volumes = hypervolumes(table)
     write_table(into / "frontier.parquet", as_rows(table), tuple(table.columns))
-    picture = draw_frontier(table, title, volumes, into / "frontier.png")
-    return table, volumes, [into / "frontier.parquet", picture]
+    if many_attackers(table) and has_rates(frame):
+        picture = draw_map(frame, title, into / "frontier.png")
+    else:
+        picture = draw_frontier(table, title, volumes, into / "frontier.png")
+    files = [into / "frontier.parquet", picture]
+    if has_rates(frame):
+        files.append(draw_breaking(frame, title, into / BREAKING))
+    return table, volumes, files
+
+
+def many_attackers(table: pd.DataFrame) -> bool:
+    """Whether there are more environments than a person would look at one by one."""
+    return table["environment"].nunique() > MOST_PANELS
 
 
 def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
@@ -52,7 +68,9 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
     front = table[table["on_frontier"]]
     names = _varied(frame)
     params = frame.drop_duplicates("config_id").set_index("config_id")
-    for environment in sorted(table["environment"].unique()):
+    if many_attackers(table):
+        _print_many(console, front)
+    for environment in [] if many_attackers(table) else sorted(table["environment"].unique()):
         group = front[front["environment"] == environment]
         label = f" at {environment}" if environment else ""
         title = f"Frontier{label} (hypervolume {volumes[environment]:.3f})"
@@ -61,12 +79,12 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             shown.add_column(column, no_wrap=True)
         for row in as_rows(group):
             figures = [spread(row, "val_acc"), spread(row, "val_asr")]
-            figures += [_cell(row[name]) for name in ("asr_floor", "test_acc", "test_asr", "test_asr_floor")]
-            shown.add_row(row["config_id"], str(row["seeds"]), *figures, _cell(row["frontier_share"]))
+            figures += [cell(row[name]) for name in ("asr_floor", "test_acc", "test_asr", "test_asr_floor")]
+            shown.add_row(row["config_id"], str(row["seeds"]), *figures, cell(row["frontier_share"]))
         console.print(shown)
         for row in as_rows(group):
             words = [
-                f"{name.removeprefix('param.defense.')}={_cell(params.loc[row['config_id'], name])}" for name in names
+                f"{name.removeprefix('param.defense.')}={cell(params.loc[row['config_id'], name])}" for name in names
             ]
             console.print(f"  {row['config_id']} ({row['trials']}): {' '.join(words)}", highlight=False, soft_wrap=True)
     leaders = confirmed(frame)
@@ -75,7 +93,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         for column in ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor"):
             shown.add_column(column, no_wrap=True)
         for row in as_rows(leaders):
-            figures = [spread(row, "val_acc"), spread(row, "val_asr"), _cell(row["asr_upper"]), _cell(row["asr_floor"])]
+            figures = [spread(row, "val_acc"), spread(row, "val_asr"), cell(row["asr_upper"]), cell(row["asr_floor"])]
             shown.add_row(row["config_id"], str(row["seeds"]), *figures)
         console.print(shown)
     for caveat in caveats(table):
@@ -85,6 +103,17 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             "n: seeds. ±: standard deviation over them. held: share of bootstrap samples of the seeds whose frontier "
             "holds the setting."
         )
+
+
+def _print_many(console: Console, front: pd.DataFrame) -> None:
+    """A line for each setting on the frontier of each environment."""
+    shown = Table(title="Frontier by attacker", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("attacker", "config_id", "n", "val_acc", "val_asr", "floor", "control"):
+        shown.add_column(column, no_wrap=True)
+    for row in as_rows(front):
+        figures = [spread(row, "val_acc"), spread(row, "val_asr"), cell(row["asr_floor"]), cell(row["control_asr"])]
+        shown.add_row(row["environment"], row["config_id"], str(row["seeds"]), *figures)
+    console.print(shown)
 
 
 def caveats(table: pd.DataFrame) -> list[str]:
@@ -104,7 +133,7 @@ def caveats(table: pd.DataFrame) -> list[str]:
 def spread(row: dict[str, Any], name: str) -> str:
     """A mean with its standard deviation over seeds, where there is one: ``0.912 ± 0.004``."""
     deviation = row.get(f"{name}_sd")
-    return _cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
+    return cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def _varied(frame: pd.DataFrame) -> list[str]:
@@ -113,7 +142,8 @@ def _varied(frame: pd.DataFrame) -> list[str]:
     return [name for name in names if trials[name].nunique(dropna=False) > 1]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A figure or word as tables show it; a null is a dash."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -63,7 +63,8 @@ def final_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 _FINAL: dict[str, Callable[[list[float]], float]] = {
-    "val_acc": fmean, "val_asr": max, "test_acc": fmean, "test_asr": max, "control_asr": min, "detection_auroc": min
+    "val_acc": fmean, "val_asr": max, "test_acc": fmean, "test_asr": max, "control_asr": min, "detection_auroc": min,
+    "changed_share": max, "psnr": min, "ssim": min,
 }  # fmt: skip
 
 

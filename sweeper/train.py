@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sweeper.deployment import Deployment
-from sweeper.gallery import draw_suspicious
+from sweeper.suspicious import draw_suspicious
 from sweeper.provenance import provenance
 from sweeper.results import as_rows, write_table
 from trainers.blind import Trained, train_blind

@@ -125,7 +125,7 @@ class TrialActor(tune.Trainable):
             "scenario": result.scenario.name,
             "seed": result.repeat,
             "figures": asdict(result.measurement),
-            "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval},
+            "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)},
             "finished": finished,
             "done": finished,
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from trainers.attack_cost import AttackCost
 from trainers.attacks import ATTACKS, Attack, LabelMap, Workshop
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, Splits
@@ -104,10 +105,11 @@ class Arena:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a defense gets (``data``), and what the evaluation keeps (``arena``)."""
+    """What a defense gets (``data``), and what the evaluation keeps (``arena``, and what it ``cost`` the attacker)."""
 
     data: ImageSet
     arena: Arena
+    cost: AttackCost
 
 
 def build_scenario(
@@ -145,7 +147,7 @@ def build_scenario(
     arena = Arena(
         poisoned.poisoned, poisoned.cover, attacked, ProbeSet.build(val, attack), ProbeSet.build(test, attack)
     )
-    return Scenario(poisoned.data, arena)
+    return Scenario(poisoned.data, arena, AttackCost.measure(splits.train, poisoned, compute.device))
 
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:

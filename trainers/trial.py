@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
+from trainers.attack_cost import AttackCost
 from trainers.compute import ComputeConfig
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
@@ -113,6 +114,7 @@ class EpochResult:
         scores: columns of per-sample scores, at the final epoch of a run; else null.
         poison_share: poisoned samples as a share of the whole training set.
         n_eval: triggered validation images.
+        cost: what the attack changed, and how visibly.
         final: whether the run ends here.
     """
 
@@ -122,6 +124,7 @@ class EpochResult:
     scores: dict[str, Tensor] | None
     poison_share: float
     n_eval: int
+    cost: AttackCost
     final: bool
 
 
@@ -207,7 +210,8 @@ def _run_one(
 
     def result(measurement: Measurement) -> EpochResult:
         final = measurement.epoch == total
-        return EpochResult(config, repeat, measurement, scores if final else None, poison_share, n_eval, final)
+        kept = scores if final else None
+        return EpochResult(config, repeat, measurement, kept, poison_share, n_eval, scenario.cost, final)
 
     saved = store.load(number) if store else None
     if saved is not None:

@@ -16,17 +16,17 @@ SIZES = Searched("int", (2, 3))
 def test_values_take_turns(searched: Searched) -> None:
     options = searched.grid()
     assert options is not None
-    dealt = [deal({"x": searched}, number)["x"] for number in range(3 * len(options))]
+    dealt = [deal([{"x": searched}], number)["x"] for number in range(3 * len(options))]
     assert Counter(dealt) == dict.fromkeys(options, 3)
     assert set(dealt[: len(options)]) == set(options)
 
 
 def test_several_parameters_combine() -> None:
     environment = {"rate": RATES, "size": SIZES, "labels": Searched("categorical", ("one", "all"))}
-    dealt = [tuple(deal(environment, number).values()) for number in range(24)]
+    dealt = [tuple(deal([environment], number).values()) for number in range(24)]
     assert Counter(dealt) == dict.fromkeys(dealt, 2)
     assert len(set(dealt[:12])) == 12
 
 
 def test_nothing_to_deal() -> None:
-    assert deal({}, 4) == {}
+    assert deal([{}], 4) == {}

@@ -17,7 +17,7 @@ FIGURES = (
     "epoch loss images_seen seconds val_acc val_asr val_ra asr_floor test_acc test_asr test_ra test_asr_floor "
     "detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible"
 )
-DESIGN = f"{KEYS} {FIGURES} control_asr weak_attack n_eval error attempt".split()
+DESIGN = f"{KEYS} {FIGURES} control_asr weak_attack n_eval changed_share psnr ssim error attempt".split()
 
 
 @pytest.fixture

@@ -80,7 +80,10 @@ def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
     ]
     assert [r["finished"] for r in results] == [False] * 9 + [True]
     assert {r["attempt"] for r in results} == {1}
-    assert results[0]["facts"] == {"poison_share": 0.1, "n_eval": 45}
+    facts = results[0]["facts"]
+    assert (facts["poison_share"], facts["n_eval"], facts["changed_share"]) == (0.1, 45, 0.1)
+    assert 10 < facts["psnr"] < 40
+    assert 0.5 < facts["ssim"] < 0.99
     assert results[-1]["figures"]["test_acc"] is not None
     assert results[-2]["figures"]["test_acc"] is None
     assert "objective" not in results[-1]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainers.attacks import LabelMap
-from trainers.attacks.blend import Blend, BlendParams
+from trainers.attacks.blend import Blend, PatternParams
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
 
 
 def blend(shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0, **params: object) -> Blend:
-    return Blend(BlendParams(**params), LabelMap(0, 4), shape, seed)  # type: ignore[arg-type]
+    return Blend(PatternParams(**params), LabelMap(0, 4), shape, seed)  # type: ignore[arg-type]
 
 
 def pattern_of(attack: Blend, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -107,7 +107,7 @@ def test_no_image_to_trigger() -> None:
 @pytest.mark.parametrize("alpha", [0, -0.1, 1.1, float("nan")])
 def test_alpha_out_of_range(alpha: float) -> None:
     with pytest.raises(ConfigError, match="alpha must be a number above 0 and at most 1, but got"):
-        BlendParams(alpha=alpha)
+        PatternParams(alpha=alpha)
 
 
 def test_a_pattern_of_ones_own_is_resized_and_greys_fit_colour(black_and_white: str) -> None:
