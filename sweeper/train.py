@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sweeper.deployment import Deployment
-from sweeper.suspicious import draw_suspicious
 from sweeper.provenance import provenance
 from sweeper.results import as_rows, write_table
+from sweeper.suspicious import draw_suspicious
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet
