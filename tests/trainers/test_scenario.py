@@ -109,13 +109,19 @@ def test_a_test_split_of_the_target_class_alone(noise: Noise) -> None:
 def test_the_attack_is_prepared_on_clean_data_after_the_counts_are_known(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared: list[str] = []
-    monkeypatch.setattr(BadNets, "prepare", lambda self, clean, compute: prepared.append(clean.fingerprint))
+    prepared: list[tuple[str, float, int]] = []
+    monkeypatch.setattr(
+        BadNets, "prepare", lambda self, clean, rate, shop: prepared.append((clean.fingerprint, rate, shop.seed))
+    )
     build(config(), splits)
-    assert prepared == [splits.train.fingerprint]
+    assert [told[:2] for told in prepared] == [(splits.train.fingerprint, 0.2)]
     with pytest.raises(ConfigError, match="only 30 can be poisoned"):
         build(config(poison_rate=0.9), splits)
     assert len(prepared) == 1  # a surrogate is not trained in vain
+    build(config(poison_rate=0.1), splits)
+    build(config(), splits, repeat=1)
+    seeds = [told[2] for told in prepared]
+    assert seeds[0] == seeds[1] != seeds[2]  # one surrogate serves every rate
 
 
 # Seeds

@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.attacks import ATTACKS, Attack, LabelMap
+from trainers.attacks import Attack, LabelMap, Workshop
 from trainers.attacks.badnets import BadNets, BadNetsParams
 from trainers.compute import Compute
 from trainers.data import ImageSet
@@ -21,7 +22,7 @@ Noise = Callable[..., ImageSet]
 @dataclass(frozen=True)
 class DimParams(Parameters):
     strength: int = param(200, ge=1, le=255, doc="of the trigger at test time")
-    cover: float = param(0.1, ge=0, lt=1, doc="cover samples")
+    cover_rate: float = param(0.1, ge=0, lt=1, doc="cover samples")
 
 
 class Dim(Attack):
@@ -30,22 +31,21 @@ class Dim(Attack):
     name: ClassVar[str] = "dim"
     Params = DimParams
     params: DimParams
-    prepared = 0
+    prepared: tuple[int, float] = (0, 0.0)
+    chosen: tuple[list[int], list[int]] = ([], [])
 
     def trigger(self, images: torch.Tensor) -> torch.Tensor:
         return self._paint(images, self.params.strength)
 
-    def prepare(self, clean: ImageSet, compute: Compute) -> None:
-        self.prepared = len(clean)
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+        self.prepared = len(clean), rate
 
-    def poison_images(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def poison_images(self, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.chosen = chosen.tolist(), []
         return self._paint(images, self.params.strength // 2)
 
-    @property
-    def cover_rate(self) -> float:
-        return self.params.cover
-
-    def cover_images(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def cover_images(self, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.chosen = self.chosen[0], chosen.tolist()
         return self._paint(images, self.params.strength // 4)
 
     def _paint(self, images: torch.Tensor, value: int) -> torch.Tensor:
@@ -59,6 +59,7 @@ class CleanDim(Dim):
 
     name: ClassVar[str] = "clean_dim"
     clean_label: ClassVar[bool] = True
+    rate_of_target: ClassVar[bool] = True
 
 
 def dim(kind: type[Dim] = Dim, target: int | None = 1, classes: int = 4, seed: int = 0, **params: float) -> Dim:
@@ -67,11 +68,6 @@ def dim(kind: type[Dim] = Dim, target: int | None = 1, classes: int = 4, seed: i
 
 def badnets(target: int | None = 0, classes: int = 4, channels: int = 3, size: int = 8, seed: int = 0) -> BadNets:
     return BadNets(BadNetsParams(size=2), LabelMap(target, classes), (channels, size, size), seed)
-
-
-def test_the_list_is_keyed_by_name() -> None:
-    assert all(ATTACKS[name].name == name for name in ATTACKS)
-    assert {"badnets", "blend"} <= set(ATTACKS)
 
 
 @pytest.mark.parametrize("target", [0, 2])
@@ -123,7 +119,7 @@ def test_exactly_the_poisoned_samples_differ(
     before = clean.images.clone(), clean.labels.clone()
     attack = badnets(target, classes, channels, size, seed)
     pool = count if target is None else sum(label != target for label in clean.labels.tolist())
-    expected = round(rate * count)
+    expected = math.floor(rate * count + 0.5)
     if expected > pool or (rate > 0 and expected == 0):
         with pytest.raises(ConfigError):
             attack.poison(clean, rate)
@@ -165,7 +161,7 @@ def test_rate_0_poisons_nothing(noise: Noise) -> None:
     poisoned = badnets().poison(clean, 0.0)
     assert poisoned.data.fingerprint == clean.fingerprint
     assert (poisoned.poisoned.sum(), poisoned.cover.sum()) == (0, 0)
-    assert dim(cover=0.5).counts(clean.labels, 0.0) == (0, 0)  # without poison there is nothing to cover
+    assert dim(cover_rate=0.5).counts(clean.labels, 0.0) == (0, 0)  # without poison there is nothing to cover
 
 
 def test_all_that_can_be_poisoned(noise: Noise) -> None:
@@ -201,7 +197,7 @@ def test_a_target_class_without_samples_for_a_clean_label_attack() -> None:
 
 def test_cover_samples_carry_a_trigger_of_their_own_and_keep_their_label(noise: Noise) -> None:
     clean = noise(40)
-    attack = dim(cover=0.25, strength=200)
+    attack = dim(cover_rate=0.25, strength=200)
     made = attack.poison(clean, 0.1)
     assert (int(made.poisoned.sum()), int(made.cover.sum())) == (4, 10)
     assert not (made.poisoned & made.cover).any()
@@ -212,30 +208,31 @@ def test_cover_samples_carry_a_trigger_of_their_own_and_keep_their_label(noise: 
     assert (first_rows[made.poisoned] == 100).all()  # weaker than at test time
     assert (attack.trigger(clean.images)[:, :, 0] == 200).all()
     neither = ~(made.poisoned | made.cover)
+    assert attack.chosen == (made.poisoned.nonzero().flatten().tolist(), made.cover.nonzero().flatten().tolist())
     assert made.data.images[neither].equal(clean.images[neither])
     assert made.data.images[:, :, 1:].equal(clean.images[:, :, 1:])
 
 
 def test_cover_samples_do_not_change_who_is_poisoned(noise: Noise) -> None:
     clean = noise(40)
-    assert dim(cover=0.25).poison(clean, 0.1).poisoned.equal(dim(cover=0.5).poison(clean, 0.1).poisoned)
+    assert dim(cover_rate=0.25).poison(clean, 0.1).poisoned.equal(dim(cover_rate=0.5).poison(clean, 0.1).poisoned)
 
 
 def test_more_poisoned_and_cover_samples_than_images(noise: Noise) -> None:
-    assert dim(cover=0.5).counts(noise(20).labels, 0.5) == (10, 10)
+    assert dim(cover_rate=0.5).counts(noise(20).labels, 0.5) == (10, 10)
     with pytest.raises(ConfigError, match="10 poisoned and 12 cover samples are more than the 20"):
-        dim(cover=0.6).poison(noise(20), 0.5)
+        dim(cover_rate=0.6).poison(noise(20), 0.5)
 
 
 def test_a_cover_rate_of_no_sample_is_refused(noise: Noise) -> None:
     # It would turn an adaptive attack into a plain one without a word.
     with pytest.raises(ConfigError, match="cover"):
-        dim(cover=0.003).poison(noise(40), 0.1)
+        dim(cover_rate=0.003).poison(noise(40), 0.1)
 
 
 def test_clean_label_counts_a_share_of_the_target_class(noise: Noise) -> None:
     clean = noise(40)  # ten of each class
-    made = dim(CleanDim, target=1, cover=0.0).poison(clean, 0.3)
+    made = dim(CleanDim, target=1, cover_rate=0.0).poison(clean, 0.3)
     assert int(made.poisoned.sum()) == 3
     assert (clean.labels[made.poisoned] == 1).all()
     assert made.data.labels.equal(clean.labels)
@@ -246,6 +243,7 @@ def test_clean_label_counts_a_share_of_the_target_class(noise: Noise) -> None:
 
 def test_prepare_is_the_place_to_train_on_clean_data(noise: Noise) -> None:
     attack = dim()
-    attack.prepare(noise(20), Compute(torch.device("cpu")))
-    assert attack.prepared == 20
-    badnets().prepare(noise(20), Compute(torch.device("cpu")))  # most attacks need nothing
+    workshop = Workshop(Compute(torch.device("cpu")), 0)
+    attack.prepare(noise(20), 0.25, workshop)
+    assert attack.prepared == (20, 0.25)
+    badnets().prepare(noise(20), 0.25, workshop)  # most attacks need nothing

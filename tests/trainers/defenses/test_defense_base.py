@@ -191,11 +191,11 @@ def test_views_are_augmented_and_normalised_by_the_whole_set(task: TrainingTask)
     assert not moved.view(torch.tensor([7, 2])).equal(moved.view(torch.tensor([7, 2])))
 
 
-def test_logits_of_all_are_those_of_eval_mode_in_order(task: TrainingTask) -> None:
+def test_logits_are_those_of_eval_mode_in_order(task: TrainingTask) -> None:
     defense = Drift(DriftParams(), task)
     network = defense.new_network("a")
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    logits = defense.logits_of_all(network, batch_size=3)
+    logits = defense.logits_of(network, task.data.images, batch_size=3)
     assert logits.shape == (10, 4)
     assert not logits.requires_grad
     assert not network.training
@@ -203,6 +203,8 @@ def test_logits_of_all_are_those_of_eval_mode_in_order(task: TrainingTask) -> No
         singles = [network(defense.normalise(task.data.images[i : i + 1])).logits for i in range(10)]
     assert logits.allclose(torch.cat(singles), atol=1e-5)
     assert all(value.equal(before[key]) for key, value in network.state_dict().items())
+    # Images of others are normalised by the training set too.
+    assert defense.logits_of(network, task.data.images[4:6]).allclose(torch.cat(singles[4:6]), atol=1e-5)
 
 
 def test_a_step_goes_down_the_gradient_and_forgets_the_last_one() -> None:
