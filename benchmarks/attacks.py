@@ -1,4 +1,4 @@
-"""Every attack of a preset: does it work undefended, what does it cost, what does V&B make of it, and how long does it take?
+"""Every attack of a preset: does it work undefended, what does it cost, what does V&B make of it, and how long is it?
 
 Runs from ``trainers`` and the preset alone, without Ray: each attack and seed is one process on one core. The time is
 that of poisoning (with every surrogate and generator trained afresh) and of the control; V&B's comes on top.
@@ -118,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         psnr = mean_and_spread([row["psnr"] for row in rows]).split(" ")[0]
         ssim = mean_and_spread([row["ssim"] for row in rows]).split(" ")[0]
         seconds = max(row["seconds"] for row in rows)
-        lines.append(
-            [names[number], f"{rows[0]['rate']:g}", *cells, f"{costs[0]:.3f}", psnr, ssim, f"{seconds:.0f}"]
-        )
+        lines.append([names[number], f"{rows[0]['rate']:g}", *cells, f"{costs[0]:.3f}", psnr, ssim, f"{seconds:.0f}"])
         bar = LOW_BAR if spec.scenario_blocks[number].kind in LOW else BAR
         asr = statistics.mean(row["control_asr"] for row in rows)
         if asr < bar:

@@ -16,6 +16,16 @@ from sweeper.frontier import non_dominated
 from sweeper.plots import BLUE, GREY, RED, save_figure
 
 COLUMNS = 4
+MOST_MAPS, MOST_RATES = 24, 12
+"""Panels, and rates told apart by colour, beyond which nobody reads a map."""
+TICKS = 12
+"""Ticks that find room on the axis of poison rates."""
+
+
+def can_map(frame: pd.DataFrame) -> bool:
+    """Whether a map of these rows of ``trials.parquet`` could be read; an attacker's sweep has too many rates."""
+    table = success_by_rate(frame)
+    return 0 < table["scenario"].nunique() <= MOST_MAPS and table["poison_rate"].nunique() <= MOST_RATES
 
 
 def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
@@ -28,7 +38,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
     """
     table = success_by_rate(frame).dropna(subset=["val_asr", "val_acc"])
     rates = table["poison_rate"]
-    norm = LogNorm(rates.min(), rates.max()) if rates.nunique() > 1 else Normalize(0, 1)
+    norm = LogNorm(rates.min(), rates.max()) if rates.nunique() > 1 else Normalize(0, 2 * rates.max())
     colours = colormaps["viridis_r"]
     figure, panels = _panels(table, title)
     for axes, (_, rows) in panels:
@@ -38,7 +48,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
             best = own[non_dominated(own["val_acc"].to_numpy(float), own["val_asr"].to_numpy(float))]
             best = best.sort_values("val_asr")
             axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=16, alpha=0.6)
-            axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:g}")
+            axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}")
             axes.scatter(control["val_asr"], control["val_acc"], color=colour, marker="X", s=70, edgecolors=RED, lw=1)
         floor = rows["asr_floor"].median()
         axes.axvline(floor, color=BLUE, ls=":", lw=1)
@@ -54,7 +64,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
 
 
 def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
-    """Attack success against poison rate, a panel for each scenario: every setting, no defense, and the floor.
+    """Attack success against poison rate, a panel for each scenario with several: settings, no defense, and the floor.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -62,6 +72,7 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
         path: of the PNG.
     """
     table = success_by_rate(frame)
+    table = table[table.groupby("scenario")["poison_rate"].transform("nunique") > 1]
     figure, panels = _panels(table, title)
     for axes, (_, rows) in panels:
         control = rows[rows["config_id"].isna()]
@@ -81,8 +92,8 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
         axes.plot(floor.index, floor, color=GREY, ls=":")
         axes.axhline(SUCCEEDS_AT, color=GREY, lw=0.8)
         axes.set_xscale("log")
-        axes.set_xticks(sorted(rows["poison_rate"].unique()))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xticks(_apart(sorted(rows["poison_rate"].unique())))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="x", labelsize=7, rotation=45)
         axes.set_ylim(-0.03, 1.03)
@@ -92,6 +103,16 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
     figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
     figure.tight_layout()
     return save_figure(figure, path)
+
+
+def _apart(rates: list[float]) -> list[float]:
+    """Those of ascending ``rates`` whose labels do not run into each other on a logarithmic axis."""
+    kept: list[float] = []
+    least = np.log(rates[-1] / rates[0]) / TICKS
+    for rate in rates:
+        if not kept or np.log(rate / kept[-1]) >= least:
+            kept.append(rate)
+    return kept
 
 
 def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, tuple[str, pd.DataFrame]]]]:
@@ -127,8 +148,9 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     )
     auroc = sound["detection_auroc"].astype(float)
     lowest = min(0.5, auroc.min()) if auroc.notna().any() else 0.5
+    colours = colormaps["viridis"].with_extremes(bad=GREY)  # not every defense gives scores
     shown = axes.scatter(
-        sound["poison_rate"], sound["val_asr"], c=auroc, cmap="viridis", vmin=lowest, vmax=1, s=46
+        sound["poison_rate"], sound["val_asr"], c=auroc, cmap=colours, vmin=lowest, vmax=1, s=46, plotnonfinite=True
     ) if len(sound) else None  # fmt: skip
     if shown is not None and np.isfinite(auroc).any():
         figure.colorbar(shown, ax=axes, label="detection AUROC of the defense")

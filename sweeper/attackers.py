@@ -19,16 +19,17 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
     Columns ``trial_id``, those of :data:`FIGURES` (means over scenarios and seeds), ``val_asr_sd`` and
     ``detection_auroc_sd`` (standard deviations over seeds, null with one), ``seeds``, ``sound`` (whether the
     constraints are kept), ``leads`` (sound, and no sound one is better in one objective and as good in the others), and
-    a column for each searched parameter.
+    a column for each searched parameter, and for the scenario where trials meet different ones.
 
     Args:
         frame: rows of ``trials.parquet``.
         spec: an attacker's sweep.
     """
-    searched = _searched(frame)
+    trials = finished(frame)
+    chosen = _chosen(trials)
     rows: list[dict[str, Any]] = []
-    values: list[list[float]] = []
-    for trial_id, group in finished(frame).groupby("trial_id"):
+    losses: list[list[float]] = []
+    for trial_id, group in trials.groupby("trial_id"):
         plain = as_rows(group)
         reached = [objective.value(plain) for objective in spec.objectives]
         by_seed = group.groupby("seed")[["val_asr", "detection_auroc"]].mean().std(ddof=1)
@@ -39,16 +40,17 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
                 **{f"{name}_sd": by_seed[name] for name in by_seed.index},
                 "seeds": group["seed"].nunique(),
                 "sound": None not in reached and all(c.violation(plain) <= 0 for c in spec.constraints),
-                **{shown: plain[0][column] for shown, column in searched.items()},
+                **{name: values.get(str(trial_id)) for name, values in chosen.items()},
             }
         )
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in spec.objectives]
-        values.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
-    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, "seeds", "sound", "leads"])
-    table["leads"] = False
-    sound = table.index[table["sound"].astype(bool)]
+        losses.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
+    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, "seeds", "sound"])
+    whole = {name: table[name].convert_dtypes() for name in chosen}  # 2 stays 2 beside a null
+    table = table.astype({"sound": bool}).assign(leads=np.zeros(len(table), dtype=bool), **whole)
+    sound = table.index[table["sound"]]
     if len(sound):
-        best = moocore.is_nondominated(np.asarray(values)[sound], keep_weakly=True)
+        best = moocore.is_nondominated(np.asarray(losses)[sound], keep_weakly=True)
         table.loc[sound[np.asarray(best, dtype=bool)], "leads"] = True
     return table.sort_values(["leads", "sound", "val_asr"], ascending=False, ignore_index=True)
 
@@ -65,8 +67,17 @@ def shown(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["trial", "leads", "n", *FIGURES, *searched], rows
 
 
-def _searched(frame: pd.DataFrame) -> dict[str, str]:
-    """Attack parameters that differ between trials: the name shown, and the column."""
-    trials = finished(frame)
-    columns = [c for c in trials.columns if c.startswith("param.scenario.")]
-    return {c.removeprefix("param.scenario."): c for c in columns if trials[c].nunique() > 1}
+def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """What differs between attackers beside their poison rates: by the name shown, the value of each trial."""
+    firsts = trials.drop_duplicates(["trial_id", "scenario"])
+    several = bool(firsts["trial_id"].duplicated().any())
+    found: dict[str, dict[str, Any]] = {}
+    if not several and firsts["scenario"].nunique() > 1:
+        found["scenario"] = dict(zip(firsts["trial_id"], firsts["scenario"], strict=True))
+    for scenario, rows in firsts.groupby("scenario"):
+        for column in ("target", *(c for c in rows.columns if c.startswith("param.scenario."))):
+            if rows[column].nunique(dropna=False) > 1:
+                name = column.removeprefix("param.scenario.")
+                values = found.setdefault(f"{scenario} {name}" if several else name, {})
+                values.update(zip(rows["trial_id"], rows[column], strict=True))
+    return found

@@ -18,7 +18,6 @@ from rich.progress import track as track_progress
 
 from search_spaces.loader import PresetError, apply_overrides, preset_names, read_preset
 from sweeper.blocks import scenario_config
-from sweeper.breaking import has_rates
 from sweeper.deployment import read_deployment
 from sweeper.doctor import examine
 from sweeper.frontier import points
@@ -137,8 +136,7 @@ def _show(ended: Ended) -> None:
         print_attackers(console, ended.attackers)
     else:
         print_frontier(console, ended.frame, ended.table, ended.volumes)
-    if has_rates(ended.frame):
-        print_breaking(console, ended.frame)
+    print_breaking(console, ended.frame)
     for reason in outcome.failed:
         console.print(f"FAILED {reason}", markup=False, highlight=False)
     if outcome.interrupted:
@@ -355,11 +353,16 @@ def ui(
 def gallery_(
     data: Annotated[str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH.")] = None,
     preset: Annotated[str, typer.Option(help="Whose attacks are shown.")] = ATTACKS_PRESET,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/gallery.png"),
 ) -> None:
     """Draw what each attack does to an image, with what it changes and how much it shows."""
     with _one_sentence():
-        spec = validate(read_preset(preset), preset)
+        if out.suffix != ".png":
+            raise ConfigError(f"--out must end in .png, but got {out}.")
+        spec = validate(apply_overrides(read_preset(preset), list(set_ or []), preset), preset)
         config = spec.data if data is None else replace(spec.data, source=data)
         console.print("Loading data ...", highlight=False)
         splits = load_data(config)
@@ -367,11 +370,12 @@ def gallery_(
         uri, seen = tracking_uri(out.resolve().parent), []
         try:
             out.resolve().parent.mkdir(parents=True, exist_ok=True)
+            check_store(uri)
             attackers = [
                 scenario_config(block.kind, block.draw(lambda _, s: s.corners()[0])) for block in spec.scenario_blocks
             ]
             compute = ComputeConfig(threads=max(os.cpu_count() or 1, 1)).open(float(torch.cuda.is_available()))
-            made = examples(attackers, splits, spec.seed, compute, RunFolder(out.with_suffix("")).attack_cache)
+            made = examples(attackers, splits, spec.seed, compute, RunFolder(out).attack_cache)
             for example in track_progress(made, "Poisoning", total=len(attackers), console=console):
                 seen.append(example)
             draw_gallery(seen, f"Attacks on {config.source}", out)

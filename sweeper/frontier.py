@@ -79,7 +79,7 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     label = met if met.nunique() > 1 else met.map(lambda _: "")
     one_each = met.nunique() > 1
     for key in (key for key, where in varied.items() if where.any()):
-        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(_short)).drop_duplicates()
+        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(short)).drop_duplicates()
         if one_each:  # what varies in another scenario says nothing of this one
             values = values[values["scenario"].map(varied[key])]
         several = values.groupby("trial_id")["value"].transform("nunique") > 1
@@ -92,7 +92,8 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     return trials["trial_id"].map(label)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of an attack's parameter as labels show it."""
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 

@@ -97,8 +97,8 @@ def draw_gallery(shown: Sequence[Example], title: str, path: Path) -> Path:
         line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9, labelpad=8, parse_math=False)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=10)
-    figure.suptitle(title, fontsize=12)
     figure.tight_layout()
+    figure.suptitle(title, fontsize=12, y=1.0, va="bottom")  # above the heads, however many rows there are
     return save_figure(figure, path)
 
 
@@ -116,6 +116,9 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
     impatient()
     try:
         mlflow.set_tracking_uri(uri)
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            artifacts = None if uri.startswith("http") else (picture.resolve().parent / "mlartifacts").as_uri()
+            mlflow.create_experiment(EXPERIMENT, artifacts)
         mlflow.set_experiment(EXPERIMENT)
         with mlflow.start_run(run_name=f"gallery {source}", tags={"role": "gallery"}):
             mlflow.log_param("data.source", source)

@@ -11,7 +11,7 @@ from optuna.trial import create_trial
 from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
 from sweeper.results import as_rows, finished
 from sweeper.selection import setting_params
-from sweeper.spec import SweepSpec
+from sweeper.spec import SCENARIO, SweepSpec
 
 FEWEST = 10
 """Settings below which a forest says nothing."""
@@ -65,8 +65,8 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
 
 def _value(row: dict[str, Any], name: str) -> Any:
     """The value of a parameter by its name in the study; null where the row's defense or scenario has no such."""
-    if name == "defense":
-        return row["defense"]
+    if name in ("defense", SCENARIO):
+        return row[name]
     kind, _, key = name.partition(".")
     if kind in ("scenario", row["scenario"]):
         return row.get(key if key in ENVIRONMENT_KEYS else f"param.scenario.{key}")

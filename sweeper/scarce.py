@@ -36,7 +36,7 @@ def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSe
             raise ConfigError("search.min_poisoned needs poison rates with a step, or a list of them.")
         reasons = {rate: _scarce(block, rate, train, spec.search.min_poisoned) for rate in rates}
         fine = [rate for rate, reason in reasons.items() if reason is None]
-        left_out += [f"{block.values['name']} at rate {rate:g}, {why}" for rate, why in reasons.items() if why]
+        left_out += [f"{block.values['name']} at rate {rate:g}: {why}" for rate, why in reasons.items() if why]
         if fine:
             kept.append(raw | {"poison_rate": {"categorical": fine}})
     if not kept:

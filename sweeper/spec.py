@@ -1,6 +1,7 @@
 """The sweep as its preset describes it, validated."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -123,9 +124,9 @@ class SweepSpec(_Strict):
                 raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
             if self.constraints:
                 raise ValueError("search.scheduler: asha cannot take constraints.")
-            if self.environment():
-                name = next(iter(self.environment()))
-                raise ValueError(f"search.scheduler: asha would compare trials across values of {name}; fix it.")
+            varied = [name for name in self.environment() if name != SCENARIO]
+            if varied:
+                raise ValueError(f"search.scheduler: asha would compare trials across values of {varied[0]}; fix it.")
         if self.search.min_poisoned is not None and self.search.scenarios == "all":
             raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
         for name, searched in self.environment().items():
@@ -160,7 +161,7 @@ class SweepSpec(_Strict):
         """Whether this is an attacker's sweep: attack success is to go up."""
         return any(o.metric == "val_asr" and o.direction == "maximize" for o in self.objectives)
 
-    @property
+    @cached_property
     def scenario_blocks(self) -> list[Block]:
         """The scenarios, with the defaults under them."""
         blocks = []

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sweeper.attack_plots import draw_breaking, draw_map
+from sweeper.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.breaking import has_rates
 from sweeper.frontier import hypervolumes, points
 from sweeper.plots import MOST_PANELS, draw_frontier
@@ -30,7 +30,7 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
     table = points(frame)
     volumes = hypervolumes(table)
     write_table(into / "frontier.parquet", as_rows(table), tuple(table.columns))
-    if many_attackers(table) and has_rates(frame):
+    if many_attackers(table) and can_map(frame):
         picture = draw_map(frame, title, into / "frontier.png")
     else:
         picture = draw_frontier(table, title, volumes, into / "frontier.png")

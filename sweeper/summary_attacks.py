@@ -12,8 +12,10 @@ MOST_ATTACKERS = 20
 
 
 def print_breaking(console: Console, frame: pd.DataFrame) -> None:
-    """Show the smallest poison rate at which each attack succeeds, against every setting and without a defense."""
+    """Show the smallest poison rate at which each attack succeeds, against each setting that met several; or nothing."""
     rows = breaking_points(frame)
+    if not rows:
+        return
     view = _table(f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more")
     for column in ("scenario", "config_id", "defense", "defended", "undefended", "rates tried", "n"):
         view.add_column(column, no_wrap=True)

@@ -30,3 +30,23 @@ def test_several_parameters_combine() -> None:
 
 def test_nothing_to_deal() -> None:
     assert deal([{}], 4) == {}
+
+
+def test_attackers_take_turns_and_so_do_the_values_of_each() -> None:
+    def attacker(name: str, **searched: Searched) -> dict[str, Searched]:
+        return {"scenario": Searched("categorical", (name,)), **searched}
+
+    environments = [attacker("a", rate=RATES), attacker("b"), attacker("c", rate=RATES, size=SIZES)]
+    dealt = [tuple(deal(environments, number).items()) for number in range(36)]
+    names = [dict(values)["scenario"] for values in dealt]
+    assert names == ["a", "b", "c"] * 12
+    a, b, c = (Counter(values for values in dealt if dict(values)["scenario"] == name) for name in "abc")
+    assert a == {(("scenario", "a"), ("rate", rate)): 4 for rate in (0.01, 0.05, 0.1)}
+    assert b == {(("scenario", "b"),): 12}
+    assert c == {(("scenario", "c"), ("rate", rate), ("size", size)): 2 for rate in (0.01, 0.05, 0.1) for size in (2, 3)}
+    # Nobody is ahead by more than one at any time.
+    for attacker_name in "ac":
+        met = [dict(values)["rate"] for values in dealt if dict(values)["scenario"] == attacker_name]
+        for end in range(1, len(met) + 1):
+            counts = Counter(met[:end])
+            assert max(counts.values()) - min(counts[rate] for rate in (0.01, 0.05, 0.1)) <= 1

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -5,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from sweeper.frontier import POINT_COLUMNS, environments, hypervolume, hypervolumes, non_dominated, points
 from sweeper.run_folder import RunFolder
-from sweeper.summary import read_sweeps
+from sweeper.selection import NothingQualifies, select
+from sweeper.summary import print_frontier, read_sweeps
 from tests.sweeper.small import control_row, frame_of, row_with, write_rows
 
 SHARES = st.integers(0, 10).map(lambda n: n / 10)
@@ -164,3 +167,88 @@ def test_attackers_that_swap_their_rates_are_different_attackers() -> None:
     assert labels == {
         "t0": "poison_rate=badnets 0.05/blend 0.1", "t1": "poison_rate=badnets 0.1/blend 0.05", "t2": "poison_rate=0.1",
     }  # fmt: skip
+
+
+# Trials that each meet one of the scenarios
+
+ALPHA, SIZE = "param.scenario.alpha", "param.scenario.size"
+
+
+def labels(*rows: dict[str, Any]) -> dict[str, str]:
+    frame = frame_of(*rows)
+    return dict(zip(frame["trial_id"], environments(frame), strict=True))
+
+
+def test_where_trials_meet_different_scenarios_the_scenario_is_the_environment() -> None:
+    assert labels(row_with("t0", scenario="badnets"), row_with("t1", scenario="blend", poison_rate=0.2)) == {
+        "t0": "badnets", "t1": "blend",
+    }  # fmt: skip
+
+
+def test_a_parameter_of_one_scenario_is_no_part_of_anothers_label() -> None:
+    rows = [
+        row_with("t0", scenario="blend", poison_rate=0.05, **{ALPHA: 0.2}),
+        row_with("t1", scenario="blend", poison_rate=0.1, **{ALPHA: 0.2}),
+        row_with("t2", scenario="badnets", poison_rate=0.1, **{SIZE: 2}),
+        row_with("t3", scenario="badnets", poison_rate=0.1, **{SIZE: 3}),
+        row_with("t4", scenario="wanet", poison_rate=0.3),
+    ]
+    assert labels(*rows) == {
+        "t0": "blend, poison_rate=0.05", "t1": "blend, poison_rate=0.1", "t2": "badnets, size=2",
+        "t3": "badnets, size=3", "t4": "wanet",
+    }  # fmt: skip
+
+
+def test_a_label_names_all_that_varies_in_its_scenario() -> None:
+    rows = [
+        row_with(f"{rate}-{alpha}", scenario="blend", poison_rate=rate, seed=seed, **{ALPHA: alpha})
+        for rate in (0.05, 0.1) for alpha in (0.1, 0.2) for seed in (0, 1)
+    ]  # fmt: skip
+    found = labels(*rows, row_with("other", scenario="sig", poison_rate=0.5))
+    assert found["0.05-0.2"] == "blend, poison_rate=0.05, alpha=0.2"
+    assert found["other"] == "sig"
+    assert labels(*rows)["0.05-0.2"] == "poison_rate=0.05, alpha=0.2", "one scenario needs no name"
+
+
+def one_each() -> list[dict[str, Any]]:
+    """Two settings against two attackers: a is better against one, and b against the other."""
+    return [
+        row_with("t0", "a", scenario="badnets", val_acc=0.9, val_asr=0.1),
+        row_with("t1", "b", scenario="badnets", val_acc=0.8, val_asr=0.2),
+        row_with("t2", "a", scenario="blend", val_acc=0.6, val_asr=0.3),
+        row_with("t3", "b", scenario="blend", val_acc=0.7, val_asr=0.25),
+        control_row(trial="c0", scenario="badnets", val_acc=0.95), control_row(trial="c1", scenario="blend", val_acc=0.85),
+    ]  # fmt: skip
+
+
+def test_each_attacker_has_a_frontier_of_its_own() -> None:
+    table = points(frame_of(*one_each()))
+    on = {(row["environment"], row["config_id"]): row["on_frontier"] for row in table.to_dict("records")}
+    assert on == {("badnets", "a"): True, ("badnets", "b"): False, ("blend", "a"): False, ("blend", "b"): True}
+    assert hypervolumes(table) == pytest.approx({"badnets": 0.9 * 0.9, "blend": 0.7 * 0.75})
+    assert table.groupby("environment")["control_acc"].max().to_dict() == {"badnets": 0.95, "blend": 0.85}
+
+
+def test_a_setting_is_selected_against_the_attacker_that_leaves_least() -> None:
+    chosen = select(frame_of(*one_each()), max_asr=0.3)
+    assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
+    assert chosen.hardest_of == ["badnets", "blend"]
+    with pytest.raises(NothingQualifies, match=r"No setting at blend has val_asr <= 0\.2"):
+        select(frame_of(*one_each()), max_asr=0.2)
+
+
+@pytest.mark.parametrize("attackers", [2, 13])
+def test_the_screen_shows_the_frontier_attacker_by_attacker(attackers: int) -> None:
+    names = [f"attack{number:02}" for number in range(attackers)]
+    frame = frame_of(*(row_with(f"t{name}-{c}", c, scenario=name, val_asr=asr, val_acc=0.8)
+                       for name in names for c, asr in (("good", 0.1), ("bad", 0.4))))  # fmt: skip
+    table = points(frame)
+    console = Console(file=io.StringIO(), width=200)
+    print_frontier(console, frame, table, hypervolumes(table))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(name in text for name in names)
+    assert text.count("Frontier") == (attackers if attackers == 2 else 1)
+    assert (" bad " in text, "one seed" in text) == (False, True)
+    if attackers > 2:
+        rows = [line.split() for line in text.splitlines() if line.startswith("attack") and "good" in line]
+        assert rows == [[name, "good", "1", "0.800", "0.100", "0.050", "1.000"] for name in names]

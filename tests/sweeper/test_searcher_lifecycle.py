@@ -1,6 +1,7 @@
 """Table and study say the same of every trial, whatever happens to it and to its control."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,107 @@ def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(make_searcher: MakeSearcher
     start(searcher, *map(str, range(6)))
     assert searcher.budget == 4
     assert [trial.params for trial in study.trials] == points[:4]
+
+
+def as_set(points: list[dict[str, Any]]) -> set[tuple[tuple[str, Any], ...]]:
+    """Combinations that can be compared; none stands twice."""
+    found = {tuple(sorted(point.items())) for point in points}
+    assert len(found) == len(points)
+    return found
+
+
+GRID = {
+    "defense": [
+        {"name": "none", "epochs": {"int": [1, 2]}},
+        {"name": "vab", "mixing": {"categorical": ["none", "attention"]},
+         "mask_threshold": {"float": [0.1, 0.2], "step": 0.1, "when": {"mixing": "attention"}}},
+    ],
+    "scenario_defaults": {"poison_rate": {"categorical": [0.1, 0.2]}},
+    "scenarios": [
+        {"attack": "badnets", "size": {"int": [2, 3]}, "inset": {"categorical": [0, 1], "when": {"size": 2}}},
+        {"attack": "blend", "alpha": {"categorical": [0.1, 0.2, 0.3]}},
+        {"attack": "wanet"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("met", ["all", "one"])
+def test_a_grid_is_every_combination_of_what_belongs_together_once(met: str) -> None:
+    defenses = [{"defense": "none", "none.epochs": epochs} for epochs in (1, 2)]
+    defenses += [{"defense": "vab", "vab.mixing": "none"}]
+    defenses += [{"defense": "vab", "vab.mixing": "attention", "vab.mask_threshold": share} for share in (0.1, 0.2)]
+    badnets = [{"badnets.size": 2, "badnets.inset": inset} for inset in (0, 1)] + [{"badnets.size": 3}]
+    blend = [{"blend.alpha": alpha} for alpha in (0.1, 0.2, 0.3)]
+    if met == "one":
+        names = (("badnets", badnets), ("blend", blend), ("wanet", [{}]))
+        attackers = [{"scenario": name, **own} for name, owns in names for own in owns]
+    else:
+        attackers = [first | second for first in badnets for second in blend]
+    expected = [
+        defense | attacker | {"scenario.poison_rate": rate}
+        for defense in defenses for attacker in attackers for rate in (0.1, 0.2)
+    ]  # fmt: skip
+    found = grid_points(spec_with(**GRID, search={"sampler": "grid", "scenarios": met}))
+    assert as_set(found) == as_set(expected)
+    assert len(found) == 5 * (7 if met == "one" else 9) * 2
+
+
+@pytest.mark.parametrize("met", ["all", "one"])
+def test_a_grid_is_the_whole_product_without_what_no_trial_asks_for(met: str) -> None:
+    spec = spec_with(**GRID, search={"sampler": "grid", "scenarios": met})
+    space = spec.space()
+    expected = []
+    for values in product(*(searched.grid() or () for searched in space.values())):
+        picked, asked = dict(zip(space, values, strict=True)), dict[str, Any]()
+        spec.trial(lambda name, _, picked=picked, asked=asked: asked.setdefault(name, picked[name]), "data")
+        expected.append(asked)
+    assert as_set(grid_points(spec)) == {tuple(sorted(asked.items())) for asked in expected}
+
+
+def test_a_grid_over_attackers_grows_by_their_number_and_not_as_a_power_of_it() -> None:
+    rates = {"categorical": [0.02, 0.05, 0.1, 0.15, 0.2]}
+    scenarios = [{"attack": "badnets", "name": f"n{number}", "poison_rate": rates} for number in range(30)]
+    mixing = {"name": "vab", "mixing": {"categorical": ["none", "mixup"]}}
+    points = grid_points(
+        spec_with(defense=mixing, scenarios=scenarios, search={"sampler": "grid", "scenarios": "one"})
+    )
+    assert len(as_set(points)) == 2 * 30 * 5  # and not 2 * 30 * 5**30
+    assert {frozenset(point) for point in points} == {
+        frozenset({"scenario", "vab.mixing", f"n{number}.poison_rate"}) for number in range(30)
+    }
+
+
+def test_a_grid_over_attackers_runs_each_with_its_controls(make_searcher: MakeSearcher) -> None:
+    spec = spec_with(
+        defense={"name": "vab", "mixing": {"categorical": ["none", "mixup"]}},
+        scenarios=[{"attack": "badnets", "size": {"int": [2, 3]}}, {"attack": "blend"}],
+        search={"sampler": "grid", "trials": 20, "scenarios": "one"},
+    )
+    searcher, study = make_searcher(spec)
+    assert searcher.budget == 6
+    start(searcher, *map(str, range(10)))
+    records = searcher.records.values()
+    trials = [record for record in records if record.role == "trial"]
+    assert as_set([trial.params for trial in study.trials]) == as_set(grid_points(spec))
+    for trial, record in zip(study.trials, trials, strict=True):
+        assert [scenario.name for scenario in record.config.scenarios] == [trial.params["scenario"]]
+        assert len(record.controls) == 1
+    assert len([record for record in records if record.role == "control"]) == 3
+
+
+def test_attackers_take_turns_and_the_searcher_chooses_the_rest(make_searcher: MakeSearcher) -> None:
+    spec = spec_with(
+        scenarios=[{"attack": "badnets", "size": {"int": [2, 3]}}, {"attack": "blend"}],
+        search={"sampler": "tpe", "trials": 8, "scenarios": "one"},
+    )
+    searcher, study = make_searcher(spec)
+    start(searcher, *map(str, range(20)))
+    met = [(trial.params["scenario"], trial.params.get("badnets.size")) for trial in study.trials]
+    assert met == [("badnets", 2), ("blend", None), ("badnets", 3), ("blend", None)] * 2
+    assert len({trial.params["vab.threshold"] for trial in study.trials}) == 8
+    configs = [record.config for record in searcher.records.values() if record.role == "trial"]
+    assert [config.scenarios[0].name for config in configs] == ["badnets", "blend"] * 4
+    assert [config.scenarios[0].params.get("size") for config in configs] == [2, None, 3, None] * 2
 
 
 def test_a_list_of_defenses_is_searched_with_its_own_parameters(make_searcher: MakeSearcher) -> None:

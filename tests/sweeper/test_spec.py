@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
+from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError, preset_names
 from sweeper.spec import SweepSpec
 from trainers.data.shapes import make_shapes
@@ -48,6 +49,9 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
             ["mask_threshold: when asks for mixing = atention", "none, attention"],
         ),
         ("constraints=[{metric: val_asr}]", ["constraints.0", "exactly one of max and min"]),
+        ("search.scenarios=two", ["search.scenarios", "'all'", "'one'"]),
+        ("search.min_poisoned=10", ["search.min_poisoned needs search.scenarios: one"]),
+        ("search={scenarios: one, min_poisoned: 0}", ["search.min_poisoned", "greater than or equal to 1"]),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(make_spec: Make, override: str, words: list[str]) -> None:
@@ -106,3 +110,85 @@ def test_a_parameter_whose_condition_fails_keeps_its_default(make_spec: Make) ->
     values = {"vab.mixing": "none", "vab.mask_threshold": 0.6}
     drawn = make_spec().trial(lambda name, searched: values.get(name, searched.corners()[0]), "data")
     assert drawn.params["mask_threshold"] == 0.1
+
+
+ATTACKERS = (
+    "scenarios=[{attack: badnets, poison_rate: {categorical: [0.05, 0.1]}, size: {int: [2, 4]}}, "
+    "{attack: blend, name: faint, alpha: {categorical: [0.1, 0.2]}}, {attack: wanet}]"
+)
+ONE = "search={trials: 4, scenarios: one}"
+
+
+def test_which_scenario_a_trial_meets_is_a_choice(make_spec: Make) -> None:
+    spec = make_spec(ATTACKERS, ONE, "defense={name: vab, threshold: {float: [0.1, 0.2]}}")
+    space = spec.space()
+    assert space["scenario"] == Searched("categorical", ("badnets", "faint", "wanet"))
+    assert set(space) == {"scenario", "vab.threshold", "badnets.poison_rate", "badnets.size", "faint.alpha"}
+    assert "scenario" not in make_spec(ATTACKERS).space()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("badnets", ["scenario", "badnets.poison_rate", "badnets.size"]), ("faint", ["scenario", "faint.alpha"]),
+        ("wanet", ["scenario"]),
+    ],
+)  # fmt: skip
+def test_a_trial_holds_the_scenario_that_was_chosen_and_asks_for_its_parameters_alone(
+    make_spec: Make, name: str, asked: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def choose(key: str, searched: Searched) -> object:
+        seen.append(key)
+        return name if key == "scenario" else searched.corners()[-1]
+
+    spec = make_spec(ATTACKERS, ONE, "defense={name: vab}", "seeds=[0, 1]")
+    drawn = spec.trial(choose, "data")
+    assert [scenario.name for scenario in drawn.scenarios] == [name]
+    assert seen == asked
+    assert [(s.name, repeat) for s, repeat in drawn.runs()] == [(name, 0), (name, 1)]
+    whole = make_spec(ATTACKERS, "defense={name: vab}").trial(lambda _, searched: searched.corners()[-1], "data")
+    assert [s for s in whole.scenarios if s.name == name] == list(drawn.scenarios)
+
+
+def test_each_scenario_is_an_attacker_with_parameters_of_its_own(make_spec: Make) -> None:
+    shared = "scenario_defaults={target: {categorical: [0, 3]}}"
+    parts = make_spec(ATTACKERS, ONE, shared).environments()
+    assert [part["scenario"].grid() for part in parts] == [("badnets",), ("faint",), ("wanet",)]
+    assert [set(part) - {"scenario"} for part in parts] == [
+        {"scenario.target", "badnets.poison_rate", "badnets.size"}, {"scenario.target", "faint.alpha"},
+        {"scenario.target"},
+    ]  # fmt: skip
+    assert parts[0]["badnets.size"].grid() == (2, 3, 4)
+    everything = {"scenario", "scenario.target", "badnets.poison_rate", "badnets.size", "faint.alpha"}
+    assert set(make_spec(ATTACKERS, ONE, shared).environment()) == everything
+    (together,) = make_spec(ATTACKERS, shared).environments()
+    assert set(together) == everything - {"scenario"}
+
+
+def test_a_grid_and_an_attackers_sweep_choose_the_scenario_themselves(make_spec: Make) -> None:
+    threshold = "defense={name: vab, threshold: {categorical: [0.1, 0.2]}}"
+    grid = make_spec(ATTACKERS, "search={sampler: grid, scenarios: one}", threshold)
+    objectives = "objectives=[{metric: val_asr, direction: maximize}, {metric: poison_rate, direction: minimize}]"
+    for spec in (grid, make_spec(ATTACKERS, ONE, objectives)):
+        assert spec.environments() == [{}]
+        assert spec.environment() == {}
+        assert "scenario" in spec.space()
+
+
+def test_asha_may_choose_among_one_scenario(make_spec: Make) -> None:
+    asha = "search={scenarios: one, scheduler: asha}", "objectives=[{metric: val_acc, direction: maximize}]"
+    assert make_spec(*asha).search.scheduler == "asha"
+    with pytest.raises(PresetError, match=r"asha would compare trials across values of badnets\.size; fix it"):
+        make_spec("scenarios.0.size={int: [2, 3]}", *asha)
+
+
+def test_a_scenario_of_one_trial_must_still_be_comparable_value_by_value(make_spec: Make) -> None:
+    with pytest.raises(PresetError, match=r"faint\.alpha is continuous"):
+        make_spec("scenarios=[{attack: badnets}, {attack: blend, name: faint, alpha: {float: [0.1, 0.2]}}]", ONE)
+
+
+def test_rates_that_poison_too_little_can_be_left_out_where_trials_meet_one_scenario(make_spec: Make) -> None:
+    assert make_spec(ATTACKERS, "search={scenarios: one, min_poisoned: 10}").search.min_poisoned == 10
+    assert make_spec().search.min_poisoned is None

@@ -27,6 +27,8 @@ SHARPNESS = 10.0
 """Slope of the mask's sigmoid: a pixel is to be taken or left."""
 EPSILON = 1e-4
 """Keeps quotients of distances finite."""
+TINY = 1e-12
+"""Keeps the slope of a root finite at 0, where two images are equal."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,12 @@ def diversity_loss(images: Tensor, others: Tensor, made: Tensor, others_made: Te
         images, others: float (M, C, H, W).
         made, others_made: what the generator makes of them: float (M, K, H, W).
     """
-    apart, made_apart = ((a - b).square().flatten(1).mean(1).sqrt() for a, b in ((images, others), (made, others_made)))
+    apart, made_apart = (_distance(a, b) for a, b in ((images, others), (made, others_made)))
     return (apart / (made_apart + EPSILON)).mean()
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().flatten(1).mean(1).clamp_min(TINY).sqrt()
 
 
 class Dynamic(Attack):
@@ -107,18 +113,15 @@ class Dynamic(Attack):
 
     def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
         """Train the generators, and keep the clean images, whose triggers cover samples carry."""
-        channels = self.shape[0]
 
         def make(seed: int) -> dict[str, Tensor]:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                made = Generator(channels, 1), Generator(channels, channels)
+            made = self._generators(seed)
             self._train(*made, clean, workshop.compute, seed)
             return _named("mask", made[0]) | _named("pattern", made[1])
 
         parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, clean.fingerprint]
         tensors = workshop.made("dynamic", parts, make)
-        self._mask, self._pattern = Generator(channels, 1), Generator(channels, channels)
+        self._mask, self._pattern = self._generators(0)
         for name, generator in (("mask", self._mask), ("pattern", self._pattern)):
             generator.load_state_dict(_part(name, tensors))
             generator.eval()
@@ -133,6 +136,12 @@ class Dynamic(Attack):
         # A shift by 1 to N - 1 never ends at the image itself.
         shift = torch.randint(1, max(len(self._donors), 2), (len(chosen),), generator=generator)
         return self._apply(images, self._donors[(chosen + shift) % len(self._donors)])
+
+    def _generators(self, seed: int) -> tuple[Generator, Generator]:
+        channels = self.shape[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Generator(channels, 1), Generator(channels, channels)
 
     @torch.no_grad()
     def _apply(self, images: Tensor, donors: Tensor) -> Tensor:

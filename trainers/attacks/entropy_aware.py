@@ -74,6 +74,13 @@ class EntropyAware(Blend):
             "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, workshop, seed)
         )
 
+    def counts(self, labels: Tensor, rate: float) -> tuple[int, int]:
+        """As for every attack, but clean samples must remain: the poisoned ones are to look like them."""
+        poisoned, cover = super().counts(labels, rate)
+        if poisoned + cover == len(labels):
+            raise ConfigError(f"{poisoned} poisoned and {cover} cover samples leave no clean one of the {len(labels)}.")
+        return poisoned, cover
+
     def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The samples of the plan."""
         return self._plan["poisoned"], self._plan["cover"]

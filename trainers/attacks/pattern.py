@@ -1,5 +1,6 @@
 """Trigger images: of the user's own, or random pixels."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from trainers.seeding import derive_seed, seeded
 
 def absolute(path: str | None) -> str | None:
     """The path as any process of this machine can open it: workers have working folders of their own."""
-    return None if path is None else str(Path(path).expanduser().absolute())
+    return None if path is None else str(_expanded(path).absolute())
 
 
 def load_pattern(path: str, channels: int, size: int) -> Tensor:
@@ -21,7 +22,7 @@ def load_pattern(path: str, channels: int, size: int) -> Tensor:
     Raises:
         ConfigError: the file cannot be read, is no image, or has colour where the data has none.
     """
-    file = Path(path).expanduser()
+    file = _expanded(path)
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -44,3 +45,8 @@ def whole_pattern(path: str | None, shape: tuple[int, int, int], seed: int, atta
     if height != width:
         raise ConfigError(f"A trigger image for {attack} needs square images, but these are {height}x{width}.")
     return load_pattern(path, channels, height)
+
+
+def _expanded(path: str) -> Path:
+    # Path.expanduser fails where ~name is nobody's; this leaves it as it is, and then there is no such file.
+    return Path(os.path.expanduser(path))

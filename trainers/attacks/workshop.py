@@ -47,15 +47,19 @@ class Workshop:
         """
         seed = derive_seed(self.seed, what, parts)
         if self.cache is None:
-            return make(seed)
+            return _on_cpu(make(seed))
         key = hashlib.sha256(json.dumps([RECIPE, what, parts, self.seed], sort_keys=True).encode()).hexdigest()[:16]
         path = self.cache / f"{what}-{key}.safetensors"
         with _held(path.with_suffix(".lock")):
             with suppress(FileNotFoundError, SafetensorError, StateError):
                 return load_state(path)
-            tensors = {name: tensor.cpu() for name, tensor in make(seed).items()}
+            tensors = _on_cpu(make(seed))
             save_state(path, tensors)
             return tensors
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""How far an attacker who knows V&B gets it: the leader of an attacker's sweep against plain Blend, on fresh seeds.
+
+The best of a search flatters itself, so the leader is run again with seeds that the search has not used. Plain Blend
+has the same poison rate and the same opacity at test time, which it has in training too. Prints a table, and draws the
+entropies of clean and poisoned samples side by side.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from benchmarks.attacks import mean_and_spread
+from benchmarks.timing import table
+from search_spaces.loader import PresetError
+from sweeper.attackers import attackers
+from sweeper.plots import BLUE, RED, save_figure
+from sweeper.run_folder import RunFolder
+from sweeper.spec import SweepSpec, validate
+from trainers.data import DataConfig, load_data
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig, run_trial
+
+FIGURES = ("control_asr", "val_acc", "val_asr", "asr_floor", "detection_auroc")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attacker with one seed, against no defense and against the defense."""
+
+    label: str
+    defended: TrialConfig
+    control: TrialConfig
+    data: DataConfig
+
+
+def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job]:
+    """The leader and plain Blend at its rate and test opacity, with every seed."""
+    own = leader.scenarios[0]
+    plain = ScenarioConfig("blend", "blend", own.poison_rate, own.labels, own.target, {"alpha": own.params["alpha"]})
+    found = []
+    for scenario in (plain, own):
+        for seed in seeds:
+            defended = replace(leader, scenarios=(scenario,), repeats=(seed,))
+            control = defended.control(scenario, seed, spec.control.as_dict())
+            found.append(Job(scenario.name, defended, control, spec.data))
+    return found
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train both; figures, and normalised entropies of clean and of poisoned samples."""
+    splits = load_data(job.data)
+    control = list(run_trial(job.control, splits))[-1].measurement
+    last = list(run_trial(job.defended, splits))[-1]
+    assert last.scores is not None
+    entropy, poisoned = 1 - last.scores["suspicion"].numpy(), last.scores["poisoned"].numpy()
+    figures = {name: getattr(last.measurement, name) for name in FIGURES if name != "control_asr"}
+    return {"label": job.label, "seed": job.defended.repeats[0], "control_asr": control.val_asr, **figures,
+            "clean": entropy[~poisoned], "poisoned": entropy[poisoned]}  # fmt: skip
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A line of histograms for each attacker, one for each seed."""
+    labels, seeds = sorted({row["label"] for row in rows}), sorted({row["seed"] for row in rows})
+    bins = np.linspace(0, 1, 41)
+    figure, grid = plt.subplots(
+        len(labels), len(seeds), figsize=(3.6 * len(seeds), 2.7 * len(labels)), squeeze=False, sharex=True, sharey=True
+    )
+    for row in rows:
+        axes = grid[labels.index(row["label"])][seeds.index(row["seed"])]
+        for name, colour in (("clean", BLUE), ("poisoned", RED)):
+            values = row[name]
+            axes.hist(values, bins, weights=np.full(len(values), 1 / len(values)), color=colour, alpha=0.55, label=name)
+        axes.set_title(
+            f"{row['label']}, seed {row['seed']}: AUROC {row['detection_auroc']:.2f}, ASR {row['val_asr']:.2f}",
+            fontsize=9,
+        )
+    for axes in grid[-1]:
+        axes.set_xlabel("Victim's entropy, min-max normalised", fontsize=9)
+    for line in grid:
+        line[0].set_ylabel("share of samples", fontsize=9)
+    grid[0][0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print, draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__)
+    parser.add_argument("folder", type=Path, help="run folder of an attacker's sweep against one scenario")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="fresh ones (10 11 12)")
+    parser.add_argument("--trial", help="attacker; default: of those that lead, the one with the highest val_asr")
+    parser.add_argument("--picture", type=Path, default=Path("overlap.png"), help="where to draw (overlap.png)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
+    args = parser.parse_args(argv)
+
+    folder = RunFolder.open(args.folder)
+    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    found = attackers(folder.read_trials(), spec)
+    leading = found[found["leads"]] if args.trial is None else found[found["trial_id"] == args.trial]
+    if leading.empty:
+        raise PresetError(f"{args.folder} has no such attacker.")
+    trial_id = str(leading.iloc[0]["trial_id"])
+    leader = folder.read_records()[trial_id].config
+    assert leader is not None
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        rows = list(pool.map(run, jobs(spec, leader, args.seeds)))
+    lines = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        own = [row for row in rows if row["label"] == label]
+        lines.append([label, *(mean_and_spread([row[name] for row in own]) for name in FIGURES)])
+    print(f"{trial_id}: rate {leader.scenarios[0].poison_rate:g}, {leader.scenarios[0].params}\n")
+    print(table(["attacker", *FIGURES], lines))
+    draw(rows, args.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

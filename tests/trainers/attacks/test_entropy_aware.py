@@ -1,0 +1,179 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainers.attacks.quick import CPU, Noise, prepared, quick
+from tests.trainers.defenses.vab_small import steps
+from trainers.attacks import Workshop
+from trainers.attacks.entropy_aware import EntropyAware, EntropyAwareParams
+from trainers.data import ImageSet
+from trainers.errors import ConfigError
+from trainers.seeding import seeded
+
+RATE = 0.2
+
+
+def aware(target: int | None = 0, classes: int = 4, seed: int = 0, **params: Any) -> Any:
+    return quick("entropy_aware", target, classes, seed=seed, **{"cover_rate": 0.1, **params})
+
+
+def fake_entropies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Victim's entropy is an image's brightness, so that what a plan is after can be worked out."""
+    monkeypatch.setattr(EntropyAware, "_victim", lambda *_: None)
+    monkeypatch.setattr(EntropyAware, "_entropies", staticmethod(lambda victim, images: brightness(images)))
+
+
+def brightness(images: Tensor) -> Tensor:
+    return images.double().mean((1, 2, 3)).float()
+
+
+def shades(count: int) -> ImageSet:
+    """Noise of different brightness."""
+    generator = seeded(4)
+    level = torch.randint(1, 200, (count, 1, 1, 1), generator=generator)
+    images = level + torch.randint(56, (count, 3, 8, 8), generator=generator)
+    return ImageSet(images.byte(), torch.arange(count) % 4, ("a", "b", "c", "d"))
+
+
+# The plan
+
+
+def test_the_plan_is_what_is_poisoned(noise: Noise) -> None:
+    clean, attack = noise(40), prepared(aware(low_alpha=0.1, high_alpha=0.45), noise(40), RATE)
+    made, plan = attack.poison(clean, RATE), attack._plan
+    assert made.poisoned.nonzero().flatten().tolist() == sorted(plan["poisoned"].tolist())
+    assert made.cover.nonzero().flatten().tolist() == sorted(plan["cover"].tolist())
+    levels = np.linspace(0.1, 0.45, 8)
+    pattern = attack.pattern.numpy()
+    for i in (made.poisoned | made.cover).nonzero().flatten().tolist():
+        opacity = float(plan["opacity"][i])
+        assert np.abs(levels - opacity).min() < 1e-6
+        wanted = (1 - opacity) * clean.images[i].numpy() + opacity * pattern
+        assert np.abs(made.data.images[i].numpy() - wanted).max() <= 0.5 + 1e-3
+    assert (made.data.images.int() - clean.images.int()).abs().max() <= 0.45 * 255 + 0.5
+
+
+def test_poisoned_samples_are_to_have_the_clean_ones_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_entropies(monkeypatch)
+    clean = shades(200)
+    attack = prepared(aware(), clean, RATE)
+    made = attack.poison(clean, RATE)
+    untouched = ~(made.poisoned | made.cover)
+    shares = (np.arange(40) + 0.5) / 40
+    # The plan's quantiles were those of the clean samples of the plan before it.
+    goals = np.quantile(brightness(clean.images[untouched]).numpy(), shares)
+    reached = np.sort(brightness(made.data.images[made.poisoned]).numpy())
+    at_random = np.sort(brightness(attack.trigger(clean.images[clean.labels != 0][:40])).numpy())
+    assert np.abs(reached - goals).mean() < np.abs(at_random - goals).mean() / 2
+
+
+def test_cover_samples_look_like_poisoned_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_entropies(monkeypatch)
+    clean = shades(200)
+    attack = prepared(aware(cover_rate=0.3), clean, RATE)
+    plan = attack._plan
+    assert set(plan["opacity"][plan["cover"]].tolist()) <= set(plan["opacity"][plan["poisoned"]].tolist())
+    assert len(set(plan["opacity"][plan["cover"]].tolist())) > 1
+    assert not set(plan["cover"].tolist()) & set(plan["poisoned"].tolist())
+
+
+def test_at_test_time_the_pattern_stands_at_alpha(noise: Noise) -> None:
+    images, attack = noise(5).images, aware(alpha=0.4)
+    wanted = 0.6 * images.numpy() + 0.4 * attack.pattern.numpy()
+    assert np.abs(attack.trigger(images).numpy() - wanted).max() <= 0.5 + 1e-3
+
+
+# The attacker's Victim
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_each_round_trains_a_victim_on_the_plan_before_it(
+    noise: Noise, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    told, real = [], EntropyAware._victim
+
+    def watched(self: Any, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> Any:
+        victim = real(self, clean, rate, workshop, seed)
+        told.append((self.poison(clean, rate).data.fingerprint, victim.task.data.fingerprint, seed))
+        return victim
+
+    monkeypatch.setattr(EntropyAware, "_victim", watched)
+    attack = prepared(aware(rounds=rounds), noise(40), RATE)
+    assert len(told) == rounds
+    assert all(plan == seen for plan, seen, _ in told)
+    assert len({seed for _, _, seed in told}) == rounds
+    assert attack.poison(noise(40), RATE).data.fingerprint not in {plan for plan, _, _ in told}
+
+
+def test_a_victim_goes_through_the_warm_up(noise: Noise) -> None:
+    clean = noise(40)
+    attack = prepared(aware(surrogate_steps=3, surrogate_lr=0.004), clean, RATE)
+    victim = attack._victim(clean, RATE, Workshop(CPU, 0), 5)
+    # Three steps, then two passes of one batch over what is suspicious.
+    assert steps(victim.optimizers["victim"]) == 5
+    assert victim.optimizers["victim"].param_groups[0]["lr"] == 0.004
+    logits = victim.logits_of(victim.victim, clean.images[:6]).double().numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    entropies = attack._entropies(victim, clean.images[:6]).numpy()
+    assert np.allclose(entropies, -(shares * np.log(shares)).mean(1), atol=1e-6)
+
+
+def test_a_plan_belongs_to_a_rate_and_a_seed(noise: Noise, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_entropies(monkeypatch)
+    clean, shop = noise(40), Workshop(CPU, 0, tmp_path)
+    for seed, rate in ((0, 0.2), (0, 0.2), (0, 0.3), (1, 0.2)):
+        attack = aware(seed=seed)
+        attack.prepare(clean, rate, shop)
+        assert int(attack.poison(clean, rate).poisoned.sum()) == 40 * rate
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+# Label noise
+
+
+@pytest.mark.parametrize("target", [0, None])
+def test_a_share_of_the_poisoned_labels_is_neither_target_nor_true(target: int | None) -> None:
+    attack = aware(target, classes=5, label_noise=0.25)
+    labels = torch.arange(200) % 4 + 1
+    given, new = labels.clone(), attack.poison_labels(labels, torch.arange(200), seeded(0))
+    assert labels.equal(given)
+    wanted = [0] * 200 if target == 0 else [(label + 1) % 5 for label in labels.tolist()]
+    noisy = [i for i in range(200) if new[i] != wanted[i]]
+    assert len(noisy) == 50
+    assert all(new[i] != labels[i] for i in range(200))
+    pairs = {(int(labels[i]), int(new[i])) for i in noisy}
+    assert len(pairs) == 12  # each of four classes may become any of the three others
+
+
+def test_label_noise_in_a_poisoned_set(noise: Noise) -> None:
+    clean = noise(40)
+    made = prepared(aware(label_noise=0.5), clean, RATE).poison(clean, RATE)
+    assert int((made.data.labels[made.poisoned] != 0).sum()) == 4  # of eight
+    assert (made.data.labels != clean.labels)[made.poisoned].all()
+    assert made.data.labels[~made.poisoned].equal(clean.labels[~made.poisoned])
+
+
+def test_with_two_classes_there_is_no_third() -> None:
+    labels = torch.ones(20, dtype=torch.int64)
+    assert aware(classes=2, label_noise=0.5).poison_labels(labels, torch.arange(20), seeded(0)).tolist() == [0] * 20
+
+
+# What is refused
+
+
+def test_clean_samples_must_remain() -> None:
+    labels = torch.arange(40) % 4
+    assert aware(cover_rate=0.475).counts(labels, 0.5) == (20, 19)
+    with pytest.raises(ConfigError, match=r"^20 poisoned and 20 cover samples leave no clean one of the 40\.$"):
+        aware(cover_rate=0.5).counts(labels, 0.5)
+
+
+def test_bad_parameters() -> None:
+    with pytest.raises(ConfigError, match=r"^low_alpha must be at most high_alpha, 0\.2, but got 0\.3\.$"):
+        EntropyAwareParams(low_alpha=0.3)
+    assert EntropyAwareParams(low_alpha=0.3, high_alpha=0.3).alpha == 0.2
+    with pytest.raises(ConfigError, match="label_noise must be a number at least 0 and below 1, but got 1"):
+        EntropyAwareParams(label_noise=1)

@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from tests.trainers.attacks.quick import CPU, Noise, quick
+from trainers.attacks import Workshop, workshop
+from trainers.seeding import derive_seed, seeded
+
+
+class Maker:
+    """Makes random tensors from the seed it is given, and counts."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def __call__(self, seed: int) -> dict[str, torch.Tensor]:
+        self.seeds.append(seed)
+        draws = torch.rand(3, 2, generator=seeded(seed))
+        return {"a": draws, "b": torch.tensor(7), "c": (draws * 9).byte()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[k].dtype == other[k].dtype and one[k].shape == other[k].shape and one[k].equal(other[k]) for k in one
+    )
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def test_with_a_cache_a_thing_is_made_once(tmp_path: Path) -> None:
+    maker = Maker()
+    first = Workshop(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
+    again = Workshop(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
+    assert len(maker.seeds) == 1
+    assert same(first, again)
+    assert [file.name.startswith("thing-") for file in files(tmp_path / "cache")] == [True]
+
+
+def test_without_a_cache_it_is_made_each_time_to_the_same_bytes(tmp_path: Path) -> None:
+    maker = Maker()
+    one, again = (Workshop(CPU, 5).made("thing", [1, "x"], maker) for _ in range(2))
+    assert len(maker.seeds) == 2
+    assert same(one, again)
+    assert same(one, Workshop(CPU, 5, tmp_path).made("thing", [1, "x"], maker))
+    assert set(maker.seeds) == {derive_seed(5, "thing", [1, "x"])}
+
+
+@pytest.mark.parametrize(
+    ("what", "parts", "seed"), [("thing", [2], 5), ("thing", [1], 6), ("other", [1], 5), ("thing", [1, None], 5)]
+)
+def test_anything_else_is_made_anew(tmp_path: Path, what: str, parts: list[Any], seed: int) -> None:
+    maker = Maker()
+    one = Workshop(CPU, 5, tmp_path).made("thing", [1], maker)
+    other = Workshop(CPU, seed, tmp_path).made(what, parts, maker)
+    assert maker.seeds[0] != maker.seeds[1]
+    assert not same(one, other)
+    assert len(files(tmp_path)) == 2
+    assert same(one, Workshop(CPU, 5, tmp_path).made("thing", [1], maker))
+    assert len(maker.seeds) == 2
+
+
+def test_a_new_recipe_leaves_the_old_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Maker()
+    Workshop(CPU, 5, tmp_path).made("thing", [], maker)
+    monkeypatch.setattr(workshop, "RECIPE", workshop.RECIPE + 1)
+    Workshop(CPU, 5, tmp_path).made("thing", [], maker)
+    assert (len(maker.seeds), len(files(tmp_path))) == (2, 2)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
+    maker, shop = Maker(), Workshop(CPU, 5, tmp_path)
+    first = shop.made("thing", [], maker)
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": whole[:-5], "other": b"no tensors in here"}[damage])
+    assert same(shop.made("thing", [], maker), first)
+    assert len(maker.seeds) == 2
+    assert file.read_bytes() == whole
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def failing(seed: int) -> dict[str, torch.Tensor]:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Workshop(CPU, 5, tmp_path).made("thing", [], failing)
+    assert files(tmp_path) == []
+    assert Workshop(CPU, 5, tmp_path).made("thing", [], Maker()).keys() == {"a", "b", "c"}  # the lock is free again
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    Workshop(CPU, 5, tmp_path).made("thing", [], Maker())
+    (file,) = files(tmp_path)
+    content = file.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert len(header) == 4  # three tensors, and the metadata
+    with safe_open(file, framework="pt") as opened:
+        shapes = sorted(tuple(opened.get_tensor(key).shape) for key in opened.keys())
+    assert shapes == [(), (3, 2), (3, 2)]
+
+
+@pytest.mark.parametrize("name", ["cl", "narcissus", "dynamic", "entropy_aware"])
+def test_an_attack_from_the_cache_is_the_attack_that_filled_it(tmp_path: Path, noise: Noise, name: str) -> None:
+    clean, made = noise(24), []
+    cover = {} if name in ("cl", "narcissus") else {"cover_rate": 0.2}
+    for cache in (tmp_path, tmp_path, None):
+        attack = quick(name, **cover)
+        attack.prepare(clean, 0.2, Workshop(CPU, 1, cache))
+        poisoned = attack.poison(clean, 0.2)
+        made.append((poisoned.data.fingerprint, attack.trigger(clean.images).tolist()))
+    assert made[0] == made[1] == made[2]
+    assert all(file.suffix in (".safetensors", ".lock") for file in tmp_path.iterdir())
+    assert len(files(tmp_path)) == (2 if name == "narcissus" else 1)
+    # Another data set, or another repeat, is another matter.
+    kept = files(tmp_path)
+    quick(name, **cover).prepare(noise(24, seed=1), 0.2, Workshop(CPU, 1, tmp_path))
+    quick(name, **cover).prepare(clean, 0.2, Workshop(CPU, 2, tmp_path))
+    assert len(files(tmp_path)) == 3 * len(kept)
+
+
+def test_attacks_and_rates_share_a_surrogate(tmp_path: Path, noise: Noise) -> None:
+    clean, shop = noise(24), Workshop(CPU, 1, tmp_path)
+    for name, rate, seed in (("cl", 0.2, 0), ("cl", 0.5, 1), ("narcissus", 0.1, 2)):
+        quick(name, seed=seed).prepare(clean, rate, shop)
+    assert sorted(file.name.split("-")[0] for file in files(tmp_path)) == ["narcissus", "surrogate"]
