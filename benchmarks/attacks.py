@@ -101,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     preset = apply_overrides(read_preset(args.preset), args.set, args.preset)
     spec = validate(preset, args.preset)
     names = [block.values["name"] for block in spec.scenario_blocks]
+    unknown = sorted(set(args.only or ()) - set(names))
+    if unknown:
+        parser.error(f"--only: {args.preset} has no {', '.join(unknown)}; it has {', '.join(names)}")
     wanted = [number for number, name in enumerate(names) if not args.only or name in args.only]
     jobs = [Job(preset, number, seed, not args.no_defense) for number in wanted for seed in args.seeds]
     found: list[dict[str, Any]] = []

@@ -28,6 +28,7 @@ from sweeper.predict import classify
 from sweeper.report import write_report
 from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
+from sweeper.scarce import without_scarce_rates
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
@@ -362,10 +363,12 @@ def gallery_(
     with _one_sentence():
         if out.suffix != ".png":
             raise ConfigError(f"--out must end in .png, but got {out}.")
-        spec = validate(apply_overrides(read_preset(preset), list(set_ or []), preset), preset)
+        content = apply_overrides(read_preset(preset), list(set_ or []), preset)
+        spec = validate(content, preset)
         config = spec.data if data is None else replace(spec.data, source=data)
         console.print("Loading data ...", highlight=False)
         splits = load_data(config)
+        spec = validate(without_scarce_rates(spec, content, splits.train)[0], preset)
         spec.check_against(splits)
         uri, seen = tracking_uri(out.resolve().parent), []
         try:

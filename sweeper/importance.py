@@ -37,10 +37,11 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
         return [], f"Fewer than {FEWEST} settings finished: too few to tell which parameter matters."
     points = points.iloc[np.linspace(0, len(points) - 1, min(MOST, len(points))).astype(int)]
     trials = finished(frame)
-    trials = trials.assign(environment=environments(trials)).drop_duplicates(KEYS)
-    rows = as_rows(points[[*KEYS, "val_acc", "val_asr"]].merge(trials.drop(columns=["val_acc", "val_asr"]), on=KEYS))
+    trials = trials.assign(environment=environments(trials)).drop_duplicates([*KEYS, "scenario"])
+    met = {key: {row["scenario"]: row for row in as_rows(group)} for key, group in trials.groupby(KEYS)}
+    rows = as_rows(points[[*KEYS, "val_acc", "val_asr"]])
     space = {name: searched for name, searched in spec.space().items() if name not in spec.environment()}
-    values = {name: [_value(row, name) for row in rows] for name in space}
+    values = {name: [_value(met[tuple(row[key] for key in KEYS)], name) for row in rows] for name in space}
     names = [name for name, column in values.items() if None not in column and len({repr(v) for v in column}) > 1]
     if not names:
         return [], "No parameter was searched that every setting has."
@@ -55,7 +56,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
             params = {name: values[name][number] for name in names}
             study.add_trial(create_trial(params=params, distributions=distributions, value=row[figure]))
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0))
-        shown = [(name.partition(".")[2] or name, float(share)) for name, share in shares.items()]
+        shown = [(_brief(name, names), float(share)) for name, share in shares.items()]
         found.append({"objective": figure, "values": shown[::-1]})
     return found, (
         f"Share of the variance of a figure that each parameter explains by itself (fANOVA over {len(rows)} settings). "
@@ -63,11 +64,18 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     )
 
 
-def _value(row: dict[str, Any], name: str) -> Any:
-    """The value of a parameter by its name in the study; null where the row's defense or scenario has no such."""
+def _brief(name: str, names: list[str]) -> str:
+    """Without defense or scenario, unless another's parameter is called the same."""
+    brief = name.partition(".")[2] or name
+    return brief if [other.partition(".")[2] or other for other in names].count(brief) == 1 else name
+
+
+def _value(met: dict[str, dict[str, Any]], name: str) -> Any:
+    """The value of a parameter by its name in the study, from a row for each scenario met; null where none has such."""
+    row = next(iter(met.values()))
     if name in ("defense", SCENARIO):
         return row[name]
     kind, _, key = name.partition(".")
-    if kind in ("scenario", row["scenario"]):
-        return row.get(key if key in ENVIRONMENT_KEYS else f"param.scenario.{key}")
+    if kind == "scenario" or kind in met:
+        return met.get(kind, row).get(key if key in ENVIRONMENT_KEYS else f"param.scenario.{key}")
     return setting_params(row).get(key) if kind == row["defense"] else None

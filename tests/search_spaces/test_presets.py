@@ -1,10 +1,17 @@
 """What ships with the package is usable and is what its name says."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
+import torch
 
 from search_spaces.loader import preset_names, read_preset
+from sweeper.objectives import Constraint
+from sweeper.scarce import without_scarce_rates
 from sweeper.spec import SweepSpec, validate
 from sweeper.study import grid_points
+from trainers.attacks import ATTACKS
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.defenses import DEFENSES
@@ -23,12 +30,13 @@ def test_a_preset_is_valid_and_named_as_its_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_fits_its_data(name: str) -> None:
-    found = spec(name)
+    found, preset = spec(name), read_preset(name)
     size = 16 if found.data.source == "shapes" else 32
     shapes = make_shapes(found.data.train_size or 3000, 100, 0, 16)
     images = shapes.train.images.repeat(1, 1, size // 16, size // 16)
     train = ImageSet(images, shapes.train.labels, shapes.train.class_names)
-    found.check_against(Splits(train, train))
+    made, _ = without_scarce_rates(found, preset, train)
+    validate(made, name).check_against(Splits(train, train))
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -51,3 +59,64 @@ def test_what_the_presets_are_for() -> None:
     assert ablation.search.sampler == "grid"
     assert set(ablation.space()) == {"vab.mixing", "vab.suppression", "vab.split"}
     assert len(grid_points(ablation)) == ablation.search.trials == 4 * 4 * 2
+
+
+def scenarios_of(point: dict[str, Any]) -> str:
+    return str(point["scenario"])
+
+
+@pytest.mark.parametrize("name", ["attacks_cpu", "attacks_cifar10_cpu"])
+def test_every_attack_meets_every_setting_over_two_seeds(name: str) -> None:
+    found = spec(name)
+    assert sorted(block.kind for block in found.scenario_blocks) == sorted(ATTACKS)
+    assert (found.search.scenarios, found.search.sampler, len(found.seeds)) == ("one", "grid", 2)
+    met = Counter(map(scenarios_of, grid_points(found)))
+    assert met == dict.fromkeys(ATTACKS, 2)
+    assert found.search.trials == met.total()
+
+
+def kept(name: str) -> tuple[SweepSpec, dict[str, tuple[float, ...]], list[str]]:
+    """A preset on as many images as it asks for: what it becomes, the rates of each attack, and what is left out."""
+    preset = read_preset(name)
+    found = spec(name)
+    labels = torch.arange(found.data.train_size or 3000) % 10
+    train = ImageSet(torch.zeros(len(labels), 3, 16, 16, dtype=torch.uint8), labels, tuple("abcdefghij"))
+    made, left_out = without_scarce_rates(found, preset, train)
+    smaller = validate(made, name)
+    return smaller, {b.kind: b.values["poison_rate"].grid() or () for b in smaller.scenario_blocks}, left_out
+
+
+@pytest.mark.parametrize(("name", "settings"), [("poison_rate_map", 2), ("breaking_point", 1)])
+def test_a_map_goes_over_the_rates_of_every_attack(name: str, settings: int) -> None:
+    whole = spec(name)
+    shared = whole.space()["scenario.poison_rate"].grid() or ()
+    assert len(shared) >= 5
+    assert (min(shared) <= 0.005, max(shared)) == (True, 0.2)
+    assert (whole.search.scenarios, whole.search.sampler, whole.search.min_poisoned) == ("one", "grid", 10)
+    assert sorted(block.kind for block in whole.scenario_blocks) == sorted(ATTACKS)
+
+    found, rates, left_out = kept(name)
+    assert sorted(rates) == sorted(ATTACKS), "no attack is left out"
+    assert all(len(own) >= (2 if ATTACKS[kind].rate_of_target else len(shared) - 2) for kind, own in rates.items())
+    assert len(left_out) == len(shared) * len(ATTACKS) - sum(map(len, rates.values()))
+    grid = grid_points(found)
+    assert len(grid) == settings * sum(map(len, rates.values())) <= found.search.trials, "all of it is run"
+    assert Counter(map(scenarios_of, grid)) == {kind: settings * len(own) for kind, own in rates.items()}
+
+
+def test_a_breaking_point_is_that_of_one_setting() -> None:
+    found = spec("breaking_point")
+    assert set(found.space()) == {"scenario", "scenario.poison_rate"}
+    assert len(found.seeds) >= 2
+    assert min(len(own) for own in kept("breaking_point")[1].values()) >= 3
+
+
+def test_the_adaptive_attacker_goes_for_success_with_little_poison() -> None:
+    found = spec("adaptive_attacker")
+    assert found.attacking
+    assert [(o.metric, o.direction) for o in found.objectives] == [("val_asr", "maximize"), ("poison_rate", "minimize")]
+    assert found.constraints == [Constraint(metric="control_asr", min=0.8)]
+    assert [block.kind for block in found.scenario_blocks] == ["entropy_aware"]
+    assert "entropy_aware.poison_rate" in found.space()
+    assert all(name.startswith("entropy_aware.") for name in found.space()), "the defense is fixed"
+    assert len(found.seeds) >= 2

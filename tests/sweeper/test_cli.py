@@ -452,13 +452,14 @@ def test_gallery_draws_attacks_and_tracks_what_they_cost(tmp_path: Path, monkeyp
     (tmp_path / "out").mkdir()
     uri = fresh_store(tmp_path / "out" / "mlflow.db")  # where the command looks for it
     attacks = [
-        {"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}, "target": 2},
+        {"attack": "badnets", "poison_rate": {"categorical": [0.04, 0.1]}, "target": 2},
         {"attack": "blend", "name": "faint", "alpha": 0.05, "poison_rate": 0.05},
         {"attack": "wanet", "poison_rate": 0.1, "cover_rate": 0.1},
     ]
     preset = write_preset(tmp_path / "p.yaml", **GALLERY, scenarios=attacks)
+    least = ("--set", "search={scenarios: one, min_poisoned: 4}")  # 3 images of badnets are too few
     for _ in range(2):  # the second time the experiment is there
-        result = call("gallery", "--preset", preset, "--set", "data.train_size=80", "--out", "out/pictures.png")
+        result = call("gallery", "--preset", preset, *least, "--set", "data.train_size=80", "--out", "out/pictures.png")
         assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "out" / "pictures.png") as image:
         assert (image.format, image.width > image.height) == ("PNG", True)

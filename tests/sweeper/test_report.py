@@ -15,13 +15,15 @@ from sweeper.report import write_report
 from sweeper.results import as_rows
 from sweeper.run_folder import RunFolder
 from sweeper.spec import validate
-from tests.sweeper.small import control_row, frame_of, row_with, sweep_with, write_rows
+from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, sweep_with, write_rows
 
 
-def written(path: Path, rows: list[dict[str, Any]], **changes: Any) -> tuple[str, dict[str, Any]]:
+def written(
+    path: Path, rows: list[dict[str, Any]], left_out: list[str] | None = None, **changes: Any
+) -> tuple[str, dict[str, Any]]:
     """The page of these rows, and the data in it."""
     folder = RunFolder.create(path)
-    folder.write_sweep(sweep_with(**changes))
+    folder.write_sweep(sweep_with(**changes) | ({} if left_out is None else {"left_out": left_out}))
     write_rows(folder, rows)
     frame = folder.read_trials()
     spec = validate(folder.read_sweep()["preset"], "sweep.yaml")
@@ -133,6 +135,132 @@ def test_few_settings_say_nothing_about_importance(count: int) -> None:
     found, note = importances(validate(sweep_with()["preset"], "x"), points(frame), frame)
     assert found == []
     assert "too few" in note
+
+
+ALPHA = "param.scenario.alpha"
+ATTACKING = {
+    "objectives": make_objectives(("val_asr", "maximize"), ("poison_rate", "minimize")),
+    "constraints": [{"metric": "control_asr", "min": 0.8}],
+    "scenarios": [{"attack": "blend", "alpha": {"float": [0.01, 1.0]}, "poison_rate": {"float": [0.01, 0.2]}}],
+    "defense": {"name": "vab"},
+}
+
+
+def section(text: str, title: str) -> list[list[str]] | None:
+    """The cells of the table under a heading, heads included; null if the page has no such section."""
+    found = re.search(rf"<h2>{title}</h2>(.*?)</section>", text, re.DOTALL)
+    if not found:
+        return None
+    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", found[1], re.DOTALL)]
+
+
+def test_the_attackers_of_an_attackers_sweep(tmp_path: Path) -> None:
+    scores = pa.table({"suspicion": [0.0, 0.9], "poisoned": [False, True]})
+    folder = RunFolder.create(tmp_path / "run")
+    folder.scores.mkdir()
+    for trial in ("t0", "t1"):
+        pq.write_table(scores, folder.scores / f"{trial}-blend-0.parquet")
+    folder.write_sweep(sweep_with(**ATTACKING))
+    known = {"config": "one", "scenario": "blend", "detection_auroc": 0.75}
+    write_rows(folder, [
+        row_with("t0", poison_rate=0.05, val_asr=0.9, **known, **{ALPHA: 0.3}),
+        row_with("t1", poison_rate=0.1, val_asr=0.6, **known, **{ALPHA: 0.2}),
+        row_with("t2", poison_rate=0.01, val_asr=1.0, control_asr=0.5, **known, **{ALPHA: 0.1}),
+    ])  # fmt: skip
+    frame = folder.read_trials()
+    text = write_report(folder, frame, points(frame), validate(folder.read_sweep()["preset"], "x")).read_text()
+    table = section(text, "Attackers")
+    assert table is not None
+    assert table[0][:4] == ["trial", "leads", "n", "poison_rate"]
+    assert [[row[0], row[1], row[3], row[-1]] for row in table[1:]] == [
+        ["t0", "yes", "0.050", "0.300"], ["t1", "", "0.100", "0.200"], ["t2", "constraint broken", "0.010", "0.100"],
+    ]  # fmt: skip
+    assert dict(zip(table[0], table[1], strict=True))["detection_auroc"] == "0.750"
+    histograms = re.findall(r'"title": ?"(t\d): blend at rate', text)
+    assert histograms == ["t0"], "entropies are those of the attackers that lead"
+
+
+def test_a_defenders_sweep_has_no_attackers_and_one_rate_no_breaking_point(tmp_path: Path) -> None:
+    text, _ = written(tmp_path / "run", [control_row(), setting(0), setting(1)])
+    assert section(text, "Attackers") is None
+    assert section(text, "Breaking points") is None
+    assert "Left out" not in text
+
+
+def test_where_each_setting_breaks(tmp_path: Path) -> None:
+    rows = [
+        *(control_row(trial=f"c{rate}", poison_rate=rate, val_asr=asr) for rate, asr in ((0.01, 0.6), (0.1, 1.0))),
+        *(row_with(f"t{n}", "a", poison_rate=rate, val_asr=asr) for n, (rate, asr) in
+          enumerate(((0.01, 0.1), (0.05, 0.3), (0.1, 0.7)))),
+        *(row_with(f"s{n}", "b", poison_rate=rate, val_asr=0.1) for n, rate in enumerate((0.01, 0.1))),
+    ]  # fmt: skip
+    text, _ = written(tmp_path / "run", rows, scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}])
+    assert section(text, "Breaking points") == [
+        ["scenario", "setting", "defense", "breaks at", "no defense", "n"],
+        ["badnets", "a", "vab", "0.1", "0.01 or less", "1"],
+        ["badnets", "b", "vab", "not up to 0.1", "0.01 or less", "1"],
+    ]
+
+
+def test_what_was_left_out_is_named(tmp_path: Path) -> None:
+    left_out = ["badnets at rate 0.002: 6 poisoned images", "sig at rate 0.9: <only> 50 can be poisoned"]
+    text, _ = written(tmp_path / "run", [control_row(), setting(0)], left_out)
+    notes = re.findall(r'<p class="note">(.*?)</p>', text)
+    assert "Left out: badnets at rate 0.002: 6 poisoned images." in notes
+    assert "Left out: sig at rate 0.9: &lt;only&gt; 50 can be poisoned." in notes
+
+
+def attacker(number: int, **changes: Any) -> dict[str, Any]:
+    """An attacker whose opacity decides on success, and whose rate on nothing."""
+    alpha = (1 + number * 7 % 40) / 40
+    known = {"scenario": "blend", "poison_rate": 0.01 + number / 250, "val_asr": alpha, "val_acc": 0.8, ALPHA: alpha}
+    return row_with(f"t{number:04d}", "one setting", **(known | changes))
+
+
+def test_importance_in_an_attackers_sweep_is_that_of_the_attacks_parameters() -> None:
+    spec = validate(sweep_with(**ATTACKING)["preset"], "x")
+    frame = frame_of(*(attacker(n) for n in range(40)))
+    found, _ = importances(spec, points(frame), frame)
+    (part,) = found  # accuracy is the same for all, and has nothing to explain
+    assert part["objective"] == "val_asr"
+    shares = dict(part["values"])
+    assert set(shares) == {"alpha", "poison_rate"}
+    assert shares["alpha"] > 0.8
+
+
+def test_importance_of_every_scenarios_parameters_where_a_trial_meets_all() -> None:
+    blend = {"attack": "blend", "alpha": {"float": [0.01, 1.0]}}
+    scenarios = [{**blend, "name": "first"}, {**blend, "name": "second"}]
+    spec = validate(sweep_with(**(ATTACKING | {"scenarios": scenarios}))["preset"], "x")
+    rows = []
+    for number in range(40):
+        alpha, other = (1 + number * 7 % 40) / 40, (1 + number * 11 % 40) / 40
+        rows += [attacker(number, scenario="first", poison_rate=0.1, val_asr=alpha / 4, **{ALPHA: other}),
+                 attacker(number, scenario="second", poison_rate=0.1, val_asr=alpha, **{ALPHA: alpha})]  # fmt: skip
+    frame = frame_of(*rows)
+    found, _ = importances(spec, points(frame), frame)
+    shares = dict(found[0]["values"])
+    assert set(shares) == {"first.alpha", "second.alpha"}, "both are called alpha"
+    assert shares["second.alpha"] > 0.8
+
+
+def test_importance_of_which_scenario_is_met() -> None:
+    scenarios = [{"attack": "badnets"}, {"attack": "blend", "alpha": {"categorical": [0.1, 0.2]}}]
+    defense = {"name": "vab", "mixing": {"categorical": ["none", "attention"]}}
+    changes = {"scenarios": scenarios, "defense": defense, "search": {"sampler": "grid", "scenarios": "one"}}
+    spec = validate(sweep_with(**changes)["preset"], "x")
+    names = [("badnets", None), ("blend", 0.1), ("blend", 0.2)]
+    rows = [
+        row_with(f"t{n:04d}", f"config{n % 2}", scenario=names[n % 3][0], val_asr=0.1 + 0.6 * (n % 3 == 0), val_acc=0.7,
+                 **{"param.defense.mixing": ["none", "attention"][n % 2], ALPHA: names[n % 3][1]})
+        for n in range(6)
+    ]  # fmt: skip
+    extra = [row | {"trial_id": f"u{row['trial_id']}", "config_id": f"x{row['config_id']}"} for row in rows]
+    frame = frame_of(*rows, *extra)
+    found, _ = importances(spec, points(frame), frame)
+    shares = {part["objective"]: dict(part["values"]) for part in found}["val_asr"]
+    assert set(shares) == {"scenario", "mixing"}, "a parameter of one scenario is not there for all"
+    assert shares["scenario"] > 0.8
 
 
 def test_rows_of_the_page_are_plain(tmp_path: Path) -> None:

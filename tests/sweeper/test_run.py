@@ -342,3 +342,93 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
     (parent,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], "tags.role = 'sweep'")
     artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert artifacts >= {"deploy.yaml", "report.html", "frontier.png", "frontier.parquet", "trials.parquet"}
+
+
+def artifacts_of(uri: str) -> set[str]:
+    """The files of the sweep's own run."""
+    client = MlflowClient(tracking_uri=uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], "tags.role = 'sweep'")
+    return {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+
+
+def test_a_map_over_poison_rates_of_attackers_met_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = fresh_store(tmp_path / "tracking.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    preset = preset_with(
+        defense={"name": "none", "epochs": {"categorical": [1, 2]}, "batch_size": 64, "lr": 0.05},
+        scenarios=[
+            {"attack": "badnets", "poison_rate": {"categorical": [0.02, 0.05, 0.1]}},
+            {"attack": "blend", "poison_rate": 0.1},
+            {"attack": "sig", "poison_rate": 0.1},
+        ],
+        search={"sampler": "grid", "trials": 50, "workers": 1, "scenarios": "one", "min_poisoned": 10},
+    )
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
+    out = tmp_path / "run"
+    result = CliRunner().invoke(cli.app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    folder = RunFolder.open(out)
+
+    left_out = ["badnets at rate 0.02: 4 poisoned images", "sig at rate 0.1: 2 poisoned images"]
+    sweep = folder.read_sweep()
+    assert sweep["left_out"] == left_out
+    assert [scenario["attack"] for scenario in sweep["preset"]["scenarios"]] == ["badnets", "blend"]
+    assert all(f"Left out: {words}." in result.output for words in left_out)
+    assert all(f"Left out: {words}." in folder.report.read_text() for words in left_out)
+
+    frame = folder.read_trials()
+    assert agree(folder, uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
+    assert len(frame) == 3 + 2 * 3, "each trial meets one attacker, and each attacker has one control"
+    trials = finished(frame)
+    assert trials.groupby(["scenario", "poison_rate"])["config_id"].nunique().to_dict() == {
+        ("badnets", 0.05): 2, ("badnets", 0.1): 2, ("blend", 0.1): 2,
+    }  # fmt: skip
+    assert (trials["changed_share"] == trials["poison_rate"]).all()
+    assert trials.groupby("scenario")[["psnr", "ssim"]].nunique().max(axis=None) <= 2, "one for each attacker"
+    assert trials[["psnr", "ssim"]].notna().all(axis=None)
+
+    names = ("badnets, poison_rate=0.05", "badnets, poison_rate=0.1", "blend")
+    assert all(f"Frontier at {name} (hypervolume" in result.output for name in names)
+    assert "Breaking point: the smallest poison rate" in result.output
+    assert set(pq.read_table(out / "frontier.parquet")["environment"].to_pylist()) == set(names)
+    for picture in ("frontier.png", "breaking.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    assert not (out / "attackers.png").exists()
+    assert {"frontier.png", "breaking.png"} <= artifacts_of(uri)
+
+
+def test_an_attackers_sweep_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = fresh_store(tmp_path / "tracking.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    preset = preset_with(
+        defense=VAB,
+        scenarios=[{"attack": "blend", "poison_rate": {"float": [0.05, 0.2]}, "alpha": {"float": [0.1, 0.5]}}],
+        objectives=make_objectives(("val_asr", "maximize"), ("poison_rate", "minimize")),
+        constraints=[{"metric": "control_asr", "min": 0.0}],
+        search={"sampler": "random", "trials": 3, "workers": 1},
+    )
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
+    out = tmp_path / "run"
+    result = CliRunner().invoke(cli.app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    ended = Ended(RunFolder.open(out), Outcome(3, [], None), uri, result.output)
+    ended.agree()
+
+    trials = finished(ended.frame).set_index("trial_id")
+    assert trials["config_id"].nunique() == 1, "the defense stays as it is"
+    best = [trial for trial in ended.study if not any(
+        other.values[0] >= trial.values[0] and other.values[1] < trial.values[1] for other in ended.study
+    )]  # fmt: skip
+    assert all(trial.values == pytest.approx([trials.loc[trial.user_attrs["trial_id"], name] for name in
+                                              ("val_asr", "poison_rate")]) for trial in ended.study)  # fmt: skip
+    table = result.output.split("Attackers, those that no other beats first")[1].split("\n\n")[0]
+    leads = {row.split()[0] for row in table.splitlines() if " yes " in row}
+    assert leads == {trial.user_attrs["trial_id"] for trial in best}
+    assert "Pick a setting" not in result.output
+    assert "<h2>Attackers</h2>" in ended.folder.report.read_text()
+    assert (out / "attackers.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "breaking.png").exists(), "every attacker has another opacity"
+    assert {"attackers.png", "report.html"} <= artifacts_of(uri)
+    refused = CliRunner().invoke(cli.app, ["confirm", str(out)])
+    assert refused.exit_code == 2
+    assert "attacker's sweep" in refused.stderr

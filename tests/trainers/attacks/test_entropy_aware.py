@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.trainers.attacks.quick import CPU, Noise, prepared, quick
 from tests.trainers.defenses.vab_small import steps
-from trainers.attacks import Workshop
+from trainers.attacks import Workshop, entropy_aware
 from trainers.attacks.entropy_aware import EntropyAware, EntropyAwareParams
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
@@ -75,9 +75,39 @@ def test_cover_samples_look_like_poisoned_ones(monkeypatch: pytest.MonkeyPatch) 
     clean = shades(200)
     attack = prepared(aware(cover_rate=0.3), clean, RATE)
     plan = attack._plan
-    assert set(plan["opacity"][plan["cover"]].tolist()) <= set(plan["opacity"][plan["poisoned"]].tolist())
     assert len(set(plan["opacity"][plan["cover"]].tolist())) > 1
     assert not set(plan["cover"].tolist()) & set(plan["poisoned"].tolist())
+    # If every poisoned sample is best at the fourth level, so are they.
+    fourth = torch.full((40,), 3)
+    monkeypatch.setattr(entropy_aware, "match", lambda offers, wanted, count: (torch.arange(count), fourth[:count]))
+    plan = prepared(aware(cover_rate=0.3, low_alpha=0.1, high_alpha=0.8), clean, RATE)._plan
+    for where in (plan["cover"], plan["poisoned"]):
+        assert plan["opacity"][where].unique().tolist() == pytest.approx([0.4])
+
+
+def test_the_goal_are_samples_that_are_clean_and_the_offers_four_candidates_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clean, before, told = shades(200), [], []
+    monkeypatch.setattr(EntropyAware, "_victim", lambda self, *_: before.append(self._plan))
+
+    def watched(victim: None, images: Tensor) -> Tensor:
+        told.append(images)
+        return brightness(images)
+
+    monkeypatch.setattr(EntropyAware, "_entropies", staticmethod(watched))
+    attack = prepared(aware(rounds=1, low_alpha=0.1, high_alpha=0.8), clean, 0.15)
+    untouched = torch.ones(200, dtype=torch.bool)
+    untouched[before[0]["poisoned"]] = untouched[before[0]["cover"]] = False
+    assert told[0].equal(clean.images[untouched])
+    candidates = clean.images[clean.labels != 0].flatten(1).numpy()
+    for number, images in enumerate(told[1:]):
+        opacity = 0.1 + 0.1 * number
+        wanted = (1 - opacity) * candidates + opacity * attack.pattern.flatten().numpy()
+        offered = images.flatten(1).numpy()[:, None]
+        assert ((np.abs(offered - wanted).max(2) <= 0.5 + 1e-3).sum(1) == 1).all()
+        assert len(np.unique(offered, axis=0)) == len(images) == 120  # four times 30
+    assert len(told) == 1 + 8
 
 
 def test_at_test_time_the_pattern_stands_at_alpha(noise: Noise) -> None:

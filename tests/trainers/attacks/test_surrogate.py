@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,13 @@ def test_the_workshop_s_seed_decides_its_weights(noise: Noise) -> None:
         for seed in (0, 0, 1)
     ]  # fmt: skip
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_cache_tells_surrogates_apart(noise: Noise, tmp_path: Path) -> None:
+    clean, shop = noise(24), Workshop(CPU, 0, tmp_path)
+    for epochs in (1, 2, 1):
+        trained_surrogate(SurrogateParams(surrogate_epochs=epochs), clean, shop)
+    assert len(list(tmp_path.glob("surrogate-*.safetensors"))) == 2
 
 
 def test_the_last_batch_may_be_of_one_image(noise: Noise) -> None:

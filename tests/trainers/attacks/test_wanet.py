@@ -83,8 +83,18 @@ def test_the_flow_is_linear_in_its_strength(one: float, other: float) -> None:
 
 def test_the_height_scales_the_flow() -> None:
     # k = 2 has the corners of both sizes as control points.
-    small, large = wanet((1, 8, 8), grid=2).flow, wanet((1, 16, 16), grid=2).flow
+    small, large, wide = (wanet(shape, grid=2).flow for shape in ((1, 8, 8), (1, 16, 16), (1, 8, 12)))
     assert torch.allclose(small[::7, ::7] * 8, large[::15, ::15] * 16, atol=1e-5)
+    assert torch.allclose(small[::7, ::7], wide[::7, ::11], atol=1e-5)
+
+
+def test_between_control_points_the_flow_is_cubic() -> None:
+    # Halfway between the inner two of four points, cubic convolution (a = -0.75) gives them these weights.
+    flow = wanet((3, 13, 13), 2, grid=4).flow.numpy().transpose(2, 0, 1) * 13 / 0.5
+    control, weights = control_of(2, 4), np.array([-3, 19, 19, -3]) / 32
+    assert np.allclose(flow[:, ::4, 6], control @ weights, atol=1e-4)
+    assert np.allclose(flow[:, 6, ::4], weights @ control, atol=1e-4)
+    assert np.allclose(flow[:, 6, 6], control @ weights @ weights, atol=1e-4)
 
 
 def test_the_seed_decides_the_warp() -> None:
