@@ -28,7 +28,7 @@ from trainers.models import ModelConfig, build_model
 
 Pixels = NDArray[np.uint8]
 SCORING_BATCH = 1000
-"""As in ``Defense.logits_of_all``."""
+"""As in ``Defense.logits_of``."""
 
 
 class Samples(Dataset[tuple[Any, ...]]):

@@ -76,4 +76,4 @@ class ProjectVab:
 
     def entropies(self) -> Tensor:
         """The Victim's prediction entropy on every sample: float (N,)."""
-        return prediction_entropy(self.defense.logits_of_all(self.defense.victim))
+        return prediction_entropy(self.defense.logits_of(self.defense.victim, self.defense.images))

@@ -48,7 +48,9 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
             best = own[non_dominated(own["val_acc"].to_numpy(float), own["val_asr"].to_numpy(float))]
             best = best.sort_values("val_asr")
             axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=16, alpha=0.6)
-            axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}")
+            axes.step(
+                best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}"
+            )
             axes.scatter(control["val_asr"], control["val_acc"], color=colour, marker="X", s=70, edgecolors=RED, lw=1)
         floor = rows["asr_floor"].median()
         axes.axvline(floor, color=BLUE, ls=":", lw=1)

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -14,21 +13,18 @@ import torch
 import typer
 import yaml
 from rich.console import Console
-from rich.progress import track as track_progress
 
 from search_spaces.loader import PresetError, apply_overrides, preset_names, read_preset
-from sweeper.blocks import scenario_config
 from sweeper.deployment import read_deployment
 from sweeper.doctor import examine
 from sweeper.frontier import points
-from sweeper.gallery import draw_gallery, examples, track_gallery
+from sweeper.gallery import show_attacks
 from sweeper.launch import Ended, begin, confirm, resume, track
 from sweeper.model_tracking import ALIAS, track_model
 from sweeper.predict import classify
 from sweeper.report import write_report
 from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
-from sweeper.scarce import without_scarce_rates
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
@@ -38,7 +34,7 @@ from sweeper.train import train
 from sweeper.ui import serve
 from sweeper.uncertainty import Over
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, load_data, load_untrusted
+from trainers.data import DataConfig, load_untrusted
 from trainers.errors import ConfigError, TrialError
 from trainers.files import write_text
 from trainers.saved_model import WEIGHTS, load_model
@@ -361,32 +357,11 @@ def gallery_(
 ) -> None:
     """Draw what each attack does to an image, with what it changes and how much it shows."""
     with _one_sentence():
-        if out.suffix != ".png":
-            raise ConfigError(f"--out must end in .png, but got {out}.")
         content = apply_overrides(read_preset(preset), list(set_ or []), preset)
-        spec = validate(content, preset)
-        config = spec.data if data is None else replace(spec.data, source=data)
-        console.print("Loading data ...", highlight=False)
-        splits = load_data(config)
-        spec = validate(without_scarce_rates(spec, content, splits.train)[0], preset)
-        spec.check_against(splits)
-        uri, seen = tracking_uri(out.resolve().parent), []
-        try:
-            out.resolve().parent.mkdir(parents=True, exist_ok=True)
-            check_store(uri)
-            attackers = [
-                scenario_config(block.kind, block.draw(lambda _, s: s.corners()[0])) for block in spec.scenario_blocks
-            ]
-            compute = ComputeConfig(threads=max(os.cpu_count() or 1, 1)).open(float(torch.cuda.is_available()))
-            made = examples(attackers, splits, spec.seed, compute, RunFolder(out).attack_cache)
-            for example in track_progress(made, "Poisoning", total=len(attackers), console=console):
-                seen.append(example)
-            draw_gallery(seen, f"Attacks on {config.source}", out)
-        except OSError as error:
-            raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
-        console.print(f"Written: {out}", soft_wrap=True, highlight=False)
-        track_gallery(uri, seen, out, config.source)
-        console.print(f"MLflow: run gallery in {without_secret(uri)}", soft_wrap=True, highlight=False)
+        if data is not None:
+            content["data"] = {**content.get("data", {}), "source": data}
+        uri = show_attacks(content, preset, out, console)
+    console.print(f"Written: {out}, and to MLflow: {without_secret(uri)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -1,23 +1,33 @@
 """What each attack looks like: a row of pictures for each, and what it costs."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import mlflow
 import torch
 from matplotlib import pyplot as plt
+from mlflow import MlflowClient
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
+from sweeper.blocks import scenario_config
 from sweeper.plots import save_figure
-from sweeper.tracking_store import impatient, shorten, without_secret
+from sweeper.run_folder import RunFolder
+from sweeper.scarce import without_scarce_rates
+from sweeper.spec import validate
+from sweeper.tracking_store import check_store, impatient, shorten, tracking_uri, without_secret
 from trainers.attack_cost import AttackCost
-from trainers.compute import Compute
+from trainers.compute import Compute, ComputeConfig
+from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig, build_scenario
 
 AMPLIFIED = 10
+"""A difference is multiplied by this, so that it can be seen."""
 EXPERIMENT = "gallery"
 
 
@@ -38,6 +48,46 @@ class Example:
     test: Tensor
     triggered: Tensor
     cost: AttackCost
+
+
+def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console) -> str:
+    """Poison a preset's data with each of its attacks, draw them, and log picture and costs to MLflow.
+
+    Of a searched parameter the first value counts.
+
+    Args:
+        preset: as read, with overrides.
+        where: it was read.
+        out: the PNG.
+        console: for progress.
+
+    Returns:
+        The tracking store's address.
+
+    Raises:
+        ConfigError, PresetError: the preset, an attack or the data is at fault, or the picture or store is.
+    """
+    if out.suffix != ".png":
+        raise ConfigError(f"--out must end in .png, but got {out}.")
+    spec = validate(preset, where)
+    console.print("Loading data ...", highlight=False)
+    splits = load_data(spec.data)
+    spec = validate(without_scarce_rates(spec, preset, splits.train)[0], where)
+    spec.check_against(splits)
+    folder = out.resolve().parent
+    uri = tracking_uri(folder)
+    compute = ComputeConfig(threads=os.cpu_count() or 1).open(float(torch.cuda.is_available()))
+    attackers = [scenario_config(b.kind, b.draw(lambda _, s: s.corners()[0])) for b in spec.scenario_blocks]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_store(uri)
+        made = examples(attackers, splits, spec.seed, compute, RunFolder(out).attack_cache)
+        seen = list(track(made, "Poisoning", total=len(attackers), console=console))
+        draw_gallery(seen, f"Attacks on {spec.data.source}", out)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
+    track_gallery(uri, seen, out, spec.data.source)
+    return uri
 
 
 def examples(
@@ -115,17 +165,20 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
     """
     impatient()
     try:
-        mlflow.set_tracking_uri(uri)
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            artifacts = None if uri.startswith("http") else (picture.resolve().parent / "mlartifacts").as_uri()
-            mlflow.create_experiment(EXPERIMENT, artifacts)
-        mlflow.set_experiment(EXPERIMENT)
-        with mlflow.start_run(run_name=f"gallery {source}", tags={"role": "gallery"}):
-            mlflow.log_param("data.source", source)
-            for example in shown:
-                mlflow.log_params({f"{example.scenario.name}.poison_rate": example.scenario.poison_rate})
-                known = {name: value for name, value in asdict(example.cost).items() if value is not None}
-                mlflow.log_metrics({f"{example.scenario.name}/{name}": value for name, value in known.items()})
-            mlflow.log_artifact(str(picture))
+        # A client, and not MLflow's own functions: those remember the store for everything that comes after.
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        artifacts = None if uri.startswith("http") else (picture.resolve().parent / "mlartifacts").as_uri()
+        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifacts)
+        run = client.create_run(experiment, tags={"role": "gallery"}, run_name=f"gallery {source}").info.run_id
+        client.log_param(run, "data.source", source)
+        for example in shown:
+            name = example.scenario.name
+            client.log_param(run, f"{name}.poison_rate", example.scenario.poison_rate)
+            for figure, value in asdict(example.cost).items():
+                if value is not None:
+                    client.log_metric(run, f"{name}/{figure}", value)
+        client.log_artifact(run, str(picture))
+        client.set_terminated(run)
     except Exception as error:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}.") from error

@@ -12,7 +12,7 @@ MOST_ATTACKERS = 20
 
 
 def print_breaking(console: Console, frame: pd.DataFrame) -> None:
-    """Show the smallest poison rate at which each attack succeeds, against each setting that met several; or nothing."""
+    """Show the smallest poison rate at which each attack succeeds, against each setting that met several."""
     rows = breaking_points(frame)
     if not rows:
         return

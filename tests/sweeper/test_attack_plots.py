@@ -1,6 +1,7 @@
 import math
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_the_rates_on_the_axis_do_not_run_into_each_other(tmp_path: Path, drawn:
     (axes,) = drawn[0].axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.03", "0.05", "0.1", "0.15"]
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
-    assert all(left.x1 - right.x0 < left.width / 2 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert all(left.x1 - right.x0 < left.width / 2 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize(

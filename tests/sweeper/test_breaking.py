@@ -67,7 +67,8 @@ def test_attacks_and_settings_are_looked_at_one_by_one() -> None:
 def test_an_attack_of_another_strength_is_another_attack() -> None:
     faint, strong = {ALPHA: 0.1}, {ALPHA: 0.2}
     frame = frame_of(
-        *against("a", 0.0, 0.0, 0.4, scenario="blend", **faint), *against("a", 0.4, 0.8, 1.0, scenario="blend", **strong),
+        *against("a", 0.0, 0.0, 0.4, scenario="blend", **faint),
+        *against("a", 0.4, 0.8, 1.0, scenario="blend", **strong),
         *undefended(0.1, 0.4, 0.7, scenario="blend", **faint), *undefended(0.7, 0.8, 1.0, scenario="blend", **strong),
         *against("a", 0.5, 0.5, 0.5, scenario="tact", **{ALPHA: None}),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from sweeper import cli, launch
+from sweeper import cli, gallery, launch
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
 from tests.sweeper.small import (
@@ -504,7 +504,7 @@ def test_gallery_finds_out_before_it_poisons_that_the_store_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
-    monkeypatch.setattr(cli, "examples", lambda *_: pytest.fail("an attack was made"))
+    monkeypatch.setattr(gallery, "examples", lambda *_: pytest.fail("an attack was made"))
     text = sentence(call("gallery", "--preset", write_preset(tmp_path / "p.yaml", **GALLERY), "--out", "x.png"))
     assert "127.0.0.1:9 cannot be used" in text
     assert "secret" not in text

@@ -43,7 +43,9 @@ def test_attackers_take_turns_and_so_do_the_values_of_each() -> None:
     a, b, c = (Counter(values for values in dealt if dict(values)["scenario"] == name) for name in "abc")
     assert a == {(("scenario", "a"), ("rate", rate)): 4 for rate in (0.01, 0.05, 0.1)}
     assert b == {(("scenario", "b"),): 12}
-    assert c == {(("scenario", "c"), ("rate", rate), ("size", size)): 2 for rate in (0.01, 0.05, 0.1) for size in (2, 3)}
+    assert c == {
+        (("scenario", "c"), ("rate", rate), ("size", size)): 2 for rate in (0.01, 0.05, 0.1) for size in (2, 3)
+    }
     # Nobody is ahead by more than one at any time.
     for attacker_name in "ac":
         met = [dict(values)["rate"] for values in dealt if dict(values)["scenario"] == attacker_name]

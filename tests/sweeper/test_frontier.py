@@ -217,8 +217,9 @@ def one_each() -> list[dict[str, Any]]:
         row_with("t1", "b", scenario="badnets", val_acc=0.8, val_asr=0.2),
         row_with("t2", "a", scenario="blend", val_acc=0.6, val_asr=0.3),
         row_with("t3", "b", scenario="blend", val_acc=0.7, val_asr=0.25),
-        control_row(trial="c0", scenario="badnets", val_acc=0.95), control_row(trial="c1", scenario="blend", val_acc=0.85),
-    ]  # fmt: skip
+        control_row(trial="c0", scenario="badnets", val_acc=0.95),
+        control_row(trial="c1", scenario="blend", val_acc=0.85),
+    ]
 
 
 def test_each_attacker_has_a_frontier_of_its_own() -> None:

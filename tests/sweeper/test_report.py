@@ -194,7 +194,9 @@ def test_where_each_setting_breaks(tmp_path: Path) -> None:
           enumerate(((0.01, 0.1), (0.05, 0.3), (0.1, 0.7)))),
         *(row_with(f"s{n}", "b", poison_rate=rate, val_asr=0.1) for n, rate in enumerate((0.01, 0.1))),
     ]  # fmt: skip
-    text, _ = written(tmp_path / "run", rows, scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}])
+    text, _ = written(
+        tmp_path / "run", rows, scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}]
+    )
     assert section(text, "Breaking points") == [
         ["scenario", "setting", "defense", "breaks at", "no defense", "n"],
         ["badnets", "a", "vab", "0.1", "0.01 or less", "1"],

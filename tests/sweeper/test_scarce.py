@@ -23,9 +23,7 @@ TRAIN = images(50, 50, 50, 50)
 
 def sweep(*scenarios: dict[str, Any], least: int | None = 10, **changes: Any) -> tuple[SweepSpec, dict[str, Any]]:
     search = {"sampler": "grid", "scenarios": "one", "min_poisoned": least}
-    preset = preset_with(
-        defense={"name": "vab", "threshold": 0.2}, scenarios=list(scenarios), search=search, **changes
-    )
+    preset = preset_with(defense={"name": "vab", "threshold": 0.2}, scenarios=list(scenarios), search=search, **changes)
     return validate(preset, "small.yaml"), preset
 
 
@@ -100,9 +98,7 @@ def test_a_conditional_parameter_of_the_attack_stays_conditional() -> None:
     size = {"int": [2, 3], "when": {"poison_rate": 0.1}}
     spec, preset = sweep({"attack": "badnets", "poison_rate": rates, "size": size})
     made, _ = without_scarce_rates(spec, preset, TRAIN)
-    assert made["scenarios"] == [
-        {"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}, "size": size}
-    ]
+    assert made["scenarios"] == [{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}, "size": size}]
 
 
 def test_nothing_is_left_out_unless_it_is_asked_for() -> None:

@@ -288,9 +288,7 @@ def test_a_grid_over_attackers_grows_by_their_number_and_not_as_a_power_of_it() 
     rates = {"categorical": [0.02, 0.05, 0.1, 0.15, 0.2]}
     scenarios = [{"attack": "badnets", "name": f"n{number}", "poison_rate": rates} for number in range(30)]
     mixing = {"name": "vab", "mixing": {"categorical": ["none", "mixup"]}}
-    points = grid_points(
-        spec_with(defense=mixing, scenarios=scenarios, search={"sampler": "grid", "scenarios": "one"})
-    )
+    points = grid_points(spec_with(defense=mixing, scenarios=scenarios, search={"sampler": "grid", "scenarios": "one"}))
     assert len(as_set(points)) == 2 * 30 * 5  # and not 2 * 30 * 5**30
     assert {frozenset(point) for point in points} == {
         frozenset({"scenario", "vab.mixing", f"n{number}.poison_rate"}) for number in range(30)

@@ -29,7 +29,7 @@ def psnr(before: Tensor, after: Tensor) -> float:
 
 
 def ssim(before: Tensor, after: Tensor) -> float:
-    """Wang et al., 2004: a Gaussian window of 11x11, deviation 1.5, around each pixel of an image mirrored at its edges."""
+    """Wang et al., 2004: a Gaussian window, 11x11 and of deviation 1.5, around each pixel; edges are mirrored."""
     distances = np.arange(11) - 5.0
     line = np.exp(-(distances**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2

@@ -21,7 +21,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     "cl": {"surrogate_epochs": 1, "steps": 2},
     # A step of a whole pixel value, so that one pass leaves some noise.
     "narcissus": {"surrogate_epochs": 1, "passes": 1, "step_size": 2.0},
-    "dynamic": {"mask_epochs": 1, "pattern_epochs": 1},
+    # The mask that a generator starts from may be too faint to change a pixel.
+    "dynamic": {"mask_epochs": 10, "pattern_epochs": 1},
     "entropy_aware": {"rounds": 1, "surrogate_steps": 2},
 }
 CLEAN_LABEL = ("sig", "cl", "narcissus")
@@ -124,7 +125,7 @@ def of_every_attack(law: Callable[[Case], None]) -> Callable[[str], None]:
 
     @pytest.mark.parametrize("name", ATTACKS)
     def test(name: str) -> None:
-        settings(max_examples=5 if name in TRAINED else 25)(given(cases(name))(law))()
+        settings(max_examples=5 if name in TRAINED else 20)(given(cases(name))(law))()
 
     return test
 
