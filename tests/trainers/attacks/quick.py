@@ -125,7 +125,7 @@ def of_every_attack(law: Callable[[Case], None]) -> Callable[[str], None]:
 
     @pytest.mark.parametrize("name", ATTACKS)
     def test(name: str) -> None:
-        settings(max_examples=5 if name in TRAINED else 20)(given(cases(name))(law))()
+        settings(max_examples=4 if name in TRAINED else 15)(given(cases(name))(law))()
 
     return test
 
