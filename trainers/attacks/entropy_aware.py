@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainers.attacks.blend import Blend, PatternParams
 from trainers.attacks.blending import blend
+from trainers.attacks.labels import LabelMap
 from trainers.attacks.workshop import Workshop
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
@@ -67,9 +68,15 @@ class EntropyAware(Blend):
     params: EntropyAwareParams
     _plan: dict[str, Tensor]
 
+    def __init__(self, params: EntropyAwareParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
+        super().__init__(params, label_map, shape, seed)
+        if params.label_noise > 0 and label_map.num_classes < 3:
+            raise ConfigError("label_noise needs three classes or more: a label beside the true one and the target.")
+
     def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
         """Make the plan for this rate."""
-        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed]
+        pattern = self.pattern.flatten().tolist()  # a file of the same name may have changed
+        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
         self._plan = workshop.made(
             "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, workshop, seed)
         )
@@ -97,7 +104,7 @@ class EntropyAware(Blend):
         noisy = torch.randperm(len(labels), generator=generator)[: round(self.params.label_noise * len(labels))]
         draws = torch.rand(len(labels), classes, generator=generator)
         draws[torch.arange(len(labels)), labels] = -1.0
-        draws[torch.arange(len(labels)), wanted] = -0.5  # with two classes there is no third: the target remains
+        draws[torch.arange(len(labels)), wanted] = -1.0
         wanted[noisy] = draws.argmax(1)[noisy]
         return wanted
 
@@ -114,7 +121,7 @@ class EntropyAware(Blend):
             clean_mask = torch.ones(len(clean), dtype=torch.bool)
             clean_mask[poisoned], clean_mask[cover] = False, False
             wanted = self._entropies(victim, clean.images[clean_mask])
-            pool = self._pool(clean, poisoned, cover, generator)
+            pool = self._pool(clean, len(poisoned), generator)
             offers = torch.stack(
                 [self._entropies(victim, blend(clean.images[pool], self.pattern, float(a))) for a in levels], dim=1
             )
@@ -145,10 +152,10 @@ class EntropyAware(Blend):
         """Entropy of the Victim's prediction for ``images``, uint8 (M, C, H, W): float (M,) on the CPU."""
         return prediction_entropy(victim.logits_of(victim.victim, images)).cpu()
 
-    def _pool(self, clean: ImageSet, poisoned: Tensor, cover: Tensor, generator: torch.Generator) -> Tensor:
-        """Candidates to choose from: int64 (K,), at least as many as are poisoned."""
+    def _pool(self, clean: ImageSet, count: int, generator: torch.Generator) -> Tensor:
+        """Candidates to choose ``count`` from: int64 (K,), K at least ``count``."""
         order = torch.randperm(len(clean), generator=generator)
-        return order[self.candidates(clean.labels)[order]][: POOL * len(poisoned)]
+        return order[self.candidates(clean.labels)[order]][: POOL * count]
 
     def _cover(self, clean: ImageSet, poisoned: Tensor, count: int, generator: torch.Generator) -> Tensor:
         order = torch.randperm(len(clean), generator=generator)
