@@ -1,11 +1,14 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import optuna
 import pytest
+from matplotlib.figure import Figure
 
 from search_spaces.loader import apply_overrides, read_preset
+from sweeper import plots
 from sweeper.records import FINISHED, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
@@ -18,6 +21,16 @@ TINY = [
     "data.train_size=200", "data.test_size=100", "model.width=4", "defense.mix_epochs=2",
     "defense.suppression_epochs=1", "defense.warmup_steps=4", "control.epochs=2",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """The figures that were saved, still open."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots.plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    plt.close("all")
 
 
 @pytest.fixture

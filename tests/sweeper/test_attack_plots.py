@@ -1,6 +1,5 @@
 import math
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from sweeper import plots
 from sweeper.attack_plots import MOST_MAPS, MOST_RATES, can_map, draw_attackers, draw_breaking, draw_map
 from sweeper.attackers import attackers
 from sweeper.plots import BLUE, RED
@@ -21,16 +19,6 @@ from sweeper.summary import write_frontier
 from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, spec_with
 
 ALPHA = "param.scenario.alpha"
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
-    """The figures that were saved, still open."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(plots.plt, "close", figures.append)
-    yield figures
-    monkeypatch.undo()
-    plt.close("all")
 
 
 def is_png(path: Path) -> bool:

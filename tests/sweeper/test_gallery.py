@@ -1,17 +1,14 @@
 """Pictures of attacks, pixel by pixel; the command is in test_cli.py."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sweeper import plots
 from sweeper.gallery import Example, _difference, draw_gallery, examples
 from trainers.attack_cost import AttackCost
 from trainers.compute import Compute
@@ -25,16 +22,6 @@ CPU = Compute(torch.device("cpu"))
 @pytest.fixture(scope="module")
 def splits() -> Splits:
     return load_data(DataConfig(train_size=100, test_size=40))
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
-    """The figures that were saved, still open."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(plots.plt, "close", figures.append)
-    yield figures
-    monkeypatch.undo()
-    plt.close("all")
 
 
 def scenario(attack: str, **changes: Any) -> ScenarioConfig:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,6 @@ from sweeper import plots
 from sweeper.frontier import hypervolumes, points
 from sweeper.run_folder import RunFolder
 from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
-    """The figures that were saved, still open."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(plots.plt, "close", figures.append)
-    yield figures
-    monkeypatch.undo()
-    plt.close("all")
 
 
 def is_png(path: Path) -> bool:
