@@ -19,7 +19,6 @@ from matplotlib import pyplot as plt
 
 from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
-from search_spaces.loader import PresetError
 from sweeper.attackers import attackers
 from sweeper.plots import BLUE, RED, save_figure
 from sweeper.run_folder import RunFolder
@@ -101,15 +100,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     args = parser.parse_args(argv)
 
-    folder = RunFolder.open(args.folder)
-    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
-    found = attackers(folder.read_trials(), spec)
+    try:
+        folder = RunFolder.open(args.folder)
+        spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+        found = attackers(folder.read_trials(), spec)
+    except ValueError as error:
+        parser.error(str(error))
+    used = sorted(set(args.seeds) & set(spec.seeds))
+    if used:
+        parser.error(f"--seeds: the search has used {', '.join(map(str, used))}; fresh ones are needed")
     leading = found[found["leads"]] if args.trial is None else found[found["trial_id"] == args.trial]
     if leading.empty:
-        raise PresetError(f"{args.folder} has no such attacker.")
+        parser.error(f"{args.folder} has no attacker {args.trial or 'that leads'}")
     trial_id = str(leading.iloc[0]["trial_id"])
     leader = folder.read_records()[trial_id].config
-    assert leader is not None
+    assert leader is not None, "it has finished"
+    if "alpha" not in leader.scenarios[0].params:
+        parser.error(f"{leader.scenarios[0].attack} of {trial_id} blends nothing, so Blend is not its measure")
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         rows = list(pool.map(run, jobs(spec, leader, args.seeds)))
     lines = []

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from trainers.attacks import PoisonedSet
 from trainers.data.image_set import ImageSet
@@ -41,6 +40,9 @@ class AttackCost:
 
 def _similarity(before: Tensor, after: Tensor, device: torch.device | str) -> tuple[float, float | None]:
     """Means over images, uint8 (M, C, H, W), that differ in pairs."""
+    # A second to import, which only those who poison something should pay.
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     psnr, ssim, large = 0.0, 0.0, min(before.shape[2:]) >= SSIM_WINDOW
     for clean, dirty in zip(before.split(500), after.split(500), strict=True):
         pair = dirty.to(device).float(), clean.to(device).float()

@@ -1,7 +1,5 @@
 """The benchmark of attacks, on data and training too small for any figure to mean something."""
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from benchmarks import attacks
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.spec import validate
+from tests.benchmarks.here import Here
 from trainers.attacks import ATTACKS
 
 PRESET = "attacks_cpu.yaml"
@@ -83,22 +82,6 @@ def test_of_what_the_preset_searches_the_first_value_counts(small: dict[str, Any
 )
 def test_a_mean_and_its_spread(values: list[float | None], text: str) -> None:
     assert attacks.mean_and_spread(values) == text
-
-
-class Here:
-    """Takes the place of a pool of processes, which take seconds to start; what they are sent must be picklable."""
-
-    def __init__(self, workers: int, context: object) -> None:
-        assert workers == 1
-
-    def __enter__(self) -> "Here":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
-        return map(work, (pickle.loads(pickle.dumps(job)) for job in jobs))  # noqa: S301
 
 
 def test_the_table_has_a_line_for_each_attack_and_names_missed_bars(

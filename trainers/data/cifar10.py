@@ -1,14 +1,17 @@
 """CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009) from its Python files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.datasets import CIFAR10
 
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 _RESIZED_AT_ONCE = 4096  # images; bounds the memory that resizing takes on top of its result
 
@@ -24,6 +27,9 @@ def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
     Raises:
         ConfigError: the files are missing or damaged, or the download fails.
     """
+    # torchvision loads its models and torch's compiler with it, seconds that every command would pay.
+    from torchvision.datasets import CIFAR10
+
     folder = Path(root) / CIFAR10.base_folder
     if not download and not folder.is_dir():
         raise ConfigError(
@@ -41,7 +47,7 @@ def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
     return Splits(_image_set(train, image_size), _image_set(test, image_size))
 
 
-def _image_set(data: CIFAR10, image_size: int | None) -> ImageSet:
+def _image_set(data: "CIFAR10", image_size: int | None) -> ImageSet:
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     if image_size is not None and image_size != images.shape[-1]:
         images = _resized(images, image_size)
