@@ -27,6 +27,9 @@ from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 
+ATTACKERS = "attackers.png"
+"""In the run folder of an attacker's sweep: what each attacker reached."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -49,10 +52,6 @@ class Ended:
     outcome: Outcome
     tracker: Tracker
     attackers: pd.DataFrame | None
-
-
-ATTACKERS = "attackers.png"
-"""In the run folder of an attacker's sweep: what each attacker reached."""
 
 
 def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> Ended:

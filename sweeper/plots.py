@@ -40,8 +40,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     """
     environments = sorted(table["environment"].unique()) or [""]
     if len(environments) > MOST_PANELS:  # an attacker's sweep: each trial is another attacker
-        table, environments = table.assign(environment=f"{len(environments)} attackers"), []
-        environments = [str(table["environment"].iloc[0])]
+        together = f"{len(environments)} attackers"
+        table, environments = table.assign(environment=together), [together]
     columns = min(len(environments), 4)
     lines = -(-len(environments) // columns)
     figure, grid = plt.subplots(

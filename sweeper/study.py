@@ -182,9 +182,8 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
         def choose(name: str, searched: Searched, settled: list[int] = settled, used: dict[str, Any] = used) -> Any:
             if name not in used:
                 options = searched.grid() or ()
-                if len(used) == len(
-                    settled
-                ):  # what this way does not settle branches: the others are ways of their own
+                # What this way has not settled branches: the first option here, the others as ways of their own.
+                if len(used) == len(settled):
                     ways.extend((*settled, pick) for pick in range(1, len(options)))
                     settled.append(0)
                 used[name] = options[settled[len(used)]]
