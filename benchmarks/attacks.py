@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import table
+from search_spaces.distributions import Searched
 from search_spaces.loader import apply_overrides, read_preset
+from sweeper.blocks import Block
 from sweeper.spec import SweepSpec, validate
 from trainers.data import load_data
 from trainers.data.image_set import Splits
@@ -47,6 +49,12 @@ def trials_of(spec: SweepSpec, number: int, seed: int, fingerprint: str) -> tupl
     scenario = next(s for s in drawn.scenarios if s.name == name)
     defended = replace(drawn, scenarios=(scenario,), repeats=(seed,))
     return defended, defended.control(scenario, seed, spec.control.as_dict())
+
+
+def rate_of(block: Block) -> float:
+    """The poison rate of a scenario; of a searched one the first value."""
+    rate = block.values.get("poison_rate", ScenarioConfig.poison_rate)
+    return float(rate.corners()[0] if isinstance(rate, Searched) else rate)
 
 
 _loaded: dict[str, Splits] = {}
@@ -104,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = sorted(set(args.only or ()) - set(names))
     if unknown:
         parser.error(f"--only: {args.preset} has no {', '.join(unknown)}; it has {', '.join(names)}")
+    unpoisoned = [name for name, block in zip(names, spec.scenario_blocks, strict=True) if not rate_of(block)]
+    if unpoisoned:
+        parser.error(f"{args.preset}: {', '.join(unpoisoned)} has poison_rate 0, so there is no success to measure")
     wanted = [number for number, name in enumerate(names) if not args.only or name in args.only]
     jobs = [Job(preset, number, seed, not args.no_defense) for number in wanted for seed in args.seeds]
     found: list[dict[str, Any]] = []

@@ -43,7 +43,8 @@ class Job:
 def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job]:
     """The leader and plain Blend at its rate and test opacity, with every seed."""
     own = leader.scenarios[0]
-    plain = ScenarioConfig("blend", "blend", own.poison_rate, own.labels, own.target, {"alpha": own.params["alpha"]})
+    params = {name: own.params[name] for name in ("alpha", "trigger")}
+    plain = ScenarioConfig("plain blend", "blend", own.poison_rate, own.labels, own.target, params)
     found = []
     for scenario in (plain, own):
         for seed in seeds:
@@ -115,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     trial_id = str(leading.iloc[0]["trial_id"])
     leader = folder.read_records()[trial_id].config
     assert leader is not None, "it has finished"
-    if "alpha" not in leader.scenarios[0].params:
+    if len(leader.scenarios) > 1:
+        parser.error(f"{trial_id} met {len(leader.scenarios)} scenarios, and one can be compared with Blend")
+    if not {"alpha", "trigger"} <= set(leader.scenarios[0].params):
         parser.error(f"{leader.scenarios[0].attack} of {trial_id} blends nothing, so Blend is not its measure")
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         rows = list(pool.map(run, jobs(spec, leader, args.seeds)))

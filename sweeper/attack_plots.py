@@ -45,9 +45,11 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
         for rate in sorted(rows["poison_rate"].unique()):
             group, colour = rows[rows["poison_rate"] == rate], colours(float(norm(rate)))
             own, control = group[group["config_id"].notna()], group[group["config_id"].isna()]
-            best = own[non_dominated(own["val_acc"].to_numpy(float), own["val_asr"].to_numpy(float))]
+            sound, weak = own[own["sound"]], own[~own["sound"]]
+            best = sound[non_dominated(sound["val_acc"].to_numpy(float), sound["val_asr"].to_numpy(float))]
             best = best.sort_values("val_asr")
-            axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=16, alpha=0.6)
+            axes.scatter(sound["val_asr"], sound["val_acc"], color=colour, s=16, alpha=0.6)
+            axes.scatter(weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=[colour], s=24)
             axes.step(
                 best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}"
             )
@@ -59,8 +61,11 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
         axes.set_xlabel("attack success (val_asr)")
         axes.set_ylabel("clean accuracy (val_acc)")
         axes.legend(title="poison rate", fontsize=7, title_fontsize=8, frameon=False)
-    figure.text(0.5, 0, "circles: settings, lines: frontier; crosses rimmed in red: no defense; dotted: ASR floor",
-                ha="center", va="top", fontsize=9)  # fmt: skip
+    note = (
+        "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses rimmed in red: no "
+        "defense; dotted: ASR floor"
+    )
+    figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
     figure.tight_layout()
     return save_figure(figure, path)
 
@@ -130,9 +135,17 @@ def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, t
         axes.set_visible(True)
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
-    seeds = int(table["seeds"].min())
-    figure.suptitle(f"{title} ({'one seed' if seeds == 1 else f'means over {seeds} seeds'})", fontsize=12)
+    figure.suptitle(f"{title} ({_over(table.loc[table['config_id'].notna(), 'seeds'])})", fontsize=12)
     return figure, panels
+
+
+def _over(seeds: pd.Series) -> str:
+    """Over how many seeds figures were averaged, for a title."""
+    if seeds.empty:
+        return "nothing finished"
+    if seeds.min() < seeds.max():
+        return f"means over {seeds.min()} to {seeds.max()} seeds"
+    return "one seed" if seeds.max() == 1 else f"means over {seeds.max()} seeds"
 
 
 def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
@@ -156,8 +169,12 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     ) if len(sound) else None  # fmt: skip
     if shown is not None and np.isfinite(auroc).any():
         figure.colorbar(shown, ax=axes, label="detection AUROC of the defense")
-    leads = table[table["leads"]].sort_values("poison_rate")
-    axes.step(leads["poison_rate"], leads["val_asr"], where="post", color=RED, lw=1)
+    axes.errorbar(
+        table["poison_rate"], table["val_asr"], table["val_asr_sd"].astype(float).fillna(0), fmt="none", ecolor=GREY,
+        lw=0.8, zorder=0,
+    )  # fmt: skip
+    axes.scatter(table["poison_rate"], table["asr_floor"], color=BLUE, marker="_", s=40, label="ASR floor")
+    leads = table[table["leads"]]
     axes.scatter(
         leads["poison_rate"], leads["val_asr"], facecolors="none", edgecolors=RED, s=110, label="beaten by no other"
     )
@@ -166,7 +183,6 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    seeds = int(table["seeds"].min()) if len(table) else 0
-    axes.set_title(f"{title} ({'one seed' if seeds == 1 else f'means over {seeds} seeds'})", fontsize=11)
+    axes.set_title(f"{title} ({_over(table['seeds'])}; bars: standard deviation)", fontsize=11)
     figure.tight_layout()
     return save_figure(figure, path)

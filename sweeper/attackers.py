@@ -8,7 +8,7 @@ import pandas as pd
 
 from sweeper.results import as_rows, finished
 from sweeper.spec import SweepSpec
-from sweeper.summary import cell, spread
+from sweeper.words import cell, spread
 
 FIGURES = ("poison_rate", "control_asr", "val_asr", "asr_floor", "detection_auroc", "val_acc")
 

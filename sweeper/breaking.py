@@ -1,12 +1,13 @@
 """The breaking point: the smallest poison rate at which an attack succeeds, with a defense and without one."""
 
-import math
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
 from sweeper.frontier import short
 from sweeper.records import CONTROL, FINISHED, TRIAL
+from sweeper.results import as_rows
+from sweeper.words import cell, spread
 
 SUCCEEDS_AT = 0.5
 """Attack success from which a defense counts as broken."""
@@ -22,17 +23,20 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each scenario, poison rate and setting, and for each control (``config_id`` is then null).
 
     Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense``, ``val_acc``, ``val_asr``, ``val_asr_sd``,
-    ``asr_floor`` and ``seeds``: means over seeds, and the standard deviation over them. What else than the rate was
-    varied in a scenario stands in its name: ``blend, alpha=0.2``.
+    ``asr_floor``, ``seeds`` (means over seeds, and the standard deviation over them) and ``sound`` (whether the attack
+    works without a defense in every seed). What else than the rate was varied in a scenario stands in its name:
+    ``blend, alpha=0.2``.
 
     Args:
         frame: rows of ``trials.parquet``.
     """
     rows = _attacked(frame)
-    rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL))
+    sound = rows["weak_attack"].eq(False).fillna(False).astype(bool)
+    rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL), sound=sound)
     by = rows.groupby(["scenario", "poison_rate", "config_id", "defense"], dropna=False)
     names = {name: (name, "mean") for name in ("val_acc", "val_asr", "asr_floor")}
-    return by.agg(**names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique")).reset_index()
+    spread = by.agg(**names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique"), sound=("sound", "min"))
+    return spread.reset_index()
 
 
 def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
@@ -48,50 +52,90 @@ def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(scenario=rows["sweep"] + "/" + name if "sweep" in rows else name)
 
 
-def breaking_points(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each scenario and setting, where it breaks.
+@dataclass(frozen=True)
+class Break:
+    """Where attack success first reaches 0.5 as the poison rate grows, with means over seeds.
 
-    Returns:
-        Rows with ``scenario``, ``config_id``, ``defense``, ``defended`` (the smallest rate whose mean attack success
-        reaches 0.5 against the setting; null if none does), ``undefended`` (the same without a defense; NaN if no
-        control finished), ``lowest`` and ``highest`` (the rates tried), and ``seeds``.
+    Args:
+        rate: the smallest rate tried at which it does; null if none does.
+        below: the next smaller one tried; null if there is none.
+        highest: the largest one tried; null if nothing was.
+        val_asr, val_asr_sd, asr_floor, val_acc: at ``rate``; null with it.
+        seeds: fewest at any rate.
+    """
+
+    rate: float | None = None
+    below: float | None = None
+    highest: float | None = None
+    val_asr: float | None = None
+    val_asr_sd: float | None = None
+    asr_floor: float | None = None
+    val_acc: float | None = None
+    seeds: int = 0
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Break":
+        """From the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
+        tried = rows[rows["val_asr"].notna()].sort_values("poison_rate")
+        if tried.empty:
+            return cls()
+        known = {"highest": float(tried["poison_rate"].max()), "seeds": int(tried["seeds"].min())}
+        broken = tried[tried["val_asr"] >= SUCCEEDS_AT]
+        if broken.empty:
+            return cls(**known)
+        at = as_rows(broken.head(1))[0]
+        smaller = tried.loc[tried["poison_rate"] < at["poison_rate"], "poison_rate"]
+        figures = {name: at[name] for name in ("val_asr", "val_asr_sd", "asr_floor", "val_acc")}
+        return cls(at["poison_rate"], None if smaller.empty else float(smaller.max()), **figures, **known)
+
+    def __str__(self) -> str:
+        """The lowest rate tried is an upper bound only, and where no rate succeeds the highest a lower one."""
+        if self.highest is None:
+            return "-"
+        if self.rate is None:
+            return f"not up to {self.highest:g}"
+        return f"{self.rate:g} or less" if self.below is None else f"{self.rate:g} (not {self.below:g})"
+
+
+@dataclass(frozen=True)
+class BreakingPoint:
+    """Where a scenario breaks one setting of a defense, and where it succeeds without a defense."""
+
+    scenario: str
+    config_id: str
+    defense: str
+    defended: Break
+    undefended: Break
+
+
+def breaking_points(frame: pd.DataFrame) -> list[BreakingPoint]:
+    """For each scenario and each setting that met it at several poison rates.
 
     Args:
         frame: rows of ``trials.parquet``.
     """
     table = success_by_rate(frame)
-    found: list[dict[str, Any]] = []
+    found = []
     for scenario, rows in table.groupby("scenario"):
-        control = rows[rows["config_id"].isna()]
+        control = Break.of(rows[rows["config_id"].isna()])
         for config, own in rows[rows["config_id"].notna()].groupby("config_id"):
-            if own["poison_rate"].nunique() < 2:
-                continue
-            found.append(
-                {
-                    "scenario": scenario,
-                    "config_id": config,
-                    "defense": own["defense"].iloc[0],
-                    "defended": _smallest(own),
-                    "undefended": _smallest(control),
-                    "lowest": float(own["poison_rate"].min()),
-                    "highest": float(own["poison_rate"].max()),
-                    "seeds": int(own["seeds"].min()),
-                }
-            )
+            if own["poison_rate"].nunique() > 1:
+                defense = str(own["defense"].iloc[0])
+                found.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
     return found
 
 
-def words(rate: float | None, row: dict[str, Any]) -> str:
-    """A breaking point as it is shown: the lowest rate tried is only an upper bound, and none tried only a lower."""
-    if rate is None:
-        return f"not up to {row['highest']:g}"
-    if math.isnan(rate):
-        return "-"
-    return f"{rate:g} or less" if rate <= row["lowest"] else f"{rate:g}"
+HEADINGS = (
+    "scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n",
+)  # fmt: skip
 
 
-def _smallest(rows: pd.DataFrame) -> float | None:
-    if rows.empty:
-        return math.nan
-    broken = rows.loc[rows["val_asr"] >= SUCCEEDS_AT, "poison_rate"]
-    return None if broken.empty else float(broken.min())
+def shown(points: list[BreakingPoint]) -> list[list[str]]:
+    """Breaking points as people read them, under :data:`HEADINGS`."""
+    rows = []
+    for point in points:
+        own, plain = point.defended, point.undefended
+        figures = [spread(asdict(own), "val_asr"), cell(own.asr_floor), cell(own.val_acc)]
+        without = [str(plain), spread(asdict(plain), "val_asr")]
+        rows.append([point.scenario, point.config_id, point.defense, str(own), *figures, *without, str(own.seeds)])
+    return rows

@@ -27,12 +27,13 @@ from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
-from sweeper.summary import print_frontier, read_sweeps, spread, write_frontier
+from sweeper.summary import print_frontier, read_sweeps, write_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.tracking_store import attach, check_store, tracking_uri, without_secret
 from sweeper.train import train
 from sweeper.ui import serve
 from sweeper.uncertainty import Over
+from sweeper.words import spread
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_untrusted
 from trainers.errors import ConfigError, TrialError
@@ -357,9 +358,8 @@ def gallery_(
 ) -> None:
     """Draw what each attack does to an image, with what it changes and how much it shows."""
     with _one_sentence():
-        content = apply_overrides(read_preset(preset), list(set_ or []), preset)
-        if data is not None:
-            content["data"] = {**content.get("data", {}), "source": data}
+        changes = [*(set_ or []), *([] if data is None else [f"data.source={data}"])]
+        content = apply_overrides(read_preset(preset), changes, preset)
         uri = show_attacks(content, preset, out, console)
     console.print(f"Written: {out}, and to MLflow: {without_secret(uri)}", soft_wrap=True, highlight=False)
 

@@ -66,13 +66,18 @@ def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list
         top: how many.
         max_asr: by accuracy among those that keep this bound, others after them; null: by the distance to accuracy 1
             and attack success 0.
+
+    Settings are ranked within an environment, since a milder attacker makes all of them look better; of one that met
+    several, the worst rank counts.
     """
-    front = points(frame)
-    front = front[front["on_frontier"]]
-    if front.empty:
-        return []
-    distance = ((1 - front["val_acc"]) ** 2 + front["val_asr"] ** 2) ** 0.5
-    misses = front["val_asr"] > max_asr if max_asr is not None else False
-    rank = distance if max_asr is None else -front["val_acc"]
-    ordered = front.assign(misses=misses, rank=rank).sort_values(["misses", "rank"])
-    return list(dict.fromkeys(ordered["config_id"]))[:top]
+    table = points(frame)
+    sound = table[(table["weak"] == "") & table["val_asr"].notna()]
+    distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr"] ** 2) ** 0.5
+    sound = sound.assign(
+        misses=sound["val_asr"] > max_asr if max_asr is not None else False,
+        short_of=distance if max_asr is None else 1 - sound["val_acc"],
+    ).sort_values(["misses", "short_of"])
+    sound["place"] = sound.groupby("environment").cumcount()
+    ranks = sound.groupby("config_id")[["misses", "place", "short_of"]].max()
+    ranks = ranks[ranks.index.isin(table.loc[table["on_frontier"], "config_id"])]
+    return [str(config) for config in ranks.sort_values(["misses", "place", "short_of"]).index[:top]]

@@ -53,7 +53,8 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     trials = finished(frame, role)
     if trials.empty:
         return pd.DataFrame(columns=list(POINT_COLUMNS)).astype({"on_frontier": bool, "weak": str})
-    trials = trials.assign(environment=environments(trials))
+    # A confirmed setting meets every attacker: they are scenarios of one environment.
+    trials = trials.assign(environment=environments(trials) if role == TRIAL else "")
     trials = trials.assign(control_acc=_control_acc(trials, finished(frame, CONTROL)))
     table = _figures(trials, over)
     table["on_frontier"] = False

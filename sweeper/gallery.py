@@ -1,6 +1,5 @@
 """What each attack looks like: a row of pictures for each, and what it costs."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,7 +75,9 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
     spec.check_against(splits)
     folder = out.resolve().parent
     uri = tracking_uri(folder)
-    compute = ComputeConfig(threads=os.cpu_count() or 1).open(float(torch.cuda.is_available()))
+    # As a trial computes, so that what is shown is what a sweep of this preset meets.
+    config = ComputeConfig(spec.device, spec.resources.cpu, spec.amp, spec.compile)
+    compute = config.open(min(spec.resources.gpu, float(torch.cuda.is_available())))
     attackers = [scenario_config(b.kind, b.draw(lambda _, s: s.corners()[0])) for b in spec.scenario_blocks]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,9 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     """
     points = table[table["weak"] == ""].dropna(subset=["val_acc", "val_asr"])
     if len(points) < FEWEST:
-        return [], f"Fewer than {FEWEST} settings finished: too few to tell which parameter matters."
+        return [], (
+            f"Fewer than {FEWEST} settings finished on sound evidence: too few to tell which parameter matters."
+        )
     points = points.iloc[np.linspace(0, len(points) - 1, min(MOST, len(points))).astype(int)]
     trials = finished(frame)
     trials = trials.assign(environment=environments(trials)).drop_duplicates([*KEYS, "scenario"])

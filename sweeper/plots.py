@@ -41,7 +41,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     environments = sorted(table["environment"].unique()) or [""]
     if len(environments) > MOST_PANELS:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"
-        table, environments = table.assign(environment=together), [together]
+        # Each leads its own environment; a line through all of them would be no frontier.
+        table, environments = table.assign(environment=together, on_frontier=False), [together]
     columns = min(len(environments), 4)
     lines = -(-len(environments) // columns)
     figure, grid = plt.subplots(
@@ -74,7 +75,10 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
     for row in front.dropna(subset=["val_acc_low"]).to_dict("records"):
         axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
         axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
-    axes.step(front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier")
+    if len(front):
+        axes.step(
+            front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier"
+        )
     floor = group["asr_floor"].dropna()
     if len(floor):
         axes.axvspan(0, float(floor.max()), color=BLUE, alpha=0.08, lw=0)

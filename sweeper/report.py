@@ -12,15 +12,18 @@ import yaml
 from jinja2 import Environment
 
 from sweeper.attackers import attackers, shown
-from sweeper.breaking import breaking_points, words
-from sweeper.frontier import ENVIRONMENT_KEYS, environments
+from sweeper.breaking import HEADINGS, breaking_points
+from sweeper.breaking import shown as shown_breaking
+from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
 from sweeper.importance import importances
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
 from sweeper.results import as_rows, finished, read_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
 from sweeper.spec import SweepSpec
-from sweeper.summary import caveats, spread
+from sweeper.summary import caveats
+from sweeper.summary_attacks import best_of_many
+from sweeper.words import spread
 from trainers.errors import ConfigError
 from trainers.files import write_text
 
@@ -56,14 +59,15 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "params": list(names),
         "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
         "points": _points(frame, table, names),
-        "rates": _rates(frame),
+        "rates": _rates(frame, spec),
+        "attacking": spec.attacking,
         "importance": found,
         "histograms": _histograms(folder, frame, leading),
     }
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep),
-        "notes": _notes(frame, table) + [f"Left out: {words}." for words in sweep.get("left_out", [])],
+        "notes": _notes(frame, table, spec) + [f"Left out: {words}." for words in sweep.get("left_out", [])],
         "environments": data["environments"],
         "params": data["params"],
         "importance": found,
@@ -71,7 +75,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "histograms": data["histograms"],
         "failed": _failed(frame),
         "attackers": None if found_attackers is None else shown(found_attackers),
-        "breaking": [_breaking_row(row) for row in breaking_points(frame)],
+        "breaking": {"headings": HEADINGS, "rows": shown_breaking(breaking_points(frame))},
         "confirmed": [_confirmed_row(row) for row in as_rows(confirmed(frame))],
         "provenance": _provenance(sweep),
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
@@ -113,22 +117,28 @@ def _points(frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str]) 
     return rows
 
 
-def _rates(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each scenario and poison rate: attack success of every setting, of the control, and the floor."""
+def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
+    """For each scenario and poison rate: attack success of every setting, of the control, and the floor.
+
+    An attacker's settings are as many as its trials; the median of those at one rate says nothing of the next.
+    """
     trials, controls = finished(frame), finished(frame, CONTROL)
+    if trials.empty:
+        return []
+    trials = trials.assign(environment=environments(trials))
     attacked = trials[trials["poison_rate"] > 0]
     found = []
     for scenario, rows in attacked.groupby("scenario"):
         rates = []
         for rate, group in rows.groupby("poison_rate"):
-            asr = np.sort(group.groupby("config_id")["val_asr"].mean().dropna().to_numpy(float))
+            asr = np.sort(group.groupby(KEYS)["val_asr"].mean().dropna().to_numpy(float))
             same = controls[(controls["scenario"] == scenario) & (controls["poison_rate"] == rate)]
             kept = np.unique(np.linspace(0, max(len(asr) - 1, 0), MOST_DOTS).astype(int))[: len(asr)]
             rates.append(
                 {
                     "rate": rate,
                     "settings": asr[kept].tolist(),
-                    "median": float(np.median(asr)) if len(asr) else None,
+                    "median": float(np.median(asr)) if len(asr) and not spec.attacking else None,
                     "control": same["val_asr"].mean(),
                     "floor": group["asr_floor"].median(),
                 }
@@ -140,11 +150,6 @@ def _rates(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _leading(table: pd.DataFrame) -> list[str]:
     """Trials of the settings on the frontier."""
     return [trial for cell in table.loc[table["on_frontier"], "trials"] for trial in cell.split(", ")]
-
-
-def _breaking_row(row: dict[str, Any]) -> list[str]:
-    rates = [words(row["defended"], row), words(row["undefended"], row)]
-    return [row["scenario"], row["config_id"], row["defense"], *rates, str(row["seeds"])]
 
 
 def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> list[dict[str, Any]]:
@@ -182,11 +187,13 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(frame: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> list[str]:
     notes = caveats(table)
     if len(table) == 0:
         notes.append("No trial finished.")
-    if finished(frame, CONFIRMATION).empty:
+    if spec.attacking:
+        notes.append(best_of_many(len(table)))
+    elif finished(frame, CONFIRMATION).empty:
         notes.append(
             "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
             "select with a confidence."

@@ -6,13 +6,14 @@ from search_spaces.distributions import Searched
 from sweeper.blocks import Block, scenario_config
 from sweeper.spec import SweepSpec
 from trainers.data.image_set import ImageSet
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, RateError
 
 
 def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSet) -> tuple[dict[str, Any], list[str]]:
     """The preset with the rates alone that poison ``search.min_poisoned`` images or more, or none at all.
 
-    A rate that asks for more images than the attack can poison is left out too.
+    A rate that asks for more images than the attack can poison is left out too. What no other rate would mend is an
+    error.
 
     Args:
         spec: the sweep.
@@ -29,12 +30,15 @@ def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSe
         return preset, []
     kept: list[Any] = []
     left_out: list[str] = []
-    for raw, block in zip(spec.scenarios, spec.scenario_blocks, strict=True):
+    for number, (raw, block) in enumerate(zip(spec.scenarios, spec.scenario_blocks, strict=True)):
         value = block.values.get("poison_rate", 0.1)
         rates = value.grid() if isinstance(value, Searched) else (value,)
         if rates is None:
             raise ConfigError("search.min_poisoned needs poison rates with a step, or a list of them.")
-        reasons = {rate: _scarce(block, rate, train, spec.search.min_poisoned) for rate in rates}
+        try:
+            reasons = {rate: _scarce(block, rate, train, spec.search.min_poisoned) for rate in rates}
+        except ConfigError as error:
+            raise ConfigError(f"scenarios.{number}: {error}") from error
         fine = [rate for rate, reason in reasons.items() if reason is None]
         left_out += [f"{block.values['name']} at rate {rate:g}: {why}" for rate, why in reasons.items() if why]
         if fine:
@@ -53,7 +57,7 @@ def _scarce(block: Block, rate: float, train: ImageSet, least: int) -> str | Non
     attack = scenario_config(block.kind, drawn).build_attack(train, seed=0)
     try:
         count, _ = attack.counts(train.labels, rate)
-    except ConfigError as error:
+    except RateError as error:
         return str(error).rstrip(".")
     if rate > 0 and count < least:
         return f"{count} poisoned image{'s' if count != 1 else ''}"

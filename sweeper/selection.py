@@ -48,8 +48,9 @@ def select(
     """The highest mean val_acc among settings whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
     Settings with a weak scenario do not qualify. Where the attacker varied something between trials (a searched poison
-    rate), each of its values must have a setting that qualifies, and the one from the value that leaves the least
-    accuracy is taken: evidence from an easier attacker earns nothing.
+    rate, or the scenario that a trial meets), each of its values must have a setting that qualifies, and the one from
+    the value that leaves the least accuracy is taken: evidence from an easier attacker earns nothing. A setting that
+    met several attackers must keep the bounds against each of them whose attack works.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -74,12 +75,22 @@ def select(
     table = points(frame, over)
     if table.empty:
         raise NothingQualifies("No trial finished.")
+    sound = table[(table["weak"] == "") & table["val_asr"].notna()]
+    keeps = (sound["val_asr"] <= max_asr) & (sound["val_acc"] >= min_acc)
+    broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
     best: dict[str, pd.DataFrame] = {}
     for environment, group in table.groupby("environment"):
-        fits = (group["weak"] == "") & (group["val_asr"] <= max_asr) & (group["val_acc"] >= min_acc)
-        if not fits.any():
+        fits = group[group.index.isin(sound.index[keeps])].sort_values(["val_acc", "val_asr"], ascending=[False, True])
+        if fits.empty:
             raise NothingQualifies(_nearest(group, str(environment), max_asr, min_acc))
-        best[str(environment)] = group[fits].sort_values(["val_acc", "val_asr"], ascending=[False, True])
+        best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
+        if best[str(environment)].empty:
+            own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]
+            raise NothingQualifies(
+                f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
+                f"is {own['config_id']}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
+                f"{other['asr_floor']:.3f}) and val_acc {other['val_acc']:.3f}."
+            )
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
     chosen = best[hardest]
     return Selection(as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [])
@@ -185,8 +196,9 @@ def deployment(
         bounds: what was asked of the setting.
     """
     point = selection.point
-    ids = point["trials"].split(", ")
-    rows = [r for r in as_rows(frame[frame["trial_id"].isin(ids)]) if r["status"] == FINISHED]
+    role = frame.loc[frame["trial_id"].isin(point["trials"].split(", ")), "role"].iloc[0]
+    own = finished(frame, role)
+    rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
     preset = sweep["preset"]
     evidence = [
         {key: row[key] for key in (

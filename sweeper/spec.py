@@ -1,6 +1,7 @@
 """The sweep as its preset describes it, validated."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -150,11 +151,24 @@ class SweepSpec(_Strict):
             if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
                 raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
         metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        attacked = any(_smallest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks)
+        every = [_smallest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks]
+        # Where a trial meets one scenario, each must give the figure.
+        attacked = all(every) if self.search.scenarios == "one" else any(every)
         undefined = metrics & {"val_asr", "val_ra", "control_asr", "detection_auroc", "detection_tpr", "detection_fpr"}
         if undefined and not attacked:
             figure = sorted(undefined)[0]
-            raise ValueError(f"scenarios: {figure} is undefined unless one has a poison_rate that is always above 0.")
+            which = "each" if self.search.scenarios == "one" else "one"
+            raise ValueError(
+                f"scenarios: {figure} is undefined unless {which} has a poison_rate that is always above 0."
+            )
+        if self.attacking:
+            own = {name for block in blocks for name, _ in block.searched()} | {SCENARIO}
+            other = [name for name in self.space() if name not in own]
+            if other:
+                raise ValueError(
+                    f"defense: val_asr is maximized, so this is an attacker's sweep, against one defense; {other[0]} "
+                    "must have one value."
+                )
 
     @property
     def attacking(self) -> bool:
@@ -232,9 +246,7 @@ class SweepSpec(_Strict):
             ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, ...
         """
         for number, block in enumerate(self.scenario_blocks):
-            most = max((len(searched.corners()) for _, searched in block.searched()), default=1)
-            for pick in range(most):
-                drawn = block.draw(lambda _name, searched, pick=pick: _turn(searched, pick))  # type: ignore[misc]
+            for drawn in _extremes(block):
                 config: ScenarioConfig = scenario_config(block.kind, drawn)
                 try:
                     attack = config.build_attack(splits.train, seed=0)
@@ -243,9 +255,18 @@ class SweepSpec(_Strict):
                     raise ConfigError(f"scenarios.{number}: {error}") from error
 
 
-def _turn(searched: Searched, pick: int) -> Any:
-    """Corners take turns."""
-    return searched.corners()[pick % len(searched.corners())]
+def _extremes(block: Block) -> Iterator[dict[str, Any]]:
+    """Values of a scenario with each corner of each range; and the most poison together with the most cover."""
+    most = max((len(searched.corners()) for _, searched in block.searched()), default=1)
+    for pick in range(most):
+        yield block.draw(lambda _, searched, pick=pick: searched.corners()[pick % len(searched.corners())])  # type: ignore[misc]
+    if all(isinstance(block.values.get(name), Searched) for name in ("poison_rate", "cover_rate")):
+        yield block.draw(lambda _, searched: max(searched.corners(), key=_size))
+
+
+def _size(value: Any) -> float:
+    """For comparing corners; what has no size comes first."""
+    return float(value) if isinstance(value, (int, float)) else -math.inf
 
 
 def _smallest(value: Any) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -16,6 +15,7 @@ from sweeper.plots import MOST_PANELS, draw_frontier
 from sweeper.results import as_rows, write_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
+from sweeper.words import cell, spread
 
 BREAKING = "breaking.png"
 """Attack success against poison rate, where several were tried."""
@@ -119,7 +119,15 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
 def caveats(table: pd.DataFrame) -> list[str]:
     """What a reader of the frontier must know of its evidence."""
     found = []
-    weak = sorted({name for cell in table["weak"] for name in cell.split(", ") if name})
+    alone = table["environment"].nunique() <= 1
+    weak = sorted(
+        {
+            name if alone else f"{name} at {row['environment']}"
+            for row in as_rows(table[["weak", "environment"]])
+            for name in row["weak"].split(", ")
+            if name
+        }
+    )
     if weak:
         found.append(
             f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8 (or was not measured), "
@@ -130,20 +138,7 @@ def caveats(table: pd.DataFrame) -> list[str]:
     return found
 
 
-def spread(row: dict[str, Any], name: str) -> str:
-    """A mean with its standard deviation over seeds, where there is one: ``0.912 ± 0.004``."""
-    deviation = row.get(f"{name}_sd")
-    return cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
-
-
 def _varied(frame: pd.DataFrame) -> list[str]:
     trials = frame[frame["role"] == "trial"]
     names = [name for name in trials.columns if name.startswith("param.defense.")]
     return [name for name in names if trials[name].nunique(dropna=False) > 1]
-
-
-def cell(value: Any) -> str:
-    """A figure or word as tables show it; a null is a dash."""
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -44,6 +44,12 @@ class Compute:
     amp: bool = False
     compile: bool = False
 
+    @property
+    def identity(self) -> list[object]:
+        """JSON values, all of which may change the last digits of what is computed."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        return [self.device.type, self.amp, self.compile, threads, torch.__version__]
+
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 where it is on."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext()

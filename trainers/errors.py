@@ -7,3 +7,7 @@ class ConfigError(ValueError):
 
 class TrialError(RuntimeError):
     """This trial cannot go on (a loss that is NaN, say) and a retry would not help. The message is its reason."""
+
+
+class RateError(ConfigError):
+    """A poison rate does not fit the data; another one may."""

@@ -149,7 +149,8 @@ function rates() {
   const traces = data.rates.flatMap(({ scenario, rates: known }, number) => {
     const color = colours[number % colours.length];
     const line = (name, key, dash) => ({
-      name: `${scenario}: ${name}`, legendgroup: scenario, mode: "lines+markers", line: { color, dash },
+      name: `${scenario}: ${name}`, legendgroup: scenario, mode: data.attacking ? "markers" : "lines+markers",
+      line: { color, dash }, marker: { color, symbol: dash === "dot" ? "line-ew-open" : "x" },
       x: known.map((r) => r.rate), y: known.map((r) => r[key]),
       hovertemplate: `${scenario}, ${name}<br>rate %{x}, %{y:.3f}<extra></extra>`,
     });

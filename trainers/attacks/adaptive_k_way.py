@@ -8,6 +8,8 @@ from torch import Tensor
 
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
+from trainers.attacks.workshop import Workshop
+from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
@@ -25,7 +27,8 @@ class AdaptiveKWayParams(Parameters):
 class AdaptiveKWay(Attack):
     """Each pixel lies in a quadrant of its own; place and colour, each channel at 0 or 255, are drawn from the seed.
 
-    The paper's places and colours are for 32x32 images of its own runs: ours are an interpretation.
+    A colour that the data mostly has at that place anyway (black on a black border) would be no trigger, so the
+    opposite is taken. The paper's places and colours are for 32x32 images of its own runs: ours are an interpretation.
     """
 
     name: ClassVar[str] = "adaptive_k_way"
@@ -44,6 +47,13 @@ class AdaptiveKWay(Attack):
         self.places = quadrants * (torch.tensor([height, width]) - half) + inside
         """Row and column of each pixel: int64 (4, 2)."""
         self.colours = torch.randint(2, (WAYS, channels), generator=generator).to(torch.uint8) * 255
+
+    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+        """Replace the colours that would not show."""
+        mean = clean.images[:, :, self.places[:, 0], self.places[:, 1]].float().mean(0).T
+        opposite = torch.where(mean < 127.5, 255, 0).to(torch.uint8)
+        shows = (self.colours == opposite).any(1, keepdim=True)
+        self.colours = torch.where(shows, self.colours, opposite)
 
     def trigger(self, images: Tensor) -> Tensor:
         """Set all four pixels of ``images``: uint8 (M, C, H, W)."""

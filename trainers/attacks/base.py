@@ -11,7 +11,7 @@ from torch import Tensor
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.workshop import Workshop
 from trainers.data.image_set import ImageSet
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, RateError
 from trainers.params import Parameters
 from trainers.seeding import derive_seed, seeded
 
@@ -123,18 +123,20 @@ class Attack(ABC):
             rate: of the target class (``rate_of_target``), else of the whole set.
 
         Raises:
-            ConfigError: a rate above 0 rounds to no sample, or more samples are asked for than there are.
+            RateError: the rate rounds to no sample, or asks for more samples than there are.
+            ConfigError: so does the cover rate, or no class that could be poisoned has images.
         """
         if rate == 0:
             return 0, 0
         may = self.candidates(labels)
         pool = int(may.sum())
         if pool == 0:
-            raise ConfigError(f"{self.name} finds no image that it could poison; its class has none.")
+            classes = " or ".join(str(c) for c in range(self.label_map.num_classes) if self._poisons_class(c))
+            raise ConfigError(f"{self.name} poisons images of class {classes}, and there are none.")
         base = pool if self.rate_of_target else len(labels)
         poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels))
         if poisoned == 0:
-            raise ConfigError(
+            raise RateError(
                 f"A poison_rate of {rate:g} is no sample of {base}; allowed is {_ceil(0.5 / base):g} or more."
             )
         if self.cover_rate > 0 and cover == 0:
@@ -143,21 +145,22 @@ class Attack(ABC):
                 f"allowed is {_ceil(0.5 / len(labels)):g} or more."
             )
         if poisoned > pool:
-            raise ConfigError(
+            raise RateError(
                 f"A poison_rate of {rate:g} is {poisoned} samples, but only {pool} can be poisoned by {self.name}."
             )
         covers = self.cover_candidates(labels)
-        left = int(covers.sum()) - (poisoned if (covers & may).any() else 0)
-        if cover > left:
-            if covers.all():
-                raise ConfigError(
-                    f"{poisoned} poisoned and {cover} cover samples are more than the {len(labels)} there are."
-                )
+        pool = int(covers.sum())
+        if cover > pool:
             raise ConfigError(
-                f"A cover_rate of {self.cover_rate:g} is {cover} samples, but only {left} can be cover samples of "
+                f"A cover_rate of {self.cover_rate:g} is {cover} samples, but only {pool} can be cover samples of "
                 f"{self.name}."
             )
+        if (covers & may).any() and poisoned + cover > pool:
+            raise RateError(f"{poisoned} poisoned and {cover} cover samples are more than the {pool} there are.")
         return poisoned, cover
+
+    def _poisons_class(self, label: int) -> bool:
+        return bool(self.candidates(torch.tensor([label])).any())
 
     def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Indices of poisoned and of cover samples, int64 each; by default drawn from the candidates."""
@@ -172,13 +175,18 @@ class Attack(ABC):
         """Poison a copy of ``clean``; the same seed gives the same bytes.
 
         Raises:
-            ConfigError: as :meth:`counts`.
+            ConfigError: as :meth:`counts`, or no image looks different with the trigger.
         """
         generator = seeded(derive_seed(self.seed, "poison"))
         chosen, covering = (indices.sort().values for indices in self.choose(clean, rate, generator))
         images, labels = clean.images.clone(), clean.labels.clone()
         if len(chosen):
             images[chosen] = self.poison_images(images[chosen], chosen, generator)
+            if images[chosen].equal(clean.images[chosen]):
+                count = f"the {len(chosen)} images" if len(chosen) > 1 else "the one image"
+                raise ConfigError(
+                    f"The trigger of {self.name} changes no pixel of {count} it is put on; it is too faint."
+                )
             labels[chosen] = self.poison_labels(labels[chosen], chosen, generator)
         if len(covering):
             images[covering] = self.cover_images(images[covering], covering, generator)

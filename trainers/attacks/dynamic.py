@@ -119,7 +119,8 @@ class Dynamic(Attack):
             self._train(*made, clean, workshop.compute, seed)
             return _named("mask", made[0]) | _named("pattern", made[1])
 
-        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, clean.fingerprint]
+        trained = {name: value for name, value in self.params.as_dict().items() if name != "cover_rate"}
+        parts = [trained, self.label_map.target, self.label_map.num_classes, clean.fingerprint]
         tensors = workshop.made("dynamic", parts, make)
         self._mask, self._pattern = self._generators(0)
         for name, generator in (("mask", self._mask), ("pattern", self._pattern)):

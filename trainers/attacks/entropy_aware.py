@@ -1,9 +1,10 @@
 """Entropy-aware: an attacker who trains a Victim of their own, and poisons so that it cannot tell.
 
 V&B (arXiv 2404.11265) takes samples whose prediction entropy under a briefly trained Victim is low for poisoned. This
-attack, which is this project's own, chooses which samples to poison, how strong each one's trigger is in training, how
-many cover samples there are and how many poisoned labels are noise, so that the entropies of poisoned and of clean
-samples overlap: the detector's AUROC is to fall to 0.5 while an undefended model still learns the backdoor.
+attack, which is this project's own, chooses which samples to poison and how strong each one's trigger is in training,
+given how many cover samples there are and how many poisoned labels are noise, so that the entropies of poisoned and of
+clean samples overlap: the detector's AUROC is to fall to 0.5 while an undefended model still learns the backdoor. Cover
+rate and label noise are left to a search.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from trainers.data.image_set import ImageSet
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.vab import Vab, VabParams
 from trainers.entropy import prediction_entropy
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, RateError
 from trainers.models import MODELS, ModelConfig
 from trainers.params import param
 from trainers.seeding import derive_seed, seeded
@@ -67,6 +68,7 @@ class EntropyAware(Blend):
     Params = EntropyAwareParams
     params: EntropyAwareParams
     _plan: dict[str, Tensor]
+    _planned_for: float
 
     def __init__(self, params: EntropyAwareParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
@@ -75,6 +77,7 @@ class EntropyAware(Blend):
 
     def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
         """Make the plan for this rate."""
+        self._planned_for = rate
         pattern = self.pattern.flatten().tolist()  # a file of the same name may have changed
         parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
         self._plan = workshop.made(
@@ -85,11 +88,13 @@ class EntropyAware(Blend):
         """As for every attack, but clean samples must remain: the poisoned ones are to look like them."""
         poisoned, cover = super().counts(labels, rate)
         if poisoned + cover == len(labels):
-            raise ConfigError(f"{poisoned} poisoned and {cover} cover samples leave no clean one of the {len(labels)}.")
+            raise RateError(f"{poisoned} poisoned and {cover} cover samples leave no clean one of the {len(labels)}.")
         return poisoned, cover
 
     def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The samples of the plan."""
+        """The samples of the plan, which is for one rate."""
+        if rate != self._planned_for:
+            raise ValueError(f"The plan is for a poison_rate of {self._planned_for:g}, and not for {rate:g}.")
         return self._plan["poisoned"], self._plan["cover"]
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:

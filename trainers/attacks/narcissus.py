@@ -22,7 +22,7 @@ BATCH = 128
 class NarcissusParams(SurrogateParams):
     """The noise. Bound and amplification are the paper's; passes and step are our choice."""
 
-    epsilon: float = param(16.0, gt=0, le=255, doc="bound on the noise of each pixel (l-inf), in pixel values")
+    epsilon: float = param(16.0, ge=1, le=255, doc="bound on the noise of each pixel (l-inf), in pixel values")
     passes: int = param(100, ge=1, doc="passes over the target class that optimise the noise")
     step_size: float = param(0.5, gt=0, doc="length of a step, in pixel values")
     amplification: float = param(3.0, gt=0, doc="the noise is multiplied by this at test time")
@@ -58,7 +58,8 @@ class Narcissus(Attack):
                     noise = (noise - p.step_size * gradient.sign()).clamp(-p.epsilon, p.epsilon)
             return {"noise": noise.trunc()}
 
-        parts = [p.as_dict(), self.label_map.target, clean.fingerprint]
+        optimised = {name: value for name, value in p.as_dict().items() if name != "amplification"}
+        parts = [optimised, self.label_map.target, clean.fingerprint]
         self._noise = workshop.made("narcissus", parts, make)["noise"]
 
     def trigger(self, images: Tensor) -> Tensor:

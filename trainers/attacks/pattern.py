@@ -25,8 +25,9 @@ def load_pattern(path: str, channels: int, size: int) -> Tensor:
     file = _expanded(path)
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"The trigger image {path} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"The trigger image {path} cannot be read: {reason}.") from error
     pattern = decode([(path, content)], size)[0]
     if pattern.shape[0] > channels:
         raise ConfigError(f"The trigger image {path} has colour, but the data has one channel.")

@@ -15,6 +15,8 @@ from trainers.optim import SgdParams
 from trainers.params import Parameters, param
 from trainers.seeding import seeded
 
+AT_ONCE = 500
+"""Images whose activations are held for a gradient."""
 TRAINING = SgdParams(lr=0.05, batch_size=64, schedule="cosine")
 """How a surrogate is trained: our choice, quick on small sets."""
 
@@ -50,9 +52,11 @@ class Surrogate:
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
         """Gradient of each image's loss: float (M, C, H, W)."""
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(images, labels), images)
-        return gradient
+        gradients = []
+        for some, own in zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True):
+            some = some.detach().requires_grad_()
+            gradients += torch.autograd.grad(self.loss(some, own), some)
+        return torch.cat(gradients)
 
 
 def trained_surrogate(params: SurrogateParams, clean: ImageSet, workshop: Workshop) -> Surrogate:

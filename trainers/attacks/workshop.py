@@ -42,13 +42,15 @@ class Workshop:
 
         Args:
             what: names the thing, for the file.
-            parts: JSON values, all that the result depends on beside the seed: parameters, and the data's fingerprint.
+            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters,
+                and the data's fingerprint.
             make: makes the tensors, by name.
         """
         seed = derive_seed(self.seed, what, parts)
         if self.cache is None:
             return _on_cpu(make(seed))
-        key = hashlib.sha256(json.dumps([RECIPE, what, parts, self.seed], sort_keys=True).encode()).hexdigest()[:16]
+        whole = [RECIPE, what, parts, self.seed, self.compute.identity]
+        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         path = self.cache / f"{what}-{key}.safetensors"
         with _held(path.with_suffix(".lock")):
             with suppress(FileNotFoundError, SafetensorError, StateError):
