@@ -93,7 +93,9 @@ def apply_overrides(preset: dict[str, Any], overrides: list[str], where: str) ->
         *way, last = key.split(".")
         for step in way:
             if isinstance(node, dict):
-                node = node[step] = {} if node.get(step) is None else node[step]
+                if node.get(step) is None:
+                    node[step] = {}
+                node = node[step]
             elif isinstance(node, list) and step.isdigit() and int(step) < len(node):
                 node = node[int(step)]
             else:

@@ -79,14 +79,17 @@ class Break:
         tried = rows[rows["val_asr"].notna()].sort_values("poison_rate")
         if tried.empty:
             return cls()
-        known = {"highest": float(tried["poison_rate"].max()), "seeds": int(tried["seeds"].min())}
+        highest, seeds = float(tried["poison_rate"].max()), int(tried["seeds"].min())
         broken = tried[tried["val_asr"] >= SUCCEEDS_AT]
         if broken.empty:
-            return cls(**known)
+            return cls(highest=highest, seeds=seeds)
         at = as_rows(broken.head(1))[0]
         smaller = tried.loc[tried["poison_rate"] < at["poison_rate"], "poison_rate"]
-        figures = {name: at[name] for name in ("val_asr", "val_asr_sd", "asr_floor", "val_acc")}
-        return cls(at["poison_rate"], None if smaller.empty else float(smaller.max()), **figures, **known)
+        below = None if smaller.empty else float(smaller.max())
+        return cls(
+            rate=at["poison_rate"], below=below, highest=highest, seeds=seeds,
+            **{name: at[name] for name in ("val_asr", "val_asr_sd", "asr_floor", "val_acc")},
+        )  # fmt: skip
 
     def __str__(self) -> str:
         """The lowest rate tried is an upper bound only, and where no rate succeeds the highest a lower one."""

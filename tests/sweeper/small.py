@@ -40,6 +40,9 @@ PRESET: dict[str, Any] = {
     "device": "cpu",
 }
 
+ONE_SETTING = PRESET["defense"] | {"threshold": 0.2, "mixing": "none"}
+"""The defense of an attacker's sweep."""
+
 
 def preset_with(**changes: Any) -> dict[str, Any]:
     """The small preset with keys replaced; one set to ``...`` is taken out."""

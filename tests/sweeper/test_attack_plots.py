@@ -16,7 +16,7 @@ from sweeper.attack_plots import MOST_MAPS, MOST_RATES, can_map, draw_attackers,
 from sweeper.attackers import attackers
 from sweeper.plots import BLUE, RED
 from sweeper.summary import write_frontier
-from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, spec_with
+from tests.sweeper.small import ONE_SETTING, control_row, frame_of, make_objectives, row_with, spec_with
 
 ALPHA = "param.scenario.alpha"
 
@@ -148,6 +148,7 @@ def test_many_attackers_are_a_map_and_those_of_an_attackers_sweep_are_not(tmp_pa
 
 def attackers_of(*rows: dict[str, Any]) -> Any:
     spec = spec_with(
+        defense=ONE_SETTING,
         objectives=make_objectives(("val_asr", "maximize"), ("poison_rate", "minimize")),
         constraints=[{"metric": "control_asr", "min": 0.8}],
     )

@@ -8,13 +8,14 @@ from sweeper.attackers import FIGURES, attackers, shown
 from sweeper.results import as_rows
 from sweeper.spec import SweepSpec
 from sweeper.summary_attacks import MOST_ATTACKERS, print_attackers
-from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, spec_with
+from tests.sweeper.small import ONE_SETTING, control_row, frame_of, make_objectives, row_with, spec_with
 
 ALPHA, SIZE = "param.scenario.alpha", "param.scenario.size"
 
 
 def spec(**changes: Any) -> SweepSpec:
     known = {
+        "defense": ONE_SETTING,
         "objectives": make_objectives(("val_asr", "maximize"), ("poison_rate", "minimize")),
         "constraints": [{"metric": "control_asr", "min": 0.8}],
     }

@@ -5,7 +5,16 @@ import pytest
 from sweeper.confirmation import confirmations, leaders
 from sweeper.records import TrialRecord
 from sweeper.spec import SweepSpec
-from tests.sweeper.small import control_row, finish, frame_of, make_objectives, record_of, row_with, spec_with
+from tests.sweeper.small import (
+    ONE_SETTING,
+    control_row,
+    finish,
+    frame_of,
+    make_objectives,
+    record_of,
+    row_with,
+    spec_with,
+)
 from trainers.errors import ConfigError
 
 
@@ -88,7 +97,33 @@ def test_without_sound_evidence_there_is_no_leader() -> None:
 def test_an_attacker_has_no_setting_to_confirm() -> None:
     spec = spec_with(
         scenarios=[{"attack": "badnets", "poison_rate": {"float": [0.01, 0.1]}}],
+        defense=ONE_SETTING,
         objectives=make_objectives(("val_asr", "maximize")),
     )
     with pytest.raises(ConfigError, match="attacker's sweep"):
         confirmations(spec, frame_of(control_row()), {}, top=1, seeds=3)
+
+
+def test_a_milder_attacker_makes_nobody_a_leader() -> None:
+    """Two rates were dealt out: each setting is ranked among those that met its own."""
+    rows = [control_row()]
+    for rate, accuracies in ((0.05, (0.95, 0.94, 0.93)), (0.2, (0.7, 0.6, 0.5))):
+        rows += [
+            row_with(f"t-{acc}", f"at {acc}", poison_rate=rate, val_acc=acc, val_asr=acc / 10) for acc in accuracies
+        ]
+    assert leaders(frame_of(*rows), 3) == ["at 0.95", "at 0.7", "at 0.94"]
+
+
+def test_who_met_several_attackers_is_ranked_by_the_worst() -> None:
+    figures = {
+        "lucky": ((0.99, 0.0), (0.3, 0.9)),
+        "even": ((0.9, 0.05), (0.8, 0.05)),
+        "poor": ((0.2, 0.04), (0.2, 0.04)),
+    }
+    rows = [
+        row_with(f"t-{name}-{scenario}", name, scenario=scenario, attack=scenario, val_acc=acc, val_asr=asr)
+        for name, each in figures.items()
+        for scenario, (acc, asr) in zip(("badnets", "blend"), each, strict=True)
+    ]
+    assert leaders(frame_of(*rows), 1) == ["even"]
+    assert leaders(frame_of(*rows), 2, max_asr=0.1)[0] == "even"

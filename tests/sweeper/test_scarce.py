@@ -5,7 +5,7 @@ import torch
 
 from sweeper.scarce import without_scarce_rates
 from sweeper.spec import SweepSpec, validate
-from tests.sweeper.small import preset_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, preset_with
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
 
@@ -56,7 +56,9 @@ def test_one_image_is_no_plural() -> None:
 
 def test_a_rate_of_nothing_is_the_clean_set_and_stays() -> None:
     spec, preset = sweep(
-        {"attack": "badnets", "poison_rate": {"categorical": [0.0, 0.01, 0.1]}}, {"attack": "blend", "poison_rate": 0.1}
+        {"attack": "badnets", "poison_rate": {"categorical": [0.0, 0.01, 0.1]}},
+        {"attack": "blend", "poison_rate": 0.1},
+        objectives=make_objectives(("val_acc", "maximize")),
     )
     assert left(spec, preset)[0] == {"badnets": [0.0, 0.1], "blend": [0.1]}
 
@@ -122,6 +124,7 @@ def test_a_continuous_rate_cannot_be_counted() -> None:
     ]  # fmt: skip
     rate = {"float": [0.01, 0.1]}
     preset = preset_with(
+        defense=ONE_SETTING,
         scenarios=[{"attack": "badnets", "poison_rate": rate}],
         objectives=objectives,
         search={"scenarios": "one", "min_poisoned": 10},
@@ -134,3 +137,19 @@ def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
     spec, preset = sweep({"attack": "badnets", "target": 7, "poison_rate": 0.2})
     with pytest.raises(ConfigError, match="target must be a class from 0 to 3"):
         without_scarce_rates(spec, preset, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("attacker", "reason"),
+    [
+        ({"attack": "tact", "source": 3}, "tact poisons images of class 3, and there are none"),
+        ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 is no sample of 150"),
+    ],
+)
+def test_what_no_rate_would_mend_is_an_error_and_names_the_scenario(attacker: dict[str, Any], reason: str) -> None:
+    rates = {"categorical": [0.1, 0.2]}
+    spec, preset = sweep({"attack": "badnets"}, attacker, scenario_defaults={"poison_rate": rates})
+    train = images(50, 50, 50, 0)
+    assert train.num_classes == 4
+    with pytest.raises(ConfigError, match=rf"^scenarios\.1: {reason}"):
+        without_scarce_rates(spec, preset, train)

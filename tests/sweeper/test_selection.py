@@ -228,3 +228,42 @@ def test_a_setting_that_met_the_easier_attacker_alone_is_not_confirmed() -> None
     rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.95), *confirmed("b", 0.01, 0.01, 0.01)]
     rows += confirmed("b", 0.02, 0.02, 0.02, poison_rate=0.2)
     assert select(frame_of(*rows), max_asr=0.5, confidence=0.9).point["config_id"] == "b"
+
+
+def met(config: str, **figures: tuple[float, float]) -> list[dict[str, Any]]:
+    """A setting that met attackers one by one: accuracy and attack success under each."""
+    return [
+        row_with(f"t-{config}-{name}", config, scenario=name, attack=name, val_acc=acc, val_asr=asr)
+        for name, (acc, asr) in figures.items()
+    ]
+
+
+def test_who_met_several_attackers_must_keep_the_bounds_against_each() -> None:
+    rows = [*met("a", badnets=(0.95, 0.9), blend=(0.7, 0.05)), *met("b", badnets=(0.9, 0.02), blend=(0.65, 0.05))]
+    chosen = select(frame_of(*rows), max_asr=0.15)
+    assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
+    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is a, which at "
+                       r"badnets has val_asr 0\.900 \(floor 0\.050\) and val_acc 0\.950"):  # fmt: skip
+        select(frame_of(*rows[:2], *met("b", badnets=(0.9, 0.02))), max_asr=0.15)
+
+
+def test_the_evidence_of_a_setting_is_all_that_it_met() -> None:
+    table = frame_of(*met("a", badnets=(0.9, 0.1), blend=(0.7, 0.05)), *met("b", badnets=(0.1, 0.1), blend=(0.1, 0.1)))
+    content = deployment(select(table, 0.15), table, SWEEP, {})
+    assert {(e["trial_id"], e["scenario"]) for e in content["evidence"]} == {
+        ("t-a-badnets", "badnets"), ("t-a-blend", "blend"),
+    }  # fmt: skip
+    assert content["val_acc"] == 0.7
+
+
+@pytest.mark.parametrize("one_by_one", [{"poison_rate": 0.2}, {"scenario": "blend", "attack": "blend"}])
+def test_a_confirmed_setting_is_one_row_by_its_worst_attacker(one_by_one: dict[str, Any]) -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9)]
+    rows += [row | {"trial_id": f"{row['trial_id']}-x"} for row in confirmed("a", 0.1, 0.1, 0.1, acc=0.6, **one_by_one)]
+    chosen = select(frame_of(*rows), max_asr=0.2, confidence=0.9)
+    assert (chosen.others, chosen.point["environment"], chosen.point["seeds"]) == (0, "", 3)
+    assert chosen.point["val_acc"] == pytest.approx(0.75)
+    assert chosen.point["val_asr"] == pytest.approx(0.1)
+    weak = [row | {"weak_attack": True, "control_asr": 0.3} if row["val_acc"] == 0.6 else row for row in rows]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*weak), max_asr=0.2, confidence=0.9)

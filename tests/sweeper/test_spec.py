@@ -94,6 +94,7 @@ def test_the_attacker_searches_its_own_parameters(make_spec: Make) -> None:
     spec = make_spec(
         "objectives=[{metric: val_asr, direction: maximize}, {metric: poison_rate, direction: minimize}]",
         "scenarios.0.poison_rate={float: [0.01, 0.1]}",
+        "defense={name: vab, threshold: 0.2}",
     )
     assert spec.environment() == {}
     assert "badnets.poison_rate" in spec.space()
@@ -171,7 +172,7 @@ def test_a_grid_and_an_attackers_sweep_choose_the_scenario_themselves(make_spec:
     threshold = "defense={name: vab, threshold: {categorical: [0.1, 0.2]}}"
     grid = make_spec(ATTACKERS, "search={sampler: grid, scenarios: one}", threshold)
     objectives = "objectives=[{metric: val_asr, direction: maximize}, {metric: poison_rate, direction: minimize}]"
-    for spec in (grid, make_spec(ATTACKERS, ONE, objectives)):
+    for spec in (grid, make_spec(ATTACKERS, ONE, objectives, "defense={name: vab}")):
         assert spec.environments() == [{}]
         assert spec.environment() == {}
         assert "scenario" in spec.space()

@@ -187,6 +187,28 @@ def test_a_sweep_without_attack_may_look_at_accuracy_alone() -> None:
     assert spec_with(scenarios=[*sometimes, {"attack": "blend"}])
 
 
+def test_where_a_trial_meets_one_scenario_each_must_give_the_figures() -> None:
+    scenarios = [{"attack": "badnets"}, {"attack": "blend", "name": "clean", "poison_rate": 0}]
+    one = {"search": {"scenarios": "one"}}
+    assert spec_with(scenarios=scenarios)
+    assert "undefined unless each has a poison_rate that is always above 0" in message(
+        preset_with(scenarios=scenarios, **one)
+    )
+    assert spec_with(scenarios=scenarios, objectives=make_objectives(("val_acc", "maximize")), **one)
+
+
+@pytest.mark.parametrize(
+    ("defense", "named"),
+    [
+        ({"name": "vab", "threshold": {"float": [0.1, 0.3]}}, "vab.threshold"),
+        ([{"name": "vab"}, {"name": "none"}], "defense"),
+    ],
+)
+def test_an_attacker_cannot_choose_the_defense(defense: Any, named: str) -> None:
+    text = message(preset_with(defense=defense, objectives=make_objectives(("val_asr", "maximize"))))
+    assert f"attacker's sweep, against one defense; {named} must have one value" in text
+
+
 @pytest.mark.parametrize(
     "changes",
     [

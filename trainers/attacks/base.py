@@ -183,10 +183,7 @@ class Attack(ABC):
         if len(chosen):
             images[chosen] = self.poison_images(images[chosen], chosen, generator)
             if images[chosen].equal(clean.images[chosen]):
-                count = f"the {len(chosen)} images" if len(chosen) > 1 else "the one image"
-                raise ConfigError(
-                    f"The trigger of {self.name} changes no pixel of {count} it is put on; it is too faint."
-                )
+                raise ConfigError(f"The trigger of {self.name} is too faint: it changes no pixel of any image.")
             labels[chosen] = self.poison_labels(labels[chosen], chosen, generator)
         if len(covering):
             images[covering] = self.cover_images(images[covering], covering, generator)
