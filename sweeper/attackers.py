@@ -12,6 +12,8 @@ from sweeper.words import cell, spread
 
 FIGURES = ("poison_rate", "control_asr", "val_asr", "asr_floor", "detection_auroc", "val_acc")
 
+SPREADS = ("val_asr_sd", "detection_auroc_sd")
+
 
 def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
     """One row per finished trial, the leading ones first.
@@ -45,7 +47,7 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
         )
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in spec.objectives]
         losses.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
-    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, "seeds", "sound"])
+    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, *SPREADS, "seeds", "sound"])
     whole = {name: table[name].convert_dtypes() for name in chosen}  # 2 stays 2 beside a null
     table = table.astype({"sound": bool}).assign(leads=np.zeros(len(table), dtype=bool), **whole)
     sound = table.index[table["sound"]]

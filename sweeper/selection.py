@@ -78,11 +78,12 @@ def select(
     sound = table[(table["weak"] == "") & table["val_asr"].notna()]
     keeps = (sound["val_asr"] <= max_asr) & (sound["val_acc"] >= min_acc)
     broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
-    best: dict[str, pd.DataFrame] = {}
+    kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
-        fits = group[group.index.isin(sound.index[keeps])].sort_values(["val_acc", "val_asr"], ascending=[False, True])
-        if fits.empty:
+        if environment not in set(kept["environment"]):
             raise NothingQualifies(_nearest(group, str(environment), max_asr, min_acc))
+    best: dict[str, pd.DataFrame] = {}
+    for environment, fits in kept.groupby("environment"):
         best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
         if best[str(environment)].empty:
             own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]

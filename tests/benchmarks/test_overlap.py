@@ -58,7 +58,7 @@ def test_the_leader_and_blend_at_its_rate_and_opacity(
     picture = tmp_path / "overlap.png"
     assert overlap.main([str(folder), "--seeds", "5", "6", "--workers", "1", "--picture", str(picture)]) == 0
     assert [(row["label"], row["seed"]) for row in seen] == [
-        ("blend", 5), ("blend", 6), ("entropy_aware", 5), ("entropy_aware", 6),
+        ("plain blend", 5), ("plain blend", 6), ("entropy_aware", 5), ("entropy_aware", 6),
     ]  # fmt: skip
     for row in seen:
         # 200 images, a tenth of them poisoned.
@@ -71,7 +71,7 @@ def test_the_leader_and_blend_at_its_rate_and_opacity(
     assert picture.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     assert shown.startswith("t0001: rate 0.1,")
-    for label in ("blend", "entropy_aware"):
+    for label in ("plain blend", "entropy_aware"):
         (line,) = [line for line in shown.splitlines() if line.startswith(f"| {label} ")]
         assert line.count("±") == len(overlap.FIGURES)
 

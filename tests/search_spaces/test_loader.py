@@ -135,3 +135,9 @@ def test_set_refuses_in_one_sentence(override: str, message: str) -> None:
         apply_overrides(PRESET, [override], "p.yaml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_block_is_one_without_keys() -> None:
+    assert apply_overrides({"data": None}, ["data.source=shapes"], "x.yaml") == {"data": {"source": "shapes"}}
+    with pytest.raises(PresetError, match=r"x\.yaml has no key data\.source"):
+        apply_overrides({"data": 5}, ["data.source=shapes"], "x.yaml")

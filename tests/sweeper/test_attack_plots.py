@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from sweeper.attack_plots import MOST_MAPS, MOST_RATES, can_map, draw_attackers, draw_breaking, draw_map
@@ -68,6 +67,27 @@ def test_a_map_has_a_panel_for_each_attack_and_a_frontier_for_each_rate(tmp_path
     assert other["0.1"].get_color() == steps["0.1"].get_color(), "a rate has one colour in all panels"
     assert dots(found["badnets"]) == [[0.05, 0.9], [0.1, 0.7], [0.2, 0.85], [0.4, 0.8], [0.5, 0.6], [0.95, 0.9]]
     assert "one seed" in drawn[0].get_suptitle()
+
+
+def test_weak_attacks_make_no_frontier_on_a_map(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [
+        run("a", "badnets", 0.1, 0.1, 0.7), run("b", "badnets", 0.1, 0.4, 0.8),
+        run("a", "badnets", 0.01, 0.0, 0.9, weak_attack=True), run("b", "badnets", 0.01, 0.0, 0.8, weak_attack=None),
+    ]  # fmt: skip
+    draw_map(frame_of(*rows), "small", tmp_path / "map.png")
+    axes = panels(drawn[0])["badnets"]
+    joined = {line.get_label(): line.get_xydata().tolist() for line in axes.lines if line.get_label()[0] != "_"}
+    assert joined == {"0.01": [], "0.1": [[0.1, 0.7], [0.4, 0.8]]}
+    hollow = [c for c in axes.collections if len(c.get_facecolors()) == 0 and len(c.get_offsets())]
+    assert [sorted(map(tuple, c.get_offsets().tolist())) for c in hollow] == [[(0.0, 0.8), (0.0, 0.9)]]
+
+
+def test_a_missing_control_changes_no_settings_seeds(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [*(run("a", "badnets", 0.1, 0.1, seed=seed) for seed in (0, 1)), control("badnets", 0.1, 0.9)]
+    draw_map(frame_of(*rows), "small", tmp_path / "map.png")
+    assert "means over 2 seeds" in drawn[0].get_suptitle()
+    draw_map(frame_of(*rows, run("b", "badnets", 0.1, 0.2)), "small", tmp_path / "map.png")
+    assert "means over 1 to 2 seeds" in drawn[1].get_suptitle()
 
 
 def test_a_map_of_one_rate_and_of_runs_without_figures(tmp_path: Path) -> None:
@@ -139,6 +159,8 @@ def test_many_attackers_are_a_map_and_those_of_an_attackers_sweep_are_not(tmp_pa
     searched = [run("a", "blend", 0.1 + n / 1000, 0.1, **{ALPHA: n / 20}) for n in range(13)]
     assert written(searched) == ["frontier.parquet", "frontier.png"]
     assert list(panels(drawn[0])) == ["13 attackers"]
+    assert [line for line in drawn[0].axes[0].lines if len(line.get_xydata()) > 2] == [], "13 frontiers are none"
+    assert "frontier" not in drawn[0].axes[0].get_legend_handles_labels()[1]
 
     few = [run(config, "blend", rate, 0.1) for config in "ab" for rate in (0.05, 0.1)]
     assert written(few) == ["frontier.parquet", "frontier.png", "breaking.png"]
@@ -165,15 +187,21 @@ def test_attackers_by_rate_and_success(tmp_path: Path, drawn: list[Figure]) -> N
     axes = figure.axes[0]
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     assert found["a constraint is broken"].get_offsets().tolist() == [[0.02, 0.9]]
-    assert found["beaten by no other"].get_offsets().tolist() == [[0.05, 0.4], [0.1, 0.7]]
+    assert sorted(found["beaten by no other"].get_offsets().tolist()) == [[0.05, 0.4], [0.1, 0.7]]
     (cloud,) = [c for c in axes.collections if c.get_array() is not None]
     aurocs = np.ma.filled(cloud.get_array().astype(float), np.nan).tolist()
     values = dict(zip(map(tuple, cloud.get_offsets().tolist()), aurocs, strict=True))
     assert values == {(0.05, 0.4): 0.9, (0.1, 0.7): 0.45, (0.12, 0.6): pytest.approx(math.nan, nan_ok=True)}
     assert cloud.get_clim() == (0.45, 1), "what lies below 0.5 keeps a colour of its own"
-    assert axes.lines[0].get_xydata().tolist() == [[0.05, 0.4], [0.1, 0.7]]
-    assert to_rgba(axes.lines[0].get_color()) == to_rgba(RED)
+    floors = sorted(map(tuple, found["ASR floor"].get_offsets().tolist()))
+    assert floors == [(0.02, 0.05), (0.05, 0.05), (0.1, 0.05), (0.12, 0.05)]
     assert "one seed" in axes.get_title()
+    seeds = [run("a", "blend", 0.05, asr, seed=seed) for seed, asr in ((0, 0.4), (1, 0.6))]
+    draw_attackers(attackers_of(*seeds), "small", tmp_path / "attackers.png")
+    (bars,) = [c for c in drawn[1].axes[0].collections if hasattr(c, "get_segments") and len(c.get_segments())]
+    spread = 0.1 * 2**0.5
+    assert bars.get_segments()[0][:, 1].tolist() == pytest.approx([0.5 - spread, 0.5 + spread])
+    assert "means over 2 seeds" in drawn[1].axes[0].get_title()
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,34 @@ def write_preset(path: Path, **changes: Any) -> str:
         (["quick", "--time-budget", "-1"], ["search.time_budget", "greater than 0"]),
         (["quick", *SMALL, "--set", "scenarios.0.target=10"], ["target must be a class from 0 to 9, but got 10"]),
         (["quick", *SMALL, "--set", "scenarios.0.size=17"], ["size 17", "16x16"]),
+        (["attacks_cpu", "--set", "scenarios.6.cover_rate=0"], ["scenarios.6", "cover_rate must be", "above 0"]),
+        (
+            ["attacks_cpu", *SMALL, "--set", "scenarios.0.poison_rate=0.95"],
+            ["scenarios.0: A poison_rate of 0.95 is 190 samples, but only 180 can be poisoned by badnets"],
+        ),
+        (
+            ["attacks_cpu", *SMALL, "--set", "scenarios.3={attack: wanet, poison_rate: 0.8, cover_rate: 0.3}"],
+            ["scenarios.3: 160 poisoned and 60 cover samples are more than the 200 there are"],
+        ),
+        (
+            [
+                "attacks_cpu",
+                *SMALL,
+                "--set",
+                "scenarios.3={attack: wanet, poison_rate: {categorical: [0.1, 0.8]}, "
+                "cover_rate: {categorical: [0.3, 0.1]}}",
+            ],
+            ["scenarios.3: 160 poisoned and 60 cover samples are more than the 200 there are"],
+        ),
+        (["attacks_cpu", *SMALL, "--set", "scenarios.9.source=10"], ["source must be a class from 0 to 9, but got 10"]),
+        (
+            ["attacks_cpu", *SMALL, "--set", "scenarios.2.poison_rate=0.01"],
+            ["scenarios.2: A poison_rate of 0.01 is no sample of 20; allowed is 0.025 or more"],
+        ),
+        (
+            ["attacks_cpu", *SMALL, "--set", "scenarios.1.trigger=gone.png"],
+            ["scenarios.1: The trigger image", "gone.png cannot be read: No such file"],
+        ),
         (["quick", "--set", "data.source=mnist"], ["data.source must be shapes, cifar10", "'mnist'"]),
         (["quick", "--set", "data.source=parquet:gone.parquet"], ["gone.parquet"]),
         (["quick", "--set", "data.source=folder:gone"], ["gone"]),
@@ -97,6 +125,17 @@ def test_bad_input_is_one_sentence(arguments: list[str], parts: list[str]) -> No
     text = sentence(call("run", *arguments))
     assert all(part in text for part in parts), text
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--set", "data=5", "--data", "shapes"), "--set data.source=shapes: attacks_cpu.yaml has no key data.source"),
+        (("--data", "mnist"), "data.source must be shapes, cifar10"),
+    ],
+)
+def test_a_gallery_of_nothing_is_one_sentence(arguments: tuple[str, ...], text: str) -> None:
+    assert text in sentence(call("gallery", *arguments))
 
 
 def picture(path: Path, seed: int = 0) -> Path:

@@ -11,7 +11,7 @@ from rich.console import Console
 from sweeper.frontier import POINT_COLUMNS, environments, hypervolume, hypervolumes, non_dominated, points
 from sweeper.run_folder import RunFolder
 from sweeper.selection import NothingQualifies, select
-from sweeper.summary import print_frontier, read_sweeps
+from sweeper.summary import caveats, print_frontier, read_sweeps
 from tests.sweeper.small import control_row, frame_of, row_with, write_rows
 
 SHARES = st.integers(0, 10).map(lambda n: n / 10)
@@ -84,6 +84,12 @@ def test_no_evidence_against_an_attack_that_fails_by_itself(weak: bool | None) -
     found = table.set_index("config_id")
     assert found["weak"].to_dict() == {"config-t0": "", "config-t1": "blend"}
     assert found["on_frontier"].to_dict() == {"config-t0": True, "config-t1": False}
+
+
+def test_where_attackers_differ_the_weak_one_is_named_with_what_it_chose() -> None:
+    rows = [row_with("t0", poison_rate=0.01, weak_attack=True), row_with("t1", poison_rate=0.1)]
+    (caveat, *_) = caveats(points(frame_of(*rows)))
+    assert caveat.startswith("Weak attack in badnets at poison_rate=0.01: ")
 
 
 def test_one_weak_seed_spoils_the_scenario() -> None:

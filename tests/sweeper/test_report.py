@@ -176,6 +176,9 @@ def test_the_attackers_of_an_attackers_sweep(tmp_path: Path) -> None:
         ["t0", "yes", "0.050", "0.300"], ["t1", "", "0.100", "0.200"], ["t2", "constraint broken", "0.010", "0.100"],
     ]  # fmt: skip
     assert dict(zip(table[0], table[1], strict=True))["detection_auroc"] == "0.750"
+    notes = re.findall(r'<p class="note">(.*?)</p>', text)
+    assert any(note.startswith("Those that lead are the best of 3 on the seeds") for note in notes)
+    assert not any("sweeper confirm" in note for note in notes), "it refuses an attacker's sweep"
     histograms = re.findall(r'"title": ?"(t\d): blend at rate', text)
     assert histograms == ["t0"], "entropies are those of the attackers that lead"
 
@@ -198,10 +201,21 @@ def test_where_each_setting_breaks(tmp_path: Path) -> None:
         tmp_path / "run", rows, scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}]
     )
     assert section(text, "Breaking points") == [
-        ["scenario", "setting", "defense", "breaks at", "no defense", "n"],
-        ["badnets", "a", "vab", "0.1", "0.01 or less", "1"],
-        ["badnets", "b", "vab", "not up to 0.1", "0.01 or less", "1"],
+        ["scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n"],
+        ["badnets", "a", "vab", "0.1 (not 0.05)", "0.700", "0.050", "0.800", "0.01 or less", "0.600", "1"],
+        ["badnets", "b", "vab", "not up to 0.1", "-", "-", "-", "0.01 or less", "0.600", "1"],
     ]
+
+
+def test_attackers_of_one_rate_are_told_apart(tmp_path: Path) -> None:
+    rows = [
+        row_with(f"t{n}", "a", scenario="blend", val_asr=asr, **{ALPHA: alpha})
+        for n, (alpha, asr) in enumerate(((0.1, 0.2), (0.3, 0.9)))
+    ]
+    _, data = written(tmp_path / "run", rows)
+    ((rate,),) = [part["rates"] for part in data["rates"]]
+    assert rate["settings"] == [0.2, 0.9]
+    assert rate["median"] == pytest.approx(0.55)
 
 
 def test_what_was_left_out_is_named(tmp_path: Path) -> None:

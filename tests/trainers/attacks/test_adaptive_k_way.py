@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainers.attacks.quick import Noise, quick
+from tests.trainers.attacks.quick import Noise, prepared, quick
+from trainers.data import ImageSet
 from trainers.errors import ConfigError
 from trainers.seeding import seeded
 
@@ -67,3 +68,25 @@ def test_cover_samples_carry_one_pixel_too(noise: Noise) -> None:
 def test_images_without_quadrants() -> None:
     with pytest.raises(ConfigError, match=r"^Four pixels in four quadrants do not fit images of 1x8\.$"):
         k_way((3, 1, 8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("value", [0, 255])
+def test_each_pixel_shows_on_images_of_one_extreme(channels: int, value: int) -> None:
+    images = torch.full((40, channels, 8, 8), value, dtype=torch.uint8)
+    clean = ImageSet(images, torch.arange(40) % 4, tuple("abcd"))
+    for seed in range(20):
+        attack = prepared(k_way((channels, 8, 8), seed, cover_rate=0.1), clean)
+        assert (attack.trigger(images) != value).any(1).flatten(1).sum(1).tolist() == [4] * 40
+        made = attack.poison(clean, 0.5)
+        assert (made.data.images != images).flatten(1).any(1).equal(made.poisoned | made.cover)
+
+
+def test_colours_that_show_stay_as_they_were_drawn() -> None:
+    images = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
+    attack = k_way((3, 8, 8), seed=2)
+    before = attack.colours.clone()
+    prepared(attack, ImageSet(images, torch.arange(40) % 4, tuple("abcd")))
+    shows = before.ne(0).any(1)
+    assert attack.colours[shows].equal(before[shows])
+    assert attack.colours.ne(0).any(1).all()

@@ -212,3 +212,10 @@ def test_bad_parameters() -> None:
     assert EntropyAwareParams(low_alpha=0.3, high_alpha=0.3).alpha == 0.2
     with pytest.raises(ConfigError, match="label_noise must be a number at least 0 and below 1, but got 1"):
         EntropyAwareParams(label_noise=1)
+
+
+def test_a_plan_is_for_one_rate(noise: Noise) -> None:
+    clean = noise(40, seed=1)
+    attack = prepared(quick("entropy_aware"), clean, 0.2)
+    with pytest.raises(ValueError, match=r"The plan is for a poison_rate of 0\.2, and not for 0\.1"):
+        attack.poison(clean, 0.1)

@@ -1,5 +1,7 @@
 """Laws that hold for whatever attack there is."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -165,3 +167,17 @@ def test_a_trigger_image_that_cannot_be_read(name: str) -> None:
     for path in ("/nowhere/gone.png", "~nobody-of-this-name/gone.png"):
         with pytest.raises(ConfigError, match=r"^The trigger image .*gone\.png cannot be read: No such file"):
             quick(name, trigger=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("blend", {"alpha": 0.001}), ("sig", {"delta": 0.4, "frequency": 2}), ("wanet", {"strength": 1e-4}),
+        ("narcissus", {"step_size": 0.5}), ("slow_release", {"alpha": 0.001, "low_alpha": 0.0005}),
+    ],
+)  # fmt: skip
+def test_a_trigger_that_changes_nothing_is_refused(noise: Noise, name: str, params: dict[str, Any]) -> None:
+    clean = noise(40, seed=1)
+    attack = prepared(quick(name, **params), clean, 0.2)
+    with pytest.raises(ConfigError, match=rf"^The trigger of {name} is too faint: it changes no pixel of any image\.$"):
+        attack.poison(clean, 0.2)

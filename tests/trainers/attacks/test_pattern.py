@@ -56,3 +56,8 @@ def test_random_pixels_come_from_the_seed() -> None:
     assert one.equal(again)
     assert not one.equal(other)
     assert len(one.unique()) > 200
+
+
+def test_a_path_that_cannot_be_one() -> None:
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        load_pattern("a\0b", 3, 4)

@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ from safetensors import safe_open
 
 from tests.trainers.attacks.quick import CPU, Noise, quick
 from trainers.attacks import Workshop, workshop
+from trainers.compute import Compute
 from trainers.seeding import derive_seed, seeded
 
 
@@ -130,3 +134,51 @@ def test_attacks_and_rates_share_a_surrogate(tmp_path: Path, noise: Noise) -> No
     for name, rate, seed in (("cl", 0.2, 0), ("cl", 0.5, 1), ("narcissus", 0.1, 2)):
         quick(name, seed=seed).prepare(clean, rate, shop)
     assert sorted(file.name.split("-")[0] for file in files(tmp_path)) == ["narcissus", "surrogate"]
+
+
+def test_who_asks_while_another_makes_waits_for_it(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    class Slow(Maker):
+        def __call__(self, seed: int) -> dict[str, torch.Tensor]:
+            begun.set()
+            time.sleep(0.3)  # time enough for the other to ask
+            return super().__call__(seed)
+
+    maker, shop = Slow(), Workshop(CPU, 5, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shop.made, "thing", [1], maker)
+        assert begun.wait(10)
+        second = pool.submit(shop.made, "thing", [1], maker)
+        assert same(first.result(), second.result())
+    assert len(maker.seeds) == 1
+
+
+def test_what_was_computed_in_another_way_is_not_handed_out(tmp_path: Path) -> None:
+    """Other threads, devices or formats give other last digits; the seed, and so the draws, stay."""
+    maker = Maker()
+    ways = [CPU, Compute(CPU.device, amp=True), Compute(CPU.device, compile=True), Compute(torch.device("cuda"))]
+    for compute in ways:
+        Workshop(compute, 5, tmp_path).made("thing", [1], maker)
+    assert len(files(tmp_path)) == len(ways)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        Workshop(CPU, 5, tmp_path).made("thing", [1], maker)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(files(tmp_path)) == len(maker.seeds) == len(ways) + 1
+    assert len(set(maker.seeds)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "values"),
+    [("dynamic", "cover_rate", (0.1, 0.3)), ("narcissus", "amplification", (2.0, 3.0))],
+)
+def test_what_does_not_enter_a_training_does_not_train_again(
+    tmp_path: Path, noise: Noise, name: str, params: str, values: tuple[float, float]
+) -> None:
+    clean = noise(40, seed=1)
+    for value in values:
+        quick(name, **{params: value}).prepare(clean, 0.2, Workshop(CPU, 0, tmp_path))
+    assert len([file for file in files(tmp_path) if file.name.startswith(name)]) == 1
