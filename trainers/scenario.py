@@ -151,6 +151,7 @@ def build_scenario(
 
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:
-    """Seed of the attacker's draws. The scenario's name is only a name and does not enter."""
-    parts = [config.attack, config.poison_rate, config.labels, config.resolved_target, config.params]
+    """Seed of the attacker's draws. The scenario's name is but a name, and a trigger's path a place: neither enters."""
+    params = {name: None if name == "trigger" else value for name, value in config.params.items()}
+    parts = [config.attack, config.poison_rate, config.labels, config.resolved_target, params]
     return derive_seed(sweep_seed, "scenario", parts, repeat)

@@ -149,6 +149,8 @@ def test_what_enters_the_seed() -> None:
     assert scenario_seed(config(name="x"), 0, 0) == scenario_seed(config(), 0, 0)
     aimless = [config(labels="all_to_all", target=t) for t in (0, 1)]
     assert scenario_seed(aimless[0], 0, 0) == scenario_seed(aimless[1], 0, 0)
+    pictures = [config(params={"trigger": place}) for place in (None, "here/a.png", "there/b.png")]
+    assert len({scenario_seed(made, 0, 0) for made in pictures}) == 1
 
 
 def test_the_global_generator_is_left_alone(splits: Splits) -> None:

@@ -54,7 +54,8 @@ class Case:
     count: int
     classes: int
     channels: int
-    size: int
+    height: int
+    width: int
     target: int | None
     source: int
     seed: int
@@ -65,7 +66,7 @@ class Case:
 
     def clean(self) -> ImageSet:
         # No pixel is 0 or 255, so that a patch changes every image it is put on.
-        shape = (self.count, self.channels, self.size, self.size)
+        shape = (self.count, self.channels, self.height, self.width)
         images = torch.randint(1, 255, shape, generator=seeded(self.seed), dtype=torch.uint8)
         return ImageSet(images, labels_of(self.count, self.classes), tuple(f"class {c}" for c in range(self.classes)))
 
@@ -74,7 +75,7 @@ class Case:
         params: dict[str, Any] = {} if self.cover_rate is None else {"cover_rate": self.cover_rate}
         if self.name == "tact":
             params["source"] = self.source
-        shape = (self.channels, self.size, self.size)
+        shape = (self.channels, self.height, self.width)
         attack = quick(self.name, self.target, self.classes, shape, self.seed, **params)
         return prepared(attack, self.clean(), self.rate, self.seed)
 
@@ -115,8 +116,8 @@ def cases(draw: st.DrawFn, name: str) -> Case:
     rate = (poisoned + draw(beside)) / base
     assert math.floor(rate * base + 0.5) == poisoned
     return Case(
-        name, count, classes, draw(st.sampled_from([1, 3])), draw(st.integers(8, 14)), target, source,
-        draw(st.integers(0, 2**62)), rate, cover_rate, poisoned, cover,
+        name, count, classes, draw(st.sampled_from([1, 3])), draw(st.integers(8, 14)), draw(st.integers(8, 14)), target,
+        source, draw(st.integers(0, 2**62)), rate, cover_rate, poisoned, cover,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tests.trainers.attacks.quick import (
     MAY_COVER,
     MUST_COVER,
     OF_TARGET,
+    TRAINED,
     Case,
     Noise,
     changed,
@@ -17,7 +18,8 @@ from tests.trainers.attacks.quick import (
     prepared,
     quick,
 )
-from trainers.attacks import ATTACKS
+from trainers.attacks import ATTACKS, Workshop
+from trainers.compute import Compute
 from trainers.errors import ConfigError
 
 
@@ -158,7 +160,7 @@ def test_a_clean_label_rate_of_no_sample(noise: Noise, name: str) -> None:
 
 @pytest.mark.parametrize("name", CLEAN_LABEL)
 def test_a_class_without_images_cannot_be_poisoned(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name} finds no image that it could poison; its class has none\.$"):
+    with pytest.raises(ConfigError, match=rf"^{name} poisons images of class 2, and there are none\.$"):
         quick(name, target=2).counts(torch.tensor([0, 1, 3]), 0.5)
 
 
@@ -181,3 +183,16 @@ def test_a_trigger_that_changes_nothing_is_refused(noise: Noise, name: str, para
     attack = prepared(quick(name, **params), clean, 0.2)
     with pytest.raises(ConfigError, match=rf"^The trigger of {name} is too faint: it changes no pixel of any image\.$"):
         attack.poison(clean, 0.2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_is_trained_on_a_gpu_poisons_on_the_cpu(noise: Noise, name: str) -> None:
+    clean = noise(40, seed=1)
+    attack = quick(name)
+    attack.prepare(clean, 0.2, Workshop(Compute(torch.device("cuda"), amp=True), 0))
+    made = attack.poison(clean, 0.2)
+    assert made.data.images.device.type == "cpu"
+    assert changed(clean, made.data.images).equal(made.poisoned | made.cover)
+    assert attack.trigger(clean.images).device.type == "cpu"
