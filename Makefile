@@ -23,6 +23,7 @@ bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.shapes_hardness
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bookkeeping
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attacks --no-defense
 
 # Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
 bench-gpu:

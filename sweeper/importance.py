@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
@@ -32,6 +31,9 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     Returns:
         For each figure its name and the parameters with their share of its variance, and a sentence on them.
     """
+    # They bring scikit-learn, which takes two seconds to import.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     points = table[table["weak"] == ""].dropna(subset=["val_acc", "val_asr"])
     if len(points) < FEWEST:
         return [], (

@@ -1,14 +1,15 @@
 """What a person sees while a sweep runs."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sweeper.objectives import Objective
+from sweeper.objectives import Constraint, Objective
 from sweeper.records import CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.study import control_success
 
 
 class Display(Protocol):
@@ -53,24 +54,31 @@ class LiveDisplay:
 
     Args:
         console: where to write.
-        objectives: of the sweep; the best value so far of each is shown.
+        objectives: of the sweep; the best value so far of each is shown, by itself.
+        constraints: what a trial must keep to count for that.
         budget: trials of the sweep, controls not counted.
         records: of an earlier part of the sweep.
     """
 
     def __init__(
-        self, console: Console, objectives: Sequence[Objective], budget: int, records: Iterable[TrialRecord] = ()
+        self,
+        console: Console,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        budget: int,
+        records: Collection[TrialRecord] = (),
     ):
         self._console = console
-        self._objectives = objectives
+        self._objectives, self._constraints = objectives, constraints
         self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
         self._running: dict[str, int] = {}
         self._best: dict[str, float] = {}
         self._progress: Progress | None = None
+        controls = control_success(records)
         for record in records:
             if record.role != CONTROL and not record.open:
-                self._count(record, record.rows({}))
+                self._count(record, record.rows(controls))
         self._done_before = sum(self._counts.values())
         self._began = time.monotonic()
         if console.is_terminal:
@@ -107,7 +115,7 @@ class LiveDisplay:
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         self._counts[record.status] += 1
-        if record.status != FINISHED:
+        if record.status != FINISHED or any(constraint.violation(rows) > 0 for constraint in self._constraints):
             return
         for objective in self._objectives:
             value = objective.value(rows)
@@ -119,7 +127,9 @@ class LiveDisplay:
         """What failed, the best figures so far, and the time that is left if trials go on as they did."""
         parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
         if self._best:
-            parts.append("best so far " + " ".join(f"{name} {value:.3f}" for name, value in self._best.items()))
+            each = " of each" if len(self._objectives) > 1 else ""
+            found = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
+            parts.append(f"best{each} so far: {found}")
         done = sum(self._counts.values())
         if self._done_before < done < self._budget:
             left = (time.monotonic() - self._began) / (done - self._done_before) * (self._budget - done)

@@ -112,7 +112,7 @@ def run_sweep(
             for record in plan.extra:
                 searcher.add(record)
             budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
-            display = LiveDisplay(console, spec.objectives, budget, plan.records.values())
+            display = LiveDisplay(console, spec.objectives, spec.constraints, budget, plan.records.values())
             keeper = RecordKeeper(searcher, folder, tracker, display, stopper)
             keeper.write_tables()
             try:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Over = Literal["worst", "mean", "cvar"]
 """What counts of several scenarios: the worst, all, or the worst part."""
@@ -102,7 +102,7 @@ def student_upper(values: Sequence[float], confidence: float) -> float:
         confidence: in (0, 1).
     """
     count = len(values)
-    quantile = float(stats.t.ppf(confidence, count - 1))
+    quantile = float(special.stdtrit(count - 1, confidence))
     return float(np.mean(values)) + quantile * float(np.std(values, ddof=1)) / sqrt(count)
 
 
@@ -110,7 +110,7 @@ def clopper_pearson_upper(hits: int, trials: int, confidence: float) -> float:
     """One-sided upper confidence bound of a share (Clopper and Pearson 1934): the share at which ``hits`` or fewer of
     ``trials`` have a probability of 1 - ``confidence``.
     """
-    return 1.0 if hits >= trials else float(stats.beta.ppf(confidence, hits + 1, trials - hits))
+    return 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, confidence))
 
 
 def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float:

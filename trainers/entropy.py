@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional
 
@@ -66,6 +65,9 @@ def split_by_mixture(scores: Tensor, seed: int) -> Tensor:
     Returns:
         bool (N,).
     """
+    # scikit-learn takes two seconds to import, which every command would pay.
+    from sklearn.mixture import GaussianMixture
+
     values = scores.detach().double().cpu().numpy().reshape(-1, 1)
     if len(np.unique(values)) < 2:
         return torch.zeros_like(scores, dtype=torch.bool)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from trainers.compute import Compute
@@ -89,9 +88,7 @@ class Monitor:
         if report.suspicion is not None and self._arena.attacked:
             truth = self._arena.poisoned
             if not truth.all():
-                figures["detection_auroc"] = float(
-                    roc_auc_score(truth.numpy(), report.suspicion.double().cpu().numpy())
-                )
+                figures["detection_auroc"] = auroc(truth, report.suspicion)
         return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
 
     def _probe(self, model: Network, probe: ProbeSet, prefix: str, floor: str) -> dict[str, float | None]:
@@ -127,6 +124,19 @@ class Monitor:
             figures["detection_fpr"] = share(~credible[~poisoned])
             figures["poison_in_credible"] = share(poisoned[credible]) if kept else None
         return figures
+
+
+def auroc(truth: Tensor, scores: Tensor) -> float:
+    """Area under the ROC curve; ties count half.
+
+    Args:
+        truth: bool (N,), with both values in it.
+        scores: float (N,), higher where true is likelier.
+    """
+    # scikit-learn takes two seconds to import, which every command would pay.
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth.numpy(), scores.double().cpu().numpy()))
 
 
 def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:

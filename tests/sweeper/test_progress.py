@@ -3,8 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
+from sweeper.objectives import Constraint
 from sweeper.progress import LiveDisplay, describe
-from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
+from tests.sweeper.small import FACTS, epoch_figures, finish, make_objectives, record_of, spec_with
 
 RUN = ("badnets", 0)
 
@@ -41,7 +42,7 @@ def test_figures_that_are_undefined_are_left_out() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_display_follows_a_sweep(terminal: bool) -> None:
     file = io.StringIO()
-    display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), spec_with().objectives, budget=3)
+    display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), spec_with().objectives, [], budget=3)
     records = [record_of(name) for name in ("t0000", "t0001", "t0002")]
     for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
         display.trial_started(record)
@@ -60,24 +61,40 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
         assert "3/3" in text
     else:
         assert [line.strip() for line in text.splitlines()][1::2] == [
-            "1 of 3 done, best so far val_acc 0.800 val_asr 0.100, less than a minute left",
-            "2 of 3 done, best so far val_acc 0.800 val_asr 0.100, less than a minute left",
-            "3 of 3 done, 1 failed, best so far val_acc 0.800 val_asr 0.100",
+            "1 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
+            "2 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
+            "3 of 3 done, 1 failed, best of each so far: val_acc 0.800, val_asr 0.100",
         ]
 
 
 def test_the_best_of_each_objective_and_what_ran_before_is_shown() -> None:
     file = io.StringIO()
     before = finish(record_of("t0000"), val_acc=0.9, val_asr=0.4)
-    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, 3, [before, record_of("t0001")])
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [before, record_of("t0001")])
     record = finish(record_of("t0001"), val_acc=0.7, val_asr=0.05)
     display.trial_ended(record, record.rows({}))
-    assert "2 of 3 done, best so far val_acc 0.900 val_asr 0.050" in file.getvalue()
+    assert "2 of 3 done, best of each so far: val_acc 0.900, val_asr 0.050" in file.getvalue()
+
+
+def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:
+    file = io.StringIO()
+    control = finish(record_of("c0000", "control"), val_asr=0.7)
+    one = spec_with(objectives=make_objectives(("val_acc", "maximize"))).objectives
+    kept, broken = Constraint(metric="control_asr", min=0.7), Constraint(metric="control_asr", min=0.8)
+    for constraint in (kept, broken):
+        before = finish(record_of("t0000"), val_acc=0.9)
+        display = LiveDisplay(Console(file=file, width=200), one, [constraint], 3, [control, before])
+        record = record_of("t0001")
+        record.end("FAILED", "why")
+        display.trial_ended(record, record.rows({}))
+    first, second = [line for line in file.getvalue().splitlines() if "of 3 done" in line]
+    assert "1 failed, best so far: val_acc 0.900, " in first
+    assert "best" not in second
 
 
 def test_a_trial_that_was_never_started_may_end() -> None:
     written = io.StringIO()
-    display = LiveDisplay(Console(file=written), spec_with().objectives, budget=1)
+    display = LiveDisplay(Console(file=written), spec_with().objectives, [], budget=1)
     record = record_of(spec=spec_with(seeds=[0, 1]))
     record.status = "FAILED"
     display.trial_ended(record, record.rows({}))
