@@ -68,10 +68,10 @@ def run(job: Job) -> dict[str, Any]:
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """A line of histograms for each attacker, one for each seed."""
-    labels, seeds = sorted({row["label"] for row in rows}), sorted({row["seed"] for row in rows})
+    labels, seeds = list(dict.fromkeys(row["label"] for row in rows)), sorted({row["seed"] for row in rows})
     bins = np.linspace(0, 1, 41)
     figure, grid = plt.subplots(
-        len(labels), len(seeds), figsize=(3.6 * len(seeds), 2.7 * len(labels)), squeeze=False, sharex=True, sharey=True
+        len(labels), len(seeds), figsize=(3.6 * len(seeds), 2.7 * len(labels)), squeeze=False, sharex=True, sharey="row"
     )
     for row in rows:
         axes = grid[labels.index(row["label"])][seeds.index(row["seed"])]

@@ -182,7 +182,7 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     axes.set_ylabel("attack success against the defense (val_asr)")
     axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
     axes.set_title(f"{title} ({_over(table['seeds'])}; bars: standard deviation)", fontsize=11)
     figure.tight_layout()
     return save_figure(figure, path)

@@ -283,9 +283,11 @@ class Tracker:
                 reach(self._uri)
             action()
         except Exception as error:  # noqa: BLE001
-            log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
-            self._lost = not (isinstance(error, MlflowException) and error.error_code in REFUSED)
-            if not self._lost:
+            refused = isinstance(error, MlflowException) and error.error_code in REFUSED
+            if refused or not self._lost:  # a store that is still away is no news
+                log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
+            self._lost = not refused
+            if refused:
                 return False
             self._ask_again_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -80,9 +80,10 @@ def reach(uri: str) -> None:
 
 
 def impatient() -> None:
-    """Find out in seconds that a server is away, and not by MLflow's retries over minutes."""
+    """Find out in seconds that a server is away, and not by MLflow's retries over minutes; its own words stay away."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

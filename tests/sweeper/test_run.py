@@ -306,7 +306,7 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
         defense={"name": "none", "epochs": {"categorical": [20, 21]}, **training},
         control={"epochs": 20, **training},
         scenarios=[{"attack": "badnets", "poison_rate": 0.4, "size": 4}],
-        search={"sampler": "grid", "trials": 2, "workers": 2},
+        search={"sampler": "grid", "trials": 2, "workers": 1},
     )
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
     out = tmp_path / "run"
