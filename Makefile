@@ -41,4 +41,5 @@ $(VENV)/installed: requirements.lock
 	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \
 	  $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .; \
 	fi
+	$(BIN)/python -m compileall -q sweeper trainers search_spaces benchmarks
 	touch $@

@@ -25,6 +25,7 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 
+from sweeper.launch import track
 from sweeper.results import as_rows, read_table
 from sweeper.run_folder import RunFolder
 
@@ -235,8 +236,7 @@ def server_stopped(place: Path) -> dict[str, str]:
             code, shown = sweep.end()
             assert code == 0, shown
             if "MLflow lacks" in shown:  # the sweep ended before the server was back
-                code, shown = sweep.start("track").end()
-                assert code == 0, shown
+                track(sweep.folder.path, uri)
             return agree(sweep.folder, uri)
 
 
