@@ -120,22 +120,30 @@ def caveats(table: pd.DataFrame) -> list[str]:
     """What a reader of the frontier must know of its evidence."""
     found = []
     alone = table["environment"].nunique() <= 1
-    weak = sorted(
-        {
-            name if alone else f"{name} at {row['environment']}"
-            for row in as_rows(table[["weak", "environment"]])
-            for name in row["weak"].split(", ")
-            if name
-        }
-    )
+    weak: dict[str, set[str]] = {}
+    for row in as_rows(table[["weak", "environment"]]):
+        for name in filter(None, row["weak"].split(", ")):
+            weak.setdefault(name, set()).add(row["environment"].removeprefix(name).removeprefix(", "))
     if weak:
+        names = [name if alone or places == {""} else f"{name} at {_together(places)}" for name, places in weak.items()]
         found.append(
-            f"Weak attack in {', '.join(weak)}: without a defense its success stays below 0.8 (or was not measured), "
-            "so it is no evidence for any setting, and such settings stand on no frontier."
+            f"Weak attack in {'; '.join(sorted(names))}: without a defense its success stays below 0.8 (or was not "
+            "measured), so it is no evidence for any setting, and such settings stand on no frontier."
         )
     if len(table) and table["seeds"].min() == 1:
         found.append("Every figure rests on one seed: how much it varies is not known.")
     return found
+
+
+def _together(environments: set[str]) -> str:
+    """``poison_rate=0.01, 0.05`` for two environments that differ in one thing."""
+    parts = sorted(environments)
+    keys = {part.partition("=")[0] for part in parts}
+    if len(keys) == 1 and all(part.count("=") == 1 for part in parts):
+        values = pd.Series([part.partition("=")[2] for part in parts])
+        numbers = pd.to_numeric(values, errors="coerce")
+        return f"{keys.pop()}={', '.join(values[numbers.argsort(kind='stable')])}"
+    return " / ".join(parts)
 
 
 def _varied(frame: pd.DataFrame) -> list[str]:

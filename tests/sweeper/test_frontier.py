@@ -92,6 +92,13 @@ def test_where_attackers_differ_the_weak_one_is_named_with_what_it_chose() -> No
     assert caveat.startswith("Weak attack in badnets at poison_rate=0.01: ")
 
 
+def test_where_trials_meet_one_attacker_each_the_weak_ones_are_gathered() -> None:
+    rows = [row_with(f"t{n}", poison_rate=rate, weak_attack=True) for n, rate in enumerate((0.1, 0.02, 0.005))]
+    rows += [row_with("t3", poison_rate=0.2), row_with("t4", scenario="sig", weak_attack=True)]
+    (caveat, *_) = caveats(points(frame_of(*rows)))
+    assert caveat.startswith("Weak attack in badnets at poison_rate=0.005, 0.02, 0.1; sig: ")
+
+
 def test_one_weak_seed_spoils_the_scenario() -> None:
     table = points(frame_of(row_with(config="a", seed=0), row_with(config="a", seed=1, weak_attack=True)))
     assert table["weak"].tolist() == ["badnets"]
