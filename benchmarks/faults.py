@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDY = {"FINISHED": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}
 RUNS = {"FINISHED": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
 PATIENCE = 180.0
+FILLER = "filler"
 PRESET: dict[str, Any] = {
     "name": "faults",
     "data": {"source": "shapes", "train_size": 200, "test_size": 100},
@@ -241,7 +242,40 @@ def server_stopped(place: Path) -> dict[str, str]:
 
 
 def disk_full(place: Path) -> dict[str, str]:
-    """Let the disk fill up, make room, and resume; where this process may not mount, nothing is done.
+    """Let the disk fill up, make room, and resume.
+
+    Raises:
+        PermissionError: a file system cannot be mounted here.
+    """
+    with small_disk(place) as disk:
+        sweep = fill_disk(disk, f"sqlite:///{place / 'mlflow.db'}")
+        (disk / FILLER).unlink()
+        code, shown = sweep.start("resume").end()
+        assert code == 0, shown
+        return agree(sweep.folder, sweep.store)
+
+
+def fill_disk(disk: Path, uri: str) -> Sweep:
+    """Let the disk of a sweep fill up, and see that it says so and loses nothing."""
+    sweep = Sweep(disk, uri).start()
+    sweep.wait_for("states/t0000/run-0.safetensors")
+    before = {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")}
+    with suppress(OSError), (disk / FILLER).open("wb") as filler:
+        while True:
+            filler.write(b"x" * 4096)
+            filler.flush()
+    code, shown = sweep.end()
+    assert code == 1, shown
+    assert "cannot be written any more" in shown, shown
+    assert "No space left on device" in shown or "disk is full" in shown, shown
+    assert "Traceback" not in shown, shown
+    assert {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")} == before
+    return sweep
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A disk of 8 MiB, mounted below a folder.
 
     Raises:
         PermissionError: a file system cannot be mounted here.
@@ -252,23 +286,7 @@ def disk_full(place: Path) -> dict[str, str]:
     if mounted.returncode:
         raise PermissionError("no file system can be mounted here")
     try:
-        sweep = Sweep(disk, f"sqlite:///{place / 'mlflow.db'}").start()
-        sweep.wait_for("states/t0000/run-0.safetensors")
-        before = {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")}
-        with suppress(OSError), (disk / "filler").open("wb") as filler:
-            while True:
-                filler.write(b"x" * 4096)
-                filler.flush()
-        code, shown = sweep.end()
-        assert code == 1, shown
-        assert "cannot be written any more" in shown, shown
-        assert "No space left on device" in shown or "disk is full" in shown, shown
-        assert "Traceback" not in shown, shown
-        assert {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")} == before
-        (disk / "filler").unlink()
-        code, shown = sweep.start("resume").end()
-        assert code == 0, shown
-        return agree(sweep.folder, sweep.store)
+        yield disk
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 

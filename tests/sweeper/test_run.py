@@ -119,16 +119,26 @@ def sweep(tmp_path: Path) -> Sweep:
     return start
 
 
-def test_a_sweep_from_the_command_line_to_its_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = fresh_store(tmp_path / "tracking.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset_with(seeds=[0, 1])))
-    out = tmp_path / "run"
-    result = CliRunner().invoke(cli.app, ["run", str(tmp_path / "small.yaml"), "--out", str(out), "--trials", "2"])
-    assert result.exit_code == 0, result.output
-    ended = Ended(RunFolder.open(out), Outcome(2, [], None), uri, result.output)
-    ended.agree()
+TWO_SEEDS: dict[str, Any] = {"seeds": [0, 1], "search": {"sampler": "tpe", "trials": 2, "workers": 1}}
 
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A sweep from the command line."""
+    place = tmp_path_factory.mktemp("whole")
+    uri = fresh_store(place / "tracking.db")
+    (place / "small.yaml").write_text(yaml.safe_dump(preset_with(**TWO_SEEDS), sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        arguments = ["run", str(place / "small.yaml"), "--out", str(place / "run"), "--trials", "2"]
+        result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    return Ended(RunFolder.open(place / "run"), Outcome(2, [], None), uri, result.output)
+
+
+def test_a_sweep_from_the_command_line_to_its_frontier(whole: Ended) -> None:
+    ended, uri, out = whole, whole.uri, whole.folder.path
+    ended.agree()
     frame = ended.frame
     assert ended.status() == dict.fromkeys(["c0000", "c0001", "t0000", "t0001"], "FINISHED")
     assert len(frame) == 2 + 2 * 2
@@ -170,16 +180,14 @@ def test_a_sweep_from_the_command_line_to_its_frontier(tmp_path: Path, monkeypat
     scores = pq.read_table(out / "scores" / "t0000-badnets-1.parquet").to_pandas()
     assert (len(scores), int(scores["poisoned"].sum())) == (200, 20)
     assert ended.folder.read_sweep()["preset"]["search"]["trials"] == 2
-    assert "Pick a setting: sweeper select" in result.output
+    assert "Pick a setting: sweeper select" in ended.shown
 
 
-def test_the_same_sweep_again_gives_the_same_figures(sweep: Sweep) -> None:
-    search = {"sampler": "tpe", "trials": 2, "workers": 1}
-    first, second = (sweep(name, search=search).frame for name in ("first", "second"))
-    without = [frame.drop(columns="seconds") for frame in (first, second)]
-    pd.testing.assert_frame_equal(*without, check_exact=True)
+def test_the_same_sweep_again_gives_the_same_figures(whole: Ended, sweep: Sweep) -> None:
+    first, second = (frame.drop(columns="seconds") for frame in (whole.frame, sweep(**TWO_SEEDS).frame))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
     assert (finished(first)["val_acc"] > 0).all()
-    assert len(finished(first)) == 2
+    assert len(finished(first)) == 4
 
 
 def colours(count: int) -> ImageSet:
