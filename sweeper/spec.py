@@ -15,6 +15,7 @@ from trainers.compute import ComputeConfig
 from trainers.data import DataConfig
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
+from trainers.defenses import DEFENSES
 from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
@@ -243,8 +244,16 @@ class SweepSpec(_Strict):
         """Check what only the data can tell, for both ends of every range and for every choice.
 
         Raises:
-            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, ...
+            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
+                the network does not have, ...
         """
+        for block in self.defense:
+            defense = DEFENSES[block.kind]
+            for drawn in _extremes(block):
+                try:
+                    defense.check(defense.Params(**drawn), splits.train, self.model)
+                except ConfigError as error:
+                    raise ConfigError(f"defense {block.kind}: {error}") from error
         for number, block in enumerate(self.scenario_blocks):
             for drawn in _extremes(block):
                 config: ScenarioConfig = scenario_config(block.kind, drawn)

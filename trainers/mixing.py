@@ -53,6 +53,12 @@ def attention_mix(
     return mixed_images, (1 - moved) * targets + moved * targets[partner]
 
 
+def beta_draw(b: float, generator: torch.Generator) -> float:
+    """A draw from Beta(b, b) by a generator of ours, which torch.distributions does not take."""
+    gamma = torch._standard_gamma(torch.full((2,), b, device=generator.device), generator=generator)
+    return float(gamma[0] / gamma.sum())
+
+
 def mixup(images: Tensor, targets: Tensor, partner: Tensor, keep: float) -> tuple[Tensor, Tensor]:
     """``keep * own + (1 - keep) * partner`` for images and targets (arXiv 1710.09412, equation 1)."""
     return keep * images + (1 - keep) * images[partner], keep * targets + (1 - keep) * targets[partner]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trainers.mixing import attention_maps, attention_mix, cutmix, mixup, soft_cross_entropy, suppress
+from trainers.mixing import attention_maps, attention_mix, beta_draw, cutmix, mixup, soft_cross_entropy, suppress
 from trainers.seeding import seeded
 
 Array = NDArray[np.float64]
@@ -257,3 +257,13 @@ def test_suppression_by_hand() -> None:
     belief = torch.tensor([[0.75, 0.25, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     # Not renormalised, nothing below 0.
     assert suppress(targets, belief).tolist() == [[0.25, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("b", [0.2, 1.0, 5.0])
+def test_beta_draws(b: float) -> None:
+    generator = seeded(0)
+    draws = np.array([beta_draw(b, generator) for _ in range(800)])
+    assert ((draws >= 0) & (draws <= 1)).all()
+    # Mean 1/2 and variance 1 / (4 (2 b + 1)) of Beta(b, b).
+    assert draws.mean() == pytest.approx(0.5, abs=0.06)
+    assert draws.var() == pytest.approx(1 / (4 * (2 * b + 1)), rel=0.2)

@@ -107,6 +107,7 @@ class Defense(ABC):
     Params: ClassVar[type[Parameters]]
 
     def __init__(self, params: Any, task: TrainingTask):
+        self.check(params, task.data, task.model)
         self.params = params
         self.task = task
         self.device = task.compute.device
@@ -119,6 +120,14 @@ class Defense(ABC):
         self.tensors: dict[str, Tensor] = {}
         self._stage = 0
         self._epoch = 0
+
+    @classmethod  # noqa: B027  # most parameters fit whatever comes
+    def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
+        """See whether parameters fit data and network, which is known before anything is trained.
+
+        Raises:
+            ConfigError: they do not.
+        """
 
     @abstractmethod
     def stages(self) -> list[Stage]:

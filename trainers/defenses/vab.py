@@ -25,7 +25,7 @@ from trainers.entropy import (
     threshold_at,
 )
 from trainers.errors import ConfigError, TrialError
-from trainers.mixing import attention_maps, attention_mix, cutmix, mixup, soft_cross_entropy, suppress
+from trainers.mixing import attention_maps, attention_mix, beta_draw, cutmix, mixup, soft_cross_entropy, suppress
 from trainers.models import MODELS, ModelConfig
 from trainers.optim import SgdParams
 from trainers.params import param
@@ -236,15 +236,10 @@ class Vab(Defense):
                 features = torch.cat([self.run_network(self.beneficiary, view).features for view in views])
             attention = attention_maps(features, size, p.upsampling)
             return attention_mix(images, targets, attention, partner, p.mask_threshold)
-        keep = self._beta(p.mix_beta)
+        keep = beta_draw(p.mix_beta, self.generator)
         if p.mixing == "mixup":
             return mixup(images, targets, partner, keep)
         return cutmix(images, targets, partner, keep, self.generator)
-
-    def _beta(self, b: float) -> float:
-        """A draw from Beta(b, b) by our own generator, which torch.distributions does not take."""
-        gamma = torch._standard_gamma(torch.full((2,), b, device=self.device), generator=self.generator)
-        return float(gamma[0] / gamma.sum())
 
     @torch.no_grad()
     def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:

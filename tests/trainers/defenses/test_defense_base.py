@@ -85,8 +85,8 @@ def test_the_list_is_keyed_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DEFENSES.values())
-def test_the_stages_together_read_every_parameter(kind: type[Defense], task: TrainingTask) -> None:
-    stages = kind(kind.Params(), task).stages()
+def test_the_stages_together_read_every_parameter(kind: type[Defense], task: TrainingTask, noise: Noise) -> None:
+    stages = kind(kind.Params(), dataclasses.replace(task, data=noise(100))).stages()
     assert {key for stage in stages for key in stage.reads} == set(kind.Params.keys())
     assert len({stage.name for stage in stages}) == len(stages)
 

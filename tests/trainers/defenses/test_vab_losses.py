@@ -16,11 +16,9 @@ from tests.trainers.defenses.vab_small import (
     Noise,
     figures,
     fixed,
-    small,
     softmax_of_victim,
     task,
 )
-from trainers.data import ImageSet
 from trainers.defenses.vab import Vab
 
 
@@ -196,14 +194,3 @@ def test_pseudo_labels_are_the_mean_over_two_views(
 def log_shares(logits: Tensor) -> NDArray[np.float64]:
     values: NDArray[np.float64] = logits.double().numpy()
     return values - np.log(np.exp(values).sum(1, keepdims=True))
-
-
-def test_beta_draws() -> None:
-    data = ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 2, ("a", "b"))
-    defense = Vab(small(), task(data))
-    for b in (0.2, 1.0, 5.0):
-        draws = np.array([defense._beta(b) for _ in range(800)])
-        assert ((draws >= 0) & (draws <= 1)).all()
-        # Mean 1/2 and variance 1 / (4 (2 b + 1)) of Beta(b, b).
-        assert draws.mean() == pytest.approx(0.5, abs=0.06)
-        assert draws.var() == pytest.approx(1 / (4 * (2 * b + 1)), rel=0.2)

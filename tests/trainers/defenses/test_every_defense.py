@@ -1,0 +1,85 @@
+"""What holds for every defense but V&B and none, which have tests of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainers.defenses.small_defenses import SMALL, row, small, task, trace, weights
+from trainers.data import ImageSet
+from trainers.state import load_state, save_state
+
+Noise = Callable[..., ImageSet]
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in SMALL),
+    ("pt", {"score": "entropy", "isolation": "gmm", "clean_start": "partial", "frozen": "stem+stage1"}),
+    ("dlp", {"filter": "strip", "isolation": "gmm", "guesses": 1}),
+    ("abl", {"ascent": "flooding", "schedule": "cosine"}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), VARIANTS)
+def test_a_state_loaded_between_any_two_epochs_goes_on_with_the_same_numbers(
+    noise: Noise, tmp_path: Path, name: str, changes: dict[str, Any]
+) -> None:
+    told = task(noise(40))
+    whole = small(name, told, **changes)
+    save_state(tmp_path / "0", whole.state())
+    expected: list[tuple[Any, ...]] = []
+    for stage, report in whole.epochs():
+        expected.append(row(stage, report))
+        save_state(tmp_path / str(len(expected)), whole.state())
+    assert len({line[0] for line in expected}) == len(whole.stages())
+    for trained in range(len(expected) + 1):
+        again = small(name, told, **changes)
+        again.load(load_state(tmp_path / str(trained)))
+        assert trace(again) == expected[trained:]
+        assert weights(again).equal(weights(whole))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str) -> None:
+    defense = small(name, task(noise(40)))
+    *_, (_, last) = defense.epochs()
+    assert last.model is not None
+    assert last.suspicion is not None
+    assert last.credible is not None
+    assert (last.suspicion.min(), last.suspicion.max()) == (0, 1)
+    assert 0 < int((~last.credible).sum()) < 40
+    assert last.suspicion[~last.credible].min() >= last.suspicion[last.credible].max()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("count", "classes", "channels"), [(2, 2, 3), (9, 3, 1), (33, 4, 3)])
+def test_two_images_one_channel_and_a_last_batch_of_one(
+    noise: Noise, name: str, count: int, classes: int, channels: int
+) -> None:
+    defense = small(name, task(noise(count, classes=classes, channels=channels)), isolation_rate=1 / count)
+    *_, (_, last) = defense.epochs()
+    assert last.credible is not None
+    assert int((~last.credible).sum()) == 1
+    assert weights(defense).isfinite().all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_seeds_differ_and_equal_ones_do_not(noise: Noise, name: str) -> None:
+    one, same, other = (small(name, task(noise(30), seed=seed)) for seed in (1, 1, 2))
+    first, again, different = trace(one), trace(same), trace(other)
+    assert first == again
+    assert first != different
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_nobody_is_told_more_than_images_and_labels(noise: Noise, name: str) -> None:
+    """Data whose poison mask does not exist."""
+    data = noise(30)
+    assert not hasattr(data, "poisoned")
+    defense = small(name, task(data))
+    trace(defense)
+    known = {key for owner in (defense, defense.task, defense.task.data) for key in vars(owner)}
+    assert not {key for key in known if "poison" in key or "arena" in key}
+    assert defense.labels.equal(data.labels), "and labels are left as they were"
+    assert torch.equal(defense.images, data.images)

@@ -1,0 +1,148 @@
+"""DLP: active defense with a decoupled learning process (arXiv 2406.13098, Cybersecurity 2023)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.data.image_set import ImageSet
+from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.isolating import Isolating
+from trainers.entropy import prediction_entropy
+from trainers.isolation import RULES, isolated_count
+from trainers.mixing import beta_draw, mixup, soft_cross_entropy
+from trainers.models import ModelConfig
+from trainers.optim import SgdParams
+from trainers.params import param
+from trainers.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
+
+
+@dataclass(frozen=True)
+class DlpParams(SgdParams):
+    """An interpretation's parameters; the SGD parameters are those of supervised learning and of fine-tuning."""
+
+    supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over everything")
+    filter: str = param("entropy", choices=("entropy", "strip"), doc="of predictions as they are, or superimposed")
+    strip_overlays: int = param(8, ge=1, doc="images that are superimposed on each, one by one")
+    isolation: str = param("rate", choices=RULES, doc="what divides the entropies")
+    isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest entropy that is filtered, by rule rate")
+    unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most, until the ceiling is reached")
+    unlearning_lr: float = param(1e-3, gt=0, doc="its learning rate")
+    unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which it ends")
+    finetune_epochs: int = param(100, ge=0, doc="stage 3: passes of semi-supervised fine-tuning")
+    refilter_period: int = param(10, ge=1, doc="epochs of stage 3 between runs of the filter")
+    unlabelled_weight: float = param(15.0, ge=0, doc="weight of the filtered samples' loss, once ramped up")
+    ramp_epochs: int = param(10, ge=0, doc="epochs of its rise")
+    guesses: int = param(2, ge=1, doc="augmentations that a label guess is averaged over")
+    temperature: float = param(0.5, gt=0, doc="sharpens the guess")
+    mix_beta: float = param(0.75, gt=0, doc="Beta(b, b) of mixup")
+
+
+class Dlp(Isolating):
+    """Learns everything, unlearns what it is too certain of, and fine-tunes with these samples' labels taken away.
+
+    Known are the three stages (supervised learning until the backdoor is over-learned, active unlearning of what an
+    entropy filter marks, active semi-supervised fine-tuning with the filter run again); losses, epochs and tables are
+    not. The rest is an interpretation: the bounded ascent, MixMatch for the third stage (its constants are that
+    paper's, but for the unlabelled weight, which it tunes to each data set), and how both are scheduled.
+    """
+
+    name: ClassVar[str] = "dlp"
+    Params = DlpParams
+    params: DlpParams
+
+    def __init__(self, params: DlpParams, task: TrainingTask):
+        super().__init__(params, task)
+        self.network = self.new_network("network")
+        self.optimizer = params.optimizer(self.network)
+        self.optimizers["network"] = self.optimizer
+        self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
+
+    @classmethod
+    def check(cls, params: DlpParams, data: ImageSet, model: ModelConfig) -> None:
+        """The isolation rate must leave samples on both sides."""
+        if params.isolation == "rate":
+            isolated_count(params.isolation_rate, len(data))
+
+    def stages(self) -> list[Stage]:
+        """Supervised learning, active unlearning, active semi-supervised fine-tuning."""
+        p = self.params
+        filtering = ("filter", "strip_overlays", "isolation", "isolation_rate")
+        unlearning = ("unlearning_epochs", "unlearning_lr", "unlearning_weight", "unlearning_ceiling")
+        finetuning = ("finetune_epochs", "refilter_period", "unlabelled_weight", "ramp_epochs", "guesses",
+                      "temperature", "mix_beta")  # fmt: skip
+        return [
+            Stage("supervised", p.supervised_epochs, ("supervised_epochs", *filtering, *SgdParams.keys()), self._learn),
+            Stage("unlearning", p.unlearning_epochs, unlearning, self._unlearn),
+            Stage("finetuning", p.finetune_epochs, finetuning, self._finetune),
+        ]
+
+    def _learn(self, epoch: int) -> Report:
+        p = self.params
+        p.set_lr(self.optimizer, epoch, p.supervised_epochs)
+        meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, Tensor.mean)
+        if epoch + 1 == p.supervised_epochs:
+            self._filter()
+        return self.report(meter, self.network)
+
+    def _filter(self) -> None:
+        self.mark(self._entropies(), self.params.isolation, self.params.isolation_rate)
+
+    def _entropies(self) -> Tensor:
+        """Entropy of every sample, or its mean over superimposed ones (STRIP, arXiv 1902.06531): float (N,)."""
+        if self.params.filter == "entropy":
+            return prediction_entropy(self.logits_of(self.network, self.images))
+        total = torch.zeros(len(self.images), device=self.device)
+        for _ in range(self.params.strip_overlays):
+            other = torch.randperm(len(self.images), device=self.device, generator=self.generator)
+            blended = ((self.images.short() + self.images[other].short()) // 2).to(torch.uint8)
+            total += prediction_entropy(self.logits_of(self.network, blended))
+        return total / self.params.strip_overlays
+
+    def _unlearn(self, epoch: int) -> Report:
+        p = self.params
+        meter = LossMeter(self.device)
+        isolated = self.isolated()
+        reached = not len(isolated) or float(self.losses(self.network)[isolated].mean()) >= p.unlearning_ceiling
+        if not reached:
+            for group in self.optimizer.param_groups:
+                group["lr"] = p.unlearning_lr
+            meter = self.forget(self.network, self.optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+        return self.report(meter, self.network)
+
+    def _finetune(self, epoch: int) -> Report:
+        """An epoch of MixMatch: kept samples with their labels, filtered ones with guessed labels."""
+        p = self.params
+        if epoch and epoch % p.refilter_period == 0:
+            self._filter()
+        p.set_lr(self.optimizer, epoch, p.finetune_epochs)
+        weight = p.unlabelled_weight * ramp(epoch, p.ramp_epochs)
+        self.network.train()
+        meter = LossMeter(self.device)
+        for batch, others in self.pairs(p.batch_size):
+            views, guesses = self._guessed(others)
+            images = torch.cat([self.view(batch), views])
+            targets = torch.cat([self.one_hot[batch], guesses])
+            partner = torch.randperm(len(images), device=self.device, generator=self.generator)
+            images, targets = mixup(images, targets, partner, keep_share(beta_draw(p.mix_beta, self.generator)))
+            logits = self.run_network(self.network, images).logits
+            loss = soft_cross_entropy(logits[: len(batch)], targets[: len(batch)])
+            loss = loss + weight * unlabelled_loss(logits[len(batch) :], targets[len(batch) :])
+            self.step(self.optimizer, loss)
+            meter.add(loss, len(images))
+        return self.report(meter, self.network)
+
+    @torch.no_grad()
+    def _guessed(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Every augmentation of the filtered samples, and the guess that they share: G M images and targets."""
+        p = self.params
+        views = [self.view(batch) for _ in range(p.guesses)]
+        if not len(batch):
+            return views[0], self.one_hot[:0]
+        # Batch-norm cannot train on a single image.
+        passes = views if len(batch) > 1 else [torch.cat([view, view]) for view in views]
+        logits = [self.run_network(self.network, images).logits[: len(batch)] for images in passes]
+        return torch.cat(views), guess_labels(logits, p.temperature).repeat(p.guesses, 1)

@@ -1,0 +1,145 @@
+"""PT: partial training and isolation (arXiv 2405.16488)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainers.data.image_set import ImageSet
+from trainers.defenses.base import Report, Stage, TrainingTask
+from trainers.defenses.isolating import Isolating
+from trainers.entropy import prediction_entropy
+from trainers.errors import ConfigError
+from trainers.isolation import RULES, isolated_count
+from trainers.models import ModelConfig, Network, build_model
+from trainers.optim import SgdParams
+from trainers.params import param
+
+
+@dataclass(frozen=True)
+class PtParams(SgdParams):
+    """An interpretation's parameters; the SGD parameters are those of the clean model."""
+
+    frozen: str = param(
+        "body",
+        doc="what the partial training leaves as it was initialised: none, stem, early (stem and first half of the "
+        "stages), body (all but the last stage and the head), head, or parts joined by + (stem+stage1)",
+    )
+    partial_epochs: int = param(10, ge=1, doc="passes of the partial training")
+    partial_lr: float = param(0.05, gt=0, doc="its learning rate")
+    score: str = param("loss", choices=("loss", "entropy"), doc="what samples are ranked by")
+    score_epochs: int = param(3, ge=1, doc="last partial epochs over which it is averaged")
+    isolation: str = param("rate", choices=RULES, doc="what divides the scores")
+    isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest score that is isolated, by rule rate")
+    clean_start: str = param("fresh", choices=("fresh", "partial"), doc="where the clean model starts from")
+    clean_epochs: int = param(100, ge=1, doc="passes of the full network over the remaining samples")
+    finetune_epochs: int = param(10, ge=0, doc="passes of descent on these and ascent on the isolated samples")
+    finetune_lr: float = param(1e-3, gt=0, doc="learning rate of the latter")
+    unlearning_weight: float = param(0.1, ge=0, doc="weight of the ascent")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends")
+
+
+def frozen_parts(frozen: str, network: Network) -> list[str]:
+    """The roles that ``PtParams.frozen`` names in a network.
+
+    Raises:
+        ConfigError: the network has no such part, or nothing is left to train.
+    """
+    parts = list(network.parts())
+    stages = [part for part in parts if part.startswith("stage")]
+    known = {
+        "none": [],
+        "stem": ["stem"],
+        "early": ["stem", *stages[: len(stages) // 2]],
+        "body": ["stem", *stages[:-1]],
+        "head": ["head"],
+    }
+    named = known.get(frozen, frozen.split("+"))
+    unknown = [part for part in named if part not in parts]
+    if unknown:
+        raise ConfigError(
+            f"frozen must be one of {', '.join(known)}, or parts of the network joined by + ({', '.join(parts)}), "
+            f"but got {frozen!r}."
+        )
+    if set(named) == set(parts):
+        raise ConfigError(f"frozen must leave a part to train, but {frozen!r} is the whole network.")
+    return named
+
+
+class Pt(Isolating):
+    """Trains a network of which a part is frozen, isolates what it learns, and trains a clean model on the rest.
+
+    Only the abstract was at hand: *a training method that freezes part of the model so that the trained model isolates
+    suspicious samples; a clean model is then fine-tuned on that basis*. All the rest is an interpretation: which part
+    is frozen, that poisoned samples are those of low loss (the limited capacity suffices for a trigger, not for the
+    task), and that the clean model is fine-tuned by unlearning what was isolated. Batch-norm layers of frozen parts
+    keep their weights, and go on counting what they see.
+    """
+
+    name: ClassVar[str] = "pt"
+    Params = PtParams
+    params: PtParams
+
+    def __init__(self, params: PtParams, task: TrainingTask):
+        super().__init__(params, task)
+        self.isolator = self.new_network("isolator")
+        for role in frozen_parts(params.frozen, self.isolator):
+            self.isolator.parts()[role].requires_grad_(False)
+        self.network = self.new_network("network")
+        trained = [parameter for parameter in self.isolator.parameters() if parameter.requires_grad]
+        self.optimizers["isolator"] = torch.optim.SGD(
+            trained, params.partial_lr, momentum=params.momentum, weight_decay=params.weight_decay
+        )
+        self.optimizers["network"] = params.optimizer(self.network)
+
+    @classmethod
+    def check(cls, params: PtParams, data: ImageSet, model: ModelConfig) -> None:
+        """The isolation rate must leave samples on both sides, and the frozen parts must be the network's."""
+        if params.isolation == "rate":
+            isolated_count(params.isolation_rate, len(data))
+        frozen_parts(params.frozen, build_model(model, data.images.shape[1], data.num_classes, seed=0))
+
+    def stages(self) -> list[Stage]:
+        """Partial training, the clean model, its fine-tuning."""
+        p = self.params
+        isolation = ("score", "score_epochs", "isolation", "isolation_rate")
+        partial = ("frozen", "partial_epochs", "partial_lr", "momentum", "weight_decay", "batch_size", *isolation)
+        finetuning = ("finetune_epochs", "finetune_lr", "unlearning_weight", "unlearning_ceiling")
+        return [
+            Stage("partial", p.partial_epochs, partial, self._partial),
+            Stage("clean", p.clean_epochs, ("clean_start", "clean_epochs", *SgdParams.keys()), self._clean),
+            Stage("finetuning", p.finetune_epochs, finetuning, self._finetune),
+        ]
+
+    def _partial(self, epoch: int) -> Report:
+        p = self.params
+        meter = self.descend(self.isolator, self.optimizers["isolator"], self.everything(), p.batch_size, Tensor.mean)
+        counted = min(p.score_epochs, p.partial_epochs)
+        if epoch >= p.partial_epochs - counted:
+            score = self._score() / counted
+            self.tensors["sum"] = self.tensors["sum"] + score if "sum" in self.tensors else score
+        if epoch + 1 == p.partial_epochs:
+            self.mark(self.tensors.pop("sum"), p.isolation, p.isolation_rate)
+        return self.report(meter, None)
+
+    def _score(self) -> Tensor:
+        if self.params.score == "loss":
+            return self.losses(self.isolator)
+        return prediction_entropy(self.logits_of(self.isolator, self.images))
+
+    def _clean(self, epoch: int) -> Report:
+        p = self.params
+        if epoch == 0 and p.clean_start == "partial":
+            self.network.load_state_dict(self.isolator.state_dict())
+        p.set_lr(self.optimizers["network"], epoch, p.clean_epochs)
+        meter = self.descend(self.network, self.optimizers["network"], self.kept(), p.batch_size, Tensor.mean)
+        return self.report(meter, self.network)
+
+    def _finetune(self, epoch: int) -> Report:
+        p = self.params
+        optimizer = self.optimizers["network"]
+        for group in optimizer.param_groups:
+            group["lr"] = p.finetune_lr
+        meter = self.forget(self.network, optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+        return self.report(meter, self.network)
