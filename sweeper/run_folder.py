@@ -150,6 +150,11 @@ class RunFolder:
         return records
 
     @property
+    def undefended(self) -> Path:
+        """What controls leave for defenses that begin with the same training; it goes when the states go."""
+        return self.states / "undefended"
+
+    @property
     def attack_cache(self) -> Path:
         """What attacks have trained: beside the run folders, as the tracking store is, for all sweeps to share."""
         return self.path.resolve().parent / "attack-cache"
@@ -162,7 +167,7 @@ class RunFolder:
     def remove_states_but(self, known: Container[str]) -> None:
         """Remove states of trials whose records are gone: the same id may be given to another setting."""
         for folder in self.states.glob("*"):
-            if folder.name not in known:
+            if folder.name not in known and folder != self.undefended:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self) -> None:

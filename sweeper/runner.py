@@ -157,6 +157,7 @@ def _tuner(
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
         objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
+        keep_controls=any(DEFENSES[block.kind].begins_undefended for block in spec.defense),
     )
     return tune.Tuner(
         tune.with_resources(trainable, spec.resources.model_dump()),

@@ -251,7 +251,7 @@ class SweepSpec(_Strict):
             defense = DEFENSES[block.kind]
             for drawn in _extremes(block):
                 try:
-                    defense.check(defense.Params(**drawn), splits.train, self.model)
+                    defense.check(defense.Params(**drawn), splits, self.model)
                 except ConfigError as error:
                     raise ConfigError(f"defense {block.kind}: {error}") from error
         for number, block in enumerate(self.scenario_blocks):

@@ -32,7 +32,9 @@ Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
 def pack(splits: Splits) -> Packed:
     """Arrays that Ray's object store shares between workers without copying."""
     packed: Packed = {"class_names": splits.train.class_names}
-    for name, part in (("train", splits.train), ("test", splits.test)):
+    for name, part in (("train", splits.train), ("test", splits.test), ("held_out", splits.held_out)):
+        if part is None:
+            continue
         packed[f"{name}_images"], packed[f"{name}_labels"] = part.images.numpy(), part.labels.numpy()
     return packed
 
@@ -45,7 +47,7 @@ def unpack(packed: Packed) -> Splits:
         assert isinstance(names, tuple)
         return ImageSet(_tensor(packed[f"{name}_images"]), _tensor(packed[f"{name}_labels"]), names)
 
-    return Splits(part("train"), part("test"))
+    return Splits(part("train"), part("test"), part("held_out") if "held_out_images" in packed else None)
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -65,6 +67,7 @@ class TrialActor(tune.Trainable):
         state_every_s: float,
         gpu_share: float,
         objective: Objective | None,
+        keep_controls: bool,
     ) -> None:
         """Open the data once, then the first trial.
 
@@ -75,12 +78,14 @@ class TrialActor(tune.Trainable):
             state_every_s: seconds between states.
             gpu_share: GPUs reserved.
             objective: reported each epoch for the scheduler; null if there is no scheduler.
+            keep_controls: whether what controls train is kept for defenses that begin with it.
         """
         self._splits = unpack(data)
         self._folder = Path(folder)
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
         self._objective = objective
+        self._keep_controls = keep_controls
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -94,8 +99,10 @@ class TrialActor(tune.Trainable):
         self._attempt = 0
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
+        folder = RunFolder(self._folder)
+        undefended = folder.undefended if self._keep_controls else None
         self._results: Iterator[EpochResult] = run_trial(
-            trial, self._splits, self._store, self._gpu_share, RunFolder(self._folder).attack_cache
+            trial, self._splits, self._store, self._gpu_share, folder.attack_cache, undefended
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -35,6 +35,11 @@ class SgdParams(Parameters):
     def lr_at(self, epoch: int, epochs: int) -> float:
         """The learning rate of ``epoch``, counted from 0, of ``epochs``."""
         if self.schedule == "cosine":
-            return self.lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+            return cosine(self.lr, epoch, epochs)
         passed = sum(epoch >= max(round(share * epochs), 1) for share in self.milestones)
         return self.lr * self.decay**passed
+
+
+def cosine(lr: float, epoch: int, epochs: int) -> float:
+    """Half a cosine, from ``lr`` at epoch 0 towards 0 after ``epochs``."""
+    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainers.attack_cost import AttackCost
@@ -13,7 +14,8 @@ from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
-from trainers.seeding import derive_seed
+from trainers.seeding import derive_seed, seeded
+from trainers.unlabelled import HeldOut
 
 # Which test images are for validation does not depend on the sweep: two sweeps on the same data share their test half.
 HALVES_SEED = 20240417
@@ -105,9 +107,17 @@ class Arena:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a defense gets (``data``), and what the evaluation keeps (``arena``, and what it ``cost`` the attacker)."""
+    """What a defense gets, and what the evaluation keeps.
+
+    Args:
+        data: the training set as the attacker hands it over.
+        held_out: unlabelled images; null if none were set aside.
+        arena: the truth.
+        cost: what it cost the attacker.
+    """
 
     data: ImageSet
+    held_out: HeldOut | None
     arena: Arena
     cost: AttackCost
 
@@ -147,7 +157,21 @@ def build_scenario(
     arena = Arena(
         poisoned.poisoned, poisoned.cover, attacked, ProbeSet.build(val, attack), ProbeSet.build(test, attack)
     )
-    return Scenario(poisoned.data, arena, AttackCost.measure(splits.train, poisoned, compute.device))
+    share = int(poisoned.poisoned.sum()) / len(splits.train)
+    aside = splits.held_out
+    held_out = None if aside is None else _held_out(aside, attack, share, derive_seed(seed, "held out"))
+    cost = AttackCost.measure(splits.train, poisoned, compute.device)
+    return Scenario(poisoned.data, held_out, arena, cost)
+
+
+def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> HeldOut:
+    """Trigger a share of the images that the attack may trigger, as at test time."""
+    eligible = attack.eligible(images.labels).nonzero().squeeze(1)
+    count = min(round(share * len(images)), len(eligible))
+    chosen = eligible[torch.randperm(len(eligible), generator=seeded(seed))[:count]]
+    poisoned = images.images.clone()
+    poisoned[chosen] = attack.trigger(images.images[chosen])
+    return HeldOut(images.images, poisoned)
 
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:

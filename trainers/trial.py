@@ -17,12 +17,15 @@ from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, TrainingTask
+from trainers.defenses.none import NoDefense
 from trainers.errors import ConfigError
 from trainers.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
 from trainers.state import StateError, load_state, save_state
+from trainers.undefended import find_undefended, keep_undefended
+from trainers.unlabelled import unlabelled_images
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def run_trial(
     store: StateStore | None = None,
     gpu_share: float = 0.0,
     attack_cache: Path | None = None,
+    undefended: Path | None = None,
 ) -> Iterator[EpochResult]:
     """Train and measure on every scenario and repeat, one epoch at a time.
 
@@ -180,6 +184,8 @@ def run_trial(
         store: where states are kept.
         gpu_share: GPUs reserved for the trial.
         attack_cache: folder that keeps what attacks train; null: it is trained for each run.
+        undefended: folder that keeps what controls left, for defenses that begin with such a training; null: each
+            trains by itself, to the same numbers.
 
     Raises:
         TrialError: a loss is not finite.
@@ -188,10 +194,22 @@ def run_trial(
     for number, (scenario_config, repeat) in enumerate(config.runs()):
         scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
         seed = derive_seed(scenario_seed(scenario_config, config.sweep_seed, repeat), "training", asdict(config.model))
-        task = TrainingTask(scenario.data, config.model, config.augmentation, compute, seed)
         kind = DEFENSES[config.defense]
-        defense = kind(kind.Params(**config.params), task)
-        yield from _run_one(defense, scenario, scenario_config, repeat, number, store)
+        params = kind.Params(**config.params)
+        source, before = kind.unlabelled(params), kind.undefended(params)
+        task = TrainingTask(
+            scenario.data,
+            config.model,
+            config.augmentation,
+            compute,
+            seed,
+            None if source is None else unlabelled_images(source, scenario.held_out),
+            None if before is None or undefended is None
+            else find_undefended(undefended / config.control(scenario_config, repeat, before).key),
+        )  # fmt: skip
+        defense = kind(params, task)
+        kept = None if undefended is None else undefended / config.key
+        yield from _run_one(defense, scenario, scenario_config, repeat, number, store, kept)
 
 
 def _run_one(
@@ -201,6 +219,7 @@ def _run_one(
     repeat: int,
     number: int,
     store: StateStore | None,
+    kept: Path | None,
 ) -> Iterator[EpochResult]:
     total = sum(stage.epochs for stage in defense.stages())
     poison_share = int(scenario.arena.poisoned.sum()) / len(scenario.data)
@@ -228,7 +247,7 @@ def _run_one(
     monitor = Monitor(scenario, defense.task.compute)
     started = time.perf_counter()
     for stage, report in defense.epochs():
-        seconds += time.perf_counter() - started
+        seconds += time.perf_counter() - started + report.seconds
         images += report.images_seen
         epoch = len(measured) + 1
         final = epoch == total
@@ -237,6 +256,8 @@ def _run_one(
         )
         measured.append(figures)
         scores = _scores(report, scenario) if final else None
+        if final and kept is not None and isinstance(defense, NoDefense):
+            keep_undefended(kept, defense.network, measured)
         if store and store.due(final or defense.stage_ended):
             # A run that has ended leaves its figures only: nothing is trained again.
             state = None if final else defense.state()

@@ -12,6 +12,9 @@ class DataConfig(Parameters):
     source: str = param("shapes", doc="shapes, cifar10, parquet:PATH or folder:PATH")
     train_size: int | None = param(None, ge=2, doc="images in the training split; null: all there are")
     test_size: int | None = param(None, ge=2, doc="images in the test split; null: all there are")
+    held_out_size: int | None = param(
+        None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"
+    )
     image_size: int | None = param(None, ge=4, doc="resize to this height and width; null: as they are")
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")

@@ -68,10 +68,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A training split, whose labels nobody vouches for, and a test split to measure on."""
+    """The parts of a data set.
+
+    Args:
+        train: whose labels nobody vouches for.
+        test: to measure on.
+        held_out: images of the same kind, set aside for defenses that use unlabelled ones; null: none.
+    """
 
     train: ImageSet
     test: ImageSet
+    held_out: ImageSet | None = None
 
     def __post_init__(self) -> None:
         if self.train.class_names != self.test.class_names:
@@ -86,5 +93,6 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """Names both splits."""
-        return f"{self.train.fingerprint}-{self.test.fingerprint}"
+        """Names all parts."""
+        parts = [self.train, self.test, *([self.held_out] if self.held_out else [])]
+        return "-".join(part.fingerprint for part in parts)

@@ -2,6 +2,8 @@
 
 import os
 
+import torch
+
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
 from trainers.data.folder import load_folder, read_folder
@@ -26,9 +28,14 @@ def load_data(config: DataConfig) -> Splits:
         ConfigError: an unknown source, more images asked for than there are, or what the source has to complain of.
     """
     splits = _source(config)
+    held_out = splits.held_out
+    train = splits.train
+    if config.held_out_size is not None and held_out is None:
+        train, held_out = _set_aside(train, config.held_out_size, config.seed)
     return Splits(
-        _at_size(splits.train, config.train_size, "train", config.seed),
+        _at_size(train, config.train_size, "train", config.seed),
         _at_size(splits.test, config.test_size, "test", config.seed),
+        held_out,
     )
 
 
@@ -57,6 +64,7 @@ def _source(config: DataConfig) -> Splits:
             SHAPES_TEST_SIZE if config.test_size is None else config.test_size,
             config.seed,
             SHAPES_IMAGE_SIZE if config.image_size is None else config.image_size,
+            config.held_out_size or 0,
         )
     if config.source == "cifar10":
         return load_cifar10(os.path.expanduser(config.root), config.download, config.image_size)
@@ -65,6 +73,15 @@ def _source(config: DataConfig) -> Splits:
     if kind == "folder" and path:
         return load_folder(path, config.image_size, config.seed)
     raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
+
+
+def _set_aside(images: ImageSet, size: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """What is left, and a stratified part of ``size``."""
+    if size >= len(images):
+        raise ConfigError(f"data.held_out_size must be below {len(images)}, as many as there are, but got {size}.")
+    aside = torch.zeros(len(images), dtype=torch.bool)
+    aside[stratified_indices(images.labels, size, derive_seed(seed, "held out"))] = True
+    return images.subset((~aside).nonzero().squeeze(1)), images.subset(aside.nonzero().squeeze(1))
 
 
 def _at_size(images: ImageSet, size: int | None, split: str, seed: int) -> ImageSet:

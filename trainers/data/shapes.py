@@ -25,17 +25,19 @@ NOISE = 0.03
 """Standard deviation of the pixel noise, as a share of full brightness."""
 
 
-def make_shapes(train_size: int, test_size: int, seed: int, image_size: int = 16) -> Splits:
-    """Draw both splits; the same arguments give the same bytes.
+def make_shapes(train_size: int, test_size: int, seed: int, image_size: int = 16, held_out_size: int = 0) -> Splits:
+    """Draw every part; the same arguments give the same bytes.
 
     Args:
         train_size, test_size: images a split; the classes take turns.
         seed: of every draw.
         image_size: height and width.
+        held_out_size: images for defenses that use unlabelled ones; 0: none.
     """
     return Splits(
         _draw(train_size, derive_seed(seed, "shapes", "train"), image_size),
         _draw(test_size, derive_seed(seed, "shapes", "test"), image_size),
+        _draw(held_out_size, derive_seed(seed, "shapes", "held out"), image_size) if held_out_size else None,
     )
 
 

@@ -11,11 +11,26 @@ from torch import Tensor, nn
 
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation, Normalizer, augment
-from trainers.data.image_set import ImageSet
+from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
 from trainers.params import Parameters
 from trainers.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Undefended:
+    """What ordinary training on the untrusted set left.
+
+    Args:
+        network: the state dict of the network.
+        losses: mean training loss of each epoch.
+        seconds: that each epoch took.
+    """
+
+    network: dict[str, Tensor]
+    losses: list[float]
+    seconds: list[float]
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,9 @@ class TrainingTask:
         augmentation: what a training image goes through.
         compute: where to compute.
         seed: names the data, the scenario and the repeat; every draw of the defense derives from it.
+        unlabelled: uint8 (M, C, H, W), images without labels, for defenses that ask for them.
+        undefended: what the control run of the same task left, for defenses that begin with such a training; null:
+            they do it themselves, and get the same numbers.
     """
 
     data: ImageSet
@@ -35,6 +53,8 @@ class TrainingTask:
     augmentation: Augmentation
     compute: Compute
     seed: int
+    unlabelled: Tensor | None = None
+    undefended: Undefended | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,7 @@ class Report:
         model: the network that would be deployed if training ended here; null while there is none.
         suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
         credible: bool (N,), the samples taken for clean; null if the defense marks none.
+        seconds: that the epoch took elsewhere, in another trial's process.
     """
 
     loss: float | None
@@ -54,6 +75,7 @@ class Report:
     model: Network | None = None
     suspicion: Tensor | None = None
     credible: Tensor | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,9 +127,10 @@ class Defense(ABC):
 
     name: ClassVar[str]
     Params: ClassVar[type[Parameters]]
+    begins_undefended: ClassVar[bool] = False
+    """Whether its first stage is the training of a control, which may stand for it."""
 
     def __init__(self, params: Any, task: TrainingTask):
-        self.check(params, task.data, task.model)
         self.params = params
         self.task = task
         self.device = task.compute.device
@@ -122,12 +145,22 @@ class Defense(ABC):
         self._epoch = 0
 
     @classmethod  # noqa: B027  # most parameters fit whatever comes
-    def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
+    def check(cls, params: Any, splits: Splits, model: ModelConfig) -> None:
         """See whether parameters fit data and network, which is known before anything is trained.
 
         Raises:
             ConfigError: they do not.
         """
+
+    @classmethod
+    def unlabelled(cls, params: Any) -> str | None:
+        """Where its unlabelled images come from, as :mod:`trainers.unlabelled` has it; null: it needs none."""
+        return None
+
+    @classmethod
+    def undefended(cls, params: Any) -> dict[str, Any] | None:
+        """Parameters of the undefended training that it begins with; null: it does not."""
+        return None
 
     @abstractmethod
     def stages(self) -> list[Stage]:

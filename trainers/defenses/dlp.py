@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.data.image_set import ImageSet
+from trainers.data.image_set import Splits
 from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.isolating import Isolating
 from trainers.entropy import prediction_entropy
@@ -62,10 +62,10 @@ class Dlp(Isolating):
         self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
 
     @classmethod
-    def check(cls, params: DlpParams, data: ImageSet, model: ModelConfig) -> None:
+    def check(cls, params: DlpParams, splits: Splits, model: ModelConfig) -> None:
         """The isolation rate must leave samples on both sides."""
         if params.isolation == "rate":
-            isolated_count(params.isolation_rate, len(data))
+            isolated_count(params.isolation_rate, len(splits.train))
 
     def stages(self) -> list[Stage]:
         """Supervised learning, active unlearning, active semi-supervised fine-tuning."""

@@ -12,16 +12,23 @@ from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, Stage, TrainingTask
 from trainers.models import ModelConfig
 
+ISOLATING = ("pt", "dlp", "abl")
+"""Those that mark samples."""
+
 SMALL: dict[str, dict[str, Any]] = {
     "pt": {"partial_epochs": 3, "score_epochs": 2, "clean_epochs": 2, "finetune_epochs": 2},
     "dlp": {"supervised_epochs": 2, "unlearning_epochs": 2, "finetune_epochs": 3, "refilter_period": 2},
+    "bcu": {"training_epochs": 2, "distillation_epochs": 3, "distillation_batch_size": 16},
     "abl": {"isolation_epochs": 2, "isolation_rate": 0.1, "finetune_epochs": 2, "unlearning_epochs": 2},
 }
 COMMON = {"batch_size": 16, "lr": 0.05}
 
 
 def task(data: ImageSet, seed: int = 3, model: str = "tiny") -> TrainingTask:
-    return TrainingTask(data, ModelConfig(model, width=4), Augmentation(crop=1), Compute(torch.device("cpu")), seed)
+    """Beside the training images, as many without labels."""
+    unlabelled = data.images.flip(3)
+    compute = Compute(torch.device("cpu"))
+    return TrainingTask(data, ModelConfig(model, width=4), Augmentation(crop=1), compute, seed, unlabelled)
 
 
 def small(name: str, told: TrainingTask, **changes: Any) -> Defense:

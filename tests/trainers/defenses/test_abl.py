@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.trainers.defenses.small_defenses import small, task
-from trainers.data import ImageSet
+from trainers.data import ImageSet, Splits
 from trainers.defenses.abl import Abl, AblParams, local_ascent
 from trainers.errors import ConfigError
+from trainers.models import ModelConfig
 
 Noise = Callable[..., ImageSet]
 LOSSES = torch.tensor([0.2, 0.9, 0.5, 2.0])
@@ -95,4 +96,4 @@ def test_the_learning_rates_of_the_stages(noise: Noise) -> None:
 
 def test_an_isolation_rate_of_no_sample_is_known_before_training(noise: Noise) -> None:
     with pytest.raises(ConfigError, match="isolates 0 of 40 samples"):
-        Abl(AblParams(isolation_rate=0.01), task(noise(40)))
+        Abl.check(AblParams(isolation_rate=0.01), Splits(noise(40), noise(4)), ModelConfig())

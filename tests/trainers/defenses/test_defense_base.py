@@ -14,7 +14,7 @@ from trainers.compute import Compute
 from trainers.data import ImageSet
 from trainers.data.batches import Augmentation
 from trainers.defenses import DEFENSES
-from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Undefended
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
 from trainers.params import Parameters, param
@@ -73,7 +73,9 @@ def walk(defense: Drift) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize("kind", DEFENSES.values())
 def test_no_defense_can_be_given_the_truth(kind: type[Defense]) -> None:
     assert list(inspect.signature(kind.__init__).parameters) == ["self", "params", "task"]
-    assert {f.name for f in dataclasses.fields(TrainingTask)} == {"data", "model", "augmentation", "compute", "seed"}
+    told = {"data", "model", "augmentation", "compute", "seed", "unlabelled", "undefended"}
+    assert {f.name for f in dataclasses.fields(TrainingTask)} == told
+    assert {f.name for f in dataclasses.fields(Undefended)} == {"network", "losses", "seconds"}
     assert {f.name for f in dataclasses.fields(ImageSet)} == {"images", "labels", "class_names", "names"}
     assert inspect.signature(kind.epochs).parameters.keys() == {"self"}
     assert inspect.signature(kind.stages).parameters.keys() == {"self"}
@@ -86,7 +88,7 @@ def test_the_list_is_keyed_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("kind", DEFENSES.values())
 def test_the_stages_together_read_every_parameter(kind: type[Defense], task: TrainingTask, noise: Noise) -> None:
-    stages = kind(kind.Params(), dataclasses.replace(task, data=noise(100))).stages()
+    stages = kind(kind.Params(), dataclasses.replace(task, data=noise(100), unlabelled=noise(8).images)).stages()
     assert {key for stage in stages for key in stage.reads} == set(kind.Params.keys())
     assert len({stage.name for stage in stages}) == len(stages)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainers.defenses.small_defenses import SMALL, row, small, task, trace, weights
+from tests.trainers.defenses.small_defenses import ISOLATING, SMALL, row, small, task, trace, weights
 from trainers.data import ImageSet
 from trainers.state import load_state, save_state
 
@@ -40,7 +40,7 @@ def test_a_state_loaded_between_any_two_epochs_goes_on_with_the_same_numbers(
         assert weights(again).equal(weights(whole))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ISOLATING)
 def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str) -> None:
     defense = small(name, task(noise(40)))
     *_, (_, last) = defense.epochs()
@@ -52,7 +52,7 @@ def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str) -> Non
     assert last.suspicion[~last.credible].min() >= last.suspicion[last.credible].max()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ISOLATING)
 @pytest.mark.parametrize(("count", "classes", "channels"), [(2, 2, 3), (9, 3, 1), (33, 4, 3)])
 def test_two_images_one_channel_and_a_last_batch_of_one(
     noise: Noise, name: str, count: int, classes: int, channels: int

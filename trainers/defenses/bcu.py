@@ -1,0 +1,142 @@
+"""BCU: Backdoor Cleansing with Unlabeled Data (arXiv 2211.12044, CVPR 2023)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from trainers.data.batches import augment, shuffled_batches
+from trainers.data.image_set import Splits
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.none import NoDefense, NoneParams
+from trainers.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig, build_model
+from trainers.optim import SgdParams, cosine
+from trainers.params import param
+from trainers.seeding import derive_seed
+from trainers.unlabelled import check_unlabelled
+
+
+@dataclass(frozen=True)
+class BcuParams(SgdParams):
+    """BCU's constants for CIFAR-10; the SGD parameters are those of the undefended training that comes before it."""
+
+    training_epochs: int = param(200, ge=1, doc="passes of the undefended training")
+    unlabelled: str = param("clean", doc="unlabelled images: held out clean or poisoned, parquet:PATH or folder:PATH")
+    unlabelled_count: int | None = param(None, ge=2, doc="how many of them; null: all")
+    base_ratio: float = param(0.01, ge=0, le=1, doc="share of weights re-initialised in the stem and the first stage")
+    ratio_growth: float = param(3.0, gt=0, doc="factor of it from a stage to the next")
+    head_ratio: float = param(0.1, ge=0, le=1, doc="share of it in the head")
+    ratio_scale: float = param(1.0, ge=0, doc="factor of all ratios")
+    distillation_epochs: int = param(100, ge=1, doc="passes over the unlabelled images")
+    distillation_lr: float = param(0.01, gt=0, doc="learning rate at the start (cosine)")
+    distillation_batch_size: int = param(256, ge=2, doc="unlabelled images a batch")
+    final_temperature: float = param(4.0, ge=1, doc="of the last epoch; the first one's is about 1")
+
+    @property
+    def training(self) -> NoneParams:
+        """Of the undefended training."""
+        return NoneParams(epochs=self.training_epochs, **{key: getattr(self, key) for key in SgdParams.keys()})
+
+
+class Bcu(Defense):
+    """Trains without defense, then distils into a partly re-initialised copy on images without labels.
+
+    The first stage is that of ``none``, number for number, so a control run with the same parameters may stand for it.
+    Interpretations: biases of the head are re-initialised like its weights; unlabelled images are augmented like
+    training images; momentum and weight decay are those of the training.
+    """
+
+    name: ClassVar[str] = "bcu"
+    begins_undefended = True
+    Params = BcuParams
+    params: BcuParams
+
+    def __init__(self, params: BcuParams, task: TrainingTask):
+        super().__init__(params, task)
+        if task.unlabelled is None:
+            raise ConfigError("bcu needs unlabelled images.")
+        self.unlabelled_images = task.unlabelled[: params.unlabelled_count].to(self.device)
+        self.training = NoDefense(params.training, task)
+        self.training.generator = self.generator
+        self.teacher = self.modules["teacher"] = self.training.network
+        self.optimizers["teacher"] = self.training.optimizer
+        self.student = self.new_network("student")
+        self.optimizers["student"] = torch.optim.SGD(
+            self.student.parameters(), momentum=params.momentum, weight_decay=params.weight_decay
+        )
+
+    @classmethod
+    def check(cls, params: BcuParams, splits: Splits, model: ModelConfig) -> None:
+        """There must be unlabelled images like those to train on."""
+        check_unlabelled(params.unlabelled, params.unlabelled_count, splits)
+
+    @classmethod
+    def unlabelled(cls, params: BcuParams) -> str:
+        """Where they come from."""
+        return params.unlabelled
+
+    @classmethod
+    def undefended(cls, params: BcuParams) -> dict[str, Any]:
+        """Parameters of the training that it begins with."""
+        return params.training.as_dict()
+
+    def stages(self) -> list[Stage]:
+        """Undefended training, distillation."""
+        p = self.params
+        training = ("training_epochs", *SgdParams.keys())
+        distillation = tuple(key for key in p.keys() if key not in training)
+        return [
+            Stage("training", p.training_epochs, training, self._train),
+            Stage("distillation", p.distillation_epochs, distillation, self._distil),
+        ]
+
+    def stage_seed(self, index: int) -> int:
+        """That of ``none`` for the first stage."""
+        return self.training.stage_seed(0) if index == 0 else super().stage_seed(index)
+
+    def _train(self, epoch: int) -> Report:
+        """An epoch of the undefended training, or what the control run says of it; only its last one is measured."""
+        last = epoch + 1 == self.params.training_epochs
+        known = self.task.undefended
+        if known is None:
+            report = self.training.stages()[0].run(epoch)
+            return Report(report.loss, report.images_seen, self.teacher if last else None)
+        if last:
+            self.teacher.load_state_dict(known.network)
+        return Report(
+            known.losses[epoch], len(self.images), self.teacher if last else None, seconds=known.seconds[epoch]
+        )
+
+    def _distil(self, epoch: int) -> Report:
+        p = self.params
+        if epoch == 0:
+            self._renew()
+        optimizer = self.optimizers["student"]
+        for group in optimizer.param_groups:
+            group["lr"] = cosine(p.distillation_lr, epoch, p.distillation_epochs)
+        temperature = temperature_at(epoch, p.distillation_epochs, p.final_temperature)
+        self.teacher.eval()
+        self.student.train()
+        meter = LossMeter(self.device)
+        chosen = torch.arange(len(self.unlabelled_images), device=self.device)
+        for batch in shuffled_batches(chosen, p.distillation_batch_size, self.generator):
+            views = augment(self.unlabelled_images[batch], self.task.augmentation, self.generator)
+            images = self.normalise(views)
+            with torch.no_grad():
+                wanted = self.run_network(self.teacher, images).logits
+            loss = distillation_loss(self.run_network(self.student, images).logits, wanted, temperature)
+            self.step(optimizer, loss)
+            meter.add(loss, len(batch))
+        return Report(meter.mean(), meter.images, self.student)
+
+    def _renew(self) -> None:
+        """Make the student a copy of the teacher, of which some weights are new."""
+        data = self.task.data
+        seed = derive_seed(self.task.seed, self.name, "renewed")
+        fresh = build_model(self.task.model, data.images.shape[1], data.num_classes, seed).to(self.device)
+        p = self.params
+        ratios = layer_ratios(list(fresh.parts()), p.base_ratio, p.ratio_growth, p.head_ratio, p.ratio_scale)
+        self.student.load_state_dict(self.teacher.state_dict())
+        reinitialise(self.student, fresh, ratios, self.generator)
