@@ -268,6 +268,9 @@ def train_(
     data: Annotated[str, typer.Option(help="Untrusted images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
     out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
     image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Images whose labels are not read, for a defense that needs such (bcu).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
@@ -280,6 +283,7 @@ def train_(
         console.print("Loading data ...", highlight=False)
         images = load_untrusted(config)
         deployment.check_fits(images)
+        aside = deployment.unlabelled(unlabelled, image_size)
         folder = RunFolder(out)
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -293,7 +297,7 @@ def train_(
         console.print(f"{len(images)} images, {images.num_classes} classes. Results go to {out}.", highlight=False)
         with folder.lock():
             try:
-                deployed = train(deployment, images, data, out, compute, seed, console)
+                deployed = train(deployment, images, data, out, compute, seed, console, aside)
             except TrialError as error:
                 errors.print(f"The training failed: {error}", markup=False, highlight=False)
                 raise typer.Exit(BROKEN) from error

@@ -8,11 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sweeper.spec import read_parameters
 from trainers.blind import Setting
+from trainers.data import DataConfig, load_untrusted
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
+from trainers.unlabelled import HELD_OUT
 
 
 class _Images(BaseModel):
@@ -48,6 +50,31 @@ class Deployment(BaseModel):
     def setting(self) -> Setting:
         """The setting itself."""
         return Setting(self.defense, self.params, self.model, self.augment)
+
+    def unlabelled(self, source: str | None, image_size: int | None) -> ImageSet | None:
+        """The images without labels that the defense needs; null if it needs none.
+
+        Args:
+            source: as given on the command line; null: what the setting names.
+            image_size: resize to this height and width; null: as they are.
+
+        Raises:
+            ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
+        """
+        wanted = DEFENSES[self.defense].unlabelled(DEFENSES[self.defense].Params(**self.params))
+        if wanted is None:
+            if source is not None:
+                raise ConfigError(f"--unlabelled is for defenses that need such images, and {self.defense} does not.")
+            return None
+        if source is None and wanted in HELD_OUT:
+            raise ConfigError(
+                f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
+            )
+        images = load_untrusted(DataConfig(source=source or wanted, image_size=image_size))
+        found, known = tuple(images.images.shape[1:]), tuple(self.images.image_shape)
+        if found != known:
+            raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
+        return images
 
     def check_fits(self, data: ImageSet) -> None:
         """Compare images with those that the setting was found for.

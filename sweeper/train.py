@@ -47,6 +47,7 @@ def train(
     compute: Compute,
     seed: int,
     console: Console,
+    unlabelled: ImageSet | None = None,
     state_every_s: float = 60.0,
 ) -> Deployed:
     """Train and write everything but the tracking run.
@@ -61,6 +62,7 @@ def train(
         compute: where to compute.
         seed: of every draw.
         console: for progress.
+        unlabelled: images whose labels are not read, for defenses that need such.
         state_every_s: seconds between states.
 
     Raises:
@@ -68,7 +70,7 @@ def train(
         OSError: results cannot be written.
     """
     setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
-    key = derive_seed(seed, "deploy", setting, data.fingerprint)
+    key = derive_seed(seed, "deploy", setting, data.fingerprint, unlabelled and unlabelled.fingerprint)
     store = StateStore(folder / "states" / f"{key:x}", state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
@@ -80,7 +82,8 @@ def train(
             if not console.is_terminal and (epoch == total or epoch % max(total // 10, 1) == 0):
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
-        trained = train_blind(deployment.setting, data, compute, seed, store, show)
+        aside = None if unlabelled is None else unlabelled.images
+        trained = train_blind(deployment.setting, data, compute, seed, store, show, aside)
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)

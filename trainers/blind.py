@@ -58,6 +58,7 @@ def train_blind(
     seed: int,
     store: StateStore,
     progress: Callable[[str, int, int, float | None], None],
+    unlabelled: Tensor | None = None,
 ) -> Trained:
     """Train on all of ``data``, going on from the last state in ``store`` if there is one.
 
@@ -68,6 +69,7 @@ def train_blind(
         seed: of every draw.
         store: where states are kept while it lasts.
         progress: told after each epoch: stage, number of the epoch, of how many, loss.
+        unlabelled: uint8 (M, C, H, W), for defenses that need images without labels.
 
     Raises:
         ConfigError: a parameter is not allowed.
@@ -75,7 +77,7 @@ def train_blind(
     """
     kind = DEFENSES[setting.defense]
     data = replace(data, names=None)  # the defense is to judge images, not what their files are called
-    task = TrainingTask(data, setting.model, setting.augmentation, compute, seed)
+    task = TrainingTask(data, setting.model, setting.augmentation, compute, seed, unlabelled)
     defense = kind(kind.Params(**setting.params), task)
     total = sum(stage.epochs for stage in defense.stages())
     losses: list[float | None] = []

@@ -205,3 +205,31 @@ def test_an_attack_that_does_not_fit_the_images(splits: Splits) -> None:
 def test_a_test_split_of_one_image(noise: Noise) -> None:
     with pytest.raises(ConfigError):
         build(config(), Splits(noise(40), noise(1)))
+
+
+# Images that were set aside
+
+
+def test_held_out_images_come_clean_and_with_the_attackers_share(noise: Noise, splits: Splits) -> None:
+    aside = noise(60, seed=2)
+    made = build(config(target=1), Splits(splits.train, splits.test, aside))
+    assert made.held_out is not None
+    assert made.held_out.clean.equal(aside.images)
+    changed = (made.held_out.poisoned != aside.images).flatten(1).any(1)
+    assert int(changed.sum()) == 12
+    assert not (aside.labels[changed] == 1).any(), "the target class needs no trigger"
+    again = build(config(target=1), Splits(splits.train, splits.test, aside)).held_out
+    assert again is not None
+    assert again.poisoned.equal(made.held_out.poisoned)
+    assert build(config(), splits).held_out is None
+
+
+def test_what_is_held_out_changes_nothing_of_the_rest(noise: Noise, splits: Splits) -> None:
+    plain, more = build(config(), splits), build(config(), Splits(splits.train, splits.test, noise(60, seed=2)))
+    assert pixels(plain) == pixels(more)
+
+
+def test_without_poison_the_held_out_images_are_clean(noise: Noise, splits: Splits) -> None:
+    made = build(config(poison_rate=0.0), Splits(splits.train, splits.test, noise(60, seed=2)))
+    assert made.held_out is not None
+    assert made.held_out.poisoned.equal(made.held_out.clean)

@@ -320,3 +320,42 @@ def test_a_parameter_that_the_defense_does_not_have() -> None:
 def test_a_defense_that_there_is_not() -> None:
     with pytest.raises(ConfigError, match="none, vab"):
         trial(defense="magic")
+
+
+# Defenses that begin with the training of a control
+
+BCU: dict[str, Any] = {"training_epochs": 2, "batch_size": 16, "lr": 0.05, "distillation_epochs": 2}
+
+
+@pytest.fixture
+def with_held_out(noise: Noise, splits: Splits) -> Splits:
+    return Splits(splits.train, splits.test, noise(20, seed=2))
+
+
+def test_a_control_is_trained_once_for_those_that_begin_with_it(with_held_out: Splits, tmp_path: Path) -> None:
+    config = trial(defense="bcu", params=BCU, repeats=(0, 1))
+    alone = list(run_trial(config, with_held_out))
+    controls = [config.control(scenario(), repeat, NONE) for repeat in (0, 1)]
+    control = list(run_trial(controls[0], with_held_out, undefended=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [controls[0].key]
+    shared = list(run_trial(config, with_held_out, undefended=tmp_path))
+    assert numbers(shared) == numbers(alone), "whether a control was there or not"
+    seconds = [result.measurement.seconds for result in shared[:2]]
+    assert seconds == pytest.approx([result.measurement.seconds for result in control], abs=0.05)
+    last = dataclasses.asdict(control[-1].measurement)
+    assert all(dataclasses.asdict(shared[1].measurement)[name] == last[name] for name in ("val_acc", "val_asr", "loss"))
+
+
+def test_a_control_with_other_parameters_is_another(with_held_out: Splits, tmp_path: Path) -> None:
+    config = trial(defense="bcu", params=BCU)
+    list(run_trial(config.control(scenario(), 0, NONE | {"lr": 0.01}), with_held_out, undefended=tmp_path))
+    shared = run_trial(config, with_held_out, undefended=tmp_path)
+    assert numbers(list(shared)) == numbers(list(run_trial(config, with_held_out)))
+
+
+@pytest.mark.parametrize("unlabelled", ["clean", "poisoned"])
+def test_held_out_images_reach_the_defense(with_held_out: Splits, unlabelled: str) -> None:
+    *_, last = run_trial(trial(defense="bcu", params=BCU | {"unlabelled": unlabelled}), with_held_out)
+    assert last.measurement.images_seen == 2 * 32 + 2 * 20
+    assert last.measurement.val_acc is not None
+    assert last.scores is None

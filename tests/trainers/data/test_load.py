@@ -94,3 +94,41 @@ def test_generated_images_come_from_nowhere() -> None:
 def test_names_do_not_change_what_the_images_are(folder: Path) -> None:
     images = load_untrusted(DataConfig(source=f"folder:{folder}"))
     assert images.fingerprint == ImageSet(images.images, images.labels, images.class_names).fingerprint
+
+
+# Held out
+
+
+def test_images_are_set_aside_before_the_rest_is_cut_down(folder: Path) -> None:
+    source = f"folder:{folder}"
+    whole = load_data(DataConfig(source=source))
+    splits = load_data(DataConfig(source=source, held_out_size=6, train_size=15))
+    assert whole.held_out is None
+    assert splits.held_out is not None
+    assert splits.held_out.labels.bincount().tolist() == [2, 2, 2]
+    assert splits.train.labels.bincount().tolist() == [5, 5, 5]
+    aside, left, known = (
+        {tuple(image) for image in part.images.flatten(1).tolist()}
+        for part in (splits.held_out, splits.train, whole.train)
+    )
+    assert not aside & left
+    assert aside | left < known
+    assert splits.test.fingerprint == whole.test.fingerprint
+    assert splits.fingerprint == f"{splits.train.fingerprint}-{splits.test.fingerprint}-{splits.held_out.fingerprint}"
+
+
+def test_shapes_are_drawn_for_it(folder: Path) -> None:
+    plain, more = (load_data(DataConfig(train_size=30, test_size=20, held_out_size=n)) for n in (None, 10))
+    assert plain.train.fingerprint == more.train.fingerprint
+    assert plain.test.fingerprint == more.test.fingerprint
+    assert more.held_out is not None
+    assert len(more.held_out) == 10
+    pixels = {tuple(image) for image in more.train.images.flatten(1).tolist()}
+    assert not pixels & {tuple(image) for image in more.held_out.images.flatten(1).tolist()}
+
+
+def test_more_held_out_than_there_are(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.held_out_size must be below 30, .* but got 30"):
+        load_data(DataConfig(source=f"folder:{folder}", held_out_size=30))
+    with pytest.raises(ConfigError, match=r"data\.train_size must be at most 20, .* but got 21"):
+        load_data(DataConfig(source=f"folder:{folder}", held_out_size=10, train_size=21))
