@@ -14,7 +14,7 @@ from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
-from trainers.unlabelled import HELD_OUT
+from trainers.unlabelled import HELD_OUT, check_count
 
 
 class _Images(BaseModel):
@@ -61,16 +61,18 @@ class Deployment(BaseModel):
         Raises:
             ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
         """
-        wanted = DEFENSES[self.defense].unlabelled(DEFENSES[self.defense].Params(**self.params))
+        kind = DEFENSES[self.defense]
+        wanted = kind.unlabelled(kind.Params(**self.params))
         if wanted is None:
             if source is not None:
                 raise ConfigError(f"--unlabelled is for defenses that need such images, and {self.defense} does not.")
             return None
-        if source is None and wanted in HELD_OUT:
+        if source is None and wanted.source in HELD_OUT:
             raise ConfigError(
                 f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
             )
-        images = load_untrusted(DataConfig(source=source or wanted, image_size=image_size))
+        images = load_untrusted(DataConfig(source=source or wanted.source, image_size=image_size))
+        check_count(wanted, len(images))
         found, known = tuple(images.images.shape[1:]), tuple(self.images.image_shape)
         if found != known:
             raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
@@ -80,7 +82,8 @@ class Deployment(BaseModel):
         """Compare images with those that the setting was found for.
 
         Raises:
-            ConfigError: they have another size, another number of channels, or other classes.
+            ConfigError: they have another size, another number of channels, or other classes, or are too few for the
+                defense's parameters.
         """
         found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
         if found[0] != wanted[0]:
@@ -95,6 +98,8 @@ class Deployment(BaseModel):
             parts = [f"there is no {', '.join(sorted(known - given))}"] if known - given else []
             parts += [f"{', '.join(sorted(given - known))} was unknown"] if given - known else []
             raise ConfigError(f"The classes differ from those that the setting was found for: {'; '.join(parts)}.")
+        kind = DEFENSES[self.defense]
+        kind.check(kind.Params(**self.params), data, self.model)
 
 
 def read_deployment(path: Path) -> Deployment:

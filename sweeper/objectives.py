@@ -7,7 +7,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Metric = Literal[
-    "val_acc", "val_asr", "val_ra", "detection_auroc", "detection_tpr", "detection_fpr", "control_asr", "poison_rate"
+    "val_acc",
+    "val_asr",
+    "val_ra",
+    "detection_auroc",
+    "detection_tpr",
+    "detection_fpr",
+    "control_asr",
+    "poison_rate",
+    "images_seen",
 ]
 """What may steer a search. Nothing of the test split is among it."""
 

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from search_spaces.distributions import Searched, suggest
 from sweeper.environment import deal
+from sweeper.pools import DEFENSE, Pools
 from sweeper.records import (
     CONFIRMATION,
     CONTROL,
@@ -27,7 +28,7 @@ from sweeper.records import (
 from sweeper.run_folder import RunFolder
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
-from sweeper.study import control_success, verdict
+from sweeper.study import control_success, make_sampler, verdict
 from sweeper.worker import CRASH_FILE, attempts
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
@@ -69,6 +70,7 @@ class SweepSearcher(Searcher):
         self._stopper = stopper
         self._environments = spec.environments()
         self._sampler = study.sampler
+        self._pools = Pools(study, lambda defense: make_sampler(spec, len(study.trials), defense))
         self._queue: deque[TrialRecord] = deque()
         self._open: dict[str, optuna.Trial] = {}
         self._untold: dict[str, TrialRecord] = {}
@@ -113,7 +115,8 @@ class SweepSearcher(Searcher):
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
         self._to_ask -= 1
         number = len(self._study.get_trials(deepcopy=False, states=_ASKED))
-        fixed = deal(self._environments, number)
+        fixed = deal(self._environments, number, self._spec.turns())
+        pool = self._pools.propose(fixed[DEFENSE], number) if DEFENSE in fixed else None
         # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()
@@ -123,6 +126,8 @@ class SweepSearcher(Searcher):
 
         def choose(name: str, searched: Searched) -> Any:
             if name not in chosen:
+                if pool is not None and name not in fixed:
+                    fixed[name] = suggest(pool, name, searched)
                 chosen[name] = suggest(trial, name, searched)
             return chosen[name]
 

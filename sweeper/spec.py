@@ -11,6 +11,7 @@ from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError
 from sweeper.blocks import NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.objectives import Constraint, Objective
+from sweeper.pools import DEFENSE
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig
 from trainers.data.batches import Augmentation
@@ -22,6 +23,7 @@ from trainers.models import ModelConfig
 from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
+from trainers.unlabelled import check_unlabelled
 
 P = TypeVar("P", bound=Parameters)
 SCENARIO = "scenario"
@@ -62,6 +64,9 @@ class Search(_Strict):
     workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
     retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
     scenarios: Literal["all", "one"] = Field(default="all", description="how many of the scenarios a trial meets")
+    defenses: Literal["free", "turns"] = Field(
+        default="free", description="of several: the sampler chooses, or they take turns, each searched by itself"
+    )
     min_poisoned: int | None = Field(default=None, ge=1, description="leave out rates of fewer poisoned images")
 
 
@@ -131,6 +136,8 @@ class SweepSpec(_Strict):
                 raise ValueError(f"search.scheduler: asha would compare trials across values of {varied[0]}; fix it.")
         if self.search.min_poisoned is not None and self.search.scenarios == "all":
             raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
+        if self.search.defenses == "turns" and (len(self.defense) < 2 or self.search.sampler in ("grid", "nsga2")):
+            raise ValueError("search.defenses: turns needs several defenses, and one of the samplers tpe, gp, random.")
         for name, searched in self.environment().items():
             if searched.grid() is None:
                 raise ValueError(
@@ -149,6 +156,8 @@ class SweepSpec(_Strict):
             where = f"objectives.{i}"
             if objective.metric == "control_asr":
                 raise ValueError(f"{where}: control_asr says nothing about the defense; it may be a constraint only.")
+            if objective.metric == "images_seen":
+                raise ValueError(f"{where}: images_seen is a budget; it may be a constraint only.")
             if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
                 raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
         metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
@@ -191,7 +200,7 @@ class SweepSpec(_Strict):
         """Every searched parameter by its name in the study. A list of defenses is the parameter ``defense``."""
         space: dict[str, Searched] = {}
         if len(self.defense) > 1:
-            space["defense"] = Searched("categorical", tuple(block.kind for block in self.defense))
+            space[DEFENSE] = Searched("categorical", tuple(block.kind for block in self.defense))
         blocks = self.scenario_blocks
         if self.search.scenarios == "one":
             space[SCENARIO] = Searched("categorical", tuple(block.values["name"] for block in blocks))
@@ -211,6 +220,10 @@ class SweepSpec(_Strict):
             return [{name: searched for block in blocks for name, searched in block.searched()}]
         return [{SCENARIO: Searched("categorical", (b.values["name"],)), **dict(b.searched())} for b in blocks]
 
+    def turns(self) -> tuple[str, ...]:
+        """Defenses that take turns; none where the sampler chooses, or where there is one."""
+        return tuple(block.kind for block in self.defense) if self.search.defenses == "turns" else ()
+
     def environment(self) -> dict[str, Searched]:
         """All of :meth:`environments` together."""
         return {name: searched for part in self.environments() for name, searched in part.items()}
@@ -222,7 +235,7 @@ class SweepSpec(_Strict):
             ConfigError: the values do not go together.
         """
         space = self.space()
-        kind = choose("defense", space["defense"]) if len(self.defense) > 1 else self.defense[0].kind
+        kind = choose(DEFENSE, space[DEFENSE]) if len(self.defense) > 1 else self.defense[0].kind
         block = next(block for block in self.defense if block.kind == kind)
         scenarios = self.scenario_blocks
         if self.search.scenarios == "one":
@@ -251,7 +264,11 @@ class SweepSpec(_Strict):
             defense = DEFENSES[block.kind]
             for drawn in _extremes(block):
                 try:
-                    defense.check(defense.Params(**drawn), splits, self.model)
+                    params = defense.Params(**drawn)
+                    defense.check(params, splits.train, self.model)
+                    wanted = defense.unlabelled(params)
+                    if wanted is not None:
+                        check_unlabelled(wanted, splits)
                 except ConfigError as error:
                     raise ConfigError(f"defense {block.kind}: {error}") from error
         for number, block in enumerate(self.scenario_blocks):

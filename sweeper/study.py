@@ -152,10 +152,18 @@ def _sampler_notes(spec: SweepSpec, database: Path) -> dict[int, dict[str, Any]]
     return {t.number: {k: v for k, v in t.system_attrs.items() if not k.startswith(ours)} for t in trials}
 
 
-def make_sampler(spec: SweepSpec, known: int) -> BaseSampler:
-    """The sampler that the preset names, seeded by the sweep; after ``known`` trials it draws other numbers."""
-    seed = derive_seed(spec.seed, "sampler", *([known] if known else [])) % 2**31
-    startup = min(STARTUP_TRIALS, max(spec.search.trials // 2, 1))
+def make_sampler(spec: SweepSpec, known: int, defense: str | None = None) -> BaseSampler:
+    """The sampler that the preset names, seeded by the sweep; after ``known`` trials it draws other numbers.
+
+    Args:
+        spec: the sweep.
+        known: trials that have run.
+        defense: the one that it proposes settings of, where they take turns.
+    """
+    own = [defense] if defense else []
+    seed = derive_seed(spec.seed, "sampler", *([known] if known else []), *own) % 2**31
+    trials = spec.search.trials // max(len(spec.turns()), 1)
+    startup = min(STARTUP_TRIALS, max(trials // 2, 1))
     match spec.search.sampler:
         case "tpe":
             return TPESampler(seed=seed, n_startup_trials=startup)

@@ -196,14 +196,14 @@ def run_trial(
         seed = derive_seed(scenario_seed(scenario_config, config.sweep_seed, repeat), "training", asdict(config.model))
         kind = DEFENSES[config.defense]
         params = kind.Params(**config.params)
-        source, before = kind.unlabelled(params), kind.undefended(params)
+        wanted, before = kind.unlabelled(params), kind.undefended(params)
         task = TrainingTask(
             scenario.data,
             config.model,
             config.augmentation,
             compute,
             seed,
-            None if source is None else unlabelled_images(source, scenario.held_out),
+            None if wanted is None else unlabelled_images(wanted.source, scenario.held_out),
             None if before is None or undefended is None
             else find_undefended(undefended / config.control(scenario_config, repeat, before).key),
         )  # fmt: skip

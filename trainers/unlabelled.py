@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainers.data import DataConfig, load_untrusted
 from trainers.data.image_set import Splits
+from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
 
 HELD_OUT = ("clean", "poisoned")
@@ -27,12 +28,13 @@ class HeldOut:
     poisoned: Tensor
 
 
-def check_unlabelled(source: str, count: int | None, splits: Splits) -> None:
+def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
     """See whether there are such images, as many as asked for, and like those of the training split.
 
     Raises:
         ConfigError: there are not.
     """
+    source = wanted.source
     if source in HELD_OUT:
         if splits.held_out is None:
             raise ConfigError(
@@ -42,13 +44,22 @@ def check_unlabelled(source: str, count: int | None, splits: Splits) -> None:
         images = splits.held_out.images
     else:
         images = _from_elsewhere(source)
-        found, wanted = images.shape[1:], splits.train.images.shape[1:]
-        if found != wanted:
+        found, known = images.shape[1:], splits.train.images.shape[1:]
+        if found != known:
             raise ConfigError(
-                f"unlabelled: images of {source} are {_size(found)}, but those to train on {_size(wanted)}."
+                f"unlabelled: images of {source} are {_size(found)}, but those to train on {_size(known)}."
             )
-    if count is not None and count > len(images):
-        raise ConfigError(f"unlabelled_count must be at most {len(images)}, as many as there are, but got {count}.")
+    check_count(wanted, len(images))
+
+
+def check_count(wanted: Unlabelled, there: int) -> None:
+    """See whether there are as many images as asked for.
+
+    Raises:
+        ConfigError: there are not.
+    """
+    if wanted.count is not None and wanted.count > there:
+        raise ConfigError(f"unlabelled_count must be at most {there}, as many as there are, but got {wanted.count}.")
 
 
 def unlabelled_images(source: str, held_out: HeldOut | None) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from sweeper.deployment import read_deployment
 from trainers.data import ImageSet
@@ -94,3 +95,38 @@ def test_images_of_the_same_kind_fit_whatever_the_order_of_the_classes(tmp_path:
 def test_images_of_another_kind_are_refused(tmp_path: Path, data: ImageSet, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         read_deployment(written(tmp_path / "deploy.yaml", GOOD)).check_fits(data)
+
+
+BCU = {"defense": "bcu", "params": {"unlabelled": "clean", "unlabelled_count": 8}}
+
+
+def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Path) -> None:
+    deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | BCU))
+    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).images.shape == (8, 3, 16, 16)
+    for arguments, text in (
+        ((None, 16), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
+        ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
+        ((folder_of(tmp_path / "few", 6), 16), "unlabelled_count must be at most 6, as many as there are, but got 8"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=text):
+            deployment.unlabelled(*arguments)
+    plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
+    assert plain.unlabelled(None, None) is None
+    with pytest.raises(ConfigError, match="for defenses that need such images, and vab does not"):
+        plain.unlabelled("folder:x", None)
+
+
+def folder_of(path: Path, count: int) -> str:
+    """Images of 8x8 in two classes."""
+    for number in range(count):
+        name = path / f"class{number % 2}" / f"{number}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 200)).save(name)
+    return f"folder:{path}"
+
+
+def test_parameters_that_do_not_fit_so_few_images(tmp_path: Path) -> None:
+    abl = {"defense": "abl", "params": {"isolation_rate": 0.01}}
+    deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | abl))
+    with pytest.raises(ConfigError, match=r"isolation_rate of 0\.01 isolates 0 of 4 samples"):
+        deployment.check_fits(images())

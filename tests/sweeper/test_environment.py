@@ -28,6 +28,13 @@ def test_several_parameters_combine() -> None:
     assert len(set(dealt[:12])) == 12
 
 
+def test_defenses_take_turns_and_each_meets_every_attacker() -> None:
+    dealt = [tuple(deal([{"rate": RATES}], number, ("vab", "abl")).items()) for number in range(12)]
+    assert [dict(values)["defense"] for values in dealt] == ["vab", "abl"] * 6
+    assert Counter(dealt) == dict.fromkeys(dealt, 2)
+    assert len(set(dealt)) == 6
+
+
 def test_nothing_to_deal() -> None:
     assert deal([{}], 4) == {}
 

@@ -143,3 +143,19 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason(
     rows = [row for record in searcher.refused for row in record.rows({})]
     assert {(row["role"], row["status"], row["scenario"]) for row in rows} == {("trial", "FAILED", None)}
     assert len(rows) == len(refused)
+
+
+DEFENSES = "defense=[{name: vab, threshold: {float: [0.1, 0.3]}}, {name: abl, isolation_rate: {float: [0.1, 0.2]}}]"
+
+
+def test_defenses_take_turns(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(make_spec(DEFENSES, "search={trials: 8, defenses: turns}"))
+    drain(searcher)
+    assert [trial.params["defense"] for trial in study.trials] == ["vab", "abl"] * 4
+    names = {"vab": {"defense", "vab.threshold"}, "abl": {"defense", "abl.isolation_rate"}}
+    for trial in study.trials:
+        assert set(trial.params) == names[trial.params["defense"]]
+        record = searcher.records[trial.user_attrs["trial_id"]]
+        assert record.config is not None
+        assert record.config.defense == trial.params["defense"]
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 8

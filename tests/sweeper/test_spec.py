@@ -36,6 +36,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("objectives=[{metric: test_acc, direction: maximize}]", ["objectives.0.metric", "test_acc"]),
         ("objectives=[{metric: poison_rate, direction: maximize}]", ["poison_rate may only be minimized"]),
         ("objectives=[{metric: control_asr, direction: maximize}]", ["control_asr"]),
+        ("objectives=[{metric: images_seen, direction: minimize}]", ["images_seen", "a constraint only"]),
         ("search.scheduler=asha", ["asha needs one objective"]),
         ("seeds=[1, 1]", ["seeds", "twice"]),
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
@@ -71,7 +72,7 @@ def test_two_scenarios_of_one_name_are_refused(make_spec: Make) -> None:
     ("override", "message"),
     [
         ("scenarios.0.target=10", "target must be a class from 0 to 9, but got 10"),
-        ("scenarios.0.poison_rate=0.0001", "is no sample of 200"),
+        ("scenarios.0.poison_rate=0.0001", "rounds to no sample of 200"),
         ("scenarios.0.size=20", "does not fit images of 16x16"),
         ("scenarios.0.size={int: [3, 20]}", "does not fit images of 16x16"),
         ("scenarios.0.poison_rate=0.95", "only 180 can be poisoned"),
@@ -105,6 +106,15 @@ def test_a_list_of_defenses_is_searched_over(make_spec: Make) -> None:
     assert list(spec.space()) == ["defense", "vab.threshold"]
     drawn = spec.trial(lambda name, searched: "none" if name == "defense" else 0.1, "data")
     assert (drawn.defense, drawn.params["epochs"]) == ("none", 3)
+
+
+def test_defenses_that_take_turns_are_several_and_not_on_a_grid(make_spec: Make) -> None:
+    several = "defense=[{name: vab}, {name: none}]"
+    assert make_spec(several, "search={defenses: turns}").turns() == ("vab", "none")
+    assert make_spec(several).turns() == ()
+    for overrides in (("search={defenses: turns}",), (several, "search={defenses: turns, sampler: grid}")):
+        with pytest.raises(PresetError, match="turns needs several defenses"):
+            make_spec(*overrides)
 
 
 def test_a_parameter_whose_condition_fails_keeps_its_default(make_spec: Make) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from trainers.data import ImageSet, Splits
+from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
 from trainers.unlabelled import HeldOut, check_unlabelled, unlabelled_images
 
@@ -30,14 +31,14 @@ def test_each_source(noise: Noise, folder: str) -> None:
     assert unlabelled_images("clean", held_out).equal(clean)
     assert unlabelled_images("poisoned", held_out).equal(255 - clean)
     assert unlabelled_images(folder, None).shape == (6, 3, 8, 8)
-    check_unlabelled(folder, 6, Splits(noise(8), noise(4)))
-    check_unlabelled("clean", 5, Splits(noise(8), noise(4), noise(5)))
+    check_unlabelled(Unlabelled(folder, 6), Splits(noise(8), noise(4)))
+    check_unlabelled(Unlabelled("clean", 5), Splits(noise(8), noise(4), noise(5)))
 
 
 @pytest.mark.parametrize("source", ["clean", "poisoned"])
 def test_nothing_was_held_out(noise: Noise, source: str) -> None:
     with pytest.raises(ConfigError, match=f"unlabelled: {source} takes images that were held out, and there are none"):
-        check_unlabelled(source, None, Splits(noise(8), noise(4)))
+        check_unlabelled(Unlabelled(source, None), Splits(noise(8), noise(4)))
 
 
 @pytest.mark.parametrize(("size", "channels"), [(16, 3), (8, 1)])
@@ -47,16 +48,16 @@ def test_images_of_another_size(noise: Noise, folder: str, size: int, channels: 
     with pytest.raises(
         ConfigError, match=rf"images of folder:.* are 8x8 with 3 channels, but those to train on {wanted}"
     ):
-        check_unlabelled(folder, None, splits)
+        check_unlabelled(Unlabelled(folder, None), splits)
 
 
 @pytest.mark.parametrize("source", ["dirty", "cifar10", ""])
 def test_an_unknown_source(noise: Noise, source: str) -> None:
     with pytest.raises(ConfigError, match=f"must be clean, poisoned, parquet:PATH or folder:PATH, but got '{source}'"):
-        check_unlabelled(source, None, Splits(noise(8), noise(4)))
+        check_unlabelled(Unlabelled(source, None), Splits(noise(8), noise(4)))
 
 
 def test_more_than_there_are(noise: Noise) -> None:
     with pytest.raises(ConfigError, match="unlabelled_count must be at most 5, as many as there are, but got 6"):
-        check_unlabelled("clean", 6, Splits(noise(8), noise(4), noise(5)))
+        check_unlabelled(Unlabelled("clean", 6), Splits(noise(8), noise(4), noise(5)))
     assert torch.is_tensor(unlabelled_images("clean", HeldOut(noise(5).images, noise(5).images)))

@@ -136,12 +136,14 @@ class Attack(ABC):
         base = pool if self.rate_of_target else len(labels)
         poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels))
         if poisoned == 0:
+            where = " in the target class" if self.rate_of_target else ""
             raise RateError(
-                f"A poison_rate of {rate:g} is no sample of {base}; allowed is {_ceil(0.5 / base):g} or more."
+                f"A poison_rate of {rate:g} rounds to no sample of {base}{where}; "
+                f"allowed is {_ceil(0.5 / base):g} or more."
             )
         if self.cover_rate > 0 and cover == 0:
             raise ConfigError(
-                f"A cover_rate of {self.cover_rate:g} is no sample of {len(labels)}; "
+                f"A cover_rate of {self.cover_rate:g} rounds to no sample of {len(labels)}; "
                 f"allowed is {_ceil(0.5 / len(labels)):g} or more."
             )
         if poisoned > pool:

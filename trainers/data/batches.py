@@ -94,3 +94,19 @@ def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generato
             end += 1
         yield order[start:end]
         start = end
+
+
+def spread(indices: Tensor, batches: int, generator: torch.Generator) -> list[Tensor]:
+    """Deal ``indices`` out in random order, evenly over so many batches: each about once, and at least one a batch.
+
+    Args:
+        indices: int64 (N,); where there are none, every batch is empty.
+        batches: how many.
+        generator: on the device of ``indices``.
+    """
+    if batches == 0 or len(indices) == 0:
+        return [indices] * batches
+    size = max(len(indices) // batches, 1)
+    order = indices[torch.randperm(len(indices), device=indices.device, generator=generator)]
+    wrapped = torch.arange(batches * size, device=indices.device) % len(order)
+    return list(order[wrapped].split(size))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from trainers.data.image_set import Splits
+from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.isolating import Isolating
 from trainers.isolation import isolated_count
@@ -70,9 +70,9 @@ class Abl(Isolating):
         self.optimizers["network"] = self.optimizer
 
     @classmethod
-    def check(cls, params: AblParams, splits: Splits, model: ModelConfig) -> None:
+    def check(cls, params: AblParams, data: ImageSet, model: ModelConfig) -> None:
         """The isolation rate must leave samples on both sides."""
-        isolated_count(params.isolation_rate, len(splits.train))
+        isolated_count(params.isolation_rate, len(data))
 
     def stages(self) -> list[Stage]:
         """Isolation, fine-tuning on the rest, unlearning."""

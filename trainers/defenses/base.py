@@ -11,11 +11,24 @@ from torch import Tensor, nn
 
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation, Normalizer, augment
-from trainers.data.image_set import ImageSet, Splits
+from trainers.data.image_set import ImageSet
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
 from trainers.params import Parameters
 from trainers.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Which images without labels a defense needs.
+
+    Args:
+        source: where they come from, as :mod:`trainers.unlabelled` has it.
+        count: how many of them; null: all.
+    """
+
+    source: str
+    count: int | None
 
 
 @dataclass(frozen=True)
@@ -145,16 +158,16 @@ class Defense(ABC):
         self._epoch = 0
 
     @classmethod  # noqa: B027  # most parameters fit whatever comes
-    def check(cls, params: Any, splits: Splits, model: ModelConfig) -> None:
-        """See whether parameters fit data and network, which is known before anything is trained.
+    def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
+        """See whether parameters fit training set and network, which is known before anything is trained.
 
         Raises:
             ConfigError: they do not.
         """
 
     @classmethod
-    def unlabelled(cls, params: Any) -> str | None:
-        """Where its unlabelled images come from, as :mod:`trainers.unlabelled` has it; null: it needs none."""
+    def unlabelled(cls, params: Any) -> Unlabelled | None:
+        """The images without labels that it needs; null: none."""
         return None
 
     @classmethod

@@ -6,16 +6,14 @@ from typing import Any, ClassVar
 import torch
 
 from trainers.data.batches import augment, shuffled_batches
-from trainers.data.image_set import Splits
-from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Unlabelled
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
 from trainers.errors import ConfigError
-from trainers.models import ModelConfig, build_model
+from trainers.models import build_model
 from trainers.optim import SgdParams, cosine
 from trainers.params import param
 from trainers.seeding import derive_seed
-from trainers.unlabelled import check_unlabelled
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,9 @@ class Bcu(Defense):
         )
 
     @classmethod
-    def check(cls, params: BcuParams, splits: Splits, model: ModelConfig) -> None:
-        """There must be unlabelled images like those to train on."""
-        check_unlabelled(params.unlabelled, params.unlabelled_count, splits)
-
-    @classmethod
-    def unlabelled(cls, params: BcuParams) -> str:
-        """Where they come from."""
-        return params.unlabelled
+    def unlabelled(cls, params: BcuParams) -> Unlabelled:
+        """Those that it distils on."""
+        return Unlabelled(params.unlabelled, params.unlabelled_count)
 
     @classmethod
     def undefended(cls, params: BcuParams) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.data.image_set import Splits
+from trainers.data.image_set import ImageSet
 from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.isolating import Isolating
 from trainers.entropy import prediction_entropy
@@ -62,10 +62,10 @@ class Dlp(Isolating):
         self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
 
     @classmethod
-    def check(cls, params: DlpParams, splits: Splits, model: ModelConfig) -> None:
+    def check(cls, params: DlpParams, data: ImageSet, model: ModelConfig) -> None:
         """The isolation rate must leave samples on both sides."""
         if params.isolation == "rate":
-            isolated_count(params.isolation_rate, len(splits.train))
+            isolated_count(params.isolation_rate, len(data))
 
     def stages(self) -> list[Stage]:
         """Supervised learning, active unlearning, active semi-supervised fine-tuning."""
@@ -117,7 +117,7 @@ class Dlp(Isolating):
         """An epoch of MixMatch: kept samples with their labels, filtered ones with guessed labels."""
         p = self.params
         if epoch and epoch % p.refilter_period == 0:
-            self._filter()
+            self.mark(-self.losses(self.network), p.isolation, p.isolation_rate)
         p.set_lr(self.optimizer, epoch, p.finetune_epochs)
         weight = p.unlabelled_weight * ramp(epoch, p.ramp_epochs)
         self.network.train()
@@ -142,7 +142,7 @@ class Dlp(Isolating):
         views = [self.view(batch) for _ in range(p.guesses)]
         if not len(batch):
             return views[0], self.one_hot[:0]
-        # Batch-norm cannot train on a single image.
-        passes = views if len(batch) > 1 else [torch.cat([view, view]) for view in views]
-        logits = [self.run_network(self.network, images).logits[: len(batch)] for images in passes]
-        return torch.cat(views), guess_labels(logits, p.temperature).repeat(p.guesses, 1)
+        self.network.eval()  # filtered samples alone would move what batch-norm remembers
+        guess = guess_labels([self.run_network(self.network, images).logits for images in views], p.temperature)
+        self.network.train()
+        return torch.cat(views), guess.repeat(p.guesses, 1)

@@ -1,12 +1,11 @@
 """What ABL, PT and DLP have in common: mark samples by a score, descend on the rest, forget the marked ones."""
 
 from collections.abc import Callable, Iterator
-from itertools import cycle
 
 import torch
 from torch import Tensor, nn
 
-from trainers.data.batches import shuffled_batches
+from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report
 from trainers.entropy import normalise
 from trainers.errors import TrialError
@@ -60,13 +59,14 @@ class Isolating(Defense):
         return meter
 
     def pairs(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every kept sample once, in batches; beside each batch isolated ones, gone through as often as it takes.
+        """Every kept sample once, in batches, and beside each batch its share of the isolated ones.
 
         Yields:
-            Indices: of ``batch_size`` kept samples (the last batch may differ), and of at most as many isolated ones.
+            Indices: of ``batch_size`` kept samples (the last batch may differ), and of isolated ones, each of which
+            comes about once, so that batch-norm meets the two as they stand to each other in the data.
         """
-        isolated = list(shuffled_batches(self.isolated(), batch_size, self.generator)) or [self.isolated()]
-        yield from zip(shuffled_batches(self.kept(), batch_size, self.generator), cycle(isolated), strict=False)
+        kept = list(shuffled_batches(self.kept(), batch_size, self.generator))
+        yield from zip(kept, spread(self.isolated(), len(kept), self.generator), strict=True)
 
     def forget(
         self,
@@ -83,7 +83,7 @@ class Isolating(Defense):
         Args:
             network: trained in place.
             optimizer: of it.
-            batch_size: of the kept samples, and at most that many isolated ones beside them.
+            batch_size: of the kept samples.
             weight: of the ascent.
             ceiling: loss from which an isolated sample is left alone.
         """

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainers.data.image_set import Splits
+from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.isolating import Isolating
 from trainers.entropy import prediction_entropy
@@ -94,11 +94,11 @@ class Pt(Isolating):
         self.optimizers["network"] = params.optimizer(self.network)
 
     @classmethod
-    def check(cls, params: PtParams, splits: Splits, model: ModelConfig) -> None:
+    def check(cls, params: PtParams, data: ImageSet, model: ModelConfig) -> None:
         """The isolation rate must leave samples on both sides, and the frozen parts must be the network's."""
         if params.isolation == "rate":
-            isolated_count(params.isolation_rate, len(splits.train))
-        frozen_parts(params.frozen, build_model(model, splits.train.images.shape[1], splits.train.num_classes, seed=0))
+            isolated_count(params.isolation_rate, len(data))
+        frozen_parts(params.frozen, build_model(model, data.images.shape[1], data.num_classes, seed=0))
 
     def stages(self) -> list[Stage]:
         """Partial training, the clean model, its fine-tuning."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.data.batches import shuffled_batches
+from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.entropy import (
     normalise,
@@ -57,8 +57,8 @@ class VabParams(SgdParams):
     suppression_epochs: int = param(100, ge=0, doc="stage 2: semi-supervised suppression")
     suppression: str = param(
         "both",
-        choices=("both", "credible", "suspicious", "none"),
-        doc="whose targets the Victim's belief is taken from",
+        choices=("both", "credible", "suspicious", "none", "filter"),
+        doc="whose targets the Victim's belief is taken from; filter: suspicious samples are left out altogether",
     )
     temperature: float = param(3.0, gt=0, doc="softens the Victim's belief")
     early_weight: float = param(0.1, ge=0, doc="weight of the suspicious samples' loss, first half of stage 2")
@@ -195,7 +195,9 @@ class Vab(Defense):
         self.beneficiary.train()
         meter = LossMeter(self.device)
         labelled = list(shuffled_batches(self._credible(), p.batch_size, self.generator))
-        for batch, others in zip(labelled, self._unlabelled(len(labelled), weight), strict=True):
+        # The authors' code lets the size of a suspicious batch fall to 0 where there are few of them, and then fails.
+        suspicious = self._suspicious() if weight and p.suppression != "filter" else self._suspicious()[:0]
+        for batch, others in zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True):
             known = self.one_hot[batch]
             if p.suppression in ("both", "credible"):
                 known = suppress(known, self._belief(batch))
@@ -208,19 +210,6 @@ class Vab(Defense):
             self.step(self.optimizers["beneficiary"], loss)
             meter.add(loss, len(images) + len(views))
         return self._report(meter, self._update_split().images)
-
-    def _unlabelled(self, batches: int, weight: float) -> list[Tensor]:
-        """One batch of suspicious samples for each labelled batch: their count divided by that of batches, at least 1.
-
-        The authors' code lets the size fall to 0 when fewer samples than batches are suspicious, and then fails.
-        """
-        suspicious = self._suspicious()
-        if batches == 0 or weight == 0 or len(suspicious) == 0:
-            return [suspicious[:0]] * batches
-        size = max(len(suspicious) // batches, 1)
-        order = suspicious[torch.randperm(len(suspicious), device=self.device, generator=self.generator)]
-        wrapped = torch.arange(batches * size, device=self.device) % len(order)
-        return list(order[wrapped].split(size))
 
     def _mixed(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Two augmented views of each sample, mixed with partners drawn over both: 2 M images and targets."""

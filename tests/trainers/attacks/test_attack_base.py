@@ -136,7 +136,7 @@ def test_all_that_can_be_poisoned(noise: Noise) -> None:
 
 
 def test_a_rate_of_no_sample(noise: Noise) -> None:
-    with pytest.raises(ConfigError, match=r"A poison_rate of 0\.01 is no sample of 20; allowed is .* or more"):
+    with pytest.raises(ConfigError, match=r"A poison_rate of 0\.01 rounds to no sample of 20; allowed is .* or more"):
         badnets().poison(noise(20), 0.01)
 
 
@@ -202,7 +202,7 @@ def test_clean_label_counts_a_share_of_the_target_class(noise: Noise) -> None:
     assert (clean.labels[made.poisoned] == 1).all()
     assert made.data.labels.equal(clean.labels)
     assert changed(clean, made.data.images).equal(made.poisoned)
-    with pytest.raises(ConfigError, match=r"0\.04 is no sample of 10"):
+    with pytest.raises(ConfigError, match=r"0\.04 rounds to no sample of 10"):
         dim(CleanDim, target=1).poison(clean, 0.04)
 
 

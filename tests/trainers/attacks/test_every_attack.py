@@ -131,7 +131,9 @@ def test_an_adaptive_attack_without_cover_samples_would_be_a_plain_one(name: str
 @pytest.mark.parametrize("name", [*MUST_COVER, *MAY_COVER])
 def test_a_cover_rate_of_no_sample(noise: Noise, name: str) -> None:
     attack = quick(name, cover_rate=0.001)
-    with pytest.raises(ConfigError, match=r"^A cover_rate of 0\.001 is no sample of 40; allowed is 0\.013 or more\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^A cover_rate of 0\.001 rounds to no sample of 40; allowed is 0\.013 or more\.$"
+    ):
         attack.counts(noise(40).labels, 0.1)
 
 
@@ -152,8 +154,8 @@ def test_clean_labels_and_all_to_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLEAN_LABEL)
 def test_a_clean_label_rate_of_no_sample(noise: Noise, name: str) -> None:
-    base, allowed = (10, r"0\.05") if name in OF_TARGET else (40, r"0\.013")
-    message = rf"^A poison_rate of 0\.01 is no sample of {base}; allowed is {allowed} or more\.$"
+    base, allowed = ("10 in the target class", r"0\.05") if name in OF_TARGET else ("40", r"0\.013")
+    message = rf"^A poison_rate of 0\.01 rounds to no sample of {base}; allowed is {allowed} or more\.$"
     with pytest.raises(ConfigError, match=message):
         quick(name).counts(noise(40).labels, 0.01)
 

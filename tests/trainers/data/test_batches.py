@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation, Normalizer, augment, shuffled_batches
+from trainers.data.batches import Augmentation, Normalizer, augment, shuffled_batches, spread
 from trainers.seeding import seeded
 
 
@@ -155,3 +155,16 @@ def test_the_order_is_random_and_the_generator_decides() -> None:
     assert first.equal(again)
     assert not first.equal(second)
     assert not first.equal(torch.arange(50))
+
+
+@given(count=st.integers(0, 40), batches=st.integers(0, 12), seed=st.integers(0, 5))
+def test_indices_are_dealt_out_evenly(count: int, batches: int, seed: int) -> None:
+    indices = torch.arange(100, 100 + count)
+    dealt = spread(indices, batches, seeded(seed))
+    assert len(dealt) == batches
+    size = max(count // batches, 1) if count and batches else 0
+    assert [len(batch) for batch in dealt] == [size] * batches
+    counts = torch.cat([*dealt, indices[:0]]).bincount(minlength=140)[100 : 100 + count]
+    if batches and count:
+        assert int(counts.max() - counts.min()) <= 1, "none comes twice before each came once"
+    assert int(counts.sum()) == size * batches

@@ -86,10 +86,23 @@ def test_the_filter_runs_again(noise: Noise) -> None:
     until(defense, "supervised")
     scores = [defense.tensors["scores"]]
     for _, report in defense.epochs():
-        assert report.images_seen == 36 + 2 * 4 * 3
+        assert report.images_seen == 36 + 2 * 3, "two views of one of the four beside each of three batches"
         scores.append(defense.tensors["scores"])
     changed = [not one.equal(two) for one, two in pairwise(scores)]
     assert changed == [False, False, True, False, True]
+
+
+def test_run_again_the_filter_goes_by_the_loss(noise: Noise) -> None:
+    """What was unlearned is certain no more: it stands out by its label, which the network no longer believes."""
+    defense: Any = small("dlp", task(noise(40)), unlearning_epochs=0, finetune_epochs=2, refilter_period=1)
+    stages = defense.epochs()
+    for stage, _ in stages:
+        if stage.name == "finetuning":
+            break
+    losses = defense.losses(defense.network)
+    defense.network.train()
+    next(stages)
+    assert set(defense.isolated().tolist()) == set(losses.argsort(descending=True)[:4].tolist())
 
 
 @pytest.mark.parametrize("weight", [0.0, 5.0])

@@ -92,4 +92,4 @@ def test_the_clean_model_sees_the_rest(noise: Noise) -> None:
     defense: Any = small("pt", task(noise(40)), isolation_rate=0.25)
     seen = [(stage.name, report.images_seen) for stage, report in defense.epochs()]
     assert seen[:5] == [("partial", 40)] * 3 + [("clean", 30)] * 2
-    assert seen[5:] == [("finetuning", 30 + 2 * 10)] * 2
+    assert seen[5:] == [("finetuning", 30 + 10)] * 2

@@ -105,3 +105,18 @@ def test_one_stage_alone(noise: Noise) -> None:
     assert [name for name, *_ in rows] == ["warmup", "warmup", "suppression", "suppression"]
     with pytest.raises(ConfigError, match="mix_epochs and suppression_epochs must not both be 0"):
         small(mix_epochs=0, suppression_epochs=0)
+
+
+def test_the_filter_alone_learns_nothing_of_suspicious_samples(noise: Noise) -> None:
+    """Of the ablation: images of the suspicious ones may be anything, in every epoch of the Beneficiary."""
+    found = []
+    for changed in (False, True):
+        defense = fixed(40, task(noise(60)), suppression="filter", mixing="none")
+        for stage, report in defense.epochs():
+            if stage.name == "warmup" and changed and defense.stage_ended:
+                defense.images[40:] = 255 - defense.images[40:]
+            if stage.name == "suppression":
+                seen = report.images_seen
+        found.append(defense.beneficiary.head.weight.detach().clone())
+        assert seen == images_by_hand(40, 20, 16, with_suspicious=False) + 20, "and the Victim's pass"
+    assert found[0].equal(found[1])
