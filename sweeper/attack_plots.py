@@ -60,7 +60,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("attack success (val_asr)")
         axes.set_ylabel("clean accuracy (val_acc)")
-        axes.legend(title="poison rate", fontsize=7, title_fontsize=8, frameon=False)
+        axes.legend(title="poison rate", loc="lower center", fontsize=7, title_fontsize=8, frameon=False)
     note = (
         "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses rimmed in red: no "
         "defense; dotted: ASR floor"
@@ -183,6 +183,7 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25)
     figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
-    axes.set_title(f"{title} ({_over(table['seeds'])}; bars: standard deviation)", fontsize=11)
+    bars = "; bars: standard deviation" if table["val_asr_sd"].notna().any() else ""
+    axes.set_title(f"{title} ({_over(table['seeds'])}{bars})", fontsize=11)
     figure.tight_layout()
     return save_figure(figure, path)

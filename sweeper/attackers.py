@@ -6,6 +6,7 @@ import moocore
 import numpy as np
 import pandas as pd
 
+from sweeper.records import TRIAL
 from sweeper.results import as_rows, finished
 from sweeper.spec import SweepSpec
 from sweeper.words import cell, spread
@@ -15,8 +16,8 @@ FIGURES = ("poison_rate", "control_asr", "val_asr", "asr_floor", "detection_auro
 SPREADS = ("val_asr_sd", "detection_auroc_sd")
 
 
-def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
-    """One row per finished trial, the leading ones first.
+def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.DataFrame:
+    """One row per attacker, that is per finished trial, the leading ones first.
 
     Columns ``trial_id``, those of :data:`FIGURES` (means over scenarios and seeds), ``val_asr_sd`` and
     ``detection_auroc_sd`` (standard deviations over seeds, null with one), ``seeds``, ``sound`` (whether the
@@ -26,8 +27,11 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
     Args:
         frame: rows of ``trials.parquet``.
         spec: an attacker's sweep.
+        role: of the rows that count; confirming runs go under the trial whose attacker they repeat.
     """
-    trials = finished(frame)
+    trials = finished(frame, role)
+    if role != TRIAL:
+        trials = trials.assign(trial_id=_repeated(trials, finished(frame)))
     chosen = _chosen(trials)
     rows: list[dict[str, Any]] = []
     losses: list[list[float]] = []
@@ -55,6 +59,16 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec) -> pd.DataFrame:
         best = moocore.is_nondominated(np.asarray(losses)[sound], keep_weakly=True)
         table.loc[sound[np.asarray(best, dtype=bool)], "leads"] = True
     return table.sort_values(["leads", "sound", "val_asr"], ascending=False, ignore_index=True)
+
+
+def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:
+    """For each run, the trial of the same attacker."""
+    keys = [c for c in trials.columns if c in ("scenario", "poison_rate", "target") or c.startswith("param.scenario.")]
+
+    def attacker(rows: pd.DataFrame) -> pd.Series:
+        return rows[keys].astype(str).agg("|".join, axis=1) if len(rows) else pd.Series(dtype=str)
+
+    return attacker(runs).map(dict(zip(attacker(trials), trials["trial_id"], strict=True)))
 
 
 def shown(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

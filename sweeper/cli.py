@@ -29,6 +29,7 @@ from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
 from sweeper.summary import print_frontier, read_sweeps, write_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
+from sweeper.summary_comparison import print_comparison
 from sweeper.tracking_store import attach, check_store, tracking_uri, without_secret
 from sweeper.train import train
 from sweeper.ui import serve
@@ -104,13 +105,13 @@ def resume_(
 @app.command(name="confirm")
 def confirm_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    top: Annotated[int, typer.Option(min=1, help="How many of the leading settings.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many leaders; of several defenses, of each.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds for each.")] = 3,
     max_asr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Settings that keep this attack success lead, by accuracy.")
     ] = None,
 ) -> None:
-    """Run the leading settings again with fresh seeds; select --confidence rests on these runs."""
+    """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
     with _one_sentence():
         ended = confirm(folder, console, top, seeds, max_asr)
     _show(ended)
@@ -131,9 +132,10 @@ def _show(ended: Ended) -> None:
     """Close a sweep on the screen."""
     path, outcome = ended.folder.path, ended.outcome
     if ended.attackers is not None:
-        print_attackers(console, ended.attackers)
+        print_attackers(console, *ended.attackers)
     else:
         print_frontier(console, ended.frame, ended.table, ended.volumes)
+        print_comparison(console, ended.frame, ended.table)
     print_breaking(console, ended.frame)
     for reason in outcome.failed:
         console.print(f"FAILED {reason}", markup=False, highlight=False)
@@ -176,6 +178,7 @@ def frontier(
         except OSError as error:
             raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
     print_frontier(console, frame, table, volumes)
+    print_comparison(console, frame, table)
     console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
 
 
@@ -242,6 +245,12 @@ def select_(
     if chosen.hardest_of:
         hardest = f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}."
         console.print(f"{hardest} This setting was measured there; not always at the others.", highlight=False)
+    if chosen.no_evidence:
+        console.print(
+            f"No evidence about {'; '.join(chosen.no_evidence)}: the attack fails there without a defense.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if point["seeds"] == 1:
         console.print("It rests on one seed: how much the figures vary is not known.")
     if confidence is None:

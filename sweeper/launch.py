@@ -10,11 +10,14 @@ from rich.console import Console
 
 from sweeper.attack_plots import draw_attackers
 from sweeper.attackers import attackers
+from sweeper.comparison import compared
 from sweeper.confirmation import confirmations
 from sweeper.frontier import hypervolumes, points
 from sweeper.provenance import provenance
-from sweeper.records import FINISHED, RUNNING, TRIAL
+from sweeper.records import CONFIRMATION, FINISHED, RUNNING, TRIAL
 from sweeper.report import write_report
+from sweeper.roc import curves as roc_curves
+from sweeper.roc import draw_roc
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.scarce import without_scarce_rates
@@ -29,6 +32,8 @@ from trainers.errors import ConfigError
 
 ATTACKERS = "attackers.png"
 """In the run folder of an attacker's sweep: what each attacker reached."""
+ROC = "roc.png"
+"""In the run folder of a comparison: detection by each defense."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Ended:
         volumes: hypervolume of each environment.
         outcome: how it ended.
         tracker: the tracking run, closed.
-        attackers: of an attacker's sweep, from :func:`sweeper.attackers.attackers`; else null.
+        attackers: of an attacker's sweep, from :func:`sweeper.attackers.attackers`: those that were searched, and
+            those that were run again with fresh seeds; else null.
     """
 
     folder: RunFolder
@@ -51,7 +57,7 @@ class Ended:
     volumes: dict[str, float]
     outcome: Outcome
     tracker: Tracker
-    attackers: pd.DataFrame | None
+    attackers: tuple[pd.DataFrame, pd.DataFrame] | None
 
 
 def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> Ended:
@@ -72,8 +78,8 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
     preset, left_out = without_scarce_rates(spec, preset, splits.train)
     spec = validate(preset, where)
     spec.check_against(splits)
-    for words in left_out:
-        console.print(f"Left out: {words}.", markup=False, highlight=False, soft_wrap=True)
+    if left_out:
+        console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
     folder = RunFolder.create(out)
     sweep: dict[str, Any] = {
         "sweep_id": uuid.uuid4().hex,
@@ -213,9 +219,12 @@ def _run(
         outcome = run_sweep(spec, sweep, splits, folder, tracker, console, plan)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
-        found = attackers(frame, spec) if spec.attacking else None
+        found = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
         if found is not None:
-            draw_attackers(found, spec.name, folder.path / ATTACKERS)
+            draw_attackers(found[0], spec.name, folder.path / ATTACKERS)
+        known = roc_curves(frame, folder.scores) if compared(frame) else {}
+        if known:
+            draw_roc(known, spec.name, folder.path / ROC)
         write_report(folder, frame, table, spec)
     except OSError as error:
         tracker.sweep_ended([], {}, "KILLED")
@@ -231,7 +240,7 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
-    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
+    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS, ROC)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
                  folder.report]  # fmt: skip
     tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from sweeper.comparison import compared, own_frontiers
 from sweeper.records import TrialRecord
 from sweeper.run_folder import RunFolder
+from trainers.defenses import DEFENSES
 from trainers.files import write_with
 
 mpl.use("Agg")
@@ -20,6 +22,10 @@ from matplotlib.figure import Figure
 
 MOST_PANELS = 12
 BLUE, RED, GREY = "#2166ac", "#b2182b", "#777777"
+OKABE_ITO = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+"""Colours that can be told apart by everyone (Okabe and Ito 2008)."""
+DEFENSE_COLOURS = dict(zip(DEFENSES, OKABE_ITO, strict=False))
+"""A defense has the same colour in every picture."""
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -39,7 +45,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         path: of the PNG.
     """
     environments = sorted(table["environment"].unique()) or [""]
-    if len(environments) > MOST_PANELS:  # an attacker's sweep: each trial is another attacker
+    alone = len(environments) > 1 and table["config_id"].nunique() == 1  # it leads everywhere, and says nothing by it
+    if len(environments) > MOST_PANELS or alone:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"
         # Each leads its own environment; a line through all of them would be no frontier.
         table, environments = table.assign(environment=together, on_frontier=False), [together]
@@ -49,7 +56,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         lines, columns, figsize=(5.6 * columns, 4.6 * lines), squeeze=False, sharex=True, sharey=True
     )
     for axes, environment in zip(grid.flat, environments, strict=False):
-        _frontier_panel(axes, table[table["environment"] == environment])
+        _frontier_panel(axes, table[table["environment"] == environment], compared(table))
         area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
         axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
         axes.set_ylabel("clean accuracy (val_acc)")
@@ -59,23 +66,38 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     seeds = int(table["seeds"].min()) if len(table) else 0
     note = "one seed: no spread is known" if seeds == 1 else f"means over {seeds} seeds, 95 % bootstrap intervals"
     figure.suptitle(f"{title} ({note})", fontsize=12)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
+    entries = dict(pair for axes in grid.flat for pair in zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncol=3,
+        frameon=False,
+        fontsize=9,
+    )
     figure.tight_layout()
     return save_figure(figure, path)
 
 
-def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
+def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
     sound, weak = group[group["weak"] == ""], group[group["weak"] != ""]
     front = group[group["on_frontier"]].sort_values("val_asr")
-    axes.scatter(sound["val_asr"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
+    if several:
+        _own_frontiers(axes, sound)
+    else:
+        axes.scatter(sound["val_asr"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
     axes.scatter(
         weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
     )
     for row in front.dropna(subset=["val_acc_low"]).to_dict("records"):
         axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
         axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
-    if len(front):
+    if len(front) and several:
+        axes.scatter(
+            front["val_asr"], front["val_acc"], facecolors="none", edgecolors="black", s=120, label="joint frontier"
+        )
+    elif len(front):
         axes.step(
             front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier"
         )
@@ -92,6 +114,18 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame) -> None:
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(0, 1.03)
     axes.grid(alpha=0.25)
+
+
+def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
+    """Settings and frontier of each defense in a colour of its own."""
+    leads = own_frontiers(sound)
+    for name, colour in DEFENSE_COLOURS.items():
+        own = sound[sound["defense"] == name]
+        if own.empty:
+            continue
+        best = own[leads[own.index]].sort_values("val_asr")
+        axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=16, alpha=0.6)
+        axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", markersize=5, label=name)
 
 
 def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:

@@ -30,7 +30,7 @@ class Display(Protocol):
 
 def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
     """One line on an ended trial: settings that were searched, and figures."""
-    head = f"{record.trial_id} {record.status}"
+    head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
     if record.role == CONTROL:
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
     settings = " ".join(f"{name}={_short(value)}" for name, value in record.searched.items())
@@ -101,7 +101,7 @@ class LiveDisplay:
         """It ended; ``rows`` are its figures."""
         self._running.pop(record.trial_id, None)
         self._console.print(describe(record, rows), markup=False, highlight=False)
-        if record.role != CONTROL:
+        if record.role != CONTROL and not record.open:
             self._count(record, rows)
             if self._progress is None:
                 done = sum(self._counts.values())
@@ -115,7 +115,9 @@ class LiveDisplay:
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         self._counts[record.status] += 1
-        if record.status != FINISHED or any(constraint.violation(rows) > 0 for constraint in self._constraints):
+        # Against an attack that fails undefended every setting looks good.
+        weak = any(row["weak_attack"] for row in rows)
+        if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
             return
         for objective in self._objectives:
             value = objective.value(rows)

@@ -12,17 +12,22 @@ import yaml
 from jinja2 import Environment
 
 from sweeper.attackers import attackers, shown
-from sweeper.breaking import HEADINGS, breaking_points
+from sweeper.breaking import HEADINGS as BREAKING_HEADINGS
+from sweeper.breaking import breaking_points
 from sweeper.breaking import shown as shown_breaking
+from sweeper.comparison import HEADINGS, HOLDER_HEADINGS, compared, holders, shown_holders, standings
+from sweeper.comparison import shown as shown_standings
 from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
 from sweeper.importance import importances
+from sweeper.plots import DEFENSE_COLOURS
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
 from sweeper.results import as_rows, finished, read_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
 from sweeper.spec import SweepSpec
 from sweeper.summary import caveats
-from sweeper.summary_attacks import best_of_many
+from sweeper.summary_attacks import notes
+from sweeper.summary_comparison import NOTE
 from sweeper.words import spread
 from trainers.errors import ConfigError
 from trainers.files import write_text
@@ -52,14 +57,20 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     names = _searched(frame)
     leading = _leading(table)
     found_attackers = attackers(frame, spec) if spec.attacking else None
+    points_shown = _points(frame, table, names)
+    environments_shown = sorted(table["environment"].unique())
     if found_attackers is not None:
         leading = found_attackers.loc[found_attackers["leads"], "trial_id"].tolist()
+        # Each attacker is an environment of its own, in which the one setting leads: together they are no frontier.
+        points_shown = [point | {"environment": "", "on_frontier": False} for point in points_shown]
+        environments_shown = [""]
     data: dict[str, Any] = {
-        "environments": sorted(table["environment"].unique()),
+        "environments": environments_shown,
         "params": list(names),
         "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
-        "points": _points(frame, table, names),
+        "points": points_shown,
         "rates": _rates(frame, spec),
+        "colours": _colours(table),
         "attacking": spec.attacking,
         "importance": found,
         "histograms": _histograms(folder, frame, leading),
@@ -67,16 +78,20 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep),
-        "notes": _notes(frame, table, spec) + [f"Left out: {words}." for words in sweep.get("left_out", [])],
+        "notes": _notes(frame, table, spec, found_attackers),
+        "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
         "importance": found,
         "importance_note": note,
         "histograms": data["histograms"],
         "failed": _failed(frame),
-        "attackers": None if found_attackers is None else shown(found_attackers),
-        "breaking": {"headings": HEADINGS, "rows": shown_breaking(breaking_points(frame))},
-        "confirmed": [_confirmed_row(row) for row in as_rows(confirmed(frame))],
+        "attackers": []
+        if found_attackers is None
+        else _attackers(found_attackers, attackers(frame, spec, CONFIRMATION)),
+        "breaking": {"headings": BREAKING_HEADINGS, "rows": shown_breaking(breaking_points(frame))},
+        "comparison": _comparison(frame, table) if compared(table) else None,
+        "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
         "provenance": _provenance(sweep),
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
@@ -87,6 +102,22 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         folder.report, template.render(page=page, data=_plain(data), plotly=plotly.offline.get_plotlyjs(), **parts)
     )
     return folder.report
+
+
+def _colours(table: pd.DataFrame) -> dict[str, str]:
+    """Of compared defenses; a single one needs none."""
+    present = set(table["defense"])
+    return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
+
+
+def _comparison(frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    """Who holds the joint frontier in each environment, and each defense against each attack."""
+    held = [(str(name), shown_holders(rows)) for name, rows in holders(table).groupby("environment")]
+    return {
+        "holders": {"headings": HOLDER_HEADINGS, "rows": held},
+        "standings": {"headings": HEADINGS, "rows": shown_standings(standings(frame))},
+        "note": NOTE,
+    }
 
 
 def _searched(frame: pd.DataFrame) -> dict[str, str]:
@@ -187,18 +218,29 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> list[str]:
-    notes = caveats(table)
+def _attackers(found: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+    """Tables with a line above each: the attackers of a sweep, and those that were run again."""
+    words = (
+        "Each trial is an attacker against one defense. Those that lead keep the constraints, and no other that does "
+        "is better in one objective and as good in the others."
+    )
+    return [(words, shown(found))] + ([("Run again with fresh seeds:", shown(again))] if len(again) else [])
+
+
+def _notes(
+    frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, found_attackers: pd.DataFrame | None
+) -> list[str]:
+    found = caveats(table)
     if len(table) == 0:
-        notes.append("No trial finished.")
-    if spec.attacking:
-        notes.append(best_of_many(len(table)))
+        found.append("No trial finished.")
+    if found_attackers is not None:
+        found += notes(found_attackers)
     elif finished(frame, CONFIRMATION).empty:
-        notes.append(
+        found.append(
             "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
             "select with a confidence."
         )
-    return notes
+    return found
 
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +17,13 @@ from rich.console import Console
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
 from sweeper.progress import LiveDisplay
-from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TrialRecord
+from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.scheduler import make_scheduler
 from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
-from sweeper.study import open_study
+from sweeper.study import control_success, open_study
 from sweeper.tracking import Tracker
 from sweeper.worker import TrialActor, pack
 from trainers.data.image_set import Splits
@@ -58,6 +58,13 @@ class Outcome:
     failed: list[str]
     interrupted: str | None
 
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
+        """What the records say."""
+        trials = [record for record in records if record.role != CONTROL]
+        failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error and not record.open]
+        return cls(sum(record.status == FINISHED for record in trials), failed, interrupted)
+
 
 class SweepBroken(Exception):
     """The run folder cannot be written any more. What was written before is whole, and can be resumed."""
@@ -76,6 +83,12 @@ class Plan:
     trials: int
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
     extra: Sequence[TrialRecord] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every trial has ended already, and so has every control."""
+        asked = sum(record.role == TRIAL for record in self.records.values())
+        return not self.extra and asked >= self.trials and not any(r.open for r in self.records.values())
 
 
 def run_sweep(
@@ -102,6 +115,11 @@ def run_sweep(
         ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
         SweepBroken: the run folder cannot be written any more.
     """
+    if plan.is_done:
+        console.print("Every trial has ended; nothing is left to run.", highlight=False)
+        open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
+        folder.write_tables(plan.records.values(), control_success(plan.records.values()))
+        return Outcome.of(plan.records.values(), None)
     with ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         workers = _workers(spec)
         try:
@@ -127,9 +145,7 @@ def run_sweep(
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
     if not any(record.open for record in searcher.records.values()):
         shutil.rmtree(folder.states, ignore_errors=True)
-    trials = [record for record in searcher.records.values() if record.role != CONTROL]
-    failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error]
-    return Outcome(sum(record.status == FINISHED for record in trials), failed, stopper.reason)
+    return Outcome.of(searcher.records.values(), stopper.reason)
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSe
         train: the training split.
 
     Returns:
-        The preset, and a phrase on each rate that was left out: which scenario's, and why.
+        The preset, and a phrase for each scenario on the rates that were left out, and why.
 
     Raises:
         ConfigError: no scenario has a rate left, or an attack does not fit the data.
@@ -40,7 +40,8 @@ def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSe
         except ConfigError as error:
             raise ConfigError(f"scenarios.{number}: {error}") from error
         fine = [rate for rate, reason in reasons.items() if reason is None]
-        left_out += [f"{block.values['name']} at rate {rate:g}: {why}" for rate, why in reasons.items() if why]
+        scarce = [f"{rate:g} ({why})" for rate, why in reasons.items() if why]
+        left_out += [f"{block.values['name']} at rate {', '.join(scarce)}"] if scarce else []
         if fine:
             kept.append(raw | {"poison_rate": {"categorical": fine}})
     if not kept:

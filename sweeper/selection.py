@@ -1,6 +1,7 @@
 """Picks the setting to deploy."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,14 @@ class Selection:
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
         asr_upper: upper bound of attack success at the confidence asked for; null if none was.
+        no_evidence: environments that say nothing of any setting, since their attack fails without a defense.
     """
 
     point: dict[str, Any]
     others: int
     hardest_of: list[str]
     asr_upper: float | None = None
+    no_evidence: Sequence[str] = ()
 
 
 def select(
@@ -49,8 +52,9 @@ def select(
 
     Settings with a weak scenario do not qualify. Where the attacker varied something between trials (a searched poison
     rate, or the scenario that a trial meets), each of its values must have a setting that qualifies, and the one from
-    the value that leaves the least accuracy is taken: evidence from an easier attacker earns nothing. A setting that
-    met several attackers must keep the bounds against each of them whose attack works.
+    the value that leaves the least accuracy is taken: evidence from an easier attacker earns nothing. Values whose
+    attack fails without a defense, against every setting, are left out: it threatens nobody, and is no evidence. A
+    setting that met several attackers must keep the bounds against each of them whose attack works.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -75,6 +79,10 @@ def select(
     table = points(frame, over)
     if table.empty:
         raise NothingQualifies("No trial finished.")
+    measured = (table["weak"] != "") & table["control_asr"].notna()
+    no_evidence = [str(name) for name, weak in measured.groupby(table["environment"]) if weak.all()]
+    if len(no_evidence) < table["environment"].nunique():
+        table = table[~table["environment"].isin(no_evidence)]
     sound = table[(table["weak"] == "") & table["val_asr"].notna()]
     keeps = (sound["val_asr"] <= max_asr) & (sound["val_acc"] >= min_acc)
     broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
@@ -94,7 +102,9 @@ def select(
             )
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
     chosen = best[hardest]
-    return Selection(as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [])
+    return Selection(
+        as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [], no_evidence=no_evidence
+    )
 
 
 def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
@@ -213,7 +223,12 @@ def deployment(
         "model": preset["model"],
         "augment": preset["augment"],
         "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
-        "chosen_for": {**bounds, "environment": point["environment"] or None, "hardest_of": selection.hardest_of},
+        "chosen_for": {
+            **bounds,
+            "environment": point["environment"] or None,
+            "hardest_of": selection.hardest_of,
+            "no_evidence": list(selection.no_evidence),
+        },
         **{name: point[name] for name in _FIGURES},
         "asr_upper": selection.asr_upper,
         "evidence": evidence,

@@ -19,10 +19,17 @@ const here = () => data.points.filter((point) => point.environment === environme
 
 function frontier() {
   const points = here();
+  const defenses = Object.keys(data.colours);
+  const settings = points.filter((p) => !p.on_frontier && !p.weak);
+  const front = points.filter((p) => p.on_frontier).sort((a, b) => a.val_asr - b.val_asr);
   const groups = [
-    ["setting", points.filter((p) => !p.on_frontier && !p.weak), { color: GREY, size: 8, opacity: 0.7 }],
+    ...(defenses.length
+      ? defenses.map((d) => [d, settings.filter((p) => p.defense === d), { color: data.colours[d], size: 8 }])
+      : [["setting", settings, { color: GREY, size: 8, opacity: 0.7 }]]),
     ["weak attack: no evidence", points.filter((p) => p.weak), { color: GREY, size: 8, symbol: "circle-open" }],
-    ["frontier", points.filter((p) => p.on_frontier).sort((a, b) => a.val_asr - b.val_asr), { color: BLUE, size: 11 }],
+    ["frontier", front, defenses.length
+      ? { color: front.map((p) => data.colours[p.defense]), size: 12, line: { color: "black", width: 2 } }
+      : { color: BLUE, size: 11 }],
   ].filter(([, group]) => group.some((p) => p.val_asr !== null));
   const bars = (group, name) => ({
     type: "data", symmetric: false, thickness: 1,
@@ -32,10 +39,10 @@ function frontier() {
   });
   const traces = groups.map(([name, group, marker]) => ({
     name, type: group.length > MANY ? "scattergl" : "scatter", mode: name === "frontier" ? "lines+markers" : "markers", marker,
-    line: { shape: "hv", color: BLUE, width: 1 },
+    line: { shape: "hv", color: defenses.length ? GREY : BLUE, width: 1 },
     x: group.map((p) => p.val_asr), y: group.map((p) => p.val_acc), customdata: group.map((p) => p.config_id),
     error_x: bars(group, "val_asr"), error_y: bars(group, "val_acc"),
-    text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
+    text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
       + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
       + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${shown(p.params[name])}`).join("")),
     hovertemplate: "%{text}<extra></extra>",
@@ -150,7 +157,8 @@ function rates() {
     const color = colours[number % colours.length];
     const line = (name, key, dash) => ({
       name: `${scenario}: ${name}`, legendgroup: scenario, mode: data.attacking ? "markers" : "lines+markers",
-      line: { color, dash }, marker: { color, symbol: dash === "dot" ? "line-ew-open" : "x" },
+      line: { color, dash },
+      marker: { color, symbol: { dot: "line-ew-open", dash: "x" }[dash] ?? "diamond" },
       x: known.map((r) => r.rate), y: known.map((r) => r[key]),
       hovertemplate: `${scenario}, ${name}<br>rate %{x}, %{y:.3f}<extra></extra>`,
     });

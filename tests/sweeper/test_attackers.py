@@ -7,7 +7,7 @@ from rich.console import Console
 from sweeper.attackers import FIGURES, attackers, shown
 from sweeper.results import as_rows
 from sweeper.spec import SweepSpec
-from sweeper.summary_attacks import MOST_ATTACKERS, print_attackers
+from sweeper.summary_attacks import MOST_ATTACKERS, notes, print_attackers
 from tests.sweeper.small import ONE_SETTING, control_row, frame_of, make_objectives, row_with, spec_with
 
 ALPHA, SIZE = "param.scenario.alpha", "param.scenario.size"
@@ -143,11 +143,36 @@ def test_no_attacker_is_a_table_too() -> None:
     assert shown(table) == (["trial", "leads", "n", *FIGURES], [])
 
 
+def test_confirming_runs_go_under_the_attacker_that_they_repeat() -> None:
+    rows = [attacker("t0", 0.1, 0.9, **{ALPHA: 0.1}), attacker("t1", 0.1, 0.8, **{ALPHA: 0.2})]
+    for seed, asr in ((5, 0.5), (6, 0.7)):
+        rows.append(attacker(f"k{seed}", 0.1, asr, role="confirmation", seed=seed, **{ALPHA: 0.2}))
+    again = attackers(frame_of(*rows), spec(), "confirmation")
+    assert again[["trial_id", "seeds"]].values.tolist() == [["t1", 2]]
+    assert again["val_asr"].item() == pytest.approx(0.6)
+    assert attackers(frame_of(*rows), spec())["trial_id"].tolist() == ["t0", "t1"], "the search is as it was"
+    console = Console(file=io.StringIO(), width=200)
+    print_attackers(console, attackers(frame_of(*rows), spec()), again)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.600 ± 0.141" in text.split("Confirmed with fresh seeds")[1]
+
+
+def test_a_leader_that_only_broke_the_model_is_named() -> None:
+    rows = [
+        attacker("t0", 0.1, 0.55, asr_floor=0.5),
+        attacker("t1", 0.05, 0.3),
+        attacker("t2", 0.2, 0.2, asr_floor=0.2),
+    ]
+    found = notes(attackers(frame_of(*rows), spec()))
+    assert found[1].startswith("t0: success is hardly above asr_floor")
+    assert len(notes(attackers(frame_of(rows[1]), spec()))) == 1
+
+
 def test_the_screen_shows_the_first_and_says_how_many_more_there_are() -> None:
     def printed(count: int) -> str:
         console = Console(file=io.StringIO(), width=200)
         rows = [attacker(f"t{n:04d}", 0.1, n / 100, **{ALPHA: n / 100}) for n in range(count)]
-        print_attackers(console, attackers(frame_of(*rows), spec()))
+        print_attackers(console, attackers(frame_of(*rows), spec()), frame_of())
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     text = printed(MOST_ATTACKERS + 3)

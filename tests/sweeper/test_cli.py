@@ -109,7 +109,10 @@ def write_preset(path: Path, **changes: Any) -> str:
         (["attacks_cpu", *SMALL, "--set", "scenarios.9.source=10"], ["source must be a class from 0 to 9, but got 10"]),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.2.poison_rate=0.01"],
-            ["scenarios.2: A poison_rate of 0.01 is no sample of 20; allowed is 0.025 or more"],
+            [
+                "scenarios.2: A poison_rate of 0.01 rounds to no sample of 20 in the target class; ",
+                "allowed is 0.025 or more",
+            ],
         ),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.1.trigger=gone.png"],

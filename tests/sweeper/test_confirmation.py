@@ -57,6 +57,20 @@ def test_the_leaders_run_with_fresh_seeds() -> None:
         assert record.controls == {("badnets", seed): key}
 
 
+def test_compared_defenses_each_have_leaders() -> None:
+    """The second one stands on no joint frontier."""
+    spec = spec_with(defense=[ONE_SETTING, {"name": "none", "epochs": 1}])
+    records = {}
+    for number, (kind, acc) in enumerate((("vab", 0.9), ("none", 0.3))):
+        config = spec.trial(lambda _name, _searched, kind=kind: kind, "data")
+        controls = {(s.name, r): config.control(s, r, spec.control.as_dict()).key for s, r in config.runs()}
+        name = f"t000{number}"
+        records[name] = finish(TrialRecord(name, "trial", config, controls), val_acc=acc, val_asr=1 - acc)
+    assert len(leaders(frame(records), 5)) == 1
+    extra = confirmations(spec, frame(records), records, top=1, seeds=2)
+    assert [record.config.defense for record in extra if record.config] == ["none"] * 2 + ["vab"] * 2
+
+
 def test_what_was_confirmed_is_not_run_again() -> None:
     spec = spec_with()
     records = trials_of(spec, 0.1)
@@ -94,14 +108,26 @@ def test_without_sound_evidence_there_is_no_leader() -> None:
         confirmations(spec, weak, {"t0000": record_of()}, top=1, seeds=3)
 
 
-def test_an_attacker_has_no_setting_to_confirm() -> None:
+def test_of_an_attackers_sweep_the_leading_attackers_run_again() -> None:
     spec = spec_with(
         scenarios=[{"attack": "badnets", "poison_rate": {"float": [0.01, 0.1]}}],
         defense=ONE_SETTING,
-        objectives=make_objectives(("val_asr", "maximize")),
+        objectives=make_objectives(("val_asr", "maximize"), ("poison_rate", "minimize")),
+        constraints=[{"metric": "control_asr", "min": 0.8}],
     )
-    with pytest.raises(ConfigError, match="attacker's sweep"):
-        confirmations(spec, frame_of(control_row()), {}, top=1, seeds=3)
+    records = {}
+    for number, (rate, asr) in enumerate(((0.02, 0.5), (0.05, 0.4), (0.1, 0.9))):
+        config = spec.trial(lambda _name, _searched, rate=rate: rate, "data")
+        controls = {(s.name, r): config.control(s, r, spec.control.as_dict()).key for s, r in config.runs()}
+        records[f"t000{number}"] = finish(TrialRecord(f"t000{number}", "trial", config, controls), val_asr=asr)
+    extra = confirmations(spec, frame(records), records, top=2, seeds=2)
+    met = [(r.config.scenarios[0].poison_rate, r.config.repeats) for r in extra if r.config]
+    assert met == [(0.1, (1,)), (0.1, (2,)), (0.02, (1,)), (0.02, (2,))], "the second is beaten by the first"
+    with pytest.raises(ConfigError, match="--max-asr chooses among settings of a defense"):
+        confirmations(spec, frame(records), records, top=2, seeds=2, max_asr=0.1)
+    weak = frame(records).assign(control_asr=0.5)
+    with pytest.raises(ConfigError, match="No attacker keeps the constraints"):
+        confirmations(spec, weak, records, top=2, seeds=2)
 
 
 def test_a_milder_attacker_makes_nobody_a_leader() -> None:

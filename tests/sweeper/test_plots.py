@@ -45,6 +45,22 @@ def test_the_frontier_with_control_floor_and_weak_points(tmp_path: Path, drawn: 
     assert "hypervolume" in figure.axes[0].get_title()
 
 
+def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[Figure]) -> None:
+    """A legend names those of every panel."""
+    known = [("vab", 0.8, 0.1), ("vab", 0.9, 0.3), ("abl", 0.7, 0.2), ("abl", 0.85, 0.4), ("abl", 0.5, 0.3)]
+    rows = [row_with(f"t{n}", defense=name, val_acc=acc, val_asr=asr) for n, (name, acc, asr) in enumerate(known)]
+    rows.append(row_with("t9", defense="bcu", poison_rate=0.2))
+    draw(tmp_path, control_row(), *rows)
+    (figure,) = drawn
+    found = by_label(figure)
+    assert found["vab"].get_xydata().tolist() == [[0.1, 0.8], [0.3, 0.9]]
+    assert found["abl"].get_xydata().tolist() == [[0.2, 0.7], [0.4, 0.85]], "its own, though others beat it"
+    assert found["joint frontier"].get_offsets().tolist() == [[0.1, 0.8], [0.3, 0.9]]
+    assert found["vab"].get_color() != found["abl"].get_color()
+    (legend,) = figure.legends
+    assert {"vab", "abl", "bcu"} < {text.get_text() for text in legend.get_texts()}
+
+
 def test_a_panel_per_environment(tmp_path: Path, drawn: list[Figure]) -> None:
     rows = [row_with(f"t{i}", poison_rate=rate) for i, rate in enumerate((0.01, 0.05, 0.1, 0.15, 0.2))]
     assert is_png(draw(tmp_path, *rows))

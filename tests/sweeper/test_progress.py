@@ -5,6 +5,7 @@ from rich.console import Console
 
 from sweeper.objectives import Constraint
 from sweeper.progress import LiveDisplay, describe
+from sweeper.study import control_success
 from tests.sweeper.small import FACTS, epoch_figures, finish, make_objectives, record_of, spec_with
 
 RUN = ("badnets", 0)
@@ -78,9 +79,9 @@ def test_the_best_of_each_objective_and_what_ran_before_is_shown() -> None:
 
 def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:
     file = io.StringIO()
-    control = finish(record_of("c0000", "control"), val_asr=0.7)
+    control = finish(record_of("c0000", "control"), val_asr=0.85)
     one = spec_with(objectives=make_objectives(("val_acc", "maximize"))).objectives
-    kept, broken = Constraint(metric="control_asr", min=0.7), Constraint(metric="control_asr", min=0.8)
+    kept, broken = Constraint(metric="control_asr", min=0.8), Constraint(metric="control_asr", min=0.9)
     for constraint in (kept, broken):
         before = finish(record_of("t0000"), val_acc=0.9)
         display = LiveDisplay(Console(file=file, width=200), one, [constraint], 3, [control, before])
@@ -90,6 +91,26 @@ def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:
     first, second = [line for line in file.getvalue().splitlines() if "of 3 done" in line]
     assert "1 failed, best so far: val_acc 0.900, " in first
     assert "best" not in second
+
+
+def test_against_an_attack_that_fails_undefended_nobody_is_best() -> None:
+    file = io.StringIO()
+    control = finish(record_of("c0000", "control"), val_asr=0.3)
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [control])
+    record = finish(record_of())
+    display.trial_ended(record, record.rows(control_success([control])))
+    assert "1 of 3 done" in file.getvalue()
+    assert "best" not in file.getvalue()
+
+
+def test_an_interrupted_trial_has_not_failed() -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
+    record = record_of()
+    record.end("FAILED", "Not finished: the sweep was interrupted.", interrupted=True)
+    display.trial_ended(record, record.rows({}))
+    assert file.getvalue().startswith("t0000 interrupted")
+    assert "failed" not in file.getvalue()
 
 
 def test_a_trial_that_was_never_started_may_end() -> None:

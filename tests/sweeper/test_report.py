@@ -178,16 +178,34 @@ def test_the_attackers_of_an_attackers_sweep(tmp_path: Path) -> None:
     assert dict(zip(table[0], table[1], strict=True))["detection_auroc"] == "0.750"
     notes = re.findall(r'<p class="note">(.*?)</p>', text)
     assert any(note.startswith("Those that lead are the best of 3 on the seeds") for note in notes)
-    assert not any("sweeper confirm" in note for note in notes), "it refuses an attacker's sweep"
+    assert not any("Before deploying" in note for note in notes)
     histograms = re.findall(r'"title": ?"(t\d): blend at rate', text)
     assert histograms == ["t0"], "entropies are those of the attackers that lead"
+
+
+def test_compared_defenses_have_colours_and_tables(tmp_path: Path) -> None:
+    rows = [control_row(images_seen=600, seconds=1.0)]
+    for number, defense in enumerate(("vab", "abl", "abl")):
+        figures = {"val_acc": 0.6 + number / 10, "val_asr": number / 10, "images_seen": 900, "seconds": 2.0}
+        rows.append(row_with(f"t{number}", f"config{number}", defense=defense, **figures))
+    defenses = [{"name": "vab"}, {"name": "abl"}]
+    text, data = written(tmp_path / "run", rows, defense=defenses)
+    assert set(data["colours"]) == {"vab", "abl"}
+    assert len(set(data["colours"].values())) == 2
+    table = section(text, "Defenses side by side")
+    assert table is not None
+    assert [row[0] for row in table] == ["defense", "abl", "vab", "attack", *["badnets 0.1"] * 3]
+    assert [row[1] for row in table[4:]] == ["abl", "none (control)", "vab"]
+    alone, known = written(tmp_path / "alone", rows[:2])
+    assert section(alone, "Defenses side by side") is None
+    assert known["colours"] == {}
 
 
 def test_a_defenders_sweep_has_no_attackers_and_one_rate_no_breaking_point(tmp_path: Path) -> None:
     text, _ = written(tmp_path / "run", [control_row(), setting(0), setting(1)])
     assert section(text, "Attackers") is None
     assert section(text, "Breaking points") is None
-    assert "Left out" not in text
+    assert "were left out" not in text
 
 
 def test_where_each_setting_breaks(tmp_path: Path) -> None:
@@ -219,11 +237,11 @@ def test_attackers_of_one_rate_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_was_left_out_is_named(tmp_path: Path) -> None:
-    left_out = ["badnets at rate 0.002: 6 poisoned images", "sig at rate 0.9: <only> 50 can be poisoned"]
+    left_out = ["badnets at rate 0.002 (6 poisoned images)", "sig at rate 0.9 (<only> 50 can be poisoned)"]
     text, _ = written(tmp_path / "run", [control_row(), setting(0)], left_out)
-    notes = re.findall(r'<p class="note">(.*?)</p>', text)
-    assert "Left out: badnets at rate 0.002: 6 poisoned images." in notes
-    assert "Left out: sig at rate 0.9: &lt;only&gt; 50 can be poisoned." in notes
+    assert re.findall(r"<li>(.*?)</li>", text) == [
+        "badnets at rate 0.002 (6 poisoned images)", "sig at rate 0.9 (&lt;only&gt; 50 can be poisoned)",
+    ]  # fmt: skip
 
 
 def attacker(number: int, **changes: Any) -> dict[str, Any]:

@@ -41,17 +41,15 @@ def test_a_rate_stays_from_the_number_of_images_on_that_is_asked_for() -> None:
     assert left(spec, preset) == (
         {"badnets": [0.05, 0.1, 0.2], "sig": [0.2]},
         [
-            "badnets at rate 0.045: 9 poisoned images",
-            "sig at rate 0.045: 2 poisoned images",
-            "sig at rate 0.05: 3 poisoned images",
-            "sig at rate 0.1: 5 poisoned images",
+            "badnets at rate 0.045 (9 poisoned images)",
+            "sig at rate 0.045 (2 poisoned images), 0.05 (3 poisoned images), 0.1 (5 poisoned images)",
         ],
     )
 
 
 def test_one_image_is_no_plural() -> None:
     spec, preset = sweep({"attack": "badnets", "poison_rate": {"categorical": [0.005, 0.2]}}, least=2)
-    assert left(spec, preset)[1] == ["badnets at rate 0.005: 1 poisoned image"]
+    assert left(spec, preset)[1] == ["badnets at rate 0.005 (1 poisoned image)"]
 
 
 def test_a_rate_of_nothing_is_the_clean_set_and_stays() -> None:
@@ -68,11 +66,9 @@ def test_more_than_can_be_poisoned_is_left_out_with_the_reason() -> None:
     spec, preset = sweep({"attack": "narcissus", "poison_rate": rates}, {"attack": "badnets", "poison_rate": rates})
     kept, words = left(spec, preset)
     assert kept == {"badnets": [0.3, 0.6]}  # the target class may not be poisoned by one, and alone by the other
-    assert [text.split(": ")[0] for text in words] == [
-        "narcissus at rate 0.3", "narcissus at rate 0.6", "narcissus at rate 0.9", "badnets at rate 0.9",
-    ]  # fmt: skip
-    assert words[0] == (
-        "narcissus at rate 0.3: A poison_rate of 0.3 is 60 samples, but only 50 can be poisoned by narcissus"
+    assert [text.split(" (")[0] for text in words] == ["narcissus at rate 0.3", "badnets at rate 0.9"]
+    assert words[0].startswith(
+        "narcissus at rate 0.3 (A poison_rate of 0.3 is 60 samples, but only 50 can be poisoned by narcissus), 0.6 ("
     )
 
 
@@ -80,7 +76,7 @@ def test_a_scenario_without_a_rate_goes_and_the_rest_of_the_others_stays() -> No
     blend = {"attack": "blend", "name": "faint", "alpha": {"categorical": [0.1, 0.2]}}
     spec, preset = sweep({"attack": "badnets", "poison_rate": 0.01}, blend, scenario_defaults={"poison_rate": 0.1})
     made, words = without_scarce_rates(spec, preset, TRAIN)
-    assert words == ["badnets at rate 0.01: 2 poisoned images"]
+    assert words == ["badnets at rate 0.01 (2 poisoned images)"]
     assert made == preset | {"scenarios": [blend | {"poison_rate": {"categorical": [0.1]}}]}
     assert preset["scenarios"][0] == {"attack": "badnets", "poison_rate": 0.01}, "what was read is not written into"
 
@@ -114,7 +110,7 @@ def test_if_nothing_is_left_the_reasons_are_said() -> None:
         without_scarce_rates(spec, preset, TRAIN)
     assert str(caught.value) == (
         "No scenario has a poison rate left that gives 10 poisoned images (search.min_poisoned): "
-        "badnets at rate 0.01: 2 poisoned images; sig at rate 0.1: 5 poisoned images."
+        "badnets at rate 0.01 (2 poisoned images); sig at rate 0.1 (5 poisoned images)."
     )
 
 
@@ -143,7 +139,7 @@ def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
     ("attacker", "reason"),
     [
         ({"attack": "tact", "source": 3}, "tact poisons images of class 3, and there are none"),
-        ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 is no sample of 150"),
+        ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 rounds to no sample of 150"),
     ],
 )
 def test_what_no_rate_would_mend_is_an_error_and_names_the_scenario(attacker: dict[str, Any], reason: str) -> None:

@@ -56,6 +56,18 @@ def test_weak_evidence_never_qualifies() -> None:
         select(frame_of(rows[0]), max_asr=0.2)
 
 
+def test_an_attack_that_fails_undefended_stands_in_nobodys_way() -> None:
+    """Unless it is not known whether it does."""
+    faint = {"poison_rate": 0.01, "weak_attack": True, "control_asr": 0.3}
+    rows = [row_with("t0", "a", val_acc=0.5), row_with("t1", "a", val_acc=0.9, val_asr=0.4, **faint)]
+    chosen = select(frame_of(*rows), max_asr=0.2)
+    assert (chosen.point["environment"], chosen.no_evidence) == ("poison_rate=0.1", ["poison_rate=0.01"])
+    assert chosen.hardest_of == []
+    unknown = row_with("t1", "a", poison_rate=0.01, weak_attack=None, control_asr=None)
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.01 rests on sound evidence"):
+        select(frame_of(rows[0], unknown), max_asr=0.2)
+
+
 def test_a_control_that_failed_is_no_evidence_either() -> None:
     with pytest.raises(NothingQualifies, match=r"control did not finish, in badnets"):
         select(frame_of(row_with(weak_attack=None, control_asr=None)), max_asr=0.2)
@@ -118,7 +130,7 @@ def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
     assert content["defense"] == "vab"
     assert content["params"]["threshold"] == 0.2
     assert (content["model"], content["augment"]) == ({"name": "tiny"}, {"crop": 0})
-    assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": []}
+    assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": [], "no_evidence": []}
     assert (content["val_acc"], content["val_asr"], content["seeds"]) == (0.8, pytest.approx(0.11), 2)
     assert [(e["trial_id"], e["seed"], e["val_asr"]) for e in content["evidence"]] == [("t0", 0, 0.1), ("t0", 1, 0.12)]
     assert content["evidence"][0]["control_asr"] == 1.0

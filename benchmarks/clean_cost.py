@@ -1,0 +1,107 @@
+"""What a defense costs where nobody attacks: the setting that stands for each, on clean data, beside no defense.
+
+Takes the folder of a comparison of defenses. The setting of each defense is the one that ``sweeper frontier`` shows for
+it; it is trained at poison rate 0, on seeds that the search has not used, and so is a network without a defense, with
+the sweep's control parameters. Prints a table of the losses of accuracy, pair by pair.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.attacks import mean_and_spread
+from benchmarks.timing import table
+from sweeper.comparison import representatives
+from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from trainers.data import DataConfig, load_data
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig, run_trial
+
+CLEAN = ScenarioConfig("clean", "badnets", poison_rate=0.0)
+"""An attacker who poisons nothing, so it matters not which."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One setting with one seed."""
+
+    label: str
+    config: TrialConfig
+    data: DataConfig
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What came of it: accuracy on the validation images, images seen and seconds."""
+
+    label: str
+    seed: int
+    val_acc: float
+    images_seen: int
+    seconds: float
+
+
+def run(job: Job) -> Cost:
+    """Train."""
+    last = list(run_trial(job.config, load_data(job.data)))[-1].measurement
+    assert last.val_acc is not None, "the last epoch has a network"
+    return Cost(job.label, job.config.repeats[0], last.val_acc, last.images_seen, last.seconds)
+
+
+def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
+    """No defense and the setting of each defense, with every seed.
+
+    Raises:
+        ValueError: the folder holds no comparison, or the search has used a seed.
+    """
+    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    used = sorted(set(seeds) & set(spec.seeds))
+    if used:
+        raise ValueError(f"--seeds: the search has used {', '.join(map(str, used))}; fresh ones are needed")
+    chosen = representatives(folder.read_trials())
+    if chosen.empty:
+        raise ValueError(f"{folder.path} has no setting that met a sound attack")
+    records = folder.read_records()
+    configs = {row["defense"]: records[row["trial_id"]].config for row in chosen.to_dict("records")}
+    found = []
+    for seed in seeds:
+        own = {name: replace(config, scenarios=(CLEAN,), repeats=(seed,)) for name, config in configs.items() if config}
+        first = next(iter(own.values()))
+        own = {"none": first.control(CLEAN, seed, spec.control.as_dict())} | own
+        found += [Job(name, config, spec.data) for name, config in own.items()]
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clean_cost", description=__doc__)
+    parser.add_argument("folder", type=Path, help="run folder of a comparison of defenses")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="fresh ones (10 11 12)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
+    args = parser.parse_args(argv)
+    try:
+        wanted = jobs(RunFolder.open(args.folder), args.seeds)
+    except ValueError as error:
+        parser.error(str(error))
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        costs = list(pool.map(run, wanted))
+    plain = {cost.seed: cost.val_acc for cost in costs if cost.label == "none"}
+    lines = []
+    for label in dict.fromkeys(cost.label for cost in costs):
+        own = [cost for cost in costs if cost.label == label]
+        lines.append([
+            label, mean_and_spread([c.val_acc for c in own]), mean_and_spread([plain[c.seed] - c.val_acc for c in own]),
+            f"{statistics.mean(c.images_seen for c in own):,.0f}", f"{statistics.mean(c.seconds for c in own):.0f}",
+        ])  # fmt: skip
+    print(table(["defense", "val_acc", "lost against none", "images", "s"], lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Defenses side by side: who holds which part of the joint frontier, and how each fares against each attack."""
+
+from typing import Any
+
+import pandas as pd
+
+from sweeper.confirmation import leaders
+from sweeper.frontier import hypervolume, non_dominated
+from sweeper.records import CONFIRMATION, CONTROL, TRIAL
+from sweeper.results import as_rows, finished
+from sweeper.words import cell, spread
+
+FIGURES = ("val_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds")
+NO_DEFENSE = "none (control)"
+
+HOLDER_HEADINGS = ("defense", "settings", "hypervolume", "on the joint frontier", "with val_asr", "lost without it")
+HEADINGS = ("attack", "defense", "setting", "n", "val_acc", "val_asr", "floor", "control", "AUROC", "images", "s")
+
+
+def compared(table: pd.DataFrame) -> bool:
+    """Whether points, or rows of ``trials.parquet``, come from several defenses."""
+    trials = table[table["role"] == TRIAL] if "role" in table else table
+    return bool(trials["defense"].nunique() > 1)
+
+
+def own_frontiers(table: pd.DataFrame) -> pd.Series:
+    """Which points stand on the frontier of their own defense: bool, of the index of ``table``.
+
+    Args:
+        table: from :func:`sweeper.frontier.points`.
+    """
+    found = pd.Series(False, index=table.index)
+    for _, group in _usable(table).groupby(["environment", "defense"]):
+        best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
+        found.loc[group.index[best]] = True
+    return found
+
+
+def holders(table: pd.DataFrame) -> pd.DataFrame:
+    """What each defense holds of the joint frontier, a row for each environment and defense.
+
+    Columns: ``environment``, ``defense``, ``settings``, ``hypervolume`` (of its own frontier), ``joint`` (its points on
+    the joint frontier), ``asr_from`` and ``asr_to`` (attack success of these; NaN where there are none), and ``alone``:
+    the area that the joint frontier would lose without it.
+
+    Args:
+        table: from :func:`sweeper.frontier.points`.
+    """
+    rows = []
+    for environment, group in _usable(table).groupby("environment"):
+        whole = _area(group)
+        for defense, own in group.groupby("defense"):
+            joint = own[own["on_frontier"]]
+            rows.append({
+                "environment": environment, "defense": defense, "settings": len(own), "hypervolume": _area(own),
+                "joint": len(joint), "asr_from": joint["val_asr"].min(), "asr_to": joint["val_asr"].max(),
+                "alone": whole - _area(group[group["defense"] != defense]),
+            })  # fmt: skip
+    columns = ["environment", "defense", "settings", "hypervolume", "joint", "asr_from", "asr_to", "alone"]
+    return pd.DataFrame(rows, columns=columns).sort_values(
+        ["environment", "hypervolume"], ascending=[True, False], ignore_index=True
+    )
+
+
+def _usable(table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table["weak"] == "") & table["val_asr"].notna() & table["val_acc"].notna()]
+
+
+def _area(points: pd.DataFrame) -> float:
+    return hypervolume(points["val_acc"].tolist(), points["val_asr"].tolist())
+
+
+def shown_holders(table: pd.DataFrame) -> list[list[str]]:
+    """What :func:`holders` gave for one environment as people read it, under :data:`HOLDER_HEADINGS`."""
+    rows = []
+    for row in as_rows(table):
+        reach = "-" if row["asr_from"] is None else f"{row['asr_from']:.3f} to {row['asr_to']:.3f}"
+        figures = [cell(row["hypervolume"]), str(row["joint"]), reach, cell(row["alone"])]
+        rows.append([row["defense"], str(row["settings"]), *figures])
+    return rows
+
+
+def representatives(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``trials.parquet`` of the one setting that stands for each defense.
+
+    It is the leading one of those that were confirmed with fresh seeds, and these runs are what counts; of a defense
+    that was not confirmed it is the leading one of the search, whose figures flatter it. A defense of which no setting
+    met a sound attack has none.
+    """
+    parts = []
+    for defense in sorted(finished(frame)["defense"].unique()):
+        own = frame[(frame["defense"] == defense) | (frame["role"] == CONTROL)]
+        for role in (CONFIRMATION, TRIAL):
+            first = leaders(own, 1, role=role)
+            if first:
+                rows = finished(own, role)
+                parts.append(rows[rows["config_id"] == first[0]])
+                break
+    return pd.concat(parts) if parts else frame[:0]
+
+
+def standings(frame: pd.DataFrame) -> pd.DataFrame:
+    """How the representatives fare, and training without a defense: a row for each scenario, poison rate and defense.
+
+    Columns: ``scenario``, ``poison_rate``, ``defense``, ``config_id``, ``seeds``, each of :data:`FIGURES` as its mean
+    over seeds, the same with ``_sd`` (n - 1), and ``weak``.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+    """
+    chosen = representatives(frame)
+    controls = finished(frame, CONTROL).assign(defense=NO_DEFENSE, config_id="-")
+    same = ["scenario", "poison_rate", "seed"]
+    controls = controls.merge(chosen[same].drop_duplicates(), on=same)
+    keys = ["scenario", "poison_rate", "defense", "config_id"]
+    rows: list[dict[str, Any]] = []
+    for values, group in pd.concat([controls, chosen]).groupby(keys, sort=False):
+        figures = group[list(FIGURES)].astype(float)
+        means, deviations = figures.mean(), figures.std(ddof=1).add_suffix("_sd")
+        weak = bool(group["weak_attack"].fillna(True).any()) and values[2] != NO_DEFENSE
+        seeds = group["seed"].nunique()
+        rows.append({**dict(zip(keys, values, strict=True)), "seeds": seeds, **means, **deviations, "weak": weak})
+    names = [*keys, "seeds", *FIGURES, *(f"{name}_sd" for name in FIGURES), "weak"]
+    return pd.DataFrame(rows, columns=names).sort_values(["scenario", "poison_rate", "defense"], ignore_index=True)
+
+
+def shown(table: pd.DataFrame) -> list[list[str]]:
+    """What :func:`standings` gave as people read it, under :data:`HEADINGS`."""
+    rows = []
+    for row in as_rows(table):
+        attack = f"{row['scenario']} {row['poison_rate']:g}" + (" (weak)" if row["weak"] else "")
+        figures = [spread(row, "val_acc"), spread(row, "val_asr"), cell(row["asr_floor"])]
+        control = "-" if row["defense"] == NO_DEFENSE else cell(row["control_asr"])
+        budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
+        found = spread(row, "detection_auroc")
+        rows.append([attack, row["defense"], row["config_id"], str(row["seeds"]), *figures, control, found, *budget])
+    return rows

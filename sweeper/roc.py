@@ -1,0 +1,73 @@
+"""ROC curves: how well each defense tells poisoned samples from clean ones, whatever the threshold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from sweeper.comparison import representatives
+from sweeper.plots import DEFENSE_COLOURS, GREY, save_figure
+from sweeper.results import as_rows, read_table
+from trainers.errors import ConfigError
+
+Curve = tuple[np.ndarray, np.ndarray]
+"""False and true positive rates, float (K,) each."""
+
+
+def curves(frame: pd.DataFrame, scores: Path) -> dict[str, dict[str, list[Curve]]]:
+    """ROC curves of the representatives by scenario and defense, one for each seed.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        scores: folder of per-sample scores. Defenses that give none, and files that are gone, are left out.
+    """
+    from sklearn.metrics import roc_curve
+
+    found: dict[str, dict[str, list[Curve]]] = {}
+    for row in as_rows(representatives(frame).sort_values(["scenario", "poison_rate", "seed"])):
+        try:
+            samples = read_table(scores / f"{row['trial_id']}-{row['scenario']}-{row['seed']}.parquet")
+        except ConfigError:
+            continue
+        poisoned = samples["poisoned"].to_numpy(bool)
+        if poisoned.any() and not poisoned.all():
+            wrong, right, _ = roc_curve(poisoned, samples["suspicion"])
+            where = f"{row['scenario']} at rate {row['poison_rate']:g}"
+            found.setdefault(where, {}).setdefault(row["defense"], []).append((wrong, right))
+    return found
+
+
+def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: Path) -> Path:
+    """A panel for each scenario, a line for each defense and seed.
+
+    Args:
+        found: from :func:`curves`.
+        title: of the figure.
+        path: of the PNG.
+    """
+    columns = min(len(found), 4)
+    lines = -(-len(found) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(3.8 * columns, 3.8 * lines), squeeze=False, sharex=True, sharey=True
+    )
+    labels = {}
+    for axes, (where, defenses) in zip(grid.flat, found.items(), strict=False):
+        axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
+        for name, colour in DEFENSE_COLOURS.items():
+            for wrong, right in defenses.get(name, []):
+                (labels[name],) = axes.plot(wrong, right, color=colour, lw=1.4, alpha=0.8)
+        axes.set_title(where, fontsize=10)
+        axes.set_xlabel("clean samples marked")
+        axes.set_ylabel("poisoned samples found")
+        axes.set_aspect("equal")
+        axes.grid(alpha=0.25)
+    for axes in list(grid.flat)[len(found) :]:
+        axes.set_visible(False)
+    figure.suptitle(f"{title}: detection by each defense (a line for each seed)", fontsize=12)
+    figure.legend(
+        labels.values(), labels.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=6, frameon=False, fontsize=9
+    )
+    figure.tight_layout()
+    return save_figure(figure, path)
