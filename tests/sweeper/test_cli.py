@@ -1,10 +1,12 @@
 """The command line, as far as it goes without Ray: what can be known before the first trial is one sentence, exit 2."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +17,10 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from sweeper import cli, gallery, launch
+from sweeper import cli, gallery, launch, runner
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
+from sweeper.spec import validate
 from tests.sweeper.small import (
     control_row,
     finish,
@@ -28,6 +31,7 @@ from tests.sweeper.small import (
     sweep_with,
     write_rows,
 )
+from trainers.data import load_data
 from trainers.data.batches import Normalizer
 from trainers.defenses import DEFENSES
 from trainers.models import ModelConfig, build_model
@@ -358,6 +362,33 @@ def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path
 
 def test_resume_wants_the_same_data(run_dir: Path) -> None:
     assert "shapes has changed since the sweep began" in sentence(call("resume", str(run_dir)))
+
+
+def test_a_sweep_that_has_ended_is_shown_again_without_starting_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever a killed driver left behind is made good."""
+    monkeypatch.setattr(launch, "run_sweep", runner.run_sweep)
+    monkeypatch.setattr(runner, "ray_runtime", lambda: pytest.fail("Ray was started"))
+    sweep = sweep_with(search={"sampler": "random", "trials": 1})
+    spec = validate(sweep["preset"], "preset")
+    fingerprint = load_data(spec.data).fingerprint
+    folder = RunFolder.create(tmp_path / "done")
+    folder.write_sweep(sweep | {"data_fingerprint": fingerprint})
+    records = [finish(record_of(spec=spec)), finish(record_of("c0000", "control", spec=spec), val_asr=0.9)]
+    for record in records:
+        folder.write_record(record)
+    folder.write_tables([], {})
+    result = call("resume", str(folder.path))
+    assert result.exit_code == 0, result.output
+    assert "nothing is left to run" in result.stdout
+    assert "t0000" in result.stdout
+    assert len(folder.read_trials()) == 2
+    (trial,) = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.study}").trials
+    assert trial.state.name == "COMPLETE"
+    monkeypatch.setattr(runner, "ray_runtime", partial(pytest.fail, "Ray was started"))
+    with pytest.raises(pytest.fail.Exception, match="Ray was started"):
+        CliRunner().invoke(cli.app, ["resume", str(folder.path), "--trials", "2"], catch_exceptions=False)
 
 
 def test_confirm_wants_a_sweep_that_has_ended(run_dir: Path) -> None:
