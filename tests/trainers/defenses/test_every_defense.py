@@ -9,6 +9,8 @@ import torch
 
 from tests.trainers.defenses.small_defenses import ISOLATING, SMALL, row, small, task, trace, weights
 from trainers.data import ImageSet
+from trainers.defenses import isolating
+from trainers.errors import TrialError
 from trainers.state import load_state, save_state
 
 Noise = Callable[..., ImageSet]
@@ -62,6 +64,35 @@ def test_two_images_one_channel_and_a_last_batch_of_one(
     assert last.credible is not None
     assert int((~last.credible).sum()) == 1
     assert weights(defense).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "stage"),
+    [
+        ("pt", "finetune_lr", "finetuning"),
+        ("dlp", "unlearning_lr", "unlearning"),
+        ("abl", "unlearning_lr", "unlearning"),
+    ],
+)
+def test_an_unlearning_rate_that_diverges_is_a_failure_with_its_reason(
+    noise: Noise, name: str, rate: str, stage: str
+) -> None:
+    """The ascent is bounded, so it takes a rate that breaks the descent beside it."""
+    defense = small(name, task(noise(40)), **{rate: 1e30})
+    with pytest.raises(TrialError, match=rf"^The loss is (nan|inf) in epoch \d of stage {stage}\.$"):
+        trace(defense)
+
+
+@pytest.mark.parametrize("name", ISOLATING)
+def test_where_every_sample_is_suspicious_nothing_is_trained(
+    noise: Noise, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mixture may have it."""
+    monkeypatch.setattr(isolating, "isolate", lambda scores, *_: torch.ones(len(scores), dtype=torch.bool))
+    reports = [report for _, report in small(name, task(noise(30))).epochs()]
+    assert reports[-1].loss is None
+    assert reports[-1].images_seen == 0
+    assert reports[-1].model is not None
 
 
 @pytest.mark.parametrize("name", SMALL)
