@@ -25,7 +25,7 @@ from benchmarks.faults import agree
 from sweeper import cli, runner
 from sweeper.progress import LiveDisplay
 from sweeper.records import TrialRecord
-from sweeper.results import finished
+from sweeper.results import finished, read_table
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, run_sweep
 from sweeper.spec import validate
@@ -299,8 +299,10 @@ def test_a_trial_that_asks_for_more_than_there_is_is_refused(sweep: Sweep) -> No
         sweep(resources={"cpu": 99})
 
 
-def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Colours with a patch, and no defense: everything is learned in seconds, and the attack is strong."""
+def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Colours with a patch: everything is learned in seconds, and the attack is strong. BCU begins as its control."""
     for split, images in (("train", colours(200)), ("test", colours(80))):
         for number, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
             path = tmp_path / "data" / split / images.class_names[label] / f"{number}.png"
@@ -310,11 +312,14 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     training = {"batch_size": 16, "schedule": "cosine", "lr": 0.05}
     preset = preset_with(
-        data={"source": f"folder:{tmp_path / 'data'}"},
-        defense={"name": "none", "epochs": {"categorical": [20, 21]}, **training},
+        data={"source": f"folder:{tmp_path / 'data'}", "held_out_size": 20},
+        defense=[
+            {"name": "none", "epochs": 21, **training},
+            {"name": "bcu", "training_epochs": 20, "distillation_epochs": 2, **training},
+        ],
         control={"epochs": 20, **training},
         scenarios=[{"attack": "badnets", "poison_rate": 0.4, "size": 4}],
-        search={"sampler": "grid", "trials": 2, "workers": 1},
+        search={"sampler": "tpe", "trials": 2, "workers": 1, "defenses": "turns"},
     )
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
     out = tmp_path / "run"
@@ -324,16 +329,17 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
         assert result.exit_code == code, result.output
         return result.output
 
-    call("run", str(tmp_path / "small.yaml"), "--out", str(out))
+    shown = call("run", str(tmp_path / "small.yaml"), "--out", str(out))
+    assert "Who holds the joint frontier" in shown
     assert "Not enough seeds" in call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
     call("confirm", str(out), "--top", "1", "--seeds", "3")
 
     frame = RunFolder.open(out).read_trials()
     confirmed = frame[frame["role"] == "confirmation"]
-    assert confirmed["trial_id"].tolist() == ["k0000", "k0001", "k0002"]
-    assert (confirmed["seed"].tolist(), confirmed["config_id"].nunique()) == ([1, 2, 3], 1)
+    assert confirmed["trial_id"].tolist() == [f"k000{number}" for number in range(6)]
+    assert confirmed.groupby("defense")["seed"].apply(list).to_dict() == {"bcu": [1, 2, 3], "none": [1, 2, 3]}
     controls = finished(frame, "control").set_index("seed")["val_asr"]
-    assert confirmed["control_asr"].tolist() == [controls[seed] for seed in (1, 2, 3)]
+    assert confirmed["control_asr"].tolist() == [controls[seed] for seed in (1, 2, 3)] * 2
     assert (controls >= 0.8).all()
     assert agree(RunFolder(out), uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
     assert set(pq.read_table(out / "frontier.parquet")["seeds"].to_pylist()) == {1}, "the search's own figures stay"
@@ -341,7 +347,11 @@ def test_leaders_are_confirmed_with_fresh_seeds(tmp_path: Path, monkeypatch: pyt
     call("select", str(out), "--max-asr", "1", "--confidence", "0.9")
     deploy = yaml.safe_load((out / "deploy.yaml").read_text())
     assert (deploy["seeds"], deploy["asr_upper"]) == (3, pytest.approx(1, abs=0.05))
-    assert {part["trial_id"] for part in deploy["evidence"]} == {"k0000", "k0001", "k0002"}
+    own = confirmed[confirmed["defense"] == deploy["defense"]]
+    assert {part["trial_id"] for part in deploy["evidence"]} == set(own["trial_id"])
+    curves = read_table(out / "curves.parquet")
+    of_bcu, of_control = (curves[(curves["trial_id"] == name)]["loss"].tolist() for name in ("t0001", "c0000"))
+    assert of_bcu[:20] == of_control, "BCU begins as its control does"
     client = MlflowClient(tracking_uri=uri)
     (parent,) = client.search_runs([client.get_experiment_by_name("small").experiment_id], "tags.role = 'sweep'")
     artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
