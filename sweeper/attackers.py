@@ -62,13 +62,15 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.Dat
 
 
 def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:
-    """For each run, the trial of the same attacker."""
+    """For each run, the trial of the same attacker: one with the same parameters in every scenario."""
     keys = [c for c in trials.columns if c in ("scenario", "poison_rate", "target") or c.startswith("param.scenario.")]
 
-    def attacker(rows: pd.DataFrame) -> pd.Series:
-        return rows[keys].astype(str).agg("|".join, axis=1) if len(rows) else pd.Series(dtype=str)
+    def attackers_of(rows: pd.DataFrame) -> dict[str, frozenset[str]]:
+        texts = pd.Series([repr(row) for row in as_rows(rows[keys])], index=rows.index, dtype=object)
+        return {str(name): frozenset(group) for name, group in texts.groupby(rows["trial_id"])}
 
-    return attacker(runs).map(dict(zip(attacker(trials), trials["trial_id"], strict=True)))
+    known = {attacker: name for name, attacker in reversed(attackers_of(trials).items())}
+    return runs["trial_id"].map({name: known.get(attacker) for name, attacker in attackers_of(runs).items()})
 
 
 def shown(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.confirmation import leaders
-from sweeper.frontier import hypervolume, non_dominated
+from sweeper.frontier import CONTROL_KEYS, environments, hypervolume, non_dominated
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
 from sweeper.results import as_rows, finished
 from sweeper.words import cell, spread
@@ -83,24 +83,26 @@ def shown_holders(table: pd.DataFrame) -> list[list[str]]:
 def representatives(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``trials.parquet`` of the one setting that stands for each defense.
 
-    It is the leading one of those that were confirmed with fresh seeds, and these runs are what counts; of a defense
-    that was not confirmed it is the leading one of the search, whose figures flatter it. A defense of which no setting
-    met a sound attack has none.
+    It is the one that leads in the search, of those that were confirmed with fresh seeds if there are any, and then the
+    confirming runs are what counts. Of a defense that was not confirmed it is the leading one of the search, whose
+    figures flatter it; where trials met different attackers, the leading one against each. A defense of which no
+    setting met a sound attack has none.
     """
     parts = []
     for defense in sorted(finished(frame)["defense"].unique()):
-        own = frame[(frame["defense"] == defense) | (frame["role"] == CONTROL)]
-        for role in (CONFIRMATION, TRIAL):
-            first = leaders(own, 1, role=role)
-            if first:
-                rows = finished(own, role)
-                parts.append(rows[rows["config_id"] == first[0]])
-                break
+        own = frame[frame["defense"] == defense]
+        searched, again = finished(own), finished(own, CONFIRMATION)
+        confirmed = [config for config in leaders(searched, len(searched)) if config in set(again["config_id"])]
+        if confirmed:
+            parts.append(again[again["config_id"] == confirmed[0]])
+            continue
+        for _, group in searched.groupby(environments(searched)):
+            parts.append(group[group["config_id"].isin(leaders(group, 1))])
     return pd.concat(parts) if parts else frame[:0]
 
 
 def standings(frame: pd.DataFrame) -> pd.DataFrame:
-    """How the representatives fare, and training without a defense: a row for each scenario, poison rate and defense.
+    """How the representatives fare, and training without a defense: a row for each scenario, poison rate and setting.
 
     Columns: ``scenario``, ``poison_rate``, ``defense``, ``config_id``, ``seeds``, each of :data:`FIGURES` as its mean
     over seeds, the same with ``_sd`` (n - 1), and ``weak``.
@@ -109,17 +111,19 @@ def standings(frame: pd.DataFrame) -> pd.DataFrame:
         frame: rows of ``trials.parquet``.
     """
     chosen = representatives(frame)
+    same = [c for c in frame.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
     controls = finished(frame, CONTROL).assign(defense=NO_DEFENSE, config_id="-")
-    same = ["scenario", "poison_rate", "seed"]
     controls = controls.merge(chosen[same].drop_duplicates(), on=same)
     keys = ["scenario", "poison_rate", "defense", "config_id"]
     rows: list[dict[str, Any]] = []
     for values, group in pd.concat([controls, chosen]).groupby(keys, sort=False):
-        figures = group[list(FIGURES)].astype(float)
+        figures = group.astype(dict.fromkeys(FIGURES, float)).groupby("seed")[list(FIGURES)].mean()
         means, deviations = figures.mean(), figures.std(ddof=1).add_suffix("_sd")
-        weak = bool(group["weak_attack"].fillna(True).any()) and values[2] != NO_DEFENSE
-        seeds = group["seed"].nunique()
-        rows.append({**dict(zip(keys, values, strict=True)), "seeds": seeds, **means, **deviations, "weak": weak})
+        attacked = bool((group["poison_rate"] > 0).all()) and values[2] != NO_DEFENSE
+        weak = attacked and bool(group["weak_attack"].fillna(True).any())
+        rows.append(
+            {**dict(zip(keys, values, strict=True)), "seeds": len(figures), **means, **deviations, "weak": weak}
+        )
     names = [*keys, "seeds", *FIGURES, *(f"{name}_sd" for name in FIGURES), "weak"]
     return pd.DataFrame(rows, columns=names).sort_values(["scenario", "poison_rate", "defense"], ignore_index=True)
 

@@ -84,7 +84,7 @@ def _leading_attackers(
     return [config for config in leading if config is not None]
 
 
-def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None, role: str = TRIAL) -> list[str]:
+def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list[str]:
     """The ``config_id`` of the best settings on the frontier, the best first.
 
     Args:
@@ -92,12 +92,11 @@ def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None, role: s
         top: how many.
         max_asr: by accuracy among those that keep this bound, others after them; null: by the distance to accuracy 1
             and attack success 0.
-        role: of the rows that count.
 
     Settings are ranked within an environment, since a milder attacker makes all of them look better; of one that met
     several, the worst rank counts.
     """
-    table = points(frame, role=role)
+    table = points(frame)
     sound = table[(table["weak"] == "") & table["val_asr"].notna()]
     distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr"] ** 2) ** 0.5
     sound = sound.assign(

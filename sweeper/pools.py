@@ -5,9 +5,10 @@ A sampler that saw the trials of all defenses would take most of those of a weak
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, PartialFixedSampler
 from optuna.trial import TrialState
 
 DEFENSE = "defense"
@@ -28,15 +29,17 @@ class Pools:
         self._study = study
         self._make = make
         self._parts: dict[str, optuna.Study] = {}
+        self._samplers: dict[str, BaseSampler] = {}
         self._proposed: dict[int, optuna.Trial] = {}
         self._known: set[int] = set()
 
-    def propose(self, defense: str, number: int) -> optuna.Trial:
+    def propose(self, number: int, defense: str, **environment: Any) -> optuna.Trial:
         """A trial that suggests a setting of one defense, by the trials of that defense that the study holds.
 
         Args:
-            defense: its name.
             number: that the trial has in the study.
+            defense: its name.
+            environment: what the attacker chose for it, by name in the study.
         """
         for trial in self._study.get_trials(deepcopy=False, states=_ENDED):
             if trial.number not in self._known and DEFENSE in trial.params:
@@ -47,11 +50,16 @@ class Pools:
                 if proposed := self._proposed.pop(trial.number, None):
                     part.tell(proposed, state=TrialState.FAIL)  # what came of it takes its place
                 part.add_trial(own)
-        self._proposed[number] = self.part(defense).ask()
+        part = self.part(defense)
+        part.sampler = PartialFixedSampler(environment, self._samplers[defense])
+        self._proposed[number] = part.ask()
         return self._proposed[number]
 
     def part(self, defense: str) -> optuna.Study:
         """The trials of one defense."""
         if defense not in self._parts:
-            self._parts[defense] = optuna.create_study(directions=self._study.directions, sampler=self._make(defense))
+            self._samplers[defense] = self._make(defense)
+            self._parts[defense] = optuna.create_study(
+                directions=self._study.directions, sampler=self._samplers[defense]
+            )
         return self._parts[defense]

@@ -34,8 +34,6 @@ from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
-_ASKED = [state for state in TrialState if state != TrialState.WAITING]
-
 
 class SweepSearcher(Searcher):
     """Asks a study for settings, and puts the control of each new scenario in front of the first trial that needs it.
@@ -114,9 +112,11 @@ class SweepSearcher(Searcher):
     def _ask(self) -> None:
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
         self._to_ask -= 1
-        number = len(self._study.get_trials(deepcopy=False, states=_ASKED))
+        waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        # What waits in the study is asked for first, and was dealt its part when it was first proposed.
+        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         fixed = deal(self._environments, number, self._spec.turns())
-        pool = self._pools.propose(fixed[DEFENSE], number) if DEFENSE in fixed else None
+        pool = self._pools.propose(number, **fixed) if DEFENSE in fixed else None
         # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()
@@ -126,8 +126,8 @@ class SweepSearcher(Searcher):
 
         def choose(name: str, searched: Searched) -> Any:
             if name not in chosen:
-                if pool is not None and name not in fixed:
-                    fixed[name] = suggest(pool, name, searched)
+                if pool is not None and name != DEFENSE:
+                    fixed.setdefault(name, suggest(pool, name, searched))
                 chosen[name] = suggest(trial, name, searched)
             return chosen[name]
 

@@ -131,6 +131,8 @@ class SweepSpec(_Strict):
                 raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
             if self.constraints:
                 raise ValueError("search.scheduler: asha cannot take constraints.")
+            if self.search.defenses == "turns":
+                raise ValueError("search.scheduler: asha would prune one defense by another's figures.")
             varied = [name for name in self.environment() if name != SCENARIO]
             if varied:
                 raise ValueError(f"search.scheduler: asha would compare trials across values of {varied[0]}; fix it.")

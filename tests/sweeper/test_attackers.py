@@ -157,6 +157,22 @@ def test_confirming_runs_go_under_the_attacker_that_they_repeat() -> None:
     assert "0.600 ± 0.141" in text.split("Confirmed with fresh seeds")[1]
 
 
+def test_a_confirming_run_is_told_by_all_its_scenarios_and_nulls_are_values() -> None:
+    """Two attackers share their second scenario; parameters of the other attack are null in every row."""
+
+    def trial(name: str, size: int, role: str = "trial", seed: int = 0) -> list[dict[str, Any]]:
+        known = {"role": role, "seed": seed, "config": "one setting"}
+        first = row_with(name, scenario="badnets", **known, **{SIZE: size, ALPHA: None})
+        return [first, row_with(name, scenario="blend", **known, **{SIZE: None, ALPHA: 0.2})]
+
+    rows = [*trial("t0", 2), *trial("t1", 3), *trial("k0", 3, "confirmation", 5), *trial("k1", 2, "confirmation", 5)]
+    again = attackers(frame_of(*rows), spec(), "confirmation")
+    assert again[["trial_id", "seeds"]].sort_values("trial_id").values.tolist() == [["t0", 1], ["t1", 1]]
+    of_t1 = attackers(frame_of(*trial("t0", 2), *trial("t1", 3), *trial("k0", 3, "confirmation", 5)), spec(),
+                      "confirmation")  # fmt: skip
+    assert of_t1["trial_id"].tolist() == ["t1"]
+
+
 def test_a_leader_that_only_broke_the_model_is_named() -> None:
     rows = [
         attacker("t0", 0.1, 0.55, asr_floor=0.5),

@@ -88,6 +88,47 @@ def test_the_setting_nearest_to_the_corner_stands_for_a_defense_and_confirmed_on
     assert representatives(trials(weak_attack=True)).empty
 
 
+def test_a_weak_seed_among_the_confirming_ones_is_shown_and_does_not_bring_back_the_search() -> None:
+    fresh = [confirmation("bold", 5, val_acc=0.7), confirmation("bold", 6, val_acc=0.5, weak_attack=True)]
+    fresh.append(confirmation("careful", 5, val_acc=1.0, val_asr=0.0))
+    found = representatives(pd.concat([trials(), frame_of(*fresh)]))
+    own = found[found["defense"] == "vab"]
+    assert own[["config_id", "seed"]].values.tolist() == [["bold", 5], ["bold", 6]], "and the search chose it"
+    table = standings(pd.concat([trials(), frame_of(*fresh)])).set_index("defense")
+    assert table.loc["vab", "val_acc"] == pytest.approx(0.6)
+    assert table["weak"].to_dict() == {"abl": False, "vab": True, NO_DEFENSE: False}
+
+
+def test_where_trials_meet_different_attackers_each_has_a_representative() -> None:
+    rows = [
+        row_with(f"{defense}-{scenario}", f"{defense}-{scenario}", defense=defense, scenario=scenario, val_asr=asr)
+        for defense, mild, hard in (("vab", 0.0, 0.5), ("abl", 0.1, 0.2))
+        for scenario, asr in (("badnets", mild), ("blend", hard))
+    ]
+    table = standings(frame_of(*(row | {"images_seen": 1, "seconds": 1.0} for row in rows)))
+    assert table[["scenario", "defense", "val_asr"]].values.tolist() == [
+        ["badnets", "abl", 0.1], ["badnets", "vab", 0.0], ["blend", "abl", 0.2], ["blend", "vab", 0.5],
+    ]  # fmt: skip
+
+
+def test_the_control_is_that_of_the_same_attack_and_a_seed_counts_once() -> None:
+    alpha = "param.scenario.alpha"
+    rows = [
+        row_with("t0", "a", val_acc=0.8, **{alpha: 0.3}), row_with("t1", "a", val_acc=0.6, **{alpha: 0.3}),
+        row_with("t2", "b", defense="abl", val_acc=0.1, val_asr=0.9, **{alpha: 0.1}),
+        control_row(val_acc=0.9, **{alpha: 0.3}), control_row(trial="c1", val_acc=0.2, **{alpha: 0.1}),
+        row_with("t3", "clean", poison_rate=0.0, val_acc=0.7, val_asr=0.0, weak_attack=None, **{alpha: 0.3}),
+    ]  # fmt: skip
+    frame = frame_of(*(row | {"images_seen": 1, "seconds": 1.0} for row in rows))
+    table = standings(frame[frame["defense"] != "abl"])
+    own = table[(table["defense"] == "vab") & (table["poison_rate"] > 0)]
+    assert (own["val_acc"].item(), own["seeds"].item()) == (pytest.approx(0.7), 1)
+    assert own["val_acc_sd"].isna().all(), "one seed has no spread, however often it ran"
+    control = table[(table["defense"] == NO_DEFENSE) & (table["poison_rate"] > 0)]
+    assert control["val_acc"].tolist() == [0.9]
+    assert not table.loc[table["poison_rate"] == 0, "weak"].any()
+
+
 def test_each_defense_against_each_attack_beside_no_defense() -> None:
     def run(defense: str, scenario: str, seed: int, acc: float, **more: Any) -> dict[str, Any]:
         figures = {"val_acc": acc, "val_asr": 0.1, "images_seen": 1000 * (seed + 1), "seconds": 2.0}

@@ -27,7 +27,7 @@ def test_a_defense_is_searched_as_if_it_were_alone() -> None:
     found: dict[str, list[float]] = {"vab": [], "abl": []}
     for number in range(24):
         defense = ("vab", "abl")[number % 2]
-        x = pools.propose(defense, number).suggest_float("x", 0, 1)
+        x = pools.propose(number, defense).suggest_float("x", 0, 1)
         ended = create_trial(value=loss(defense, x), params={"defense": defense, "x": x}, distributions=SPACE)
         together.add_trial(ended)
         found[defense].append(x)
@@ -37,6 +37,13 @@ def test_a_defense_is_searched_as_if_it_were_alone() -> None:
             trial = alone.ask()
             assert trial.suggest_float("x", 0, 1) == x
             alone.tell(trial, loss(defense, x))
+
+
+def test_what_the_attacker_chose_is_given_to_the_pool() -> None:
+    study = optuna.create_study()
+    pool = Pools(study, make).propose(0, "vab", rate=0.1)
+    assert pool.suggest_categorical("rate", [0.05, 0.1, 0.2]) == 0.1
+    assert 0 <= pool.suggest_float("x", 0, 1) <= 1
 
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
@@ -49,7 +56,7 @@ def test_trials_of_an_earlier_part_count_however_they_ended(state: TrialState) -
     def ended(defense: str) -> list[float]:
         return [t.params["x"] for t in pools.part(defense).trials if t.state != TrialState.RUNNING]
 
-    pools.propose("abl", 2)
+    pools.propose(2, "abl")
     assert (ended("vab"), ended("abl")) == ([0.5, 0.9], [])
-    pools.propose("vab", 3)
+    pools.propose(3, "vab")
     assert ended("vab") == [0.5, 0.9], "none is counted twice"

@@ -89,8 +89,8 @@ def test_a_grid_visits_every_combination_once(make_spec: MakeSpec, make_searcher
     searcher, study = make_searcher(spec)
     drain(searcher)
     combinations = {tuple(sorted(trial.params.items())) for trial in study.trials}
-    # Four suppressions and two splits, for three mixings without and one with three mask thresholds.
-    assert len(study.trials) == len(combinations) == 4 * 2 * (3 + 3)
+    # Five suppressions, for one mixing without and one with three mask thresholds.
+    assert len(study.trials) == len(combinations) == 5 * (1 + 3)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
@@ -159,3 +159,16 @@ def test_defenses_take_turns(make_spec: MakeSpec, make_searcher: MakeSearcher) -
         assert record.config is not None
         assert record.config.defense == trial.params["defense"]
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 8
+
+
+def test_what_waits_in_the_study_is_dealt_what_its_number_says(
+    make_spec: MakeSpec, make_searcher: MakeSearcher
+) -> None:
+    """As after an interruption: trials wait with the numbers that they had."""
+    spec = make_spec(DEFENSES, "search={trials: 5, defenses: turns}")
+    searcher, study = make_searcher(spec)
+    study.enqueue_trial({"defense": "vab", "vab.threshold": 0.15})
+    study.enqueue_trial({})
+    drain(searcher)
+    assert [trial.params["defense"] for trial in study.trials] == ["vab", "abl"] * 2 + ["vab"]
+    assert study.trials[0].params["vab.threshold"] == 0.15

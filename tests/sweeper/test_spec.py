@@ -191,6 +191,9 @@ def test_a_grid_and_an_attackers_sweep_choose_the_scenario_themselves(make_spec:
 def test_asha_may_choose_among_one_scenario(make_spec: Make) -> None:
     asha = "search={scenarios: one, scheduler: asha}", "objectives=[{metric: val_acc, direction: maximize}]"
     assert make_spec(*asha).search.scheduler == "asha"
+    several = "defense=[{name: vab}, {name: none}]"
+    with pytest.raises(PresetError, match="asha would prune one defense by another's figures"):
+        make_spec(*asha[1:], several, "search={scenarios: one, scheduler: asha, defenses: turns}")
     with pytest.raises(PresetError, match=r"asha would compare trials across values of badnets\.size; fix it"):
         make_spec("scenarios.0.size={int: [2, 3]}", *asha)
 

@@ -97,7 +97,9 @@ def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generato
 
 
 def spread(indices: Tensor, batches: int, generator: torch.Generator) -> list[Tensor]:
-    """Deal ``indices`` out in random order, evenly over so many batches: each about once, and at least one a batch.
+    """Deal ``indices`` out in random order over so many batches: to each the same number, rounded down but at least 1.
+
+    So some are left out if they do not divide evenly, fewer than half, and some come again if they are too few.
 
     Args:
         indices: int64 (N,); where there are none, every batch is empty.

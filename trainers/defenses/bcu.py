@@ -1,6 +1,7 @@
 """BCU: Backdoor Cleansing with Unlabeled Data (arXiv 2211.12044, CVPR 2023)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from trainers.errors import ConfigError
 from trainers.models import build_model
 from trainers.optim import SgdParams, cosine
 from trainers.params import param
-from trainers.seeding import derive_seed
+from trainers.seeding import derive_seed, seeded
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class BcuParams(SgdParams):
     distillation_lr: float = param(0.01, gt=0, doc="learning rate at the start (cosine)")
     distillation_batch_size: int = param(256, ge=2, doc="unlabelled images a batch")
     final_temperature: float = param(4.0, ge=1, doc="of the last epoch; the first one's is about 1")
+
+    def __post_init__(self) -> None:
+        """Make a path absolute: trials run in folders of their own."""
+        super().__post_init__()
+        kind, colon, path = self.unlabelled.partition(":")
+        if colon:
+            object.__setattr__(self, "unlabelled", f"{kind}:{Path(path).expanduser().absolute()}")
 
     @property
     def training(self) -> NoneParams:
@@ -55,7 +63,10 @@ class Bcu(Defense):
         super().__init__(params, task)
         if task.unlabelled is None:
             raise ConfigError("bcu needs unlabelled images.")
-        self.unlabelled_images = task.unlabelled[: params.unlabelled_count].to(self.device)
+        # Some sources list their images class by class.
+        order = torch.randperm(len(task.unlabelled), generator=seeded(derive_seed(task.seed, self.name, "unlabelled")))
+        chosen = order[: params.unlabelled_count].sort().values
+        self.unlabelled_images = task.unlabelled[chosen].to(self.device)
         self.training = NoDefense(params.training, task)
         self.training.generator = self.generator
         self.teacher = self.modules["teacher"] = self.training.network

@@ -62,8 +62,8 @@ class Isolating(Defense):
         """Every kept sample once, in batches, and beside each batch its share of the isolated ones.
 
         Yields:
-            Indices: of ``batch_size`` kept samples (the last batch may differ), and of isolated ones, each of which
-            comes about once, so that batch-norm meets the two as they stand to each other in the data.
+            Indices: of ``batch_size`` kept samples (the last batch may differ), and of isolated ones as :func:`spread`
+            deals them out, so that batch-norm meets the two about as they stand to each other in the data.
         """
         kept = list(shuffled_batches(self.kept(), batch_size, self.generator))
         yield from zip(kept, spread(self.isolated(), len(kept), self.generator), strict=True)

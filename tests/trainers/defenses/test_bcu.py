@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +117,19 @@ def test_a_control_of_the_same_parameters_is_the_one_that_is_asked_for() -> None
 def test_without_unlabelled_images_there_is_no_bcu(noise: Noise) -> None:
     with pytest.raises(ConfigError, match="bcu needs unlabelled images"):
         small("bcu", replace(task(noise(40)), unlabelled=None))
+
+
+def test_some_of_the_images_are_not_the_first_ones(noise: Noise) -> None:
+    """Folders are read class by class."""
+    told = task(noise(40))
+    defense: Any = small("bcu", told, unlabelled_count=10)
+    assert told.unlabelled is not None
+    where = [int((told.unlabelled == image).flatten(1).all(1).nonzero()[0]) for image in defense.unlabelled_images]
+    assert len(set(where)) == 10
+    assert max(where) > 19, "ten draws of forty from the first half only: one in a thousand"
+
+
+def test_a_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert BcuParams(unlabelled="folder:images").unlabelled == f"folder:{tmp_path / 'images'}"
+    assert BcuParams(unlabelled="clean").unlabelled == "clean"
