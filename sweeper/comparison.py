@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.confirmation import leaders
-from sweeper.frontier import CONTROL_KEYS, environments, hypervolume, non_dominated
+from sweeper.frontier import CONTROL_KEYS, comparable, environments, hypervolume, non_dominated
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
 from sweeper.results import as_rows, finished
 from sweeper.words import cell, spread
@@ -30,7 +30,7 @@ def own_frontiers(table: pd.DataFrame) -> pd.Series:
         table: from :func:`sweeper.frontier.points`.
     """
     found = pd.Series(False, index=table.index)
-    for _, group in _usable(table).groupby(["environment", "defense"]):
+    for _, group in table[comparable(table)].groupby(["environment", "defense"]):
         best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
         found.loc[group.index[best]] = True
     return found
@@ -47,7 +47,7 @@ def holders(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`sweeper.frontier.points`.
     """
     rows = []
-    for environment, group in _usable(table).groupby("environment"):
+    for environment, group in table[comparable(table)].groupby("environment"):
         whole = _area(group)
         for defense, own in group.groupby("defense"):
             joint = own[own["on_frontier"]]
@@ -60,10 +60,6 @@ def holders(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(
         ["environment", "hypervolume"], ascending=[True, False], ignore_index=True
     )
-
-
-def _usable(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["weak"] == "") & table["val_asr"].notna() & table["val_acc"].notna()]
 
 
 def _area(points: pd.DataFrame) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sweeper.attackers import attackers
-from sweeper.frontier import points
+from sweeper.frontier import comparable, points
 from sweeper.records import CONFIRMATION, FINISHED, TRIAL, TrialRecord, next_id
 from sweeper.spec import SweepSpec
 from trainers.errors import ConfigError
@@ -97,7 +97,7 @@ def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list
     several, the worst rank counts.
     """
     table = points(frame)
-    sound = table[(table["weak"] == "") & table["val_asr"].notna()]
+    sound = table[comparable(table)]
     distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr"] ** 2) ** 0.5
     sound = sound.assign(
         misses=sound["val_asr"] > max_asr if max_asr is not None else False,

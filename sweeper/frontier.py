@@ -14,7 +14,7 @@ from sweeper.uncertainty import Over, bootstrap, how_many
 POINT_COLUMNS = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
     "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "test_asr_floor",
-    "control_acc", "control_asr", "weak", "on_frontier", "frontier_share",
+    "control_acc", "control_asr", "weak", "constraints_kept", "on_frontier", "frontier_share",
 )  # fmt: skip
 
 REFERENCE = (0.0, 1.0)
@@ -43,7 +43,7 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     its samples whose frontier holds the setting. They are null with one seed.
 
     ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. ``on_frontier`` is decided
-    among settings without such scenarios.
+    among settings without such scenarios that keep the constraints of the sweep.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -52,20 +52,27 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     """
     trials = finished(frame, role)
     if trials.empty:
-        return pd.DataFrame(columns=list(POINT_COLUMNS)).astype({"on_frontier": bool, "weak": str})
+        kinds = {"on_frontier": bool, "constraints_kept": bool, "weak": str}
+        return pd.DataFrame(columns=list(POINT_COLUMNS)).astype(kinds)
     # A confirmed setting meets every attacker: they are scenarios of one environment.
     trials = trials.assign(environment=environments(trials) if role == TRIAL else "")
     trials = trials.assign(control_acc=_control_acc(trials, finished(frame, CONTROL)))
     table = _figures(trials, over)
     table["on_frontier"] = False
     for _, group in table.groupby("environment"):
-        usable = group[(group["weak"] == "") & group["val_asr"].notna() & group["val_acc"].notna()]
+        usable = group[comparable(group)]
         best = usable.index[non_dominated(usable["val_acc"].to_numpy(float), usable["val_asr"].to_numpy(float))]
         table.loc[best, "on_frontier"] = True
     table = _with_intervals(table, trials, over)
     return table[list(POINT_COLUMNS)].sort_values(
         ["environment", "val_asr", "val_acc"], ascending=[True, True, False], ignore_index=True
     )
+
+
+def comparable(table: pd.DataFrame) -> pd.Series:
+    """Which points are evidence and may lead: bool, of the index of ``table``, from :func:`points`."""
+    known = table["val_asr"].notna() & table["val_acc"].notna()
+    return (table["weak"] == "") & table["constraints_kept"] & known
 
 
 def environments(trials: pd.DataFrame) -> pd.Series:
@@ -122,6 +129,9 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
             rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
             table["val_asr_sd"] = _spread(rows[rows["counts"].notna()], "val_asr")
     table["val_acc_sd"] = _spread(trials, "val_acc")
+    if "constraints_kept" not in trials:
+        trials = trials.assign(constraints_kept=True)
+    table["constraints_kept"] = trials.groupby(KEYS)["constraints_kept"].min().astype(bool)
     known = trials.assign(sound=trials["weak_attack"].eq(False).fillna(False).astype(bool))
     sound = known.groupby([*KEYS, "scenario"], sort=False).agg(rate=("poison_rate", "max"), sound=("sound", "min"))
     weak = sound[(sound["rate"] > 0) & ~sound["sound"]].reset_index().sort_values("scenario")
@@ -153,7 +163,7 @@ def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd
         acc, asr = (_cube(rows, settings, name) for name in ("val_acc", "val_asr"))
         if acc.shape[1] < 2:
             continue
-        usable = (group["weak"] == "").to_numpy() & group["val_asr"].notna().to_numpy()
+        usable = comparable(group).to_numpy()
         found = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
         single = (group["seeds"] < 2).to_numpy()
         table.loc[group.index, names] = np.where(single[:, None], np.nan, found)

@@ -4,7 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sweeper.records import CONTROL, FINISHED
+from sweeper.results import as_rows
 
 Metric = Literal[
     "val_acc",
@@ -71,3 +75,18 @@ class Constraint(_Aggregated):
         assert self.min is not None
         value = self._reduce(rows, min)
         return float("inf") if value is None else self.min - value
+
+
+def constraints_kept(frame: pd.DataFrame, constraints: Sequence[Constraint]) -> pd.Series:
+    """Whether the trial of each row keeps all of them: bool, of the index of ``frame``.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        constraints: of the sweep. Rows of controls, and of trials that did not finish, keep them.
+    """
+    kept = pd.Series(True, index=frame.index)
+    if constraints:
+        for _, rows in frame[(frame["status"] == FINISHED) & (frame["role"] != CONTROL)].groupby("trial_id"):
+            plain = as_rows(rows)
+            kept.loc[rows.index] = all(constraint.violation(plain) <= 0 for constraint in constraints)
+    return kept

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from sweeper.comparison import compared, own_frontiers
+from sweeper.frontier import comparable
 from sweeper.records import TrialRecord
 from sweeper.run_folder import RunFolder
 from trainers.defenses import DEFENSES
@@ -81,7 +82,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
 
 
 def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
-    sound, weak = group[group["weak"] == ""], group[group["weak"] != ""]
+    sound, weak = group[comparable(group)], group[group["weak"] != ""]
+    broken = group[(group["weak"] == "") & ~group["constraints_kept"]]
     front = group[group["on_frontier"]].sort_values("val_asr")
     if several:
         _own_frontiers(axes, sound)
@@ -90,6 +92,11 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
     axes.scatter(
         weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
     )
+    if len(broken):
+        axes.scatter(
+            broken["val_asr"], broken["val_acc"], facecolors="none", edgecolors=GREY, marker="s", s=28,
+            label="a constraint is broken",
+        )  # fmt: skip
     for row in front.dropna(subset=["val_acc_low"]).to_dict("records"):
         axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
         axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)

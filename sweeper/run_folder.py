@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from sweeper.objectives import Constraint, constraints_kept
 from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS, read_table, write_table
 from trainers.errors import ConfigError
@@ -184,6 +185,8 @@ class RunFolder:
     def read_trials(self) -> pd.DataFrame:
         """Read ``trials.parquet``; nulls are ``None`` or NaN.
 
+        One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
+
         Raises:
             ConfigError: it is damaged, or of another version.
         """
@@ -191,7 +194,8 @@ class RunFolder:
         missing = [name for name in TABLE_COLUMNS if name not in frame]
         if missing:
             raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
-        return frame
+        known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
+        return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.frontier import environments, points
+from sweeper.frontier import comparable, environments, points
 from sweeper.records import CONFIRMATION, FINISHED
 from sweeper.results import as_rows, finished
 from sweeper.uncertainty import LEAST_SEEDS, Over, asr_upper
@@ -50,11 +50,12 @@ def select(
 ) -> Selection:
     """The highest mean val_acc among settings whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
-    Settings with a weak scenario do not qualify. Where the attacker varied something between trials (a searched poison
-    rate, or the scenario that a trial meets), each of its values must have a setting that qualifies, and the one from
-    the value that leaves the least accuracy is taken: evidence from an easier attacker earns nothing. Values whose
-    attack fails without a defense, against every setting, are left out: it threatens nobody, and is no evidence. A
-    setting that met several attackers must keep the bounds against each of them whose attack works.
+    Settings with a weak scenario, or that break a constraint of the sweep, do not qualify. Where the attacker varied
+    something between trials (a searched poison rate, or the scenario that a trial meets), each of its values must have
+    a setting that qualifies, and the one from the value that leaves the least accuracy is taken: evidence from an
+    easier attacker earns nothing. Values whose attack fails without a defense, against every setting, are left out: it
+    threatens nobody, and is no evidence. A setting that met several attackers must keep the bounds against each of them
+    whose attack works.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -83,7 +84,7 @@ def select(
     no_evidence = [str(name) for name, weak in measured.groupby(table["environment"]) if weak.all()]
     if len(no_evidence) < table["environment"].nunique():
         table = table[~table["environment"].isin(no_evidence)]
-    sound = table[(table["weak"] == "") & table["val_asr"].notna()]
+    sound = table[comparable(table)]
     keeps = (sound["val_asr"] <= max_asr) & (sound["val_acc"] >= min_acc)
     broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
     kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
@@ -181,9 +182,11 @@ def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: flo
             f"No setting{where} rests on sound evidence: without a defense the attack fails, or its control did not "
             f"finish, in {weak}."
         )
-    defined = sound[sound["val_asr"].notna()]
-    if defined.empty:
+    if sound["val_asr"].isna().all():
         return f"No setting{where} was measured under attack."
+    defined = sound[comparable(sound)]
+    if defined.empty:
+        return f"No setting{where} keeps the constraints of the sweep."
     miss = (defined["val_asr"] - max_asr).clip(lower=0) + (min_acc - defined["val_acc"]).clip(lower=0)
     row = defined.iloc[int(miss.argmin())]
     return (

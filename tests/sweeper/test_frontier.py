@@ -12,7 +12,7 @@ from sweeper.frontier import POINT_COLUMNS, environments, hypervolume, hypervolu
 from sweeper.run_folder import RunFolder
 from sweeper.selection import NothingQualifies, select
 from sweeper.summary import caveats, print_frontier, read_sweeps
-from tests.sweeper.small import control_row, frame_of, row_with, write_rows
+from tests.sweeper.small import control_row, frame_of, row_with, sweep_with, write_rows
 
 SHARES = st.integers(0, 10).map(lambda n: n / 10)
 
@@ -266,3 +266,24 @@ def test_the_screen_shows_the_frontier_attacker_by_attacker(attackers: int) -> N
     if attackers > 2:
         rows = [line.split() for line in text.splitlines() if " good " in line]
         assert rows == [[name, "good", "1", "0.800", "0.100", "0.050", "1.000"] for name in names]
+
+
+def test_what_breaks_a_constraint_of_the_sweep_leads_nowhere(tmp_path: Path) -> None:
+    """Of a setting over the budget in one scenario, in a sweep of three."""
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_sweep(sweep_with(constraints=[{"metric": "images_seen", "max": 500, "aggregate": "worst"}]))
+    rows = [
+        row_with(f"t{n}", config, scenario=scenario, val_acc=acc, images_seen=images)
+        for n, (config, acc, seen) in enumerate((("dear", 0.9, (400, 600)), ("cheap", 0.7, (500, 500))))
+        for scenario, images in zip(("badnets", "blend"), seen, strict=True)
+    ]
+    control = [control_row(scenario=name, images_seen=900) for name in ("badnets", "blend")]
+    write_rows(folder, [*rows, *control])
+    frame = folder.read_trials()
+    table = points(frame).set_index("config_id")
+    assert table["constraints_kept"].to_dict() == {"dear": False, "cheap": True}
+    assert table["on_frontier"].to_dict() == {"dear": False, "cheap": True}
+    assert select(frame, max_asr=0.2).point["config_id"] == "cheap"
+    with pytest.raises(NothingQualifies, match="No setting keeps the constraints of the sweep"):
+        select(frame[frame["config_id"] != "cheap"], max_asr=0.2)
+    assert points(frame.drop(columns="constraints_kept"))["constraints_kept"].all()
