@@ -95,14 +95,18 @@ class Dlp(Isolating):
         self.mark(self._entropies(), self.params.isolation, self.params.isolation_rate)
 
     def _entropies(self) -> Tensor:
-        """Entropy of every sample, or its mean over superimposed ones (STRIP, arXiv 1902.06531): float (N,)."""
+        """Entropy of every sample, or its mean over superimposed ones: float (N,).
+
+        Superimposed images are sums, capped at white, as STRIP's authors make them (arXiv 1902.06531): a mean would
+        halve a patch too, which the network then overlooks.
+        """
         if self.params.filter == "entropy":
             return prediction_entropy(self.logits_of(self.network, self.images))
         total = torch.zeros(len(self.images), device=self.device)
         for _ in range(self.params.strip_overlays):
             other = torch.randperm(len(self.images), device=self.device, generator=self.generator)
-            blended = ((self.images.short() + self.images[other].short()) // 2).to(torch.uint8)
-            total += prediction_entropy(self.logits_of(self.network, blended))
+            both = (self.images.short() + self.images[other].short()).clamp_max(255).to(torch.uint8)
+            total += prediction_entropy(self.logits_of(self.network, both))
         return total / self.params.strip_overlays
 
     def _unlearn(self, epoch: int) -> Report:
