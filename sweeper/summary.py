@@ -86,9 +86,11 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         console.print(shown)
         for row in as_rows(group):
             words = [
-                f"{name.removeprefix('param.defense.')}={cell(params.loc[row['config_id'], name])}" for name in names
+                f"{name.removeprefix('param.defense.')}={cell(params.loc[row['config_id'], name])}"
+                for name in names.get(row["defense"], [])
             ]
-            console.print(f"  {row['config_id']} ({row['trials']}): {' '.join(words)}", highlight=False, soft_wrap=True)
+            head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
+            console.print(f"{head}: {' '.join(words)}", highlight=False, soft_wrap=True)
     leaders = confirmed(frame)
     if len(leaders):
         shown = Table(title="Confirmed with fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -148,7 +150,8 @@ def _together(environments: set[str]) -> str:
     return " / ".join(parts)
 
 
-def _varied(frame: pd.DataFrame) -> list[str]:
-    trials = frame[frame["role"] == "trial"]
-    names = [name for name in trials.columns if name.startswith("param.defense.")]
-    return [name for name in names if trials[name].nunique(dropna=False) > 1]
+def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """For each defense, the columns of its parameters that differ between its trials."""
+    columns = [name for name in frame.columns if name.startswith("param.defense.")]
+    trials = frame[frame["role"] == "trial"].groupby("defense")
+    return {str(name): [c for c in columns if own[c].nunique(dropna=False) > 1] for name, own in trials}

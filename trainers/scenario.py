@@ -111,15 +111,15 @@ class Scenario:
 
     Args:
         data: the training set as the attacker hands it over.
-        held_out: unlabelled images; null if none were set aside.
         arena: the truth.
         cost: what it cost the attacker.
+        held_out: unlabelled images; null if none were set aside.
     """
 
     data: ImageSet
-    held_out: HeldOut | None
     arena: Arena
     cost: AttackCost
+    held_out: HeldOut | None = None
 
 
 def build_scenario(
@@ -161,7 +161,7 @@ def build_scenario(
     aside = splits.held_out
     held_out = None if aside is None else _held_out(aside, attack, share, derive_seed(seed, "held out"))
     cost = AttackCost.measure(splits.train, poisoned, compute.device)
-    return Scenario(poisoned.data, held_out, arena, cost)
+    return Scenario(poisoned.data, arena, cost, held_out)
 
 
 def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> HeldOut:

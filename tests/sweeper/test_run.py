@@ -383,12 +383,12 @@ def test_a_map_over_poison_rates_of_attackers_met_one_by_one(tmp_path: Path, mon
     assert result.exit_code == 0, result.output
     folder = RunFolder.open(out)
 
-    left_out = ["badnets at rate 0.02: 4 poisoned images", "sig at rate 0.1: 2 poisoned images"]
+    left_out = ["badnets at rate 0.02 (4 poisoned images)", "sig at rate 0.1 (2 poisoned images)"]
     sweep = folder.read_sweep()
     assert sweep["left_out"] == left_out
     assert [scenario["attack"] for scenario in sweep["preset"]["scenarios"]] == ["badnets", "blend"]
-    assert all(f"Left out: {words}." in result.output for words in left_out)
-    assert all(f"Left out: {words}." in folder.report.read_text() for words in left_out)
+    assert f"Left out: {'; '.join(left_out)}." in result.output
+    assert all(f"<li>{words}</li>" in folder.report.read_text() for words in left_out)
 
     frame = folder.read_trials()
     assert agree(folder, uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
@@ -443,6 +443,6 @@ def test_an_attackers_sweep_from_the_command_line(tmp_path: Path, monkeypatch: p
     assert (out / "attackers.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "breaking.png").exists(), "every attacker has another opacity"
     assert {"attackers.png", "report.html"} <= artifacts_of(uri)
-    refused = CliRunner().invoke(cli.app, ["confirm", str(out)])
+    refused = CliRunner().invoke(cli.app, ["confirm", str(out), "--max-asr", "0.1"])
     assert refused.exit_code == 2
     assert "attacker's sweep" in refused.stderr

@@ -277,7 +277,7 @@ def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
         ({"attack": "badnets", "size": {"categorical": [3, 17, 2]}}, ["size 17", "16x16"]),
         (
             {"attack": "badnets", "poison_rate": {"float": [0.001, 0.101], "step": 0.05}},
-            ["0.001 is no sample", "0.0025 or more"],
+            ["0.001 rounds to no sample", "0.0025 or more"],
         ),
         ({"attack": "badnets", "trigger": "/nowhere/patch.png"}, ["/nowhere/patch.png"]),
     ],
