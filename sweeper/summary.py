@@ -72,9 +72,10 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         _print_many(console, front)
     for environment in [] if many_attackers(table) else sorted(table["environment"].unique()):
         group = front[front["environment"] == environment]
-        if group.empty:
-            continue  # the caveats say why
         label = f" at {environment}" if environment else ""
+        if group.empty:
+            console.print(f"Frontier{label}: no setting stands on it.", highlight=False)  # the caveats say why
+            continue
         title = f"Frontier{label} (hypervolume {volumes[environment]:.3f})"
         shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held"):
