@@ -1,4 +1,4 @@
-"""Pictures of attacks, pixel by pixel; the command is in test_cli.py."""
+"""Pictures of attacks, pixel by pixel; the command is in cli/test_gallery.py."""
 
 from pathlib import Path
 from typing import Any

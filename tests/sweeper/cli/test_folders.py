@@ -1,0 +1,126 @@
+"""What takes the folder of a sweep: ``resume``, ``confirm``, ``report``, ``track``; and how a sweep ends."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from sweeper import cli, launch, runner
+from sweeper.run_folder import RunFolder
+from sweeper.runner import Outcome
+from sweeper.spec import validate
+from tests.sweeper.cli.calls import SWEEP, call, sentence, write_preset
+from tests.sweeper.small import (
+    control_row,
+    finish,
+    fresh_store,
+    record_of,
+    row_with,
+    sweep_with,
+    write_rows,
+)
+from trainers.data import load_data
+
+
+@pytest.mark.parametrize("completed", [0, 1])
+def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, completed: int
+) -> None:
+    failed = row_with("t0000", status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")
+
+    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+        folder.write_sweep(SWEEP)
+        write_rows(folder, [control_row(), failed, *[row_with("t0001")] * completed])
+        return Outcome(completed, ["t0000: The loss is nan."], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+    result = call("run", write_preset(tmp_path / "p.yaml"), "--out", "run")
+    assert "FAILED t0000: The loss is nan." in result.stdout
+    assert result.exit_code == (0 if completed else 1), result.output
+    assert result.stderr.strip() == ("" if completed else "No trial finished.")
+
+
+def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path, tmp_path: Path) -> None:
+    for command in ("resume", "confirm", "track", "report"):
+        assert "holds no sweep" in sentence(call(command, str(tmp_path / "gone")))
+    with RunFolder(run_dir).lock():
+        for command in ("resume", "confirm", "track"):
+            assert "made is in use by another process" in sentence(call(command, str(run_dir)))
+    text = (run_dir / "sweep.yaml").read_text().replace("version: 1\n", "version: 7\n")
+    (run_dir / "sweep.yaml").write_text(text)
+    for command in ("resume", "confirm", "track", "report", "select"):
+        more = ["--max-asr", "0.1"] if command == "select" else []
+        assert "has version 7, but this program reads version 1" in sentence(call(command, str(run_dir), *more))
+
+
+def test_resume_wants_the_same_data(run_dir: Path) -> None:
+    assert "shapes has changed since the sweep began" in sentence(call("resume", str(run_dir)))
+
+
+def test_a_sweep_that_has_ended_is_shown_again_without_starting_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever a killed driver left behind is made good."""
+    monkeypatch.setattr(launch, "run_sweep", runner.run_sweep)
+    monkeypatch.setattr(runner, "ray_runtime", lambda: pytest.fail("Ray was started"))
+    sweep = sweep_with(search={"sampler": "random", "trials": 1})
+    spec = validate(sweep["preset"], "preset")
+    fingerprint = load_data(spec.data).fingerprint
+    folder = RunFolder.create(tmp_path / "done")
+    folder.write_sweep(sweep | {"data_fingerprint": fingerprint})
+    records = [finish(record_of(spec=spec)), finish(record_of("c0000", "control", spec=spec), val_asr=0.9)]
+    for record in records:
+        folder.write_record(record)
+    folder.write_tables([], {})
+    result = call("resume", str(folder.path))
+    assert result.exit_code == 0, result.output
+    assert "nothing is left to run" in result.stdout
+    assert "t0000" in result.stdout
+    assert len(folder.read_trials()) == 2
+    (trial,) = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.study}").trials
+    assert trial.state.name == "COMPLETE"
+    monkeypatch.setattr(runner, "ray_runtime", partial(pytest.fail, "Ray was started"))
+    with pytest.raises(pytest.fail.Exception, match="Ray was started"):
+        CliRunner().invoke(cli.app, ["resume", str(folder.path), "--trials", "2"], catch_exceptions=False)
+
+
+def test_confirm_wants_a_sweep_that_has_ended(run_dir: Path) -> None:
+    RunFolder(run_dir).write_record(record_of("t0003"))
+    text = sentence(call("confirm", str(run_dir)))
+    assert "did not end (t0003); run sweeper resume" in text
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--top", "0"], ["--max-asr", "2"]])
+def test_confirm_wants_numbers_in_range(run_dir: Path, arguments: list[str]) -> None:
+    assert call("confirm", str(run_dir), *arguments).exit_code == 2
+
+
+def test_report_writes_the_page(run_dir: Path) -> None:
+    result = call("report", str(run_dir))
+    assert result.exit_code == 0, result.output
+    assert "config1" in (run_dir / "report.html").read_text()
+
+
+def test_track_writes_a_sweep_into_another_store_once(run_dir: Path, tmp_path: Path) -> None:
+    folder = RunFolder(run_dir)
+    records = [finish(record_of("c0000", "control")), finish(record_of("t0000"))]
+    for record in records:
+        folder.write_record(record)
+    folder.write_tables(records, {})
+    uri = fresh_store(tmp_path / "other.db")
+    for _ in range(2):
+        result = call("track", str(run_dir), "--to", uri)
+        assert result.exit_code == 0, result.output
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert sorted(run.data.tags.get("trial_id", "") for run in runs) == ["", "c0000", "t0000"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_track_says_when_the_store_is_away(run_dir: Path) -> None:
+    assert "127.0.0.1:9 cannot be used" in sentence(call("track", str(run_dir), "--to", "http://127.0.0.1:9"))

@@ -1,0 +1,90 @@
+"""``gallery``; its pictures, pixel by pixel, are in tests/sweeper/test_gallery.py."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from sweeper import gallery
+from tests.sweeper.cli.calls import call, sentence, write_preset
+from tests.sweeper.small import (
+    fresh_store,
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--set", "data=5", "--data", "shapes"), "--set data.source=shapes: attacks_cpu.yaml has no key data.source"),
+        (("--data", "mnist"), "data.source must be shapes, cifar10"),
+    ],
+)
+def test_a_gallery_of_nothing_is_one_sentence(arguments: tuple[str, ...], text: str) -> None:
+    assert text in sentence(call("gallery", *arguments))
+
+
+GALLERY = {"data": {"source": "shapes", "train_size": 100, "test_size": 40}}
+
+
+def test_gallery_draws_attacks_and_tracks_what_they_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "out").mkdir()
+    uri = fresh_store(tmp_path / "out" / "mlflow.db")  # where the command looks for it
+    attacks = [
+        {"attack": "badnets", "poison_rate": {"categorical": [0.04, 0.1]}, "target": 2},
+        {"attack": "blend", "name": "faint", "alpha": 0.05, "poison_rate": 0.05},
+        {"attack": "wanet", "poison_rate": 0.1, "cover_rate": 0.1},
+    ]
+    preset = write_preset(tmp_path / "p.yaml", **GALLERY, scenarios=attacks)
+    least = ("--set", "search={scenarios: one, min_poisoned: 4}")  # 3 images of badnets are too few
+    for _ in range(2):  # the second time the experiment is there
+        result = call("gallery", "--preset", preset, *least, "--set", "data.train_size=80", "--out", "out/pictures.png")
+        assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "out" / "pictures.png") as image:
+        assert (image.format, image.width > image.height) == ("PNG", True)
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("gallery").experiment_id])
+    assert [(run.info.status, run.data.tags["role"]) for run in runs] == [("FINISHED", "gallery")] * 2
+    run = runs[0]
+    assert run.data.params == {
+        "data.source": "shapes", "badnets.poison_rate": "0.1", "faint.poison_rate": "0.05", "wanet.poison_rate": "0.1",
+    }  # fmt: skip
+    shares = {"badnets": 8 / 80, "faint": 4 / 80, "wanet": 16 / 80}
+    assert set(run.data.metrics) == {f"{name}/{part}" for name in shares for part in ("changed_share", "psnr", "ssim")}
+    assert {name: run.data.metrics[f"{name}/changed_share"] for name in shares} == pytest.approx(shares)
+    assert run.data.metrics["faint/psnr"] > run.data.metrics["badnets/psnr"]
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["pictures.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"p.yaml", "out"}, "artifacts lie beside the store"
+
+
+def test_gallery_says_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = write_preset(tmp_path / "p.yaml", **GALLERY)
+
+    def refused(*arguments: str) -> str:
+        return sentence(call("gallery", "--preset", *arguments))
+
+    assert "data.source must be shapes, cifar10" in refused(preset, "--data", "mnist")
+    assert "gone.yaml: there is no such file" in refused("gone.yaml")
+    for out in (".", "picture.docx"):
+        assert f"--out must end in .png, but got {out}" in refused(preset, "--out", out)
+    (tmp_path / "file").write_text("")
+    assert "file/x.png cannot be written" in refused(preset, "--out", "file/x.png")
+    assert "size 20 with inset 0 does not fit images of 16x16" in refused(preset, "--set", "scenarios.0.size=20")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    (tmp_path / "folder.png").mkdir()
+    assert "folder.png cannot be written" in refused(preset, "--out", "folder.png")
+    blend = [{"attack": "badnets"}, {"attack": "blend", "poison_rate": 0.0}]
+    clean = write_preset(tmp_path / "clean.yaml", **GALLERY, scenarios=blend)
+    assert "blend has no image to show" in refused(clean, "--out", "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_gallery_finds_out_before_it_poisons_that_the_store_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setattr(gallery, "examples", lambda *_: pytest.fail("an attack was made"))
+    text = sentence(call("gallery", "--preset", write_preset(tmp_path / "p.yaml", **GALLERY), "--out", "x.png"))
+    assert "127.0.0.1:9 cannot be used" in text
+    assert "secret" not in text

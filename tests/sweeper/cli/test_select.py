@@ -1,0 +1,115 @@
+"""``select`` and ``frontier``."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from sweeper.run_folder import RunFolder
+from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
+from tests.sweeper.small import (
+    row_with,
+    write_rows,
+)
+from trainers.defenses import DEFENSES
+
+
+def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
+    result = call("select", str(run_dir), "--max-asr", "0.15")
+    assert result.exit_code == 0, result.output
+    assert "config1 (t0001): val_acc 0.800, worst val_asr 0.100 (floor 0.050, control 1.000)" in result.stdout
+    assert "1 others qualified" in result.stdout
+    assert "one seed" in result.stdout
+    content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
+    assert (content["defense"], content["params"]["threshold"]) == ("vab", 0.2)
+    assert DEFENSES["vab"].Params(**content["params"]) == DEFENSES["vab"].Params(threshold=0.2)
+    assert content["chosen_for"]["max_asr"] == 0.15
+    assert content["source"]["config_id"] == "config1"
+
+
+def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
+    assert "nearest is config2" in text
+    assert not (run_dir / "deploy.yaml").exists()
+
+
+def test_weak_evidence_exits_3(tmp_path: Path) -> None:
+    weak = sweep_at(tmp_path / "weak", weak_attack=True, control_asr=0.3)
+    assert "sound evidence" in sentence(call("select", str(weak), "--max-asr", "0.5"), code=3)
+
+
+def test_select_wants_a_sweep(tmp_path: Path, run_dir: Path) -> None:
+    assert "holds no sweep" in sentence(call("select", str(tmp_path / "empty"), "--max-asr", "0.1"))
+    (run_dir / "trials.parquet").write_bytes(b"PAR1 no table")
+    assert "trials.parquet cannot be read" in sentence(call("select", str(run_dir), "--max-asr", "0.1"))
+
+
+def test_select_wants_a_whole_description(run_dir: Path) -> None:
+    (run_dir / "sweep.yaml").write_text("a: [1\n")
+    assert "sweep.yaml cannot be read" in sentence(call("select", str(run_dir), "--max-asr", "0.15"))
+
+
+@pytest.mark.parametrize("bound", ["-0.1", "1.5", "much"])
+def test_a_bound_is_a_share(run_dir: Path, bound: str) -> None:
+    result = call("select", str(run_dir), "--max-asr", bound)
+    assert result.exit_code == 2
+    assert "--max-asr" in result.stderr
+
+
+def test_frontier_of_one_sweep(run_dir: Path) -> None:
+    result = call("frontier", str(run_dir))
+    assert result.exit_code == 0, result.output
+    assert "hypervolume" in result.stdout
+    assert "one seed" in result.stdout
+    assert (run_dir / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    table = pq.read_table(run_dir / "frontier.parquet").to_pandas()
+    assert table["on_frontier"].tolist() == [True, True, True]
+
+
+def test_frontier_of_two_sweeps_goes_to_the_first_or_where_it_is_told(run_dir: Path, tmp_path: Path) -> None:
+    second = sweep_at(tmp_path / "second")
+    for arguments, target in (((), run_dir), (("--out", "both"), tmp_path / "both")):
+        result = call("frontier", str(run_dir), str(second), *arguments)
+        assert result.exit_code == 0, result.output
+        table = pq.read_table(target / "frontier.parquet").to_pandas()
+        assert sorted(table["trials"]) == [f"{s}/t000{i}" for s in ("made", "second") for i in range(3)]
+    assert not (second / "frontier.png").exists()
+
+
+def test_frontier_needs_sweeps_and_a_place_to_write(run_dir: Path, tmp_path: Path) -> None:
+    assert "holds no sweep" in sentence(call("frontier", str(run_dir), str(tmp_path / "gone")))
+    (tmp_path / "file").write_text("")
+    assert "file/x cannot be written" in sentence(call("frontier", str(run_dir), "--out", "file/x"))
+
+
+def test_frontier_of_a_sweep_of_which_nothing_finished(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "none")
+    folder.write_sweep(SWEEP)
+    write_rows(folder, [row_with(status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")])
+    result = call("frontier", str(tmp_path / "none"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "none" / "frontier.png").exists()
+
+
+@pytest.mark.parametrize("confidence", ["0.2", "1", "nan"])
+def test_a_confidence_lies_between_a_half_and_one(run_dir: Path, confidence: str) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", confidence))
+    assert "--confidence must lie in [0.5, 1)" in text
+
+
+def test_without_confirmed_runs_there_is_no_confidence(run_dir: Path) -> None:
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", "0.9"), code=3)
+    assert text.startswith("Not enough seeds")
+
+
+def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "seeds")
+    folder.write_sweep(SWEEP)
+    rows = [row_with("t0", "a", seed=s, val_acc=0.8 + s / 100, val_asr=0.1, **params()) for s in (0, 1)]
+    write_rows(folder, rows)
+    result = call("select", str(folder.path), "--max-asr", "0.2")
+    assert "val_acc 0.805 ± 0.007, worst val_asr 0.100 ± 0.000 (floor" in result.stdout
+    assert "flatters itself" in result.stdout
+    content = yaml.safe_load(folder.deploy.read_text())
+    assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))
