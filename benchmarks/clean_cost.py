@@ -13,13 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
 from sweeper.comparison import representatives
 from sweeper.run_folder import RunFolder
 from sweeper.spec import validate
-from trainers.data import DataConfig, load_data
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig, run_trial
 
@@ -33,7 +33,7 @@ class Job:
 
     label: str
     config: TrialConfig
-    data: DataConfig
+    preset: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Cost:
 
 def run(job: Job) -> Cost:
     """Train."""
-    last = list(run_trial(job.config, load_data(job.data)))[-1].measurement
+    last = list(run_trial(job.config, validate(job.preset, "preset").load()))[-1].measurement
     assert last.val_acc is not None, "the last epoch has a network"
     return Cost(job.label, job.config.repeats[0], last.val_acc, last.images_seen, last.seconds)
 
@@ -60,7 +60,8 @@ def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
     Raises:
         ValueError: the folder holds no comparison, or the search has used a seed.
     """
-    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    preset = folder.read_sweep()["preset"]
+    spec = validate(preset, str(folder.sweep))
     used = sorted(set(seeds) & set(spec.seeds))
     if used:
         raise ValueError(f"--seeds: the search has used {', '.join(map(str, used))}; fresh ones are needed")
@@ -74,7 +75,7 @@ def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
         own = {name: replace(config, scenarios=(CLEAN,), repeats=(seed,)) for name, config in configs.items() if config}
         first = next(iter(own.values()))
         own = {"none": first.control(CLEAN, seed, spec.control.as_dict())} | own
-        found += [Job(name, config, spec.data) for name, config in own.items()]
+        found += [Job(name, config, preset) for name, config in own.items()]
     return found
 
 

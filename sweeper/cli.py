@@ -278,7 +278,10 @@ def train_(
     out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
     image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
     unlabelled: Annotated[
-        str | None, typer.Option(help="Images whose labels are not read, for a defense that needs such (bcu).")
+        str | None,
+        typer.Option(
+            help="parquet:PATH or folder:PATH of images, labelled or not, for a defense that needs such (bcu)."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),

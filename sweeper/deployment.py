@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from sweeper.spec import read_parameters
 from trainers.blind import Setting
-from trainers.data import DataConfig, load_untrusted
+from trainers.data import load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
@@ -51,8 +52,8 @@ class Deployment(BaseModel):
         """The setting itself."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
-    def unlabelled(self, source: str | None, image_size: int | None) -> ImageSet | None:
-        """The images without labels that the defense needs; null if it needs none.
+    def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
+        """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
 
         Args:
             source: as given on the command line; null: what the setting names.
@@ -71,9 +72,9 @@ class Deployment(BaseModel):
             raise ConfigError(
                 f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
             )
-        images = load_untrusted(DataConfig(source=source or wanted.source, image_size=image_size))
+        images = load_unlabelled(source or wanted.source, image_size)
         check_count(wanted, len(images))
-        found, known = tuple(images.images.shape[1:]), tuple(self.images.image_shape)
+        found, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
         if found != known:
             raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
         return images

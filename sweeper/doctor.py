@@ -16,7 +16,6 @@ from sweeper.provenance import PACKAGES, package_versions
 from sweeper.runner import ray_runtime
 from sweeper.spec import validate
 from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
-from trainers.data import load_data
 from trainers.files import write_text
 
 LITTLE_SPACE = 5 * 2**30
@@ -138,7 +137,7 @@ def _tracking(runs: Path) -> Finding:
 
 def _data(preset: str) -> Finding:
     spec = validate(read_preset(preset), preset)
-    splits = load_data(spec.data)
+    splits = spec.load()
     shape = "x".join(map(str, splits.train.images.shape[1:]))
     text = f"{spec.data.source}: {len(splits.train)} training and {len(splits.test)} test images of {shape}"
     return Finding("data", True, f"{text}, {splits.train.num_classes} classes")

@@ -20,7 +20,6 @@ from sweeper.spec import validate
 from sweeper.tracking_store import check_store, impatient, shorten, tracking_uri, without_secret
 from trainers.attack_cost import AttackCost
 from trainers.compute import Compute, ComputeConfig
-from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig, build_scenario
@@ -70,7 +69,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         raise ConfigError(f"--out must end in .png, but got {out}.")
     spec = validate(preset, where)
     console.print("Loading data ...", highlight=False)
-    splits = load_data(spec.data)
+    splits = spec.load()
     spec = validate(without_scarce_rates(spec, preset, splits.train)[0], where)
     spec.check_against(splits)
     folder = out.resolve().parent

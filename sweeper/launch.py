@@ -22,11 +22,10 @@ from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.scarce import without_scarce_rates
 from sweeper.spec import SweepSpec, resolve, validate
-from sweeper.study import control_success
+from sweeper.study import control_success, grid_points
 from sweeper.summary import BREAKING, write_frontier
 from sweeper.tracking import Tracker
 from sweeper.tracking_store import tracking_uri
-from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 
@@ -190,7 +189,7 @@ def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
 
 def _load(spec: SweepSpec, console: Console) -> Splits:
     console.print("Loading data ...", highlight=False)
-    return load_data(spec.data)
+    return spec.load()
 
 
 def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
@@ -215,6 +214,10 @@ def _run(
             tracker.follow(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
+    if whole > spec.search.trials and plan.trials:
+        part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
+        console.print(f"{part}for all: sweeper resume {folder.path} --trials {whole}.", highlight=False, soft_wrap=True)
     try:
         outcome = run_sweep(spec, sweep, splits, folder, tracker, console, plan)
         frame = folder.read_trials()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,17 +14,18 @@ from sweeper.blocks import NAME_PATTERN, Block, Choose, defense_block, scenario_
 from sweeper.objectives import Constraint, Objective
 from sweeper.pools import DEFENSE
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig
+from trainers.data import DataConfig, load_data
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
+from trainers.defenses.base import Defense
 from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
 from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
-from trainers.unlabelled import check_unlabelled
+from trainers.unlabelled import check_unlabelled, with_elsewhere
 
 P = TypeVar("P", bound=Parameters)
 SCENARIO = "scenario"
@@ -255,6 +257,25 @@ class SweepSpec(_Strict):
             compute=ComputeConfig(self.device, self.resources.cpu, self.amp, self.compile),
         )
 
+    def load(self) -> Splits:
+        """The data, and beside it the images without labels that a defense may take from elsewhere.
+
+        Raises:
+            ConfigError: a source is unknown or cannot be read.
+        """
+        wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
+        sources = {images.source for images in wanted if images is not None}
+        return with_elsewhere(load_data(self.data), sources, self.data.image_size)
+
+    def _corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
+        """Each defense with its parameters at both ends of every range, and with every choice."""
+        for block in self.defense:
+            defense = DEFENSES[block.kind]
+            for drawn in _extremes(block):
+                with _named(f"defense {block.kind}"):
+                    params = defense.Params(**drawn)
+                yield defense, params
+
     def check_against(self, splits: Splits) -> None:
         """Check what only the data can tell, for both ends of every range and for every choice.
 
@@ -262,25 +283,27 @@ class SweepSpec(_Strict):
             ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
                 the network does not have, ...
         """
-        for block in self.defense:
-            defense = DEFENSES[block.kind]
-            for drawn in _extremes(block):
-                try:
-                    params = defense.Params(**drawn)
-                    defense.check(params, splits.train, self.model)
-                    wanted = defense.unlabelled(params)
-                    if wanted is not None:
-                        check_unlabelled(wanted, splits)
-                except ConfigError as error:
-                    raise ConfigError(f"defense {block.kind}: {error}") from error
+        for defense, params in self._corner_settings():
+            with _named(f"defense {defense.name}"):
+                defense.check(params, splits.train, self.model)
+                wanted = defense.unlabelled(params)
+                if wanted is not None:
+                    check_unlabelled(wanted, splits)
         for number, block in enumerate(self.scenario_blocks):
             for drawn in _extremes(block):
                 config: ScenarioConfig = scenario_config(block.kind, drawn)
-                try:
+                with _named(f"scenarios.{number}"):
                     attack = config.build_attack(splits.train, seed=0)
                     attack.counts(splits.train.labels, config.poison_rate)
-                except ConfigError as error:
-                    raise ConfigError(f"scenarios.{number}: {error}") from error
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Begin the sentence of an error with the part of the preset that it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{part}: {error}") from error
 
 
 def _extremes(block: Block) -> Iterator[dict[str, Any]]:

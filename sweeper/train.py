@@ -9,6 +9,7 @@ import torch
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
 from sweeper.deployment import Deployment
 from sweeper.provenance import provenance
@@ -16,7 +17,7 @@ from sweeper.results import as_rows, write_table
 from sweeper.suspicious import draw_suspicious
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
-from trainers.data.image_set import ImageSet
+from trainers.data.image_set import ImageSet, pixels_fingerprint
 from trainers.files import write_text
 from trainers.seeding import derive_seed
 from trainers.trial import StateStore
@@ -47,7 +48,7 @@ def train(
     compute: Compute,
     seed: int,
     console: Console,
-    unlabelled: ImageSet | None = None,
+    unlabelled: Tensor | None = None,
     state_every_s: float = 60.0,
 ) -> Deployed:
     """Train and write everything but the tracking run.
@@ -62,7 +63,7 @@ def train(
         compute: where to compute.
         seed: of every draw.
         console: for progress.
-        unlabelled: images whose labels are not read, for defenses that need such.
+        unlabelled: uint8 (M, C, H, W), for defenses that need images without labels.
         state_every_s: seconds between states.
 
     Raises:
@@ -70,7 +71,9 @@ def train(
         OSError: results cannot be written.
     """
     setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
-    key = derive_seed(seed, "deploy", setting, data.fingerprint, unlabelled and unlabelled.fingerprint)
+    key = derive_seed(
+        seed, "deploy", setting, data.fingerprint, None if unlabelled is None else pixels_fingerprint(unlabelled)
+    )
     store = StateStore(folder / "states" / f"{key:x}", state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
@@ -82,8 +85,7 @@ def train(
             if not console.is_terminal and (epoch == total or epoch % max(total // 10, 1) == 0):
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
-        aside = None if unlabelled is None else unlabelled.images
-        trained = train_blind(deployment.setting, data, compute, seed, store, show, aside)
+        trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)

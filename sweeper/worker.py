@@ -26,6 +26,8 @@ CRASH_FILE = "crash.txt"
 ATTEMPT_FILE = "attempt"
 """Beside it: which attempt that was."""
 
+_ELSEWHERE = "elsewhere "
+
 Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
 
 
@@ -36,6 +38,8 @@ def pack(splits: Splits) -> Packed:
         if part is None:
             continue
         packed[f"{name}_images"], packed[f"{name}_labels"] = part.images.numpy(), part.labels.numpy()
+    for source, images in splits.elsewhere.items():
+        packed[_ELSEWHERE + source] = images.numpy()
     return packed
 
 
@@ -47,7 +51,12 @@ def unpack(packed: Packed) -> Splits:
         assert isinstance(names, tuple)
         return ImageSet(_tensor(packed[f"{name}_images"]), _tensor(packed[f"{name}_labels"]), names)
 
-    return Splits(part("train"), part("test"), part("held_out") if "held_out_images" in packed else None)
+    return Splits(
+        part("train"),
+        part("test"),
+        part("held_out") if "held_out_images" in packed else None,
+        {key.removeprefix(_ELSEWHERE): _tensor(packed[key]) for key in packed if key.startswith(_ELSEWHERE)},
+    )
 
 
 def _tensor(array: Any) -> torch.Tensor:

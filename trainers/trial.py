@@ -203,7 +203,7 @@ def run_trial(
             config.augmentation,
             compute,
             seed,
-            None if wanted is None else unlabelled_images(wanted.source, scenario.held_out),
+            None if wanted is None else unlabelled_images(wanted.source, splits, scenario.held_out),
             None if before is None or undefended is None
             else find_undefended(undefended / config.control(scenario_config, repeat, before).key),
         )  # fmt: skip

@@ -1,12 +1,12 @@
 """Images without labels for the defenses that use them, and where they come from."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trainers.data import DataConfig, load_untrusted
+from trainers.data import load_unlabelled
 from trainers.data.image_set import Splits
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
@@ -28,27 +28,46 @@ class HeldOut:
     poisoned: Tensor
 
 
+def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | None) -> Splits:
+    """The splits, and beside them the images of those ``sources`` that are not held out.
+
+    They are read once, so that whoever trains needs no file, and they count in the fingerprint.
+
+    Args:
+        splits: the data.
+        sources: as parameters of defenses name them.
+        image_size: height and width in pixels to resize to, as for the data; null: as they are.
+
+    Raises:
+        ConfigError: an unknown source, or one that cannot be read.
+    """
+    found = {}
+    for source in sorted(set(sources) - set(HELD_OUT)):
+        if source.partition(":")[0] not in ("parquet", "folder"):
+            raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
+        found[source] = load_unlabelled(source, image_size)
+    return replace(splits, elsewhere=found)
+
+
 def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
     """See whether there are such images, as many as asked for, and like those of the training split.
 
     Raises:
         ConfigError: there are not.
     """
-    source = wanted.source
-    if source in HELD_OUT:
-        if splits.held_out is None:
-            raise ConfigError(
-                f"unlabelled: {source} takes images that were held out, and there are none; set data.held_out_size, or "
-                "give parquet:PATH or folder:PATH."
-            )
-        images = splits.held_out.images
-    else:
-        images = _from_elsewhere(source)
-        found, known = images.shape[1:], splits.train.images.shape[1:]
-        if found != known:
-            raise ConfigError(
-                f"unlabelled: images of {source} are {_size(found)}, but those to train on {_size(known)}."
-            )
+    if wanted.source in HELD_OUT and splits.held_out is None:
+        raise ConfigError(
+            f"unlabelled: {wanted.source} takes images that were held out, and there are none; set data.held_out_size, "
+            "or give parquet:PATH or folder:PATH."
+        )
+    aside = splits.held_out
+    images = splits.elsewhere[wanted.source] if aside is None or wanted.source not in HELD_OUT else aside.images
+    found, known = images.shape[1:], splits.train.images.shape[1:]
+    if found != known:
+        hint = "; data.image_size resizes both" if found[0] == known[0] else ""
+        raise ConfigError(
+            f"unlabelled: images of {wanted.source} are {_size(found)}, but those to train on {_size(known)}{hint}."
+        )
     check_count(wanted, len(images))
 
 
@@ -62,19 +81,12 @@ def check_count(wanted: Unlabelled, there: int) -> None:
         raise ConfigError(f"unlabelled_count must be at most {there}, as many as there are, but got {wanted.count}.")
 
 
-def unlabelled_images(source: str, held_out: HeldOut | None) -> Tensor:
+def unlabelled_images(source: str, splits: Splits, held_out: HeldOut | None) -> Tensor:
     """Images of a source that was checked: uint8 (M, C, H, W)."""
-    if source in HELD_OUT:
-        assert held_out is not None, "it was checked"
-        return held_out.clean if source == "clean" else held_out.poisoned
-    return _from_elsewhere(source)
-
-
-@lru_cache(maxsize=1)
-def _from_elsewhere(source: str) -> Tensor:
-    if source.partition(":")[0] not in ("parquet", "folder"):
-        raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
-    return load_untrusted(DataConfig(source=source)).images
+    if source not in HELD_OUT:
+        return splits.elsewhere[source]
+    assert held_out is not None, "it was checked"
+    return held_out.clean if source == "clean" else held_out.poisoned
 
 
 def _size(shape: torch.Size) -> str:

@@ -102,7 +102,7 @@ BCU = {"defense": "bcu", "params": {"unlabelled": "clean", "unlabelled_count": 8
 
 def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | BCU))
-    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).images.shape == (8, 3, 16, 16)
+    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).shape == (8, 3, 16, 16)
     for arguments, text in (
         ((None, 16), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
         ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),

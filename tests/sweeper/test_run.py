@@ -32,7 +32,7 @@ from sweeper.spec import validate
 from sweeper.study import grid_points
 from sweeper.tracking import Tracker
 from tests.sweeper.small import fresh_store, make_objectives, preset_with, spec_with, sweep_with
-from trainers.data import ImageSet, Splits, load_data
+from trainers.data import ImageSet, Splits
 from trainers.errors import ConfigError
 
 pytestmark = pytest.mark.ray
@@ -104,7 +104,7 @@ def sweep(tmp_path: Path) -> Sweep:
     ) -> Ended:
         preset = preset_with(**changes)
         spec = validate(preset, "small.yaml")
-        splits = splits or load_data(spec.data)
+        splits = splits or spec.load()
         folder = RunFolder.create(tmp_path / name)
         if before:
             before(folder)

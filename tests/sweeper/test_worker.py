@@ -1,6 +1,7 @@
 """The actor without a Ray runtime: Ray calls setup, step and reset_config, and so do these tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
     assert back.fingerprint == splits.fingerprint
     assert back.train.class_names == splits.train.class_names
     assert np.shares_memory(packed["train_images"], back.train.images.numpy())
+
+
+def test_images_from_elsewhere_travel_too(splits: Splits) -> None:
+    both = replace(splits, elsewhere={"folder:a b": splits.test.images, "parquet:c": splits.train.images[:3]})
+    back = unpack(pack(both))
+    assert back.fingerprint == both.fingerprint != splits.fingerprint
+    assert set(back.elsewhere) == {"folder:a b", "parquet:c"}
 
 
 def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwarn: pytest.WarningsRecorder) -> None:

@@ -4,22 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from trainers.data import ImageSet, Splits
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
-from trainers.unlabelled import HeldOut, check_unlabelled, unlabelled_images
+from trainers.unlabelled import HeldOut, check_unlabelled, unlabelled_images, with_elsewhere
 
 Noise = Callable[..., ImageSet]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    """Six images of 8x8 in two classes."""
+    """Six images of 8x8."""
     for number in range(6):
-        path = tmp_path / "images" / f"class{number % 2}" / f"{number}.png"
+        path = tmp_path / "images" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 200)).save(path)
     return f"folder:{tmp_path / 'images'}"
@@ -28,11 +27,27 @@ def folder(tmp_path: Path) -> str:
 def test_each_source(noise: Noise, folder: str) -> None:
     clean = noise(5).images
     held_out = HeldOut(clean, 255 - clean)
-    assert unlabelled_images("clean", held_out).equal(clean)
-    assert unlabelled_images("poisoned", held_out).equal(255 - clean)
-    assert unlabelled_images(folder, None).shape == (6, 3, 8, 8)
-    check_unlabelled(Unlabelled(folder, 6), Splits(noise(8), noise(4)))
-    check_unlabelled(Unlabelled("clean", 5), Splits(noise(8), noise(4), noise(5)))
+    splits = with_elsewhere(Splits(noise(8), noise(4), noise(5)), [folder, "clean"], None)
+    assert set(splits.elsewhere) == {folder}
+    assert unlabelled_images("clean", splits, held_out).equal(clean)
+    assert unlabelled_images("poisoned", splits, held_out).equal(255 - clean)
+    assert unlabelled_images(folder, splits, None)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    check_unlabelled(Unlabelled(folder, 6), splits)
+    check_unlabelled(Unlabelled("clean", 5), splits)
+
+
+def test_images_from_elsewhere_have_a_part_in_the_fingerprint(noise: Noise, folder: str) -> None:
+    splits = Splits(noise(8), noise(4))
+    before = with_elsewhere(splits, [folder], None).fingerprint
+    assert before.startswith(splits.fingerprint)
+    Image.new("RGB", (8, 8), (99, 0, 200)).save(f"{folder.removeprefix('folder:')}/3.png")
+    assert with_elsewhere(splits, [folder], None).fingerprint not in (before, splits.fingerprint)
+
+
+def test_images_from_elsewhere_are_resized_as_the_data_is(noise: Noise, folder: str) -> None:
+    splits = with_elsewhere(Splits(noise(8, size=16), noise(4, size=16)), [folder], 16)
+    check_unlabelled(Unlabelled(folder, None), splits)
+    assert unlabelled_images(folder, splits, None).shape == (6, 3, 16, 16)
 
 
 @pytest.mark.parametrize("source", ["clean", "poisoned"])
@@ -41,23 +56,24 @@ def test_nothing_was_held_out(noise: Noise, source: str) -> None:
         check_unlabelled(Unlabelled(source, None), Splits(noise(8), noise(4)))
 
 
-@pytest.mark.parametrize(("size", "channels"), [(16, 3), (8, 1)])
-def test_images_of_another_size(noise: Noise, folder: str, size: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "channels", "hint"), [(16, 3, "; data.image_size resizes both."), (8, 1, "8x8 with 1 channel.")]
+)
+def test_images_of_another_size(noise: Noise, folder: str, size: int, channels: int, hint: str) -> None:
     splits = Splits(noise(8, size=size, channels=channels), noise(4, size=size, channels=channels))
-    wanted = f"{size}x{size} with {channels} channel"
-    with pytest.raises(
-        ConfigError, match=rf"images of folder:.* are 8x8 with 3 channels, but those to train on {wanted}"
-    ):
-        check_unlabelled(Unlabelled(folder, None), splits)
+    with pytest.raises(ConfigError) as caught:
+        check_unlabelled(Unlabelled(folder, None), with_elsewhere(splits, [folder], None))
+    text = str(caught.value)
+    assert f"are 8x8 with 3 channels, but those to train on {size}x{size} with {channels} channel" in text
+    assert text.endswith(hint)
 
 
 @pytest.mark.parametrize("source", ["dirty", "cifar10", ""])
 def test_an_unknown_source(noise: Noise, source: str) -> None:
     with pytest.raises(ConfigError, match=f"must be clean, poisoned, parquet:PATH or folder:PATH, but got '{source}'"):
-        check_unlabelled(Unlabelled(source, None), Splits(noise(8), noise(4)))
+        with_elsewhere(Splits(noise(8), noise(4)), [source], None)
 
 
 def test_more_than_there_are(noise: Noise) -> None:
     with pytest.raises(ConfigError, match="unlabelled_count must be at most 5, as many as there are, but got 6"):
         check_unlabelled(Unlabelled("clean", 6), Splits(noise(8), noise(4), noise(5)))
-    assert torch.is_tensor(unlabelled_images("clean", HeldOut(noise(5).images, noise(5).images)))

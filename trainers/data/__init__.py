@@ -2,6 +2,6 @@
 
 from trainers.data.config import DataConfig
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.load import load_data, load_untrusted
+from trainers.data.load import load_data, load_unlabelled, load_untrusted
 
-__all__ = ["DataConfig", "ImageSet", "Splits", "load_data", "load_untrusted"]
+__all__ = ["DataConfig", "ImageSet", "Splits", "load_data", "load_unlabelled", "load_untrusted"]

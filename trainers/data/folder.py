@@ -1,5 +1,6 @@
 """Image sets in folders, one folder per class."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -60,6 +61,39 @@ def read_folder(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet |
     if not has_test:
         return train_set, None
     return train_set, ImageSet(images[count:], test_labels, class_names, tuple(places[count:]))
+
+
+def read_unlabelled_folder(path: str, image_size: int | None) -> Tensor:
+    """All images below a folder, however deep, or below its ``train`` where there are ``train`` and ``test``.
+
+    Hidden files and folders, and files whose extension is that of no image format, are ignored.
+
+    Args:
+        path: the folder.
+        image_size: height and width in pixels to resize to; None: as they are.
+
+    Returns:
+        uint8 (M, C, H, W), in the order of the sorted paths.
+
+    Raises:
+        ConfigError: no such folder, no image in it, a link that leaves it, or an image that cannot be read.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise ConfigError(f"{path} is no folder; folder:PATH takes one that holds images.")
+    split = root / "train" if {"train", "test"} <= {folder.name for folder in _folders(root, root)} else root
+    files = list(_below(split, root))
+    if not files:
+        raise ConfigError(f"{split} holds no image.")
+    return decode([(str(file), file) for file in files], image_size)
+
+
+def _below(folder: Path, root: Path) -> Iterator[Path]:
+    for entry in _visible(folder, root):
+        if entry.is_dir():
+            yield from _below(entry, root)
+        elif entry.suffix.lower() in image_extensions():
+            yield entry
 
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:

@@ -1,7 +1,8 @@
 """The one form in which images travel through the program."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -74,11 +75,13 @@ class Splits:
         train: whose labels nobody vouches for.
         test: to measure on.
         held_out: images of the same kind, set aside for defenses that use unlabelled ones; null: none.
+        elsewhere: images from other sources for such defenses, by source: uint8 (M, C, H, W).
     """
 
     train: ImageSet
     test: ImageSet
     held_out: ImageSet | None = None
+    elsewhere: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.train.class_names != self.test.class_names:
@@ -95,4 +98,12 @@ class Splits:
     def fingerprint(self) -> str:
         """Names all parts."""
         parts = [self.train, self.test, *([self.held_out] if self.held_out else [])]
-        return "-".join(part.fingerprint for part in parts)
+        others = [pixels_fingerprint(images) for _, images in sorted(self.elsewhere.items())]
+        return "-".join([part.fingerprint for part in parts] + others)
+
+
+def pixels_fingerprint(images: Tensor) -> str:
+    """SHA-256 (16 hex digits) over shape and pixels of images without labels: uint8 (N, C, H, W)."""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

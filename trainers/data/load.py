@@ -3,12 +3,13 @@
 import os
 
 import torch
+from torch import Tensor
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
-from trainers.data.folder import load_folder, read_folder
+from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet import load_parquet, read_parquet
+from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.shapes import make_shapes
 from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
@@ -53,6 +54,26 @@ def load_untrusted(config: DataConfig) -> ImageSet:
     else:
         images = _source(config).train
     return _at_size(images, config.train_size, "train", config.seed)
+
+
+def load_unlabelled(source: str, image_size: int | None) -> Tensor:
+    """Images alone: labels, where there are any, are not read. Of a data set with two splits, the training split's.
+
+    Args:
+        source: ``parquet:PATH`` or ``folder:PATH``; ``~`` at the start of a path is the home folder.
+        image_size: height and width in pixels to resize to; None: as they are.
+
+    Returns:
+        uint8 (M, C, H, W).
+
+    Raises:
+        ConfigError: another source, or one that cannot be read.
+    """
+    kind, _, path = source.partition(":")
+    read = {"parquet": read_unlabelled_parquet, "folder": read_unlabelled_folder}.get(kind)
+    if read is None or not path:
+        raise ConfigError(f"Unlabelled images come from parquet:PATH or folder:PATH, but got {source!r}.")
+    return read(os.path.expanduser(path), image_size)
 
 
 def _source(config: DataConfig) -> Splits:

@@ -11,7 +11,7 @@ from torch import Tensor
 from trainers.data.decode import decode
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet_table import ImageTable, read_image_table
+from trainers.data.parquet_table import ImageTable, read_image_table, read_images
 from trainers.errors import ConfigError
 
 _TRAIN = re.compile(r"^train|(?<![a-z])train(ing)?(?![a-z])")
@@ -74,6 +74,29 @@ def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet 
     if not has_both:
         return train, None
     return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
+
+
+def read_unlabelled_parquet(path: str, image_size: int | None) -> Tensor:
+    """The images of Parquet files, which need no column ``label``; of files of both splits, the training split's.
+
+    Args:
+        path: as for :func:`read_parquet`.
+        image_size: height and width in pixels to resize to; None: as they are.
+
+    Returns:
+        uint8 (M, C, H, W), in the order of the files and rows.
+
+    Raises:
+        ConfigError: as :func:`read_parquet`, labels apart.
+    """
+    root, files = _find(path)
+    kinds = {file: _kind(file.relative_to(root)) for file in files}
+    if {"train", "test"} <= set(kinds.values()):
+        files = [file for file in files if kinds[file] == "train"]
+    items = [item for file in files for item in read_images(file)]
+    if not items:
+        raise ConfigError(f"The Parquet files of {path} hold no rows.")
+    return decode(items, image_size)
 
 
 def _find(path: str) -> tuple[Path, list[Path]]:

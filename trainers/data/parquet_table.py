@@ -1,6 +1,8 @@
 """One Parquet file of encoded images and their labels."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,38 +44,64 @@ def read_image_table(file: Path) -> ImageTable:
         ConfigError: the file cannot be read, a column is missing or of the wrong type, or a row lacks its image bytes
             or its label.
     """
-    try:
-        with pq.ParquetFile(file) as parquet:
-            schema = parquet.schema_arrow
-            image, leaf = _image_column(schema, file)
-            table = parquet.read(columns=[leaf, "label"])
-            encoded = table.column(image)
-            encoded = encoded if leaf == image else pc.struct_field(encoded, "bytes")
-            labels = table.column("label").cast(pa.int64())
-    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"Cannot read {file} as a Parquet file: {reason}.") from error
-    items = [(f"row {row} of {file}", value) for row, value in enumerate(encoded.to_pylist())]
-    for place, value in items:
-        if value is None:
-            raise ConfigError(f"No image bytes in {place}; they must be in the file, as a path in it is not opened.")
+    with _opened(file) as parquet:
+        schema = parquet.schema_arrow
+        image, leaf = _image_column(schema, file)
+        _check_label_column(schema, file)
+        table = parquet.read(columns=[leaf, "label"])
+        labels = table.column("label").cast(pa.int64())
+    items = _items(table, image, leaf, file)
     if labels.null_count:
         row = labels.is_null().to_pylist().index(True)
         raise ConfigError(f"Labels must be whole numbers from 0, but got null in row {row} of {file}.")
     return ImageTable(items, torch.tensor(labels.to_numpy()), _class_names(schema))
 
 
-def _image_column(schema: Any, file: Path) -> tuple[str, str]:
-    """The name of the image column, and of what to read of it."""
-    columns = ", ".join(schema.names)
-    name = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
-    if name is None:
-        raise ConfigError(f"{file} needs an image column called img or image, but has only {columns}.")
+def read_images(file: Path) -> list[tuple[str, bytes]]:
+    """The images alone of such a file, as ``ImageTable.items``; it needs no labels.
+
+    Raises:
+        ConfigError: as :func:`read_image_table`, labels apart.
+    """
+    with _opened(file) as parquet:
+        image, leaf = _image_column(parquet.schema_arrow, file)
+        table = parquet.read(columns=[leaf])
+    return _items(table, image, leaf, file)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"Cannot read {file} as a Parquet file: {reason}.") from error
+
+
+def _items(table: pa.Table, image: str, leaf: str, file: Path) -> list[tuple[str, bytes]]:
+    encoded = table.column(image)
+    encoded = encoded if leaf == image else pc.struct_field(encoded, "bytes")
+    items = [(f"row {row} of {file}", value) for row, value in enumerate(encoded.to_pylist())]
+    for place, value in items:
+        if value is None:
+            raise ConfigError(f"No image bytes in {place}; they must be in the file, as a path in it is not opened.")
+    return items
+
+
+def _check_label_column(schema: Any, file: Path) -> None:
     if "label" not in schema.names:
-        raise ConfigError(f"{file} needs an integer column called label, but has only {columns}.")
+        raise ConfigError(f"{file} needs an integer column called label, but has only {', '.join(schema.names)}.")
     label = schema.field("label").type
     if not pa.types.is_integer(label):
         raise ConfigError(f"The column label of {file} must hold integers, but holds {label}.")
+
+
+def _image_column(schema: Any, file: Path) -> tuple[str, str]:
+    """The name of the image column, and of what to read of it."""
+    name = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
+    if name is None:
+        raise ConfigError(f"{file} needs an image column called img or image, but has only {', '.join(schema.names)}.")
     image = schema.field(name).type
     if _is_binary(image):
         return name, name

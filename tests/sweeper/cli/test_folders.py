@@ -45,6 +45,21 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
     assert result.stderr.strip() == ("" if completed else "No trial finished.")
 
 
+def test_a_grid_that_is_not_run_whole_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+        write_rows(folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    grid = {"name": "none", "lr": {"categorical": [0.1, 0.2, 0.3]}, "epochs": 1}
+    for trials, cut in ((2, True), (3, False)):
+        search = {"sampler": "grid", "trials": trials}
+        preset = write_preset(tmp_path / "p.yaml", defense=grid, search=search)
+        text = " ".join(call("run", preset, "--out", f"of-{trials}").stdout.split())
+        wanted = "The grid has 3 points, of which search.trials = 2 are run, drawn at random"
+        assert (f"{wanted}; for all: sweeper resume of-2 --trials 3." in text) == cut, text
+
+
 def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path, tmp_path: Path) -> None:
     for command in ("resume", "confirm", "track", "report"):
         assert "holds no sweep" in sentence(call(command, str(tmp_path / "gone")))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from trainers.data.folder import load_folder
+from trainers.data.folder import load_folder, read_unlabelled_folder
 from trainers.errors import ConfigError
 
 
@@ -42,6 +42,34 @@ def test_class_folders_alone_are_split_by_the_seed(tmp_path: Path, below: str) -
         assert part.labels.equal((part.images[:, 0, 0, 0] >= 100).long())
     assert load_folder(str(tmp_path), 8, 1).fingerprint == splits.fingerprint
     assert load_folder(str(tmp_path), 8, 2).fingerprint != splits.fingerprint
+
+
+def test_images_alone_may_lie_anywhere(tmp_path: Path) -> None:
+    paint(tmp_path, 1, 2)
+    paint(tmp_path / "more/deep", 7)
+    paint(tmp_path / "train", 3)  # without a test folder just another name
+    paint(tmp_path / ".hidden", 9)
+    (tmp_path / "notes.txt").write_text("none")
+    images = read_unlabelled_folder(str(tmp_path), None)
+    assert images.shape == (4, 1, 4, 4)
+    assert images[:, 0, 0, 0].tolist() == [1, 2, 7, 3]
+    assert read_unlabelled_folder(str(tmp_path), 8).shape == (4, 1, 8, 8)
+
+
+def test_images_alone_are_never_those_of_the_test_split(tmp_path: Path) -> None:
+    paint(tmp_path / "train/cat", 1, 2)
+    paint(tmp_path / "test/cat", 5)
+    assert read_unlabelled_folder(str(tmp_path), None)[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_no_image_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gone is no folder; folder:PATH takes one that holds images"):
+        read_unlabelled_folder(str(tmp_path / "gone"), None)
+    with pytest.raises(ConfigError, match="holds no image"):
+        read_unlabelled_folder(str(tmp_path), None)
+    (tmp_path / "out").symlink_to(tmp_path.parent)
+    with pytest.raises(ConfigError, match="out is a link that leads out"):
+        read_unlabelled_folder(str(tmp_path), None)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainers.data.parquet import load_parquet
+from trainers.data.parquet import load_parquet, read_unlabelled_parquet
 from trainers.errors import ConfigError
 
 CIFAR10 = Path(__file__).parents[4] / "shared/data/cifar10-jpeg"
@@ -96,6 +96,30 @@ def test_plain_binary_in_a_column_called_image(tmp_path: Path) -> None:
 def test_names_of_another_form_are_passed_over(tmp_path: Path, names: Any) -> None:
     write(tmp_path / "a.parquet", [0, 1] * 5, names=names)
     assert load_parquet(str(tmp_path), None, 0).train.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("column", [{}, {"label": None}, {"label": ["?", None]}])
+def test_images_alone_need_no_labels(tmp_path: Path, column: dict[str, Any]) -> None:
+    write(tmp_path / "a.parquet", [0, 1], [3, 4], **column)
+    write(tmp_path / "b.parquet", [0], [5], label=None)
+    images = read_unlabelled_parquet(str(tmp_path), None)
+    assert (images.shape, images[:, 0, 0, 0].tolist()) == ((3, 1, 4, 4), [3, 4, 5])
+    assert read_unlabelled_parquet(str(tmp_path / "b.parquet"), 8).shape == (1, 1, 8, 8)
+
+
+def test_images_alone_are_never_those_of_the_test_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1], [3, 4])
+    write(tmp_path / "test.parquet", [0], [5])
+    assert read_unlabelled_parquet(str(tmp_path), None)[:, 0, 0, 0].tolist() == [3, 4]
+
+
+def test_no_image_alone(tmp_path: Path) -> None:
+    write(tmp_path / "empty.parquet", [], label=None, img=pa.array([], pa.binary()))
+    with pytest.raises(ConfigError, match="hold no rows"):
+        read_unlabelled_parquet(str(tmp_path), None)
+    write(tmp_path / "other.parquet", [0], img=None)
+    with pytest.raises(ConfigError, match="needs an image column called img or image, but has only label"):
+        read_unlabelled_parquet(str(tmp_path / "other.parquet"), None)
 
 
 def test_no_files(tmp_path: Path) -> None:
