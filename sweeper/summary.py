@@ -16,6 +16,7 @@ from sweeper.results import as_rows, write_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
 from sweeper.words import cell, spread
+from trainers.errors import ConfigError
 
 BREAKING = "breaking.png"
 """Attack success against poison rate, where several were tried."""
@@ -49,18 +50,28 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
     """The rows of one sweep, or of several with the folder's name before each trial's and setting's.
 
     Raises:
-        ConfigError: a folder holds no sweep.
+        ConfigError: a folder holds no sweep, or is given twice.
     """
     frames = []
-    for path in folders:
+    for path, sweep in zip(folders, _told_apart(folders), strict=True):
         frame = RunFolder.open(path).read_trials()
         if len(folders) > 1:
             # One setting in two sweeps, on other data or another network perhaps, is two points.
-            sweep = path.resolve().name
             ids = {name: sweep + "/" + frame[name] for name in ("trial_id", "config_id")}
             frame = frame.assign(sweep=sweep, **ids)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart: their names, unless two have the same."""
+    paths = [path.resolve() for path in folders]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(path for path in paths if paths.count(path) > 1)
+    raise ConfigError(f"{twice} is given twice.")
 
 
 def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, volumes: dict[str, float]) -> None:

@@ -77,6 +77,16 @@ def test_frontier_of_two_sweeps_goes_to_the_first_or_where_it_is_told(run_dir: P
     assert not (second / "frontier.png").exists()
 
 
+def test_sweeps_of_one_name_are_told_apart_by_where_they_lie(run_dir: Path, tmp_path: Path) -> None:
+    other = sweep_at(tmp_path / "else" / run_dir.name)
+    assert call("frontier", str(run_dir), str(other)).exit_code == 0
+    table = pq.read_table(run_dir / "frontier.parquet").to_pandas()
+    assert {trial.removesuffix("/t0000") for trial in table["trials"] if trial.endswith("/t0000")} == {
+        f"{tmp_path.name}/made", "else/made",
+    }  # fmt: skip
+    assert "made is given twice" in sentence(call("frontier", str(run_dir), f"{run_dir}/../made"))
+
+
 def test_frontier_needs_sweeps_and_a_place_to_write(run_dir: Path, tmp_path: Path) -> None:
     assert "holds no sweep" in sentence(call("frontier", str(run_dir), str(tmp_path / "gone")))
     (tmp_path / "file").write_text("")
