@@ -56,8 +56,11 @@ class RecordKeeper(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is trained."""
+        """An epoch is trained, or scores are there."""
         record = self._searcher.by_ray_id[trial.trial_id]
+        if "scores" in result:
+            with self._stopper.guard():
+                self._folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
         if "figures" in result:
             record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
             self._tracker.follow(record)

@@ -225,7 +225,7 @@ def _run(
         found = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
         if found is not None:
             draw_attackers(found[0], spec.name, folder.path / ATTACKERS)
-        known = roc_curves(frame, folder.scores) if compared(frame) else {}
+        known = roc_curves(frame, folder) if compared(frame) else {}
         if known:
             draw_roc(known, spec.name, folder.path / ROC)
         write_report(folder, frame, table, spec)

@@ -141,7 +141,7 @@ def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]
     if record.epochs:
         made.append(_draw_curves(record, into / "curves.png"))
     for scenario, repeat in record.runs:
-        scores = folder.scores / f"{record.trial_id}-{scenario.name}-{repeat}.parquet"
+        scores = folder.scores_of(record.trial_id, scenario.name, repeat)
         if scores.exists():
             name = re.sub(r"[^A-Za-z0-9._-]", "_", f"entropy-{scenario.name}-{repeat}.png")
             title = f"{record.trial_id}: {scenario.name} at rate {scenario.poison_rate:g}, seed {repeat}"

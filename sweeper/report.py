@@ -189,7 +189,7 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
     runs = finished(frame)
     runs = runs[runs["trial_id"].isin(leading)].drop_duplicates(["trial_id", "scenario"])
     for row in as_rows(runs):
-        path = folder.scores / f"{row['trial_id']}-{row['scenario']}-{row['seed']}.parquet"
+        path = folder.scores_of(row["trial_id"], row["scenario"], row["seed"])
         if len(found) == MOST_HISTOGRAMS or not path.exists():
             continue
         try:

@@ -10,25 +10,26 @@ from matplotlib import pyplot as plt
 from sweeper.comparison import representatives
 from sweeper.plots import DEFENSE_COLOURS, GREY, save_figure
 from sweeper.results import as_rows, read_table
+from sweeper.run_folder import RunFolder
 from trainers.errors import ConfigError
 
 Curve = tuple[np.ndarray, np.ndarray]
 """False and true positive rates, float (K,) each."""
 
 
-def curves(frame: pd.DataFrame, scores: Path) -> dict[str, dict[str, list[Curve]]]:
+def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[Curve]]]:
     """ROC curves of the representatives by scenario and defense, one for each seed.
 
     Args:
         frame: rows of ``trials.parquet``.
-        scores: folder of per-sample scores. Defenses that give none, and files that are gone, are left out.
+        folder: with the per-sample scores. Defenses that give none, and files that are gone, are left out.
     """
     from sklearn.metrics import roc_curve
 
     found: dict[str, dict[str, list[Curve]]] = {}
     for row in as_rows(representatives(frame).sort_values(["scenario", "poison_rate", "seed"])):
         try:
-            samples = read_table(scores / f"{row['trial_id']}-{row['scenario']}-{row['seed']}.parquet")
+            samples = read_table(folder.scores_of(row["trial_id"], row["scenario"], row["seed"]))
         except ConfigError:
             continue
         poisoned = samples["poisoned"].to_numpy(bool)

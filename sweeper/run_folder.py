@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from sweeper.objectives import Constraint, constraints_kept
 from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS, read_table, write_table
 from trainers.errors import ConfigError
-from trainers.files import remove_leftovers, write_text
+from trainers.files import remove_leftovers, write_text, write_with
 
 VERSION = 1
 """Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
@@ -175,6 +177,14 @@ class RunFolder:
         """Remove what was written for a sweep that did not begin."""
         for path in (self.sweep, self.trials, self.curves, self.study):
             path.unlink(missing_ok=True)
+
+    def scores_of(self, trial_id: str, scenario: str, seed: int) -> Path:
+        """The file of the per-sample scores of one run."""
+        return self.scores / f"{trial_id}-{scenario}-{seed}.parquet"
+
+    def write_scores(self, trial_id: str, scenario: str, seed: int, scores: pa.Table) -> None:
+        """Write the per-sample scores of one run."""
+        write_with(self.scores_of(trial_id, scenario, seed), lambda beside: pq.write_table(scores, beside))
 
     def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""

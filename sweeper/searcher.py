@@ -29,9 +29,9 @@ from sweeper.run_folder import RunFolder
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
 from sweeper.study import control_success, make_sampler, verdict
-from sweeper.worker import CRASH_FILE, attempts
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
+from trainers.state_store import attempts, crash_reason
 from trainers.trial import TrialConfig
 
 
@@ -193,14 +193,15 @@ class SweepSearcher(Searcher):
     def _end(self, record: TrialRecord, result: dict[str, Any], crashed: bool) -> None:
         """Note status and reason of an ended trial, from its last result."""
         if crashed:
-            note = self._states(record) / CRASH_FILE
             unknown = "The worker died without a word; Ray's logs may tell why."
-            record.end(FAILED, note.read_text() if note.exists() else unknown)
+            record.end(FAILED, crash_reason(self._states(record)) or unknown)
         elif result.get("disk_full"):
             self._stopper.give_up(OSError(ENOSPC, result["disk_full"]))
             record.end(FAILED, f"Not finished: {result['disk_full']}.", interrupted=True)
         elif result.get("error"):
             record.end(FAILED, str(result["error"]))
+        elif self._stopper.broken is not None:  # its scores may not have been written
+            record.end(FAILED, f"Not finished: {self._stopper.reason}.", interrupted=True)
         elif result.get("finished"):
             record.end(FINISHED)
         elif self._stopper.reason:

@@ -20,7 +20,7 @@ from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, pixels_fingerprint
 from trainers.files import write_text
 from trainers.seeding import derive_seed
-from trainers.trial import StateStore
+from trainers.state_store import StateStore
 
 REVIEW_COLUMNS = ("index", "path", "label", "score", "verdict")
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from ray import tune
 
@@ -18,13 +17,8 @@ from sweeper.objectives import Objective
 from sweeper.run_folder import RunFolder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError, TrialError
-from trainers.files import write_text, write_with
-from trainers.trial import EpochResult, StateStore, TrialConfig, run_trial
-
-CRASH_FILE = "crash.txt"
-"""In the folder of a trial's states: why its last attempt ended."""
-ATTEMPT_FILE = "attempt"
-"""Beside it: which attempt that was."""
+from trainers.state_store import StateStore
+from trainers.trial import EpochResult, TrialConfig, run_trial
 
 _ELSEWHERE = "elsewhere "
 
@@ -105,7 +99,7 @@ class TrialActor(tune.Trainable):
     def _open(self, config: dict[str, Any]) -> None:
         self._trial, self._role = config["trial_id"], config["role"]
         self._store = StateStore(self._folder / "states" / self._trial, self._state_every_s)
-        self._attempt = 0
+        self._held: dict[str, Any] | None = None
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
         folder = RunFolder(self._folder)
@@ -117,27 +111,42 @@ class TrialActor(tune.Trainable):
             torch.cuda.empty_cache()
 
     def step(self) -> dict[str, Any]:
-        """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried."""
+        """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried.
+
+        Scores have a report of their own before that of the epoch: only the driver writes what lasts, and Ray keeps the
+        last report of each trial to the end.
+        """
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
         try:
-            if self._attempt == 0:  # Ray may open a trial on one worker and hand it to another
-                self._attempt = attempts(self._store.folder) + 1
-                write_text(self._store.folder / ATTEMPT_FILE, str(self._attempt))
-                (self._store.folder / CRASH_FILE).unlink(missing_ok=True)
+            if self._store.attempt == 0:  # Ray may open a trial on one worker and hand it to another
+                self._store.begin()
             result = next(self._results)
-            if result.final:
-                self._left -= 1
-                self._write_scores(result)
         except (TrialError, ConfigError) as error:
-            return {"attempt": self._attempt, "error": str(error), "done": True}
+            return {"attempt": self._store.attempt, "error": str(error), "done": True}
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-                return {"attempt": self._attempt, "disk_full": str(error), "done": True}
-            # The driver is told that this worker crashed, not why; the reason lies beside the states.
-            write_text(self._store.folder / CRASH_FILE, f"{type(error).__name__}: {error}")
+                return {"attempt": self._store.attempt, "disk_full": str(error), "done": True}
+            self._store.note_crash(f"{type(error).__name__}: {error}")
             raise
+        report = self._report(result)
+        if result.scores is None:
+            return report
+        self._held = report
+        return {
+            "attempt": self._store.attempt,
+            "scenario": result.scenario.name,
+            "seed": result.repeat,
+            "scores": pa.table({name: column.numpy() for name, column in result.scores.items()}),
+            "done": False,
+        }
+
+    def _report(self, result: EpochResult) -> dict[str, Any]:
+        self._left -= result.final
         finished = self._left == 0
         figures = {
-            "attempt": self._attempt,
+            "attempt": self._store.attempt,
             "scenario": result.scenario.name,
             "seed": result.repeat,
             "figures": asdict(result.measurement),
@@ -150,15 +159,3 @@ class TrialActor(tune.Trainable):
             if value is not None:
                 figures |= {"objective": value, "epoch": result.measurement.epoch}
         return figures
-
-    def _write_scores(self, result: EpochResult) -> None:
-        if result.scores is not None:
-            table = pa.table({name: column.numpy() for name, column in result.scores.items()})
-            path = self._folder / "scores" / f"{self._trial}-{result.scenario.name}-{result.repeat}.parquet"
-            write_with(path, lambda beside: pq.write_table(table, beside))
-
-
-def attempts(folder: Path) -> int:
-    """How often the trial whose states lie in ``folder`` was started."""
-    file = folder / ATTEMPT_FILE
-    return int(file.read_text()) if file.exists() else 0

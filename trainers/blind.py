@@ -14,7 +14,7 @@ from trainers.defenses.base import Report, TrainingTask
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, Network, build_model
 from trainers.saved_model import SavedModel
-from trainers.trial import StateStore
+from trainers.state_store import StateStore
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.attack_cost import AttackCost
@@ -23,7 +22,7 @@ from trainers.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
-from trainers.state import StateError, load_state, save_state
+from trainers.state_store import StateStore
 from trainers.undefended import find_undefended, keep_undefended
 from trainers.unlabelled import unlabelled_images
 
@@ -131,40 +130,6 @@ class EpochResult:
     final: bool
 
 
-class StateStore:
-    """States of one trial: where a retry goes on.
-
-    Args:
-        folder: of the trial's states; made when the first one is written.
-        every_s: seconds between states within a stage.
-    """
-
-    def __init__(self, folder: Path, every_s: float = 60.0):
-        self.folder = folder
-        self._every_s = every_s
-        self._saved_at = time.monotonic()
-
-    def path(self, run: int) -> Path:
-        """File of a run, counted as in ``TrialConfig.runs()``."""
-        return self.folder / f"run-{run}.safetensors"
-
-    def due(self, stage_ended: bool) -> bool:
-        """Whether to save now: at stage ends, and whenever ``every_s`` seconds have passed."""
-        return stage_ended or time.monotonic() - self._saved_at >= self._every_s
-
-    def save(self, run: int, state: dict[str, Any]) -> None:
-        """Write the state of a run."""
-        save_state(self.path(run), state)
-        self._saved_at = time.monotonic()
-
-    def load(self, run: int) -> dict[str, Any] | None:
-        """The last state of a run; null if there is none, or if the file is damaged."""
-        try:
-            return load_state(self.path(run))
-        except (FileNotFoundError, SafetensorError, StateError):
-            return None
-
-
 def run_trial(
     config: TrialConfig,
     splits: Splits,
@@ -257,6 +222,8 @@ def _run_one(
         measured.append(figures)
         scores = _scores(report, scenario) if final else None
         if final and kept is not None and isinstance(defense, NoDefense):
+            if store:
+                store.check_owner()
             keep_undefended(kept, defense.network, measured)
         if store and store.due(final or defense.stage_ended):
             # A run that has ended leaves its figures only: nothing is trained again.

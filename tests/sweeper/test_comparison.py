@@ -23,6 +23,7 @@ from sweeper.frontier import points
 from sweeper.plots import DEFENSE_COLOURS
 from sweeper.results import write_table
 from sweeper.roc import curves, draw_roc
+from sweeper.run_folder import RunFolder
 from sweeper.summary_comparison import print_comparison
 from tests.sweeper.small import control_row, frame_of, row_with
 
@@ -181,12 +182,13 @@ def test_a_curve_for_each_seed_of_defenses_that_give_scores(tmp_path: Path, draw
         for seed in (0, 1)
     ]
     frame = frame_of(control_row(), *rows)
+    folder = RunFolder(tmp_path)
     poisoned = [True, True, False, False, False]
     for name, suspicion in {"vab": [1.0, 0.9, 0.2, 0.1, 0.0], "abl": [0.5, 0.1, 0.9, 0.2, 0.0]}.items():
         for seed in (0, 1):
             samples = [{"suspicion": s, "poisoned": p} for s, p in zip(suspicion, poisoned, strict=True)]
-            write_table(tmp_path / f"{name}{seed}-badnets-{seed}.parquet", samples, ("suspicion", "poisoned"))
-    found = curves(frame, tmp_path)
+            write_table(folder.scores_of(f"{name}{seed}", "badnets", seed), samples, ("suspicion", "poisoned"))
+    found = curves(frame, folder)
     assert list(found) == ["badnets at rate 0.1"]
     defenses = found["badnets at rate 0.1"]
     assert {name: len(lines) for name, lines in defenses.items()} == {"vab": 2, "abl": 2}

@@ -14,8 +14,8 @@ from sweeper.records import FAILED, FINISHED, RUNNING
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.study import grid_points
-from sweeper.worker import ATTEMPT_FILE, CRASH_FILE
 from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
+from trainers.state_store import ATTEMPT_FILE, CRASH_FILE
 from trainers.trial import TrialConfig
 
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]

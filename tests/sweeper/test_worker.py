@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sweeper import worker
 from sweeper.objectives import Objective
-from sweeper.worker import ATTEMPT_FILE, CRASH_FILE, TrialActor, attempts, pack, unpack
+from sweeper.worker import TrialActor, pack, unpack
 from tests.sweeper.small import record_of, spec_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.errors import TrialError
+from trainers.state_store import ATTEMPT_FILE, CRASH_FILE, attempts
 from trainers.trial import TrialConfig
 
 Start = Callable[..., TrialActor]
@@ -47,6 +47,11 @@ def start(tmp_path: Path, splits: Splits) -> Start:
 
 
 def drain(actor: TrialActor) -> list[dict[str, Any]]:
+    """The reports of epochs; those of scores are left out."""
+    return [result for result in reports(actor) if "scores" not in result]
+
+
+def reports(actor: TrialActor) -> list[dict[str, Any]]:
     results = [actor.step()]
     while not results[-1]["done"]:
         results.append(actor.step())
@@ -82,7 +87,8 @@ def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwar
 
 
 def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
-    results = drain(start(job(seeds=[0, 1])))
+    told = reports(start(job(seeds=[0, 1])))
+    results = [result for result in told if "scores" not in result]
     assert [(r["scenario"], r["seed"], r["figures"]["epoch"]) for r in results] == [
         ("badnets", seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3, 4, 5)
     ]
@@ -96,8 +102,9 @@ def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
     assert results[-2]["figures"]["test_acc"] is None
     assert "objective" not in results[-1]
     for seed in (0, 1):
-        scores = pq.read_table(tmp_path / "scores" / f"t0000-badnets-{seed}.parquet")
-        assert (scores.num_rows, set(scores.column_names)) == (
+        (before,) = [r for r in told if "scores" in r and (r["scenario"], r["seed"]) == ("badnets", seed)]
+        assert told[told.index(before) + 1]["figures"]["epoch"] == 5
+        assert (before["scores"].num_rows, set(before["scores"].column_names)) == (
             200, {"label", "suspicion", "credible", "poisoned", "cover"},
         )  # fmt: skip
 
@@ -150,11 +157,17 @@ def test_why_a_worker_crashed_lies_beside_its_states(
     assert (left / ATTEMPT_FILE).read_text() == "1"
 
 
-def test_scores_that_cannot_be_written_are_a_crash_with_a_reason(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "scores").write_text("")
-    with pytest.raises(OSError, match="scores"):
-        drain(start(job()))
-    assert "scores" in (tmp_path / "states" / "t0000" / CRASH_FILE).read_text()
+def test_an_attempt_that_was_cut_off_ends_and_writes_nothing_more(start: Start, tmp_path: Path) -> None:
+    whole = without_time(drain(start(job("t0009"))))
+    cut_off = start(job())
+    cut_off.step()
+    successor = start(job())
+    successor.step()
+    left = {path: path.read_bytes() for path in (tmp_path / "states" / "t0000").iterdir()}
+    ended = cut_off.step()
+    assert (ended["done"], ended["error"]) == (True, "Attempt 1 was cut off, and another went on with the trial.")
+    assert {path: path.read_bytes() for path in (tmp_path / "states" / "t0000").iterdir()} == left
+    assert without_time(drain(successor)) == [{**r, "attempt": 2} for r in whole[1:]]
 
 
 def iter_then(error: Exception) -> Any:

@@ -9,7 +9,7 @@ from trainers.data import DataConfig, ImageSet, load_data
 from trainers.data.batches import Augmentation
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
-from trainers.trial import StateStore
+from trainers.state_store import StateStore
 
 CPU = Compute(torch.device("cpu"))
 VAB = {"warmup_steps": 4, "warmup_rounds": 1, "mix_epochs": 2, "suppression_epochs": 2, "batch_size": 64, "lr": 0.05}

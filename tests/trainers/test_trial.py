@@ -16,7 +16,8 @@ from trainers.defenses.none import NoDefense
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig
-from trainers.trial import EpochResult, StateStore, TrialConfig, run_trial
+from trainers.state_store import StateStore
+from trainers.trial import EpochResult, TrialConfig, run_trial
 
 Noise = Callable[..., ImageSet]
 NONE: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.05}
@@ -235,29 +236,6 @@ def test_a_damaged_state_is_trained_anew(splits: Splits, tmp_path: Path, content
     state = StateStore(tmp_path).load(0)
     assert state is not None
     assert len(state["measured"]) == 2
-
-
-def test_a_store_without_states_makes_its_folder_when_it_is_needed(tmp_path: Path) -> None:
-    store = StateStore(tmp_path / "states")
-    assert store.load(0) is None
-    assert not store.folder.exists()
-    store.save(0, {"x": 1})
-    assert store.load(0) == {"x": 1}
-    assert store.path(0) != store.path(1)
-    assert store.load(1) is None
-
-
-def test_a_state_is_due_at_stage_ends_and_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    store = StateStore(tmp_path, every_s=60)
-    assert store.due(stage_ended=True)
-    now = 159.0
-    assert not store.due(stage_ended=False)
-    now = 160.0
-    assert store.due(stage_ended=False)
-    store.save(0, {})
-    assert not store.due(stage_ended=False)
 
 
 def test_nothing_is_saved_without_a_store(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
