@@ -62,6 +62,7 @@ def ray_cost(trials: int = 24) -> dict[str, float]:
     from rich.console import Console
 
     from sweeper import runner
+    from sweeper.cluster import ray_runtime
     from sweeper.runner import Plan, run_sweep
     from trainers.data import load_data
 
@@ -70,7 +71,7 @@ def ray_cost(trials: int = 24) -> dict[str, float]:
         count = trials if reuse else max(trials // 4, 2)
         preset = {**PRESET, "search": {**PRESET["search"], "trials": count}}
         spec = validate(preset, "bookkeeping")
-        with tempfile.TemporaryDirectory() as place, runner.ray_runtime():
+        with tempfile.TemporaryDirectory() as place, ray_runtime():
             folder = RunFolder.create(Path(place) / "run")
             tracker = Tracker(f"sqlite:///{place}/mlflow.db", folder, sweep_content(preset))
             began = time.perf_counter()

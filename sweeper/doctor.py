@@ -6,14 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import ray
 import torch
 
 from search_spaces.loader import read_preset
+from sweeper.cluster import check_hosts, hosts, ray_runtime
 from sweeper.provenance import PACKAGES, package_versions
-from sweeper.runner import ray_runtime
 from sweeper.spec import validate
 from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
 from trainers.files import write_text
@@ -89,9 +87,9 @@ def _gpus() -> Finding:
 
 def _ray() -> Finding:
     with ray_runtime():
-        hosts = len([node for node in ray.nodes() if node["Alive"]])
-        has = ray.cluster_resources()
-    text = f"{hosts} host{'s' if hosts > 1 else ''}, {has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+        known = hosts()
+    cpus, gpus = (sum(host.has.get(name, 0.0) for host in known) for name in ("CPU", "GPU"))
+    text = f"{len(known)} host{'s' if len(known) > 1 else ''}, {cpus:g} CPUs, {gpus:g} GPUs"
     where = "the cluster at RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "started on this machine alone"
     return Finding("Ray", True, f"{text} ({where})")
 
@@ -103,30 +101,11 @@ def _storage(runs: Path) -> Finding:
     free = shutil.disk_usage(runs).free
     text = f"{runs.resolve()} can be written, {free / 2**30:.0f} GiB free"
     with ray_runtime():
-        hosts = [node for node in ray.nodes() if node["Alive"]]
-        blind = _hosts_without(runs.resolve(), hosts) if len(hosts) > 1 else []
-    if blind:
-        return Finding("storage", False, f"{text}, but {', '.join(blind)} cannot see it", _REMEDIES["storage"])
+        many = len(hosts())
+        check_hosts(runs)
     if free < LITTLE_SPACE:
         return Finding("storage", False, text, _REMEDIES["storage"])
-    return Finding("storage", True, text + (f", seen by all {len(hosts)} hosts" if len(hosts) > 1 else ""))
-
-
-def _hosts_without(folder: Path, hosts: list[dict[str, str]]) -> list[str]:
-    """Names of the hosts on which a file that was just written in ``folder`` is not seen."""
-    probe = folder / f".{PROBE}"
-    write_text(probe, "")
-    sees: Any = ray.remote(num_cpus=0)(lambda path: Path(path).exists())
-    try:
-        asked = {
-            host["NodeName"]: sees.options(
-                scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(host["NodeID"], False)
-            ).remote(str(probe))
-            for host in hosts
-        }
-        return [name for name, answer in asked.items() if not ray.get(answer, timeout=60)]
-    finally:
-        probe.unlink(missing_ok=True)
+    return Finding("storage", True, text + (f", as {many} hosts can, which run the same program" if many > 1 else ""))
 
 
 def _tracking(runs: Path) -> Finding:

@@ -1,21 +1,18 @@
 """Runs a sweep: one Ray Tune run over one study, one run folder and one MLflow experiment."""
 
-import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 from optuna.exceptions import StorageInternalError
 from ray import tune
 from rich.console import Console
 
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
+from sweeper.cluster import PATIENCE_S, Room, await_room, check_hosts, ray_runtime
 from sweeper.progress import LiveDisplay
 from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.run_folder import RunFolder
@@ -28,17 +25,6 @@ from sweeper.tracking import Tracker
 from sweeper.worker import TrialActor, pack
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
-from trainers.errors import ConfigError
-
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU share must not hide GPUs from the next
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own records take their place
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # warm-up epochs have no objective yet
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # SweepStopper listens
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshots are never read
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 
 REUSE_ACTORS = True
 """A fresh actor imports torch and Ray again, which takes longer than a small trial."""
@@ -112,7 +98,7 @@ def run_sweep(
         plan: what is to be run.
 
     Raises:
-        ConfigError: Ray cannot be started, or has fewer resources than one trial asks for.
+        ConfigError: Ray cannot be started, no host has what one trial asks for, or a host is not fit for the sweep.
         SweepBroken: the run folder cannot be written any more.
     """
     if plan.is_done:
@@ -120,13 +106,17 @@ def run_sweep(
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
         folder.write_tables(plan.records.values(), control_success(plan.records.values()))
         return Outcome.of(plan.records.values(), None)
-    with ray_runtime(), tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
-        workers = _workers(spec)
+    with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
+        wanted = spec.resources.by_name()
+        await_room(wanted, PATIENCE_S if joined else 0)
+        check_hosts(folder.path)
         try:
             folder.write_sweep(sweep)
             stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
             study = open_study(spec, folder.study, plan.records)
-            searcher = SweepSearcher(spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials)
+            searcher = SweepSearcher(
+                spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials, Room(wanted)
+            )
             for record in plan.extra:
                 searcher.add(record)
             budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
@@ -135,7 +125,7 @@ def run_sweep(
             keeper.write_tables()
             try:
                 with stopper:
-                    _tuner(spec, splits, folder, searcher, keeper, stopper, workers, scratch).fit()
+                    _tuner(spec, splits, folder, searcher, keeper, stopper, scratch).fit()
             finally:
                 display.close()
                 keeper.close(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
@@ -163,7 +153,6 @@ def _tuner(
     searcher: SweepSearcher,
     keeper: RecordKeeper,
     stopper: SweepStopper,
-    workers: int,
     scratch: str,
 ) -> tune.Tuner:
     trainable = tune.with_parameters(
@@ -176,12 +165,11 @@ def _tuner(
         keep_controls=any(DEFENSES[block.kind].begins_undefended for block in spec.defense),
     )
     return tune.Tuner(
-        tune.with_resources(trainable, spec.resources.model_dump()),
+        tune.with_resources(trainable, spec.resources.by_name()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=make_scheduler(spec, _longest_trial(spec)),
             num_samples=-1,
-            max_concurrent_trials=workers,
             reuse_actors=REUSE_ACTORS,
         ),
         run_config=tune.RunConfig(
@@ -195,45 +183,6 @@ def _tuner(
             verbose=0,
         ),
     )
-
-
-@contextmanager
-def ray_runtime() -> Iterator[None]:
-    """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards."""
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _workers(spec: SweepSpec) -> int:
-    """How many trials run at a time.
-
-    Raises:
-        ConfigError: not even one fits.
-    """
-    available = ray.cluster_resources()
-    cpus, gpus = int(available.get("CPU", 0)), available.get("GPU", 0.0)
-    wanted = spec.resources
-    fit = cpus // wanted.cpu
-    if wanted.gpu > 0:
-        fit = min(fit, int(gpus / wanted.gpu + 1e-9))
-    if fit < 1:
-        raise ConfigError(
-            f"A trial asks for {wanted.cpu} CPUs and {wanted.gpu:g} GPUs, but Ray has {cpus} and {gpus:g} here; "
-            "set resources.cpu and resources.gpu."
-        )
-    return min(fit, spec.search.workers or fit)
 
 
 def _longest_trial(spec: SweepSpec) -> int:

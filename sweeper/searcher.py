@@ -1,7 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class SweepSearcher(Searcher):
         stopper: knows why the sweep ends early.
         records: of an earlier part of the sweep. Trials that did not end then go on under their ids.
         budget: trials in all, controls not counted, earlier ones included.
+        room: tells how many trials fit on the hosts that are there; null: any number.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SweepSearcher(Searcher):
         stopper: SweepStopper,
         records: Mapping[str, TrialRecord] | None = None,
         budget: int | None = None,
+        room: Callable[[], int] | None = None,
     ):
         super().__init__()
         self._spec = spec
@@ -66,6 +68,8 @@ class SweepSearcher(Searcher):
         self._fingerprint = fingerprint
         self._folder = folder
         self._stopper = stopper
+        self._room = room
+        self._running = 0
         self._environments = spec.environments()
         self._sampler = study.sampler
         self._pools = Pools(study, lambda defense: make_sampler(spec, len(study.trials), defense))
@@ -98,7 +102,9 @@ class SweepSearcher(Searcher):
         self._enqueue(record)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next job, or that there is none left. Ray calls this."""
+        """The next job; null while there is no room for it, or that there is none left. Ray calls this."""
+        if self._is_full():
+            return None
         with self._stopper.guard():
             while not self._queue and self._to_ask > 0:
                 self._ask()
@@ -107,7 +113,14 @@ class SweepSearcher(Searcher):
         record = self._queue.popleft()
         assert record.config is not None
         self.by_ray_id[trial_id] = record
+        self._running += 1
         return {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role}
+
+    def _is_full(self) -> bool:
+        """Whether as many trials run as may: hosts may join and leave meanwhile."""
+        if self._spec.search.workers is not None and self._running >= self._spec.search.workers:
+            return True
+        return self._room is not None and self._running >= self._room()
 
     def _ask(self) -> None:
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
@@ -176,6 +189,7 @@ class SweepSearcher(Searcher):
         record = self.by_ray_id.get(trial_id)
         if record is None or record.status != RUNNING:
             return
+        self._running -= 1
         with self._stopper.guard():
             result = result or {}
             record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt

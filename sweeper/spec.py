@@ -76,7 +76,14 @@ class Resources(_Strict):
     """What Ray reserves for a trial."""
 
     cpu: int = Field(default=1, ge=1)
-    gpu: float = Field(default=0.0, ge=0)
+    gpu: float = Field(default=0.0, ge=0, description="below 1: a share of one GPU, with that share of its memory")
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="resources that hosts were started with, to choose among kinds of hosts"
+    )
+
+    def by_name(self) -> dict[str, float]:
+        """All of them by Ray's names."""
+        return {"CPU": self.cpu, "GPU": self.gpu, **self.custom}
 
 
 def _defense_blocks(value: Any) -> list[Block]:

@@ -20,10 +20,10 @@ class ComputeConfig(Parameters):
     compile: bool = param(False, doc="torch.compile the networks")
 
     def open(self, gpu_share: float = 0.0) -> "Compute":
-        """Set the thread count and choose the device.
+        """Set the thread count, choose the device, and keep to the trial's share of a GPU's memory.
 
         Args:
-            gpu_share: GPUs reserved for the trial.
+            gpu_share: GPUs reserved for the trial; below 1, as much of the memory of one is allowed.
 
         Raises:
             ConfigError: a GPU is asked for or reserved, and torch sees none.
@@ -32,6 +32,8 @@ class ComputeConfig(Parameters):
         wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
         if wanted and not torch.cuda.is_available():
             raise ConfigError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
+        if wanted:  # a reused process keeps what it was last given
+            torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
         device = torch.device("cuda" if wanted else "cpu")
         return Compute(device, self.amp and device.type == "cuda", self.compile)
 

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sweeper import cli, doctor
+from sweeper.cluster import Host
 from sweeper.doctor import Finding, examine
 from tests.sweeper.small import fresh_store
 
@@ -15,7 +16,8 @@ def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
     monkeypatch.setattr(doctor, "_ray", lambda: Finding("Ray", True, "1 host"))
     monkeypatch.setattr(doctor, "ray_runtime", _nothing)
-    monkeypatch.setattr(doctor.ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", {"CPU": 2})])
+    monkeypatch.setattr(doctor, "check_hosts", lambda _folder: None)
 
 
 class _nothing:  # stands for a function

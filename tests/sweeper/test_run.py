@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from benchmarks.faults import agree
 from sweeper import cli, runner
+from sweeper.cluster import RAY_SETTINGS
 from sweeper.progress import LiveDisplay
 from sweeper.records import TrialRecord
 from sweeper.results import finished, read_table
@@ -46,7 +47,7 @@ def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("RAY_ADDRESS", raising=False)
-        for name, value in runner.RAY_SETTINGS.items():
+        for name, value in RAY_SETTINGS.items():
             patch.setenv(name, value)
         ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield
@@ -295,7 +296,9 @@ def test_ctrl_c_ends_cleanly_with_everything_so_far(sweep: Sweep, monkeypatch: p
 
 
 def test_a_trial_that_asks_for_more_than_there_is_is_refused(sweep: Sweep) -> None:
-    with pytest.raises(ConfigError, match=r"asks for 99 CPUs and 0 GPUs, but Ray has 2 and 0 here"):
+    with pytest.raises(
+        ConfigError, match=r"asks for 99 CPUs, which no host has: .* has 2 CPUs and 0 GPUs. Change resources."
+    ):
         sweep(resources={"cpu": 99})
 
 

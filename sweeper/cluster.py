@@ -1,0 +1,227 @@
+"""The Ray cluster that a sweep runs on: joining it, what its hosts have, and whether they are fit for the sweep."""
+
+import hashlib
+import logging
+import math
+import os
+import platform
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from trainers.errors import ConfigError
+from trainers.files import write_text
+
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU share must not hide GPUs from the next
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own records take their place
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # warm-up epochs have no objective yet
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # SweepStopper listens
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshots are never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearcher hands out no more trials than there is room for
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+PATIENCE_S = 30.0
+"""How long a cluster is given until a host joins that has room for a trial."""
+PROBE_S = 60.0
+"""How long a host is given to answer."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of the cluster.
+
+    Args:
+        node_id: Ray's name of it.
+        address: of its network interface.
+        has: its resources by Ray's names: CPU, GPU, custom ones.
+    """
+
+    node_id: str
+    address: str
+    has: Mapping[str, float]
+
+    def room(self, wanted: Mapping[str, float]) -> int:
+        """How many trials that each ask for ``wanted`` fit on it, if nothing else runs there."""
+        return min(_fit(name, self.has.get(name, 0.0), amount) for name, amount in wanted.items() if amount > 0)
+
+    def __str__(self) -> str:
+        return f"{self.address} has {self.has.get('CPU', 0):g} CPUs and {self.has.get('GPU', 0):g} GPUs"
+
+
+def _fit(name: str, has: float, amount: float) -> int:
+    if name == "GPU" and amount < 1:  # a share lies on one GPU
+        return int(has) * math.floor(1 / amount + 1e-9)
+    return math.floor(has / amount + 1e-9)
+
+
+@contextmanager
+def ray_runtime() -> Iterator[bool]:
+    """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards.
+
+    Yields:
+        Whether a cluster was joined, whose hosts may come and go.
+
+    Raises:
+        ConfigError: it can be neither joined nor started.
+    """
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
+    if ray.is_initialized():
+        yield False
+        return
+    try:
+        joined = _join_or_start()
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
+    try:
+        yield joined
+    finally:
+        ray.shutdown()
+
+
+def _join_or_start() -> bool:
+    try:
+        ray.init("auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError:
+        if os.environ.get("RAY_ADDRESS"):  # it was meant
+            raise
+        ray.init("local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        return False
+    return True
+
+
+def hosts() -> list[Host]:
+    """The hosts that are there now."""
+    return [
+        Host(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]
+    ]
+
+
+def room(wanted: Mapping[str, float]) -> int:
+    """How many trials fit on the hosts that are there now, if nothing else runs on them."""
+    return sum(host.room(wanted) for host in hosts())
+
+
+class Room:
+    """How many trials fit now, asked for often and looked up each second.
+
+    Args:
+        wanted: what a trial asks for.
+    """
+
+    def __init__(self, wanted: Mapping[str, float]):
+        self._wanted = wanted
+        self._looked_at = -math.inf
+        self._found = 0
+
+    def __call__(self) -> int:
+        """The number."""
+        if time.monotonic() - self._looked_at >= 1:
+            self._found, self._looked_at = room(self._wanted), time.monotonic()
+        return self._found
+
+
+def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
+    """Wait until a trial fits on some host: those of a cluster that was just started join one after the other.
+
+    Args:
+        wanted: what a trial asks for.
+        patience_s: seconds; 0 where no other host can come.
+
+    Raises:
+        ConfigError: none does.
+    """
+    until = time.monotonic() + patience_s
+    while not room(wanted):
+        if time.monotonic() >= until:
+            asked = " and ".join(f"{amount:g} {_plural(name)}" for name, amount in wanted.items() if amount > 0)
+            there = "; ".join(str(host) for host in hosts())
+            raise ConfigError(f"A trial asks for {asked}, which no host has: {there}. Change resources.")
+        time.sleep(1.0)
+
+
+def _plural(name: str) -> str:
+    return f"{name}s" if name in ("CPU", "GPU") else name
+
+
+def code_digest() -> str:
+    """SHA-256 (12 hex digits) over the version and the source files of this package."""
+    digest = hashlib.sha256(version("robustness-sweeper").encode())
+    root = Path(__file__).parents[1]
+    for package in ("search_spaces", "sweeper", "trainers"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _look(folder: str, probe: str) -> dict[str, Any]:
+    """On a host: what it runs, and whether it sees and may write the folder."""
+    path = Path(folder)
+    found: dict[str, Any] = {
+        "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
+    }  # fmt: skip
+    if (path / probe).exists():
+        found["sees"] = True
+        try:
+            write_text(path / f"{probe}-{uuid.uuid4().hex}", "")
+        except OSError as error:
+            found["unwritable"] = error.strerror
+    return found
+
+
+def check_hosts(folder: Path) -> None:
+    """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
+
+    Raises:
+        ConfigError: one does not, or does not answer.
+    """
+    known = hosts()
+    if len(known) < 2:
+        return
+    folder = folder.resolve()
+    probe = f".probe-{uuid.uuid4().hex[:8]}"
+    write_text(folder / probe, "")
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
+    here = _look(str(folder), probe)
+    try:
+        asked = {
+            host.address: look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(host.node_id, soft=False)
+            ).remote(str(folder), probe)
+            for host in known
+        }
+        for address, answer in asked.items():
+            try:
+                found = ray.get(answer, timeout=PROBE_S)
+            except RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise ConfigError(f"The host {address} cannot run this program: {reason}") from error
+            for name in ("code", "torch", "Python"):
+                if found[name] != here[name]:
+                    what = "another version of this program" if name == "code" else f"{name} {found[name]}"
+                    raise ConfigError(
+                        f"The host {address} runs {what}, but this one {here[name]}; install the same on all hosts."
+                    )
+            if not found["sees"]:
+                raise ConfigError(
+                    f"The host {address} does not see {folder}; give --out a folder that all hosts share (NFS, say)."
+                )
+            if "unwritable" in found:
+                raise ConfigError(f"The host {address} cannot write {folder}: {found['unwritable']}.")
+    finally:
+        for left in folder.glob(f"{probe}*"):
+            left.unlink(missing_ok=True)
