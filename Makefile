@@ -1,6 +1,6 @@
 # Needs Python 3.11 to 3.13 and make; uses uv where it is there.
 .DELETE_ON_ERROR:
-.PHONY: sweep test lint bench bench-gpu
+.PHONY: sweep test lint bench bench-gpu dist
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,12 @@ bench: $(VENV)/installed
 # Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
+
+# What hosts of a cluster install: the code as it is, and the lock.
+dist: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	cp requirements.lock dist
 
 # Every install is from the lock, checked by hash; bytecode is compiled, since each worker would do it again otherwise.
 $(VENV)/installed: requirements.lock

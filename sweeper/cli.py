@@ -75,7 +75,10 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.trials=20.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-TIME.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: NAME-TIME in the storage.")] = None,
+    storage: Annotated[
+        Path, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go; on a cluster, what all hosts see.")
+    ] = Path("runs"),
     trials: Annotated[int | None, typer.Option(help="Trials, controls not counted.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes after which the sweep ends.")] = None,
 ) -> None:
@@ -85,7 +88,7 @@ def run(
         overrides += [f"search.trials={trials}"] if trials is not None else []
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
         content = apply_overrides(read_preset(preset), overrides, preset)
-        path = out or Path("runs") / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        path = out or storage / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
         ended = begin(content, preset, path, console)
     _show(ended)
 

@@ -218,7 +218,7 @@ def check_hosts(folder: Path) -> None:
                     )
             if not found["sees"]:
                 raise ConfigError(
-                    f"The host {address} does not see {folder}; give --out a folder that all hosts share (NFS, say)."
+                    f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS, say)."
                 )
             if "unwritable" in found:
                 raise ConfigError(f"The host {address} cannot write {folder}: {found['unwritable']}.")

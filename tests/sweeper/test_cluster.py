@@ -112,7 +112,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     [
         ({"code": "0123"}, "10.0.0.1 runs another version of this program, but this one"),
         ({"torch": "2.11.0"}, "10.0.0.1 runs torch 2.11.0, but this one"),
-        ({"sees": False}, "10.0.0.1 does not see .*; give --out a folder that all hosts share"),
+        ({"sees": False}, "10.0.0.1 does not see .*; give --storage a folder that all hosts share"),
         ({"unwritable": "Read-only file system"}, "10.0.0.1 cannot write .*: Read-only file system"),
     ],
 )

@@ -40,8 +40,20 @@ def test_a_gpu_that_torch_cannot_see(monkeypatch: pytest.MonkeyPatch, device: st
 def test_the_device_and_its_format(
     monkeypatch: pytest.MonkeyPatch, device: str, visible: bool, gpu_share: float, opened: Compute
 ) -> None:
+    given: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
     assert ComputeConfig(device=device).open(gpu_share) == opened
+    assert given == ([] if opened.device.type == "cpu" else [gpu_share])
+
+
+def test_a_trial_with_whole_gpus_may_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    for share in (0.25, 2.0, 0.0):
+        ComputeConfig(device="cuda").open(share)
+    assert given == [0.25, 1.0, 1.0]
 
 
 def test_autocast_only_where_it_is_on() -> None:
