@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune import Callback
 
 from sweeper.progress import Display
-from sweeper.records import TrialRecord
+from sweeper.records import RUNNING, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
@@ -58,6 +58,7 @@ class RecordKeeper(Callback):
     ) -> None:
         """An epoch is trained, or scores are there."""
         record = self._searcher.by_ray_id[trial.trial_id]
+        self._searcher.got_on(result)
         if "scores" in result:
             with self._stopper.guard():
                 self._folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
@@ -72,9 +73,13 @@ class RecordKeeper(Callback):
             self.ended(self._searcher.by_ray_id[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial crashed for the last time."""
-        with self._stopper.guard():
-            self.ended(self._searcher.by_ray_id[trial.trial_id])
+        """A trial broke off, and may go on under another of Ray's names."""
+        record = self._searcher.by_ray_id[trial.trial_id]
+        while self._searcher.told:
+            self._display.say(self._searcher.told.popleft())
+        if record.status != RUNNING:
+            with self._stopper.guard():
+                self.ended(record)
 
     def ended(self, record: TrialRecord) -> None:
         """Write down an end."""

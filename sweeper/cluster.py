@@ -115,25 +115,6 @@ def room(wanted: Mapping[str, float]) -> int:
     return sum(host.room(wanted) for host in hosts())
 
 
-class Room:
-    """How many trials fit now, asked for often and looked up each second.
-
-    Args:
-        wanted: what a trial asks for.
-    """
-
-    def __init__(self, wanted: Mapping[str, float]):
-        self._wanted = wanted
-        self._looked_at = -math.inf
-        self._found = 0
-
-    def __call__(self) -> int:
-        """The number."""
-        if time.monotonic() - self._looked_at >= 1:
-            self._found, self._looked_at = room(self._wanted), time.monotonic()
-        return self._found
-
-
 def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
     """Wait until a trial fits on some host: those of a cluster that was just started join one after the other.
 
@@ -218,7 +199,7 @@ def check_hosts(folder: Path) -> None:
                     )
             if not found["sees"]:
                 raise ConfigError(
-                    f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS, say)."
+                    f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS)."
                 )
             if "unwritable" in found:
                 raise ConfigError(f"The host {address} cannot write {folder}: {found['unwritable']}.")

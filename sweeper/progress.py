@@ -24,6 +24,9 @@ class Display(Protocol):
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         """It ended; ``rows`` are its figures."""
 
+    def say(self, text: str) -> None:
+        """Something happened that is no trial's end."""
+
     def close(self) -> None:
         """The sweep is over."""
 
@@ -107,6 +110,10 @@ class LiveDisplay:
                 done = sum(self._counts.values())
                 self._console.print(f"  {done} of {self._budget} done{self._summary()}", markup=False, highlight=False)
         self._refresh()
+
+    def say(self, text: str) -> None:
+        """Something happened that is no trial's end."""
+        self._console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         """The sweep is over."""

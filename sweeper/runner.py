@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
-from sweeper.cluster import PATIENCE_S, Room, await_room, check_hosts, ray_runtime
+from sweeper.cluster import PATIENCE_S, await_room, check_hosts, ray_runtime
+from sweeper.fleet import Fleet
 from sweeper.progress import LiveDisplay
 from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.run_folder import RunFolder
@@ -115,7 +117,7 @@ def run_sweep(
             stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
             study = open_study(spec, folder.study, plan.records)
             searcher = SweepSearcher(
-                spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials, Room(wanted)
+                spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials, Fleet(wanted)
             )
             for record in plan.extra:
                 searcher.add(record)
@@ -165,7 +167,7 @@ def _tuner(
         keep_controls=any(DEFENSES[block.kind].begins_undefended for block in spec.defense),
     )
     return tune.Tuner(
-        tune.with_resources(trainable, spec.resources.by_name()),
+        tune.with_resources(trainable, partial(_request, spec.resources.by_name())),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=make_scheduler(spec, _longest_trial(spec)),
@@ -179,10 +181,17 @@ def _tuner(
             stop=stopper,
             # Our states take the place of Ray's checkpoints.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=spec.search.retries),
             verbose=0,
         ),
     )
+
+
+def _request(wanted: dict[str, float], job: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Ray reserves for a job, on any host but those that it avoids."""
+    if "avoid" not in job:
+        return tune.PlacementGroupFactory([wanted])
+    elsewhere = {"ray.io/node-id": f"!in({','.join(job['avoid'])})"}
+    return tune.PlacementGroupFactory([wanted], bundle_label_selector=[elsewhere])
 
 
 def _longest_trial(spec: SweepSpec) -> int:

@@ -1,7 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from search_spaces.distributions import Searched, suggest
 from sweeper.environment import deal
+from sweeper.fleet import Fleet
 from sweeper.pools import DEFENSE, Pools
 from sweeper.records import (
     CONFIRMATION,
@@ -25,13 +26,14 @@ from sweeper.records import (
     TrialRecord,
     next_id,
 )
+from sweeper.retries import Retries
 from sweeper.run_folder import RunFolder
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
 from sweeper.study import control_success, make_sampler, verdict
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
-from trainers.state_store import attempts, crash_reason
+from trainers.state_store import attempts
 from trainers.trial import TrialConfig
 
 
@@ -48,7 +50,7 @@ class SweepSearcher(Searcher):
         stopper: knows why the sweep ends early.
         records: of an earlier part of the sweep. Trials that did not end then go on under their ids.
         budget: trials in all, controls not counted, earlier ones included.
-        room: tells how many trials fit on the hosts that are there; null: any number.
+        fleet: the hosts; null: this machine alone, with room for any number of trials.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class SweepSearcher(Searcher):
         stopper: SweepStopper,
         records: Mapping[str, TrialRecord] | None = None,
         budget: int | None = None,
-        room: Callable[[], int] | None = None,
+        fleet: Fleet | None = None,
     ):
         super().__init__()
         self._spec = spec
@@ -68,8 +70,11 @@ class SweepSearcher(Searcher):
         self._fingerprint = fingerprint
         self._folder = folder
         self._stopper = stopper
-        self._room = room
+        self._fleet = fleet
+        self._retries = Retries(spec.search.retries, fleet)
         self._running = 0
+        self.told: deque[str] = deque()
+        """What the user is to hear of trials that go on elsewhere, and of hosts."""
         self._environments = spec.environments()
         self._sampler = study.sampler
         self._pools = Pools(study, lambda defense: make_sampler(spec, len(study.trials), defense))
@@ -108,19 +113,20 @@ class SweepSearcher(Searcher):
         with self._stopper.guard():
             while not self._queue and self._to_ask > 0:
                 self._ask()
-        if not self._queue:
-            return str(Searcher.FINISHED)
+        if not self._queue:  # what runs may break off, and be tried again
+            return None if self._running else str(Searcher.FINISHED)
         record = self._queue.popleft()
         assert record.config is not None
         self.by_ray_id[trial_id] = record
         self._running += 1
-        return {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role}
+        job: dict[str, Any] = {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role}
+        return job | ({"avoid": sorted(self._fleet.avoided)} if self._fleet and self._fleet.avoided else {})
 
     def _is_full(self) -> bool:
         """Whether as many trials run as may: hosts may join and leave meanwhile."""
         if self._spec.search.workers is not None and self._running >= self._spec.search.workers:
             return True
-        return self._room is not None and self._running >= self._room()
+        return self._fleet is not None and self._running >= self._fleet.room()
 
     def _ask(self) -> None:
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
@@ -192,8 +198,16 @@ class SweepSearcher(Searcher):
         self._running -= 1
         with self._stopper.guard():
             result = result or {}
+            reason = None
+            if error:
+                decision = self._retries.decide(record, self._states(record))
+                self.told.extend([decision.said] if decision.said else [])
+                if decision.again and self._stopper.reason is None:
+                    self._queue.appendleft(record)
+                    return
+                reason = None if decision.again else decision.reason
             record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt
-            self._end(record, result, error)
+            self._end(record, result, reason)
             if record.role == CONTROL:
                 self.control_asr |= control_success([record])
             elif record.role == TRIAL:
@@ -201,14 +215,18 @@ class SweepSearcher(Searcher):
             self._folder.write_record(record)
             self._tell_ready()
 
+    def got_on(self, result: Mapping[str, Any]) -> None:
+        """A trial reported from its host."""
+        if self._fleet is not None and result.get("host"):
+            self._fleet.worked(result["host"])
+
     def _states(self, record: TrialRecord) -> Path:
         return self._folder.states / record.trial_id
 
-    def _end(self, record: TrialRecord, result: dict[str, Any], crashed: bool) -> None:
-        """Note status and reason of an ended trial, from its last result."""
-        if crashed:
-            unknown = "The worker died without a word; Ray's logs may tell why."
-            record.end(FAILED, crash_reason(self._states(record)) or unknown)
+    def _end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:
+        """Note status and reason of an ended trial, from its last result, or from why it crashed."""
+        if crash is not None:
+            record.end(FAILED, crash)
         elif result.get("disk_full"):
             self._stopper.give_up(OSError(ENOSPC, result["disk_full"]))
             record.end(FAILED, f"Not finished: {result['disk_full']}.", interrupted=True)

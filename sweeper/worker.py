@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import ray
 import torch
 from ray import tune
 
 from sweeper.objectives import Objective
 from sweeper.run_folder import RunFolder
 from trainers.data.image_set import ImageSet, Splits
-from trainers.errors import ConfigError, TrialError
+from trainers.errors import ConfigError, DeviceError, TrialError
 from trainers.state_store import StateStore
 from trainers.trial import EpochResult, TrialConfig, run_trial
 
@@ -59,6 +60,11 @@ def _tensor(array: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array))
 
 
+def _host() -> str:
+    """Ray's name of the host that this worker runs on; empty outside a worker."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
 class TrialActor(tune.Trainable):
     """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
 
@@ -89,6 +95,7 @@ class TrialActor(tune.Trainable):
         self._gpu_share = gpu_share
         self._objective = objective
         self._keep_controls = keep_controls
+        self._host = _host()
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -121,34 +128,33 @@ class TrialActor(tune.Trainable):
             return held
         try:
             if self._store.attempt == 0:  # Ray may open a trial on one worker and hand it to another
-                self._store.begin()
+                self._store.begin(self._host)
             result = next(self._results)
-        except (TrialError, ConfigError) as error:
-            return {"attempt": self._store.attempt, "error": str(error), "done": True}
         except Exception as error:
+            if isinstance(error, (TrialError, ConfigError)) and not isinstance(error, DeviceError):
+                return self._head() | {"error": str(error), "done": True}
             if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-                return {"attempt": self._store.attempt, "disk_full": str(error), "done": True}
+                return self._head() | {"disk_full": str(error), "done": True}
             self._store.note_crash(f"{type(error).__name__}: {error}")
             raise
         report = self._report(result)
         if result.scores is None:
             return report
         self._held = report
-        return {
-            "attempt": self._store.attempt,
-            "scenario": result.scenario.name,
-            "seed": result.repeat,
+        return self._head(result) | {
             "scores": pa.table({name: column.numpy() for name, column in result.scores.items()}),
             "done": False,
         }
 
+    def _head(self, result: EpochResult | None = None) -> dict[str, Any]:
+        """Whose report it is, and of which run."""
+        head: dict[str, Any] = {"attempt": self._store.attempt, "host": self._host}
+        return head if result is None else head | {"scenario": result.scenario.name, "seed": result.repeat}
+
     def _report(self, result: EpochResult) -> dict[str, Any]:
         self._left -= result.final
         finished = self._left == 0
-        figures = {
-            "attempt": self._store.attempt,
-            "scenario": result.scenario.name,
-            "seed": result.repeat,
+        figures = self._head(result) | {
             "figures": asdict(result.measurement),
             "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)},
             "finished": finished,

@@ -1,8 +1,12 @@
-"""The two ways in which things go wrong."""
+"""The ways in which things go wrong."""
 
 
 class ConfigError(ValueError):
     """The user can mend this before the first trial. One sentence: what is wrong and what is allowed."""
+
+
+class DeviceError(ConfigError):
+    """This machine lacks the device that is asked for; another may have it."""
 
 
 class TrialError(RuntimeError):

@@ -4,7 +4,9 @@ Each attempt has a number and writes files of its own, so that none can write ov
 from the latest state of the earlier ones. An attempt that finds itself overtaken writes nothing more.
 """
 
+import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,27 @@ from trainers.errors import TrialError
 from trainers.files import write_text
 from trainers.state import StateError, load_state, save_state
 
-ATTEMPT_FILE = "attempt"
-"""In the folder of a trial's states: the number of the attempt that owns it, from 1."""
+OWNER_FILE = "owner.json"
+"""In the folder of a trial's states: which attempt owns it."""
 CRASH_FILE = "crash.txt"
 """Beside it: why the last attempt ended."""
 
 
 class SupersededError(TrialError):
     """Another attempt has taken over."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The attempt that a trial's states belong to.
+
+    Args:
+        attempt: its number, from 1; 0 before the first.
+        host: where it runs; empty if nobody said.
+    """
+
+    attempt: int = 0
+    host: str = ""
 
 
 class StateStore:
@@ -39,10 +54,10 @@ class StateStore:
         self._every_s = every_s
         self._saved_at = time.monotonic()
 
-    def begin(self) -> int:
+    def begin(self, host: str = "") -> int:
         """Take the folder over for a new attempt, and forget why the last one ended; returns its number."""
         self.attempt = attempts(self.folder) + 1
-        write_text(self.folder / ATTEMPT_FILE, str(self.attempt))
+        write_text(self.folder / OWNER_FILE, json.dumps(asdict(Owner(self.attempt, host))))
         (self.folder / CRASH_FILE).unlink(missing_ok=True)
         return self.attempt
 
@@ -103,10 +118,15 @@ class StateStore:
 
 def attempts(folder: Path) -> int:
     """How often the trial whose states lie in ``folder`` was begun."""
+    return owner_of(folder).attempt
+
+
+def owner_of(folder: Path) -> Owner:
+    """Whose the states in ``folder`` are."""
     try:
-        return int((folder / ATTEMPT_FILE).read_text())
+        return Owner(**json.loads((folder / OWNER_FILE).read_text()))
     except FileNotFoundError:
-        return 0
+        return Owner()
 
 
 def crash_reason(folder: Path) -> str | None:

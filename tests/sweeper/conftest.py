@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper import plots
+from sweeper.fleet import Fleet
 from sweeper.records import FINISHED, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
@@ -47,11 +48,17 @@ def make_spec() -> Callable[..., SweepSpec]:
 def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.Study]]:
     """A searcher over a study in a file, without Ray."""
 
-    def make(spec: SweepSpec, stopper: SweepStopper | None = None) -> tuple[SweepSearcher, optuna.Study]:
+    def make(
+        spec: SweepSpec,
+        stopper: SweepStopper | None = None,
+        fleet: Fleet | None = None,
+        workers: int | None = None,
+    ) -> tuple[SweepSearcher, optuna.Study]:
+        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"workers": workers})})
         study = open_study(spec, tmp_path / "study.db")
         folder = RunFolder(tmp_path)
         return SweepSearcher(
-            spec, study, "data", folder, stopper or SweepStopper(None), budget=spec.search.trials
+            spec, study, "data", folder, stopper or SweepStopper(None), budget=spec.search.trials, fleet=fleet
         ), study
 
     return make

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeper import cluster
-from sweeper.cluster import Host, Room, await_room, check_hosts, code_digest, room
+from sweeper.cluster import Host, await_room, check_hosts, code_digest, room
 from trainers.errors import ConfigError
 
 
@@ -38,18 +38,6 @@ def test_what_fits_on_a_host(has: dict[str, float], wanted: dict[str, float], fi
 def test_a_trial_never_lies_on_two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts_with(monkeypatch, {"CPU": 3}, {"CPU": 5})
     assert (room({"CPU": 2}), room({"CPU": 4}), room({"CPU": 6})) == (3, 1, 0)
-
-
-def test_room_follows_the_hosts_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(cluster.time, "monotonic", lambda: now)
-    fitting = Room({"CPU": 1})
-    hosts_with(monkeypatch, {"CPU": 3})
-    assert fitting() == 3
-    hosts_with(monkeypatch, {"CPU": 3}, {"CPU": 2})
-    assert fitting() == 3
-    now = 101.0
-    assert fitting() == 5
 
 
 def test_what_the_cluster_has_is_named_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_control_comes_once_before_the_first_trial_that_needs_it(
 
 
 def test_the_study_says_what_ran_and_how_it_ended(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
-    searcher, study = make_searcher(make_spec("search.trials=4"))
+    searcher, study = make_searcher(make_spec("search.trials=4", "search.retries=0"))
     for ray_id in "01234":
         searcher.suggest(ray_id)
     finish(searcher, "0")

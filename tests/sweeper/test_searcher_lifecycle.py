@@ -10,12 +10,14 @@ import pytest
 from optuna.exceptions import StorageInternalError
 
 from sweeper import searcher as module
+from sweeper.cluster import Host
+from sweeper.fleet import Fleet
 from sweeper.records import FAILED, FINISHED, RUNNING
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.study import grid_points
 from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
-from trainers.state_store import ATTEMPT_FILE, CRASH_FILE
+from trainers.state_store import StateStore
 from trainers.trial import TrialConfig
 
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
@@ -53,7 +55,7 @@ def test_a_job_is_the_configuration_that_the_record_holds(make_searcher: MakeSea
     assert trial.params["threshold"] == study.trials[0].params["vab.threshold"]
     assert trial.params["mixing"] == study.trials[0].params["vab.mixing"]
     assert study.trials[0].user_attrs["trial_id"] == "t0000"
-    assert start(searcher, "3", "4") == ["FINISHED", "FINISHED"]
+    assert start(searcher, "3", "4") == ["None", "None"]  # as long as these run
     assert len(study.trials) == 2
 
 
@@ -63,7 +65,7 @@ def test_there_is_one_control_per_resolved_scenario_and_seed(make_searcher: Make
     searcher, _ = make_searcher(spec)
     names = start(searcher, *map(str, range(11)))
     assert names == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003",
-                     "FINISHED"]  # fmt: skip
+                     "None"]  # fmt: skip
     controls = [record.config for record in searcher.records.values() if record.role == "control"]
     assert {(c.scenarios[0].attack, c.scenarios[0].params.get("size"), c.repeats) for c in controls} == {
         ("badnets", size, (seed,)) for size in (2, 3) for seed in (0, 1)
@@ -101,7 +103,7 @@ def test_a_control_that_failed_leaves_its_trials_without_evidence(make_searcher:
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
 def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, sampler: str) -> None:
     spec = spec_with(
-        search={"sampler": sampler, "trials": 9},
+        search={"sampler": sampler, "trials": 9, "retries": 0},
         constraints=[{"metric": "control_asr", "min": 0.8}, {"metric": "val_acc", "min": 0.5}],
         scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1]}}],
     )
@@ -126,13 +128,13 @@ def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, 
 
 
 def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_path: Path) -> None:
-    searcher, study = make_searcher(spec_with())
+    searcher, study = make_searcher(spec_with(search={"retries": 0}))
     start(searcher, "0", "1", "2")
     end(searcher, "0")
-    left = tmp_path / "states" / "t0000"
-    left.mkdir(parents=True)
-    (left / CRASH_FILE).write_text("MemoryError: no more")
-    (left / ATTEMPT_FILE).write_text("2")
+    for _ in range(2):
+        store = StateStore(tmp_path / "states" / "t0000")
+        store.begin()
+    store.note_crash("MemoryError: no more")
     searcher.on_trial_complete("1", error=True)
     searcher.on_trial_complete("2", error=True)
     first, second = searcher.records["t0000"], searcher.records["t0001"]
@@ -140,6 +142,52 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     assert second.error == "The worker died without a word; Ray's logs may tell why."
     assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
     assert first.rows(searcher.control_asr)[0]["attempt"] == 2
+
+
+def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with(search={"trials": 1, "retries": 1}))
+    assert start(searcher, "0", "1", "2") == ["c0000", "t0000", "None"]  # what runs may have to be tried again
+    searcher.on_trial_complete("1", error=True)
+    assert searcher.records["t0000"].status == RUNNING
+    assert start(searcher, "3") == ["t0000"]
+    searcher.on_trial_complete("0", error=True)
+    assert start(searcher, "4") == ["c0000"]
+    end(searcher, "4")
+    searcher.on_trial_complete("3", error=True)
+    assert searcher.records["t0000"].status == FAILED
+    assert start(searcher, "5") == ["FINISHED"]
+    assert states(study) == ["FAIL"]
+
+
+def test_a_crash_while_the_sweep_ends_is_left_for_resume(make_searcher: MakeSearcher, tmp_path: Path) -> None:
+    stopper = SweepStopper(None)
+    searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}), stopper=stopper)
+    start(searcher, "0", "1")
+    stopper.reason = "the sweep was interrupted"
+    searcher.on_trial_complete("1", error=True)
+    assert searcher.records["t0000"].interrupted
+
+
+def test_no_more_trials_run_than_there_is_room_for(make_searcher: MakeSearcher) -> None:
+    there = [Host("1", "10.0.0.1", {"CPU": 2})]
+    searcher, _ = make_searcher(spec_with(), fleet=Fleet({"CPU": 1}, lambda: there))
+    assert start(searcher, "0", "1", "2") == ["c0000", "t0000", "None"]
+    end(searcher, "0")
+    assert start(searcher, "3", "4") == ["t0001", "None"]
+    one, _ = make_searcher(spec_with(), workers=1)
+    assert start(one, "0", "1") == ["c0000", "None"]
+
+
+def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
+    there = [Host("1", "10.0.0.1", {"CPU": 2}), Host("2", "10.0.0.2", {"CPU": 2})]
+    fleet = Fleet({"CPU": 1}, lambda: there)
+    searcher, _ = make_searcher(spec_with(), fleet=fleet)
+    assert "avoid" not in searcher.suggest("0")
+    fleet.room()
+    searcher.got_on({"host": "2"})
+    for trial in ("a", "b", "c"):
+        fleet.failed("1", trial, "no disk")
+    assert searcher.suggest("1")["avoid"] == ["1"]
 
 
 def test_an_undefined_objective_fails_the_trial_in_table_and_study(make_searcher: MakeSearcher) -> None:
@@ -206,7 +254,7 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_r
     assert searcher.budget == 4
     names = start(searcher, *map(str, range(5)))
     assert len([name for name in names if name.startswith("t")]) == 3
-    assert names[-1] == "FINISHED"
+    assert names[-1] == "None"
     refused = [trial for trial in study.trials if trial.state.name == "FAIL"]
     assert len(refused) == 1
     assert "must not both be 0" in refused[0].user_attrs["error"]

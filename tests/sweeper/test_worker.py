@@ -16,8 +16,8 @@ from sweeper.worker import TrialActor, pack, unpack
 from tests.sweeper.small import record_of, spec_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
-from trainers.errors import TrialError
-from trainers.state_store import ATTEMPT_FILE, CRASH_FILE, attempts
+from trainers.errors import DeviceError, TrialError
+from trainers.state_store import CRASH_FILE, attempts
 from trainers.trial import TrialConfig
 
 Start = Callable[..., TrialActor]
@@ -154,7 +154,7 @@ def test_why_a_worker_crashed_lies_beside_its_states(
         actor.step()
     left = tmp_path / "states" / "t0000"
     assert (left / CRASH_FILE).read_text() == "MemoryError: no more"
-    assert (left / ATTEMPT_FILE).read_text() == "1"
+    assert attempts(left) == 1
 
 
 def test_an_attempt_that_was_cut_off_ends_and_writes_nothing_more(start: Start, tmp_path: Path) -> None:
@@ -182,7 +182,16 @@ def _raise(error: Exception) -> None:
 def test_a_trial_that_cannot_go_on_ends_and_is_not_retried(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     actor = start(job())
     monkeypatch.setattr(actor, "_results", iter_then(TrialError("The loss is nan.")))
-    assert actor.step() == {"attempt": 1, "error": "The loss is nan.", "done": True}
+    assert actor.step() == {"attempt": 1, "host": "", "error": "The loss is nan.", "done": True}
+
+
+def test_a_host_without_the_gpu_that_it_promised_is_a_crash_since_another_may_have_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError):
+        start(job(device="cuda", resources={"gpu": 1})).step()
+    assert "A GPU is asked for, but torch sees none here" in (tmp_path / "states" / "t0000" / CRASH_FILE).read_text()
 
 
 def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +199,7 @@ def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pyte
     actor.step()
     monkeypatch.setattr(actor, "_results", iter_then(OSError(ENOSPC, "No space left on device")))
     result = actor.step()
-    assert result == {"attempt": 1, "disk_full": "[Errno 28] No space left on device", "done": True}
+    assert result == {"attempt": 1, "host": "", "disk_full": "[Errno 28] No space left on device", "done": True}
 
 
 def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, tmp_path: Path) -> None:

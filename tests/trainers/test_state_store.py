@@ -50,7 +50,7 @@ def test_attempts_are_counted_and_the_latest_state_counts(tmp_path: Path) -> Non
         assert store.load(0) == (None if number == 1 else {"by": number - 1})
         store.save(0, {"by": number})
         assert store.load(0) == {"by": number}
-    assert set(files(tmp_path)) == {"attempt", "run-0.3.safetensors"}  # what was overtaken is gone
+    assert set(files(tmp_path)) == {"owner.json", "run-0.3.safetensors"}  # what was overtaken is gone
 
 
 def test_an_attempt_without_a_state_leaves_that_of_an_earlier_one(tmp_path: Path) -> None:

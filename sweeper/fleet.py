@@ -1,0 +1,72 @@
+"""The hosts as a sweep goes on: how many trials they have room for, and which of them nothing works on."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sweeper.cluster import Host, hosts
+
+LOOK_EVERY_S = 1.0
+BAD_AFTER = 3
+"""Different trials that failed on a host, and none that worked, until it is avoided."""
+
+
+class Fleet:
+    """What is known of the hosts.
+
+    Args:
+        wanted: what a trial asks for, by Ray's names.
+        look: finds the hosts that are there.
+    """
+
+    def __init__(self, wanted: Mapping[str, float], look: Callable[[], Sequence[Host]] = hosts):
+        self._wanted = wanted
+        self._look = look
+        self._looked_at = -math.inf
+        self._there: dict[str, Host] = {}
+        self._names: dict[str, str] = {}
+        self._failed: dict[str, set[str]] = {}
+        self._worked: set[str] = set()
+        self.avoided: dict[str, str] = {}
+        """Hosts that get no trial any more, with what went wrong there last."""
+
+    def room(self) -> int:
+        """How many trials fit now. Asked for often, and looked up each second."""
+        self._refresh()
+        return sum(host.room(self._wanted) for name, host in self._there.items() if name not in self.avoided)
+
+    def is_there(self, node_id: str) -> bool:
+        """Whether a host is still there."""
+        self._looked_at = -math.inf
+        self._refresh()
+        return node_id in self._there
+
+    def name(self, node_id: str) -> str:
+        """What people call it."""
+        return self._names.get(node_id, node_id[:8])
+
+    def worked(self, node_id: str) -> None:
+        """A trial got on there."""
+        self._worked.add(node_id)
+
+    def failed(self, node_id: str, trial_id: str, reason: str) -> bool:
+        """A trial crashed there. Returns whether the host is avoided from now on.
+
+        It is once several trials crashed on it and none got on, if there is another host where one did: what crashes
+        everywhere is no host's fault.
+        """
+        crashed = self._failed.setdefault(node_id, set())
+        crashed.add(trial_id)
+        bad = len(crashed) >= BAD_AFTER and node_id not in self._worked
+        elsewhere = any(self._there[name].room(self._wanted) for name in self._worked if name in self._there)
+        if not bad or not elsewhere or node_id in self.avoided:
+            return False
+        self.avoided[node_id] = reason
+        return True
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_EVERY_S:
+            self._there = {host.node_id: host for host in self._look()}
+            self._names |= {name: host.address for name, host in self._there.items()}
+            self._looked_at = now

@@ -1,0 +1,137 @@
+"""Hosts that come, go and fail, and what becomes of their trials."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper import fleet as module
+from sweeper.cluster import Host
+from sweeper.fleet import BAD_AFTER, Fleet
+from sweeper.retries import LOST_AT_MOST, NO_WORD, Retries
+from tests.sweeper.small import record_of
+from trainers.state_store import StateStore
+
+
+class Hosts:
+    """Those that are there: two trials fit on each."""
+
+    def __init__(self, *names: str):
+        self.names = list(names)
+
+    def __call__(self) -> list[Host]:
+        return [Host(name, f"10.0.0.{name}", {"CPU": 2}) for name in self.names]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_room_follows_the_hosts_within_a_second(clock: list[float]) -> None:
+    there = Hosts("1")
+    fleet = Fleet({"CPU": 1}, there)
+    assert fleet.room() == 2
+    there.names = ["1", "2"]
+    assert fleet.room() == 2
+    clock[0] = 101.0
+    assert fleet.room() == 4
+    there.names = ["2"]
+    assert (fleet.is_there("1"), fleet.is_there("2")) == (False, True)  # this is asked seldom, and looked up at once
+    assert fleet.name("1") == "10.0.0.1"
+
+
+def fail(fleet: Fleet, host: str, *trials: str) -> list[bool]:
+    return [fleet.failed(host, trial, "no disk") for trial in trials]
+
+
+def test_a_host_on_which_every_trial_fails_is_avoided(clock: list[float]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    assert fleet.room() == 4
+    fleet.worked("2")
+    trials = [f"t{i}" for i in range(BAD_AFTER + 1)]
+    assert fail(fleet, "1", *trials) == [*[False] * (BAD_AFTER - 1), True, False]  # it is said once
+    assert fleet.avoided == {"1": "no disk"}
+    assert fleet.room() == 2
+
+
+def test_one_trial_that_always_fails_is_no_hosts_fault(clock: list[float]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    fleet.worked("2")
+    assert not any(fail(fleet, "1", *["t0"] * 9))
+
+
+def test_a_host_on_which_a_trial_got_on_is_not_avoided(clock: list[float]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    fleet.worked("1")
+    fleet.worked("2")
+    assert not any(fail(fleet, "1", *[f"t{i}" for i in range(9)]))
+
+
+@pytest.mark.parametrize("left", [["1"], ["1", "3"]])
+def test_the_last_host_is_not_avoided_whatever_fails_there(clock: list[float], left: list[str]) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.worked("2")
+    there.names = left  # host 2 is gone, and on 3 nothing has worked yet
+    assert fleet.room() == 2 * len(left)
+    assert not any(fail(fleet, "1", *[f"t{i}" for i in range(9)]))
+
+
+def begun(folder: Path, host: str, crash: str | None = None) -> Path:
+    store = StateStore(folder)
+    store.begin(host)
+    if crash:
+        store.note_crash(crash)
+    return folder
+
+
+def test_a_crash_is_retried_as_often_as_the_preset_says(tmp_path: Path) -> None:
+    retries, record = Retries(2, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    decisions = [retries.decide(record, begun(tmp_path, "1", "MemoryError: no more")) for _ in range(3)]
+    assert [d.again for d in decisions] == [True, True, False]
+    assert {(d.reason, d.said) for d in decisions} == {("MemoryError: no more", None)}
+
+
+def test_a_worker_that_died_on_a_host_that_lives_is_a_crash(tmp_path: Path) -> None:
+    for fleet in (Fleet({"CPU": 1}, Hosts("1")), None):
+        retries, record = Retries(1, fleet), record_of()
+        decisions = [retries.decide(record, begun(tmp_path, "1")) for _ in range(2)]
+        assert [(d.again, d.reason, d.said) for d in decisions] == [(True, NO_WORD, None), (False, NO_WORD, None)]
+
+
+def test_a_lost_host_is_no_fault_of_its_trials_unless_it_happens_again_and_again(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    retries, record = Retries(0, fleet), record_of()
+    there.names = ["2"]
+    decision = retries.decide(record, begun(tmp_path, "1"))
+    assert (decision.again, decision.said) == (True, "t0000 lost its host 10.0.0.1; it goes on elsewhere.")
+    for _ in range(LOST_AT_MOST):
+        decision = retries.decide(record, begun(tmp_path, "1"))
+    assert not decision.again
+    assert decision.reason == f"It lost its host {LOST_AT_MOST + 1} times, the last time 10.0.0.1."
+
+
+def test_a_trial_that_crashed_before_its_host_went_has_crashed(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    there.names = ["2"]
+    assert not Retries(0, fleet).decide(record_of(), begun(tmp_path, "1", "ValueError: odd")).again
+
+
+def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    fleet.worked("2")
+    retries = Retries(1, fleet)
+    said = [
+        retries.decide(record_of(f"t000{i}"), begun(tmp_path / str(i), "1", "OSError: no disk")).said for i in range(3)
+    ]
+    assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every trial failed there: OSError: no disk"
+    assert said[:-1] == [None, None]
