@@ -27,6 +27,7 @@ from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select
 from sweeper.spec import validate
+from sweeper.status import print_status, read_status
 from sweeper.summary import print_frontier, read_sweeps, write_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.summary_comparison import print_comparison
@@ -129,6 +130,16 @@ def track_(
     with _one_sentence():
         tracker = track(folder, to or tracking_uri(folder.resolve().parent))
     console.print(f"Written to {tracker.shown_uri}, run {tracker.parent}.", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+) -> None:
+    """Show how far a sweep is, from anywhere that sees its folder."""
+    with _one_sentence():
+        run_folder = RunFolder.open(folder)
+        print_status(console, run_folder, read_status(run_folder))
 
 
 def _show(ended: Ended) -> None:

@@ -114,6 +114,18 @@ class RunFolder:
                 file.flush()
             yield
 
+    def holder(self) -> str | None:
+        """Who holds the folder now; null if nobody does."""
+        try:
+            with (self.path / LOCK_FILE).open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return file.read().strip() or "a process"
+        except OSError:
+            return None
+        return None
+
     def write_sweep(self, content: Mapping[str, Any]) -> None:
         """Write ``sweep.yaml``: the resolved preset and where it came from."""
         write_text(self.sweep, yaml.safe_dump({"version": VERSION, **content}, sort_keys=False))

@@ -1,0 +1,113 @@
+"""How far a sweep is, from its run folder alone: whoever sees the folder may ask."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from sweeper.records import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from sweeper.study import grid_points
+from trainers.state_store import owner_of
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run folder says.
+
+    Args:
+        name: of the sweep.
+        holder: who works on it; null: nobody.
+        budget: trials in all, controls not counted.
+        counts: trials by status, controls not counted.
+        controls: controls that have ended.
+        running: trials and controls that run, or would go on with ``resume``.
+        failed: reasons of the trials that failed.
+        seconds_left: if trials go on as they did; null if nobody can know.
+    """
+
+    name: str
+    holder: str | None
+    budget: int
+    counts: Counter[str]
+    controls: int
+    running: list[TrialRecord]
+    failed: list[str]
+    seconds_left: float | None
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended."""
+        return sum(self.counts[status] for status in (FINISHED, PRUNED, FAILED))
+
+    @property
+    def word(self) -> str:
+        """In a word."""
+        if self.holder is not None:
+            return "running"
+        return "interrupted" if self.running or self.done < self.budget else "ended"
+
+
+def read_status(folder: RunFolder) -> Status:
+    """Look at the records of a sweep.
+
+    Raises:
+        ConfigError: the folder holds no sweep.
+    """
+    preset = folder.read_sweep()["preset"]
+    records = list(folder.read_records().values())
+    trials = [record for record in records if record.role != CONTROL]
+    ended = [record for record in trials if not record.open]
+    budget = preset["search"]["trials"] + sum(record.role == CONFIRMATION for record in trials)
+    if preset["search"]["sampler"] == "grid":  # which may have fewer points than trials are asked for
+        budget = max(min(budget, _grid_size(folder)), len(trials))
+    holder = folder.holder()
+    return Status(
+        name=preset["name"],
+        holder=holder,
+        budget=budget,
+        counts=Counter(record.status for record in ended),
+        controls=sum(record.role == CONTROL and not record.open for record in records),
+        running=[record for record in records if record.open],
+        failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
+        seconds_left=_seconds_left(ended, budget) if holder is not None else None,
+    )
+
+
+def _grid_size(folder: RunFolder) -> int:
+    return len(grid_points(validate(folder.read_sweep()["preset"], str(folder.sweep))))
+
+
+def _seconds_left(ended: list[TrialRecord], budget: int) -> float | None:
+    """By the pace of the last ten ends: a sweep may have been interrupted for days."""
+    ends = sorted(record.ended_at for record in ended if record.ended_at is not None)[-10:]
+    if len(ends) < 2:
+        return None
+    return (time.time() - ends[0]) / len(ends) * max(budget - len(ended), 0)
+
+
+def print_status(console: Console, folder: RunFolder, status: Status) -> None:
+    """Show it."""
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    who = f" ({status.holder})" if status.holder else ""
+    line(f"{status.name}: {status.word}{who}")
+    parts = [f"{status.counts[key]} {word}" for key, word in ((PRUNED, "stopped early"), (FAILED, "failed"))
+             if status.counts[key]]  # fmt: skip
+    line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
+         + f"; {status.controls} controls")  # fmt: skip
+    for record in status.running:
+        owner = owner_of(folder.states / record.trial_id)
+        attempt = f", attempt {owner.attempt}" if owner.attempt > 1 else ""
+        line(f"  {record.trial_id} {'runs' if status.holder else 'waits'}{attempt}")
+    for reason in status.failed:
+        line(f"FAILED {reason}")
+    if status.seconds_left is not None and status.done < status.budget:
+        line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
+    if status.word == "interrupted":
+        line(f"Go on: sweeper resume {folder.path}")
+    line(f"Results: {folder.path}")
