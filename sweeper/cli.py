@@ -19,6 +19,7 @@ from sweeper.deployment import read_deployment
 from sweeper.doctor import examine
 from sweeper.frontier import points
 from sweeper.gallery import show_attacks
+from sweeper.jobs import folder_of, stop, submit
 from sweeper.launch import Ended, begin, confirm, resume, track
 from sweeper.model_tracking import ALIAS, track_model
 from sweeper.predict import classify
@@ -45,6 +46,8 @@ from trainers.saved_model import WEIGHTS, load_model
 ALL_FAILED = BROKEN = 1
 BAD_INPUT, NOTHING_QUALIFIES = 2, 3
 DEFAULT_PRESET, ATTACKS_PRESET = "quick.yaml", "attacks_cpu.yaml"
+
+DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
 app = typer.Typer(
     add_completion=False,
@@ -82,6 +85,7 @@ def run(
     ] = Path("runs"),
     trials: Annotated[int | None, typer.Option(help="Trials, controls not counted.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes after which the sweep ends.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Run the sweep of a preset, and show its frontier."""
     with _one_sentence():
@@ -90,8 +94,21 @@ def run(
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
         content = apply_overrides(read_preset(preset), overrides, preset)
         path = out or storage / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        if detach:
+            given = str(Path(preset).resolve()) if Path(preset).exists() else preset
+            changes = [word for override in overrides for word in ("--set", override)]
+            _detach(["run", given, *changes, "--out", str(path.resolve())], path)
+            return
         ended = begin(content, preset, path, console)
     _show(ended)
+
+
+def _detach(arguments: list[str], path: Path) -> None:
+    """Hand a command over to the cluster, and say where it is to be found."""
+    job = submit(arguments, path.resolve())
+    console.print(f"Job: {job}   results: {path.resolve()}", soft_wrap=True, highlight=False)
+    console.print(f"How far it is: sweeper status {job}   what it says: ray job logs -f {job}", soft_wrap=True,
+                  highlight=False)  # fmt: skip
 
 
 @app.command(name="resume")
@@ -99,9 +116,15 @@ def resume_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
     with _one_sentence():
+        if detach:
+            more = ["--trials", str(trials)] if trials is not None else []
+            more += ["--time-budget", str(time_budget)] if time_budget is not None else []
+            _detach(["resume", str(folder.resolve()), *more], folder)
+            return
         ended = resume(folder, console, trials, time_budget)
     _show(ended)
 
@@ -134,12 +157,29 @@ def track_(
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
 ) -> None:
     """Show how far a sweep is, from anywhere that sees its folder."""
     with _one_sentence():
-        run_folder = RunFolder.open(folder)
-        print_status(console, run_folder, read_status(run_folder))
+        folder = _folder(sweep)
+        print_status(console, folder, read_status(folder))
+
+
+@app.command(name="stop")
+def stop_(
+    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
+) -> None:
+    """End a sweep that runs elsewhere, as Ctrl-C does; resume goes on with it."""
+    with _one_sentence():
+        folder = _folder(sweep)
+        console.print(f"Stopping {stop(folder)}; go on with it: sweeper resume {folder.path}", soft_wrap=True,
+                      highlight=False)  # fmt: skip
+
+
+def _folder(sweep: str) -> RunFolder:
+    """The run folder that is given, or that of a job."""
+    is_job = sweep.startswith("raysubmit_") and not Path(sweep).exists()
+    return RunFolder.open(folder_of(sweep) if is_job else Path(sweep))
 
 
 def _show(ended: Ended) -> None:

@@ -1,0 +1,149 @@
+"""Sweeps that are left to a cluster; the cluster itself is a stand-in here."""
+
+import os
+import shlex
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.job_submission import JobStatus
+
+from sweeper import jobs
+from sweeper.run_folder import LOCK_FILE, RunFolder
+from tests.sweeper.cli.calls import call, sentence, sweep_at
+from trainers.errors import ConfigError
+
+
+@dataclass
+class Job:
+    """What the cluster knows of one."""
+
+    entrypoint: str
+    metadata: dict[str, str] | None
+    submission_id: str = "raysubmit_1"
+    status: JobStatus = JobStatus.RUNNING
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+class Cluster:
+    """Runs the one job by a function of its folder."""
+
+    def __init__(self, does: Any = lambda _folder: None, said: str = ""):
+        self.does, self.said = does, said
+        self.jobs: list[Job] = []
+        self.stopped: list[str] = []
+
+    def submit_job(self, entrypoint: str, metadata: dict[str, str], **given: Any) -> str:
+        self.jobs.append(Job(entrypoint, metadata, given=given))
+        return "raysubmit_1"
+
+    def get_job_status(self, _job: str) -> JobStatus:
+        return self.does(Path(self.jobs[0].metadata[jobs.FOLDER])) or JobStatus.RUNNING
+
+    def get_job_logs(self, _job: str) -> str:
+        return self.said
+
+    def get_job_info(self, job: str) -> Job:
+        if not self.jobs or job != "raysubmit_1":
+            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist")
+        return self.jobs[0]
+
+    def list_jobs(self) -> list[Job]:
+        return self.jobs
+
+    def stop_job(self, job: str) -> bool:
+        self.stopped.append(job)
+        return True
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster()
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _address: found)
+    monkeypatch.setattr(jobs.time, "sleep", lambda _seconds: None)
+    return found
+
+
+def test_a_sweep_is_handed_over_as_it_was_asked_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cluster.does = lambda folder: None if folder.exists() else sweep_at(folder) and None
+    result = call("run", "quick.yaml", "--set", "search.trials=3", "--storage", "shared", "--trials", "4", "--detach")
+    assert result.exit_code == 0, result.output
+    words = shlex.split(cluster.jobs[0].entrypoint)
+    (folder,) = (tmp_path / "shared").iterdir()
+    assert words == [
+        sys.executable, "-m", "sweeper", "run", "quick.yaml", "--set", "search.trials=3", "--set", "search.trials=4",
+        "--out", str(folder),
+    ]  # fmt: skip
+    assert cluster.jobs[0].given == {}  # no environment: everybody who sees the cluster sees what a job is given
+    assert f"Job: raysubmit_1   results: {folder}" in result.stdout
+    again = call("status", "raysubmit_1")
+    assert f"Results: {folder}" in again.stdout
+
+
+def test_what_the_job_refuses_is_said_here(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.does = lambda _folder: JobStatus.FAILED
+    cluster.said = "Loading data ...\nA trial asks for 1 CPUs and 1 GPUs, which no host has: h has 2 CPUs.\n"
+    text = sentence(call("run", "quick.yaml", "--out", str(tmp_path / "run"), "--detach"))
+    assert text == "A trial asks for 1 CPUs and 1 GPUs, which no host has: h has 2 CPUs."
+    cluster.said = ""
+    assert "raysubmit_1 ended without a word" in sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
+
+
+def test_a_bad_preset_is_refused_before_it_is_handed_over(cluster: Cluster) -> None:
+    assert "search.trials" in sentence(call("run", "quick.yaml", "--trials", "0", "--detach"))
+    assert cluster.jobs == []
+
+
+def test_resume_is_handed_over_too(cluster: Cluster, tmp_path: Path) -> None:
+    folder = RunFolder(sweep_at(tmp_path / "run"))
+    held: list[Any] = []
+
+    def work(_folder: Path) -> None:
+        held.append(folder.lock())
+        if len(held) == 2:
+            held[0].__enter__()
+
+    cluster.does = work
+    assert call("resume", str(folder.path), "--trials", "9", "--detach").exit_code == 0
+    assert shlex.split(cluster.jobs[0].entrypoint)[3:] == ["resume", str(folder.path), "--trials", "9"]
+    assert len(held) == 2  # it came back once somebody worked on the folder
+    held[0].__exit__(None, None, None)
+
+
+def test_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_address: str | None) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(jobs, "JobSubmissionClient", away)
+    assert "No Ray cluster answers here" in sentence(call("run", "quick.yaml", "--detach"))
+    assert "No Ray cluster answers here" in sentence(call("status", "raysubmit_1"))
+
+
+def test_jobs_that_are_no_sweeps(cluster: Cluster) -> None:
+    assert "raysubmit_1 is neither a run folder nor a job" in sentence(call("status", "raysubmit_1"))
+    cluster.jobs.append(Job("sleep 9", None))
+    assert "raysubmit_1 is no sweep" in sentence(call("stop", "raysubmit_1"))
+
+
+def test_stop_ends_what_works_on_the_folder(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(sweep_at(tmp_path / "run"))
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: sent.append(arguments))
+    assert f"No sweep works on {folder.path}" in sentence(call("stop", str(folder.path)))
+    with folder.lock():
+        result = call("stop", str(folder.path))
+        assert result.exit_code == 0, result.output
+        assert sent == [(os.getpid(), signal.SIGTERM)]
+        (folder.path / LOCK_FILE).write_text("process 7 on another")
+        with pytest.raises(ConfigError, match="worked on by process 7 on another, which is not this machine"):
+            jobs.stop(folder)
+        cluster.jobs.append(Job("sweeper", {jobs.FOLDER: str(folder.path)}))
+        assert "Stopping job raysubmit_1" in call("stop", str(folder.path)).stdout
+    assert cluster.stopped == ["raysubmit_1"]
+    assert len(sent) == 1
