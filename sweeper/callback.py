@@ -58,7 +58,7 @@ class RecordKeeper(Callback):
     ) -> None:
         """An epoch is trained, or scores are there."""
         record = self._searcher.by_ray_id[trial.trial_id]
-        self._searcher.got_on(result)
+        self._searcher.got_on(record, result)
         if "scores" in result:
             with self._stopper.guard():
                 self._folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])

@@ -44,6 +44,7 @@ class TrialRecord:
         error: why it failed.
         interrupted: whether it failed only because the sweep was cut short; ``resume`` goes on with it.
         attempt: how often it was started.
+        host: address of the host of its last attempt; null if it is not known.
         began_at: when it was proposed, in seconds since 1970.
         ended_at: when it ended.
         epochs: figures by run and epoch.
@@ -59,6 +60,7 @@ class TrialRecord:
     error: str | None = None
     interrupted: bool = False
     attempt: int = 1
+    host: str | None = None
     began_at: float = field(default_factory=time.time)
     ended_at: float | None = None
     epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)

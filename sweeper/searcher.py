@@ -215,10 +215,11 @@ class SweepSearcher(Searcher):
             self._folder.write_record(record)
             self._tell_ready()
 
-    def got_on(self, result: Mapping[str, Any]) -> None:
+    def got_on(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """A trial reported from its host."""
         if self._fleet is not None and result.get("host"):
             self._fleet.worked(result["host"])
+            record.host = self._fleet.name(result["host"])
 
     def _states(self, record: TrialRecord) -> Path:
         return self._folder.states / record.trial_id

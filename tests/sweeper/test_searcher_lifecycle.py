@@ -184,7 +184,8 @@ def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
     searcher, _ = make_searcher(spec_with(), fleet=fleet)
     assert "avoid" not in searcher.suggest("0")
     fleet.room()
-    searcher.got_on({"host": "2"})
+    searcher.got_on(searcher.by_ray_id["0"], {"host": "2"})
+    assert searcher.by_ray_id["0"].host == "10.0.0.2"
     for trial in ("a", "b", "c"):
         fleet.failed("1", trial, "no disk")
     assert searcher.suggest("1")["avoid"] == ["1"]

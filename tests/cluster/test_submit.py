@@ -1,0 +1,99 @@
+"""From a laptop to results: ``ray up``, ``ray submit``, and what is refused."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import agree
+from sweeper.run_folder import RunFolder
+from tests.cluster.conftest import Cluster
+from tests.cluster.hosts import wait_for
+
+SMALL = (
+    "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",
+    "defense.mix_epochs=1", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5",
+)  # fmt: skip
+
+
+def newest(storage: Path) -> RunFolder:
+    return RunFolder(max(storage.glob("*/sweep.yaml"), key=lambda path: path.stat().st_mtime).parent)
+
+
+def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -> None:
+    done = cluster.submit("run", "quick.yaml", *SMALL, "--trials", "8")
+    folder = newest(cluster.storage)
+    assert f"Results: {folder.path}" in done.stdout
+    records = folder.read_records()
+    assert {record.host for record in records.values()} == {
+        cluster.hosts[name].address for name in ("head", "worker1", "worker2")
+    }
+    status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
+    assert sorted(status) == ["c0000", *[f"t000{i}" for i in range(8)]]
+    assert set(status.values()) == {"FINISHED"}
+    assert len(list(folder.scores.glob("t*.parquet"))) == 8
+    assert folder.report.exists()
+    assert list(cluster.storage.glob(".probe*")) == []
+
+
+def test_a_sweep_that_is_left_to_the_cluster_is_found_and_stopped(cluster: Cluster) -> None:
+    begun = cluster.submit("run", "quick.yaml", *SMALL, "--trials", "40", "--detach")
+    folder = newest(cluster.storage)
+    job = begun.stdout.split("Job: ")[1].split()[0]
+    assert str(folder.path) in begun.stdout
+    assert "quick: running (process " in cluster.sweeper("status", job).stdout
+    assert "go on with it: sweeper resume" in cluster.sweeper("stop", job).stdout
+    wait_for(lambda: folder.holder() is None, 60, "the end of the job")
+    text = cluster.sweeper("status", str(folder.path)).stdout
+    assert "quick: interrupted" in text
+    agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
+
+
+def test_a_folder_that_only_the_head_sees_is_refused(cluster: Cluster) -> None:
+    refused = cluster.submit("run", "quick.yaml", *SMALL, "--storage", "/root/runs", check=False)
+    assert refused.returncode != 0
+    text = " ".join(refused.stdout.split())
+    assert "does not see /root/runs/quick-" in text
+    assert "give --storage a folder that all hosts share" in text
+    assert "Traceback" not in text
+
+
+def test_more_than_any_host_has_is_refused_within_half_a_minute(cluster: Cluster) -> None:
+    began = time.monotonic()
+    refused = cluster.submit("run", "quick.yaml", *SMALL, "--set", "resources.gpu=1", check=False)
+    assert time.monotonic() - began < 60
+    assert refused.returncode != 0
+    text = " ".join(refused.stdout.split())
+    assert "A trial asks for 1 CPUs and 1 GPUs, which no host has:" in text
+    for name in ("head", "worker1", "worker2"):
+        assert f"{cluster.hosts[name].address} has" in text
+
+
+def test_nothing_after_the_script_is_the_default_preset(cluster: Cluster) -> None:
+    before = set(cluster.storage.glob("*/sweep.yaml"))
+    log = cluster.storage / "default.log"
+    begun = cluster.hosts["laptop"].begin("bash", "-c", "cd checkout && exec ray submit cluster.yaml sweep.py", log=log)
+    try:
+        wait_for(lambda: set(cluster.storage.glob("*/sweep.yaml")) - before, 60, "a sweep")
+        folder = newest(cluster.storage)
+        assert folder.read_sweep()["preset"]["name"] == "quick"
+        cluster.sweeper("stop", str(folder.path))
+        assert begun.wait(60) is not None
+    finally:
+        begun.kill()
+
+
+@pytest.mark.parametrize("token", [None, "0" * 64])
+def test_without_the_token_nothing_is_reached(cluster: Cluster, token: str | None) -> None:
+    head = cluster.hosts["head"]
+    home = head.home / f"stranger-{token}"
+    (home / ".ray").mkdir(parents=True)
+    if token is not None:
+        (home / ".ray" / "auth_token").write_text(token)
+    script = "import ray; ray.init('auto'); print('joined', ray.get(ray.remote(lambda: 7).remote()))"
+    python = "/root/robustness-sweeper/.venv/bin/python"
+    environment = ["env", f"HOME=/root/{home.name}", "RAY_AUTH_MODE=token"]
+    tried = head.run(*environment, "timeout", "40", python, "-c", script, check=False)
+    assert tried.returncode != 0
+    assert "joined" not in tried.stdout
+    assert "oken" in tried.stdout + tried.stderr
