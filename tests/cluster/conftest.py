@@ -1,6 +1,5 @@
 """Three hosts and the laptop of a user, with the cluster of ``cluster.yaml`` up."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -72,7 +71,7 @@ def cluster(place: Path) -> Iterator[Cluster]:
         laptop = found["laptop"]
         checkout = laptop.home / "checkout"
         checkout.mkdir()
-        subprocess.run([sys.executable, "-m", "hatchling", "build", "-q", "-t", "wheel", "-d", checkout / "dist"],
+        subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", checkout / "dist"],
                        cwd=PROJECT, check=True)  # fmt: skip
         for name, where in (("requirements.lock", checkout / "dist"), ("sweep.py", checkout)):
             shutil.copy(PROJECT / name, where)
@@ -95,5 +94,3 @@ def cluster(place: Path) -> Iterator[Cluster]:
         up.wait_for_hosts()
         yield up
         up.ray("down", "-y", "cluster.yaml")
-        if os.environ.get("KEEP_LOGS"):
-            shutil.copytree(place, os.environ["KEEP_LOGS"], dirs_exist_ok=True, symlinks=True)
