@@ -83,24 +83,15 @@ def ray_runtime() -> Iterator[bool]:
         yield False
         return
     try:
-        joined = _join_or_start()
+        # Not "auto": that would also join the Ray of another sweep on this machine, which goes when that sweep ends.
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
     try:
-        yield joined
+        # A session is named after the process that started it.
+        yield not context.address_info["session_dir"].endswith(f"_{os.getpid()}")
     finally:
         ray.shutdown()
-
-
-def _join_or_start() -> bool:
-    try:
-        ray.init("auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError:
-        if os.environ.get("RAY_ADDRESS"):  # it was meant
-            raise
-        ray.init("local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        return False
-    return True
 
 
 def hosts() -> list[Host]:
