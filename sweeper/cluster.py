@@ -84,7 +84,7 @@ def ray_runtime() -> Iterator[bool]:
         return
     try:
         # Not "auto": that would also join the Ray of another sweep on this machine, which goes when that sweep ends.
-        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
     try:
