@@ -184,10 +184,9 @@ def check_hosts(folder: Path) -> None:
                 raise ConfigError(f"The host {address} cannot run this program: {reason}") from error
             for name in ("code", "torch", "Python"):
                 if found[name] != here[name]:
-                    what = "another version of this program" if name == "code" else f"{name} {found[name]}"
-                    raise ConfigError(
-                        f"The host {address} runs {what}, but this one {here[name]}; install the same on all hosts."
-                    )
+                    other = f"{name} {found[name]}, and this one {here[name]}"
+                    what = "another version of this program than this one" if name == "code" else other
+                    raise ConfigError(f"The host {address} runs {what}; install the same on all hosts.")
             if not found["sees"]:
                 raise ConfigError(
                     f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS)."

@@ -98,8 +98,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"code": "0123"}, "10.0.0.1 runs another version of this program, but this one"),
-        ({"torch": "2.11.0"}, "10.0.0.1 runs torch 2.11.0, but this one"),
+        ({"code": "0123"}, "10.0.0.1 runs another version of this program than this one; install the same"),
+        ({"torch": "2.11.0"}, "10.0.0.1 runs torch 2.11.0, and this one"),
         ({"sees": False}, "10.0.0.1 does not see .*; give --storage a folder that all hosts share"),
         ({"unwritable": "Read-only file system"}, "10.0.0.1 cannot write .*: Read-only file system"),
     ],
