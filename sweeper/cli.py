@@ -26,9 +26,9 @@ from sweeper.predict import classify
 from sweeper.report import write_report
 from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
-from sweeper.selection import NothingQualifies, deployment, select
+from sweeper.selection import NothingQualifies, deployment, select, setting_of
 from sweeper.spec import validate
-from sweeper.status import print_status, read_status
+from sweeper.status import print_status, print_unfinished, read_status
 from sweeper.summary import print_frontier, read_sweeps, write_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.summary_comparison import print_comparison
@@ -39,6 +39,7 @@ from sweeper.uncertainty import Over
 from sweeper.words import spread
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_untrusted
+from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError, TrialError
 from trainers.files import write_text
 from trainers.saved_model import WEIGHTS, load_model
@@ -233,6 +234,8 @@ def frontier(
             raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
     print_frontier(console, frame, table, volumes)
     print_comparison(console, frame, table)
+    for path in folders:
+        print_unfinished(console, RunFolder(path))
     console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True, highlight=False)
 
 
@@ -265,6 +268,7 @@ def select_(
         float | None,
         typer.Option(help="Of the upper bound on attack success, e.g. 0.9; confirmed runs alone count."),
     ] = None,
+    defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
     with _one_sentence():
@@ -276,12 +280,13 @@ def select_(
         run_folder = RunFolder.open(folder)
         frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
         try:
-            chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence)
+            chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence, defense)
         except NothingQualifies as error:
-            errors.print(str(error), markup=False, highlight=False)
+            left = f" {run_folder.deploy} is that of an earlier selection." if run_folder.deploy.exists() else ""
+            errors.print(f"{error}{left}", markup=False, highlight=False)
             raise typer.Exit(NOTHING_QUALIFIES) from error
         bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate, "over": over,
-                  "confidence": confidence}  # fmt: skip
+                  "confidence": confidence, "defense": defense}  # fmt: skip
         content = deployment(chosen, frame, sweep, bounds)
         try:
             write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
@@ -290,12 +295,17 @@ def select_(
     point = chosen.point
     bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
     console.print(
-        f"{point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
+        f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
         f"{over} val_asr {spread(point, 'val_asr')}{bound} "
-        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {chosen.others} others qualified.",
+        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); "
+        f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified.",
         soft_wrap=True,
         highlight=False,
     )
+    found = setting_of(validate(sweep["preset"], str(run_folder.sweep)), point["defense"], content["params"])
+    if found:
+        console.print(f"Found by the search: {found}", soft_wrap=True, highlight=False)
+    print_unfinished(console, run_folder)
     if chosen.hardest_of:
         hardest = f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}."
         console.print(f"{hardest} This setting was measured there; not always at the others.", highlight=False)
@@ -310,19 +320,22 @@ def select_(
     if confidence is None:
         console.print(
             "The best of a search flatters itself; before deploying: "
-            f"sweeper confirm {folder} --max-asr {max_asr:g}, then select with --confidence 0.9.",
+            f"sweeper confirm {folder} --max-asr {max_asr:g}, and then sweeper select {folder} --max-asr {max_asr:g}"
+            + (f" --min-acc {min_acc:g}" if min_acc else "") + (f" --defense {defense}" if defense else "")
+            + " --confidence 0.9",
             soft_wrap=True,
             highlight=False,
-        )
+        )  # fmt: skip
     attached = attach(tracking_uri(folder.resolve().parent), sweep, run_folder.deploy)
     console.print(
         f"Written: {run_folder.deploy}" + (" (and to the sweep's run in MLflow)" if attached else ""),
         soft_wrap=True,
         highlight=False,
     )
-    console.print(
-        f"Train with it: sweeper train {run_folder.deploy} --data SOURCE --out DIR", soft_wrap=True, highlight=False
-    )
+    kind = DEFENSES[point["defense"]]
+    more = " --unlabelled SOURCE" if kind.unlabelled(kind.Params(**content["params"])) else ""
+    train_with = f"Train with it: sweeper train {run_folder.deploy} --data SOURCE{more} --out DIR"
+    console.print(train_with, soft_wrap=True, highlight=False)
 
 
 @app.command(name="train")

@@ -13,7 +13,14 @@ from sweeper.words import cell, spread
 FIGURES = ("val_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds")
 NO_DEFENSE = "none (control)"
 
-HOLDER_HEADINGS = ("defense", "settings", "hypervolume", "on the joint frontier", "with val_asr", "lost without it")
+HOLDER_HEADINGS = (
+    "defense",
+    "settings",
+    "hypervolume",
+    "on the joint frontier",
+    "with val_asr",
+    "hypervolume lost without it",
+)
 HEADINGS = ("attack", "defense", "setting", "n", "val_acc", "val_asr", "floor", "control", "AUROC", "images", "s")
 
 
@@ -70,7 +77,8 @@ def shown_holders(table: pd.DataFrame) -> list[list[str]]:
     """What :func:`holders` gave for one environment as people read it, under :data:`HOLDER_HEADINGS`."""
     rows = []
     for row in as_rows(table):
-        reach = "-" if row["asr_from"] is None else f"{row['asr_from']:.3f} to {row['asr_to']:.3f}"
+        ends = [] if row["asr_from"] is None else sorted({f"{row['asr_from']:.3f}", f"{row['asr_to']:.3f}"})
+        reach = " to ".join(ends) or "-"
         figures = [cell(row["hypervolume"]), str(row["joint"]), reach, cell(row["alone"])]
         rows.append([row["defense"], str(row["settings"]), *figures])
     return rows
@@ -124,14 +132,43 @@ def standings(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).sort_values(["scenario", "poison_rate", "defense"], ignore_index=True)
 
 
+MOST_ATTACKS = 8
+"""In a row of :func:`shown_grid`."""
+
+
+def shown_grid(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """What :func:`standings` gave at a glance: headings, and a row for each setting with its attack success, and the
+    floor in brackets, in a column for each attack. No rows where there are too many attacks to be read.
+
+    The first row is no defense; the others follow by their worst attack.
+    """
+    table = table.assign(attack=[_attack(row) for row in as_rows(table)])
+    attacks = list(dict.fromkeys(table["attack"]))
+    headings = ["defense", "setting", "val_acc", "worst val_asr", *attacks]
+    if len(attacks) > MOST_ATTACKS:
+        return headings, []
+    found = []
+    for (defense, config), rows in table.groupby(["defense", "config_id"]):
+        own = {row["attack"]: row for row in as_rows(rows)}
+        cells = [f"{spread(own[a], 'val_asr')} ({cell(own[a]['asr_floor'])})" if a in own else "-" for a in attacks]
+        worst = rows["val_asr"].max()
+        figures = [cell(rows["val_acc"].mean()), cell(worst)]
+        found.append((defense != NO_DEFENSE, worst, [str(defense), str(config), *figures, *cells]))
+    return headings, [row for *_, row in sorted(found, key=lambda item: item[:2])]
+
+
+def _attack(row: dict[str, Any]) -> str:
+    return f"{row['scenario']} {row['poison_rate']:g}" + (" (weak)" if row["weak"] else "")
+
+
 def shown(table: pd.DataFrame) -> list[list[str]]:
     """What :func:`standings` gave as people read it, under :data:`HEADINGS`."""
     rows = []
     for row in as_rows(table):
-        attack = f"{row['scenario']} {row['poison_rate']:g}" + (" (weak)" if row["weak"] else "")
         figures = [spread(row, "val_acc"), spread(row, "val_asr"), cell(row["asr_floor"])]
         control = "-" if row["defense"] == NO_DEFENSE else cell(row["control_asr"])
         budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
         found = spread(row, "detection_auroc")
-        rows.append([attack, row["defense"], row["config_id"], str(row["seeds"]), *figures, control, found, *budget])
+        setting = [row["defense"], row["config_id"], str(row["seeds"])]
+        rows.append([_attack(row), *setting, *figures, control, found, *budget])
     return rows

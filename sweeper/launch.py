@@ -31,8 +31,6 @@ from trainers.errors import ConfigError
 
 ATTACKERS = "attackers.png"
 """In the run folder of an attacker's sweep: what each attacker reached."""
-ROC = "roc.png"
-"""In the run folder of a comparison: detection by each defense."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ def _run(
             draw_attackers(found[0], spec.name, folder.path / ATTACKERS)
         known = roc_curves(frame, folder) if compared(frame) else {}
         if known:
-            draw_roc(known, spec.name, folder.path / ROC)
+            draw_roc(known, spec.name, folder.roc)
         write_report(folder, frame, table, spec)
     except OSError as error:
         tracker.sweep_ended([], {}, "KILLED")
@@ -243,9 +241,9 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
-    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS, ROC)
+    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
-                 folder.report]  # fmt: skip
+                 folder.report, folder.roc]  # fmt: skip
     tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)
 
 

@@ -89,9 +89,10 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
         _own_frontiers(axes, sound)
     else:
         axes.scatter(sound["val_asr"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
-    axes.scatter(
-        weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
-    )
+    if len(weak):
+        axes.scatter(
+            weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
+        )
     if len(broken):
         axes.scatter(
             broken["val_asr"], broken["val_acc"], facecolors="none", edgecolors=GREY, marker="s", s=28,
@@ -101,18 +102,21 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
         axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
         axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
     if len(front) and several:
-        axes.scatter(
-            front["val_asr"], front["val_acc"], facecolors="none", edgecolors="black", s=120, label="joint frontier"
-        )
+        axes.step(
+            front["val_asr"], front["val_acc"], where="post", color="black", lw=0.8, marker="o", markersize=11,
+            markerfacecolor="none", label="joint frontier",
+        )  # fmt: skip
     elif len(front):
         axes.step(
             front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier"
         )
-    floor = group["asr_floor"].dropna()
+    # Of several defenses those settings count that lead each of them: one that broke down has a floor of its own.
+    floor = (sound[own_frontiers(sound)] if several else group)["asr_floor"].dropna()
     if len(floor):
-        axes.axvspan(0, float(floor.max()), color=BLUE, alpha=0.08, lw=0)
+        colour = GREY if several else BLUE
+        axes.axvspan(0, float(floor.max()), color=colour, alpha=0.08, lw=0)
         axes.axvline(
-            float(floor.median()), color=BLUE, ls=":", lw=1.2, label="ASR floor (median; shaded up to the highest)"
+            float(floor.median()), color=colour, ls=":", lw=1.2, label="ASR floor (median; shaded up to the highest)"
         )
     control = group[["control_asr", "control_acc"]].dropna().drop_duplicates()
     axes.scatter(
@@ -131,8 +135,10 @@ def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
         if own.empty:
             continue
         best = own[leads[own.index]].sort_values("val_asr")
-        axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=16, alpha=0.6)
+        axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=14, marker="s", alpha=0.6)
         axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", markersize=5, label=name)
+    if (~leads).any():
+        axes.scatter([], [], color=GREY, s=14, marker="s", label="beaten by another setting of its defense")
 
 
 def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """One self-contained page to decide from: everything in it is read from the run folder, and it needs no network."""
 
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Callable, Container, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sweeper.attackers import attackers, shown
 from sweeper.breaking import HEADINGS as BREAKING_HEADINGS
 from sweeper.breaking import breaking_points
 from sweeper.breaking import shown as shown_breaking
-from sweeper.comparison import HEADINGS, HOLDER_HEADINGS, compared, holders, shown_holders, standings
+from sweeper.comparison import HEADINGS, HOLDER_HEADINGS, compared, holders, shown_grid, shown_holders, standings
 from sweeper.comparison import shown as shown_standings
 from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
 from sweeper.importance import importances
@@ -25,6 +26,7 @@ from sweeper.results import as_rows, finished, read_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
 from sweeper.spec import SweepSpec
+from sweeper.status import unfinished
 from sweeper.summary import caveats
 from sweeper.summary_attacks import notes
 from sweeper.summary_comparison import NOTE
@@ -53,6 +55,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         spec: the sweep.
     """
     sweep = folder.read_sweep()
+    interrupted = {record.trial_id for record in folder.read_records().values() if record.open}
     found, note = importances(spec, table, frame)
     names = _searched(frame)
     leading = _leading(table)
@@ -77,20 +80,20 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     }
     page = {
         "name": sweep["preset"]["name"],
-        "summary": _summary(frame, sweep),
-        "notes": _notes(frame, table, spec, found_attackers),
+        "summary": _summary(frame, sweep, interrupted),
+        "notes": [text for text in [unfinished(folder)] if text] + _notes(frame, table, spec, found_attackers),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
         "importance": found,
         "importance_note": note,
         "histograms": data["histograms"],
-        "failed": _failed(frame),
+        "failed": _failed(frame, interrupted),
         "attackers": []
         if found_attackers is None
         else _attackers(found_attackers, attackers(frame, spec, CONFIRMATION)),
         "breaking": {"headings": BREAKING_HEADINGS, "rows": shown_breaking(breaking_points(frame))},
-        "comparison": _comparison(frame, table) if compared(table) else None,
+        "comparison": _comparison(folder, frame, table) if compared(table) else None,
         "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
         "provenance": _provenance(sweep),
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
@@ -110,13 +113,17 @@ def _colours(table: pd.DataFrame) -> dict[str, str]:
     return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
 
 
-def _comparison(frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     """Who holds the joint frontier in each environment, and each defense against each attack."""
     held = [(str(name), shown_holders(rows)) for name, rows in holders(table).groupby("environment")]
+    table_of_all = standings(frame)
+    headings, rows = shown_grid(table_of_all)
     return {
         "holders": {"headings": HOLDER_HEADINGS, "rows": held},
-        "standings": {"headings": HEADINGS, "rows": shown_standings(standings(frame))},
+        "grid": {"headings": headings, "rows": rows},
+        "standings": {"headings": HEADINGS, "rows": shown_standings(table_of_all)},
         "note": NOTE,
+        "roc": base64.b64encode(folder.roc.read_bytes()).decode() if folder.roc.exists() else None,
     }
 
 
@@ -124,7 +131,10 @@ def _searched(frame: pd.DataFrame) -> dict[str, str]:
     """What differs between trials: the name shown, and the column."""
     trials = frame[frame["role"] == TRIAL]
     columns = [c for c in trials.columns if c.startswith("param.defense.")]
-    found = {c.removeprefix("param.defense."): c for c in columns if trials[c].nunique(dropna=False) > 1}
+    by_defense = trials.groupby("defense")  # what only tells one defense from another is no choice
+    found = {
+        c.removeprefix("param.defense."): c for c in columns if (by_defense[c].nunique(dropna=False) > 1).any()
+    }  # fmt: skip
     if trials["defense"].nunique() > 1:
         found = {"defense": "defense", **found}
     by_scenario = trials.groupby("scenario")
@@ -201,14 +211,19 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
             name: (np.histogram(entropy[mask], BINS)[0] / max(int(mask.sum()), 1)).tolist()
             for name, mask in (("clean", ~poisoned), ("poisoned", poisoned))
         }
-        title = f"{row['trial_id']}: {row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
+        where = f"{row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
+        title = f"{row['trial_id']} ({row['defense']}): {where}"
         found.append({"title": title, "edges": BINS.tolist(), **parts})
     return found
 
 
-def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> str:
+def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Container[str]) -> str:
     trials = frame[frame["role"] == TRIAL].drop_duplicates("trial_id")
-    status = trials["status"].str.lower().value_counts()
+    words = trials["status"].str.lower().to_list()
+    names = trials["trial_id"]
+    status = pd.Series([
+        "interrupted" if name in interrupted else word for name, word in zip(names, words, strict=True)
+    ]).value_counts()  # fmt: skip
     counts = ", ".join(f"{count} {word}" for word, count in status.items())
     seeds = frame.loc[frame["role"] == TRIAL, "seed"].nunique()
     data, source = sweep["data"], sweep["preset"]["data"]["source"]
@@ -250,9 +265,10 @@ def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"setting": row["config_id"], "n": row["seeds"], **figures, "bound": bound, "weak": row["weak"]}
 
 
-def _failed(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id")
-    return [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in as_rows(rows)]
+def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:
+    rows = as_rows(frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id"))
+    found = [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in rows]
+    return [row | ({"status": "interrupted"} if row["trial_id"] in interrupted else {}) for row in found]
 
 
 def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:

@@ -53,12 +53,17 @@ def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: P
     figure, grid = plt.subplots(
         lines, columns, figsize=(3.8 * columns, 3.8 * lines), squeeze=False, sharex=True, sharey=True
     )
-    labels = {}
     for axes, (where, defenses) in zip(grid.flat, found.items(), strict=False):
-        axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
+        axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1, label="chance")
         for name, colour in DEFENSE_COLOURS.items():
-            for wrong, right in defenses.get(name, []):
-                (labels[name],) = axes.plot(wrong, right, color=colour, lw=1.4, alpha=0.8)
+            lines_of = defenses.get(name, [])
+            area = np.mean([np.trapezoid(right, wrong) for wrong, right in lines_of]) if lines_of else 0.0
+            for number, (wrong, right) in enumerate(lines_of):
+                label = f"{name} {area:.2f}" if number == 0 else None
+                axes.plot(wrong, right, color=colour, lw=1.4, alpha=0.8, label=label)
+        axes.set_xlim(-0.02, 1.02)  # the best lines would lie on the frame
+        axes.set_ylim(-0.02, 1.02)
+        axes.legend(loc="lower right", fontsize=7, title="area under it", title_fontsize=7)
         axes.set_title(where, fontsize=10)
         axes.set_xlabel("clean samples marked")
         axes.set_ylabel("poisoned samples found")
@@ -66,9 +71,6 @@ def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: P
         axes.grid(alpha=0.25)
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
-    figure.suptitle(f"{title}: detection by each defense (a line for each seed)", fontsize=12)
-    figure.legend(
-        labels.values(), labels.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=6, frameon=False, fontsize=9
-    )
+    figure.suptitle(f"{title}: detection by each defense that judges samples (a line for each seed)", fontsize=12)
     figure.tight_layout()
     return save_figure(figure, path)

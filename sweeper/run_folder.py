@@ -45,6 +45,7 @@ class RunFolder:
         self.study = path / "study.db"
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
+        self.roc = path / "roc.png"
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":

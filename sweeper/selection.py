@@ -1,17 +1,20 @@
 """Picks the setting to deploy."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from search_spaces.distributions import Searched
 from sweeper.frontier import comparable, environments, points
-from sweeper.records import CONFIRMATION, FINISHED
+from sweeper.records import CONFIRMATION, CONTROL, FINISHED
 from sweeper.results import as_rows, finished
+from sweeper.spec import SweepSpec
 from sweeper.uncertainty import LEAST_SEEDS, Over, asr_upper
+from sweeper.words import cell
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.params import Parameters
@@ -47,6 +50,7 @@ def select(
     poison_rate: float | None = None,
     over: Over = "worst",
     confidence: float | None = None,
+    defense: str | None = None,
 ) -> Selection:
     """The highest mean val_acc among settings whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
@@ -65,10 +69,16 @@ def select(
         over: how attack success is aggregated over scenarios.
         confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and only runs of
             ``sweeper confirm`` count, since the winners of a search flatter themselves.
+        defense: look at settings of this defense only; null: of any.
 
     Raises:
         NothingQualifies: no setting qualifies, or not for every environment.
     """
+    if defense is not None:
+        there = sorted(finished(frame)["defense"].unique())
+        if defense not in there:
+            raise NothingQualifies(f"No trial with the defense {defense} finished; there are {', '.join(there)}.")
+        frame = frame[(frame["defense"] == defense) | (frame["role"] == CONTROL)]
     if poison_rate is not None:
         rates = sorted(finished(frame)["poison_rate"].unique())
         frame = frame[(frame["poison_rate"] - poison_rate).abs() < 1e-9]
@@ -90,7 +100,7 @@ def select(
     kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
         if environment not in set(kept["environment"]):
-            raise NothingQualifies(_nearest(group, str(environment), max_asr, min_acc))
+            raise NothingQualifies(_nearest(group, str(environment), max_asr, min_acc, over))
     best: dict[str, pd.DataFrame] = {}
     for environment, fits in kept.groupby("environment"):
         best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
@@ -98,7 +108,7 @@ def select(
             own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]
             raise NothingQualifies(
                 f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
-                f"is {own['config_id']}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
+                f"is {_named(own)}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
                 f"{other['asr_floor']:.3f}) and val_acc {other['val_acc']:.3f}."
             )
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
@@ -148,12 +158,12 @@ def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over:
     keeps = (counted["weak"] == "") & (counted["asr_upper"] <= max_asr) & (counted["val_acc"] >= min_acc)
     if not keeps.any():
         if (counted["weak"] != "").all():
-            raise NothingQualifies(_nearest(counted, "", max_asr, min_acc))
+            raise NothingQualifies(_nearest(counted, "", max_asr, min_acc, over))
         row = counted[counted["weak"] == ""].sort_values("asr_upper").iloc[0]
         raise NothingQualifies(
-            f"At confidence {confidence:g} no setting has val_asr <= {max_asr:g}"
+            f"At confidence {confidence:g} no setting has {over} val_asr <= {max_asr:g}"
             + (f" and val_acc >= {min_acc:g}" if min_acc else "")
-            + f"; nearest is {row['config_id']} with an upper bound of {row['asr_upper']:.3f} (mean "
+            + f"; nearest is {_named(row)} with an upper bound of {row['asr_upper']:.3f} (mean "
             f"{row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) and val_acc "
             f"{row['val_acc']:.3f}."
         )
@@ -172,9 +182,14 @@ def _upper(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: flo
     return asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
 
 
-def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: float) -> str:
+def _named(point: Any) -> str:
+    """A setting as messages call it."""
+    return f"{point['defense']} {point['config_id']}"
+
+
+def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: float, over: Over) -> str:
     where = f" at {environment}" if environment else ""
-    wanted = f"val_asr <= {max_asr:g}" + (f" and val_acc >= {min_acc:g}" if min_acc else "")
+    wanted = f"{over} val_asr <= {max_asr:g}" + (f" and val_acc >= {min_acc:g}" if min_acc else "")
     sound = group[group["weak"] == ""]
     if sound.empty:
         weak = ", ".join(sorted(set(", ".join(group["weak"]).split(", "))))
@@ -190,7 +205,7 @@ def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: flo
     miss = (defined["val_asr"] - max_asr).clip(lower=0) + (min_acc - defined["val_acc"]).clip(lower=0)
     row = defined.iloc[int(miss.argmin())]
     return (
-        f"No setting{where} has {wanted}; nearest is {row['config_id']} ({row['trials']}) with val_asr "
+        f"No setting{where} has {wanted}; nearest is {_named(row)} ({row['trials']}) with {over} val_asr "
         f"{row['val_asr']:.3f} (floor {row['asr_floor']:.3f}) and val_acc {row['val_acc']:.3f}."
     )
 
@@ -243,6 +258,13 @@ def deployment(
             **sweep["provenance"],
         },
     }
+
+
+def setting_of(spec: SweepSpec, defense: str, params: Mapping[str, Any]) -> str:
+    """What the search chose, as people read it: ``threshold=0.213 mixing=none``; empty if it chose nothing."""
+    block = next((block for block in spec.defense if block.kind == defense), None)
+    searched = [] if block is None else [key for key, value in block.values.items() if isinstance(value, Searched)]
+    return " ".join(f"{key}={cell(params[key])}" for key in searched if key in params)
 
 
 def setting_params(row: dict[str, Any]) -> dict[str, Any]:

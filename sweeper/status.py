@@ -88,6 +88,22 @@ def _seconds_left(ended: list[TrialRecord], budget: int) -> float | None:
     return (time.time() - ends[0]) / len(ends) * max(budget - len(ended), 0)
 
 
+def unfinished(folder: RunFolder) -> str | None:
+    """What a reader of its figures must know of a sweep that has not ended; null if it has."""
+    status = read_status(folder)
+    if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
+        return None
+    more = "it runs" if status.holder else f"sweeper resume {folder.path} runs the rest"
+    return f"Only {status.done} of {status.budget} trials have ended; {more}."
+
+
+def print_unfinished(console: Console, folder: RunFolder) -> None:
+    """Say it, if so."""
+    text = unfinished(folder)
+    if text is not None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     """Show it."""
 

@@ -102,7 +102,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
                 for name in names.get(row["defense"], [])
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
-            console.print(f"{head}: {' '.join(words)}", highlight=False, soft_wrap=True)
+            console.print(f"{head}: {' '.join(words) or 'its only setting'}", highlight=False, soft_wrap=True)
     leaders = confirmed(frame)
     if len(leaders):
         shown = Table(title="Confirmed with fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -71,10 +71,11 @@ function pick(ids) {
 }
 
 const COLUMNS = [
-  ["config_id", "setting"], ["trials", "trials"], ["seeds", "n"], ["val_acc", "val_acc"], ["val_asr", "val_asr"],
+  ["config_id", "setting"], ["trials", "trials"], ...(Object.keys(data.colours).length ? [["defense", "defense"]] : []), ["seeds", "n"], ["val_acc", "val_acc"], ["val_asr", "val_asr"],
   ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_asr", "test_asr"], ["control_asr", "control"],
   ["frontier_share", "held"],
 ];
+const PARAMS = data.params.filter((name) => name !== "defense");
 const valueOf = (point, key) => (key in point ? point[key] : point.params[key]);
 
 function table() {
@@ -90,7 +91,7 @@ function table() {
       return (x < y ? -1 : x > y ? 1 : 0) * (order.down ? -1 : 1);
     });
   const head = document.createElement("tr");
-  for (const [key, title] of [...COLUMNS, ...data.params.map((name) => [name, name])]) {
+  for (const [key, title] of [...COLUMNS, ...PARAMS.map((name) => [name, name])]) {
     const cell = head.appendChild(document.createElement("th"));
     cell.textContent = title + (order.key === key ? (order.down ? " ▾" : " ▴") : "");
     cell.dataset.key = key;
@@ -103,7 +104,7 @@ function table() {
     if (p.on_frontier) line.classList.add("front");
     if (p.weak) line.classList.add("weak");
     const cells = COLUMNS.map(([key]) => (key + "_sd" in p ? share(p[key], p[key + "_sd"]) : shown(p[key])))
-      .concat(data.params.map((name) => shown(p.params[name])));
+      .concat(PARAMS.map((name) => shown(p.params[name])));
     cells.forEach((content, number) => {
       const cell = line.appendChild(document.createElement("td"));
       cell.textContent = content;
@@ -189,9 +190,9 @@ function rest() {
     const middle = edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
     Plotly.react(`histogram-${number}`, [["clean", clean, BLUE], ["poisoned", poisoned, RED]].map(([name, y, color]) => ({
       name, type: "bar", x: middle, y, marker: { color, opacity: 0.6 },
-      hovertemplate: `entropy %{x:.2f}: %{y:.1%} of the ${name}<extra></extra>`,
+      hovertemplate: `%{x:.2f}: %{y:.1%} of the ${name}<extra></extra>`,
     })), layout({ barmode: "overlay", bargap: 0, title: { text: title, font: { size: 12 } },
-      xaxis: { title: { text: "entropy, min-max normalised" } }, yaxis: { title: { text: "share" } },
+      xaxis: { title: { text: "1 - suspicion (of V&B the entropy), normalised" } }, yaxis: { title: { text: "share" } },
       legend: { orientation: "h", y: 1.02 } }), CONFIG);
   });
 }
@@ -206,8 +207,12 @@ if (byId("environment")) {
   byId("environment").onchange = (event) => { environment = event.target.value; picked = null; all(); };
 }
 if (byId("heat-x")) {
+  // Of several defenses first two parameters of one: a parameter and the name of the only defense that has it say nothing.
+  const known = (point) => data.params.filter((name) => name !== "defense" && point.params[name] !== null);
+  const own = here().map(known).reduce((most, names) => (names.length > most.length ? names : most), []);
+  const first = own.length > 1 ? own : data.params;
   for (const [id, chosen] of [["heat-x", 0], ["heat-y", 1]]) {
-    for (const name of data.params) byId(id).add(new Option(name, name, false, name === data.params[chosen]));
+    for (const name of data.params) byId(id).add(new Option(name, name, false, name === first[chosen]));
     byId(id).onchange = heat;
   }
 }

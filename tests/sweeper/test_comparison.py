@@ -16,6 +16,7 @@ from sweeper.comparison import (
     own_frontiers,
     representatives,
     shown,
+    shown_grid,
     shown_holders,
     standings,
 )
@@ -65,7 +66,7 @@ def test_who_holds_what_of_the_joint_frontier() -> None:
     assert abl["hypervolume"] == pytest.approx(0.6 * 0.8)
     assert abl["alone"] == pytest.approx((0.6 - 0.5) * (0.4 - 0.2))
     assert vab["alone"] == pytest.approx(0.5 * 0.2 + 0.3 * 0.6)
-    assert shown_holders(table)[1] == ["abl", "2", "0.480", "1", "0.200 to 0.200", "0.020"]
+    assert shown_holders(table)[1] == ["abl", "2", "0.480", "1", "0.200", "0.020"]
 
 
 def test_a_defense_that_holds_nothing_says_so() -> None:
@@ -162,6 +163,21 @@ def test_each_defense_against_each_attack_beside_no_defense() -> None:
     ]  # fmt: skip
 
 
+def test_attack_success_at_a_glance() -> None:
+    attacks = [
+        row_with(f"t{n}{attack}", name, scenario=attack, defense=name, val_acc=acc, val_asr=asr)
+        for n, (name, acc, found) in enumerate((("vab", 0.6, (0.1, 0.7)), ("abl", 0.5, (0.3, 0.2))))
+        for attack, asr in zip(("badnets", "blend"), found, strict=True)
+    ]
+    rows = [row | {"trial_id": row["trial_id"][:2]} for row in attacks]
+    controls = [control_row(trial=f"c{n}", scenario=attack) for n, attack in enumerate(("badnets", "blend"))]
+    headings, lines = shown_grid(standings(frame_of(*rows, *controls)))
+    assert headings == ["defense", "setting", "val_acc", "worst val_asr", "badnets 0.1", "blend 0.1"]
+    assert [line[0] for line in lines] == [NO_DEFENSE, "abl", "vab"], "by their worst attack, after no defense"
+    assert lines[1][2:] == ["0.500", "0.300", "0.300 (0.050)", "0.200 (0.050)"]
+    assert lines[2][2:] == ["0.600", "0.700", "0.100 (0.050)", "0.700 (0.050)"]
+
+
 def test_the_comparison_is_printed_and_one_defense_is_none() -> None:
     def printed(frame: pd.DataFrame) -> str:
         out = io.StringIO()
@@ -198,5 +214,7 @@ def test_a_curve_for_each_seed_of_defenses_that_give_scores(tmp_path: Path, draw
     assert np.trapezoid(right, wrong) == pytest.approx(3 / 6), "of six pairs the poisoned sample leads in three"
     assert draw_roc(found, "small", tmp_path / "roc.png").stat().st_size > 0
     lines = drawn[0].axes[0].get_lines()
+    texts = {text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()}
+    assert texts == {"chance", "vab 1.00", "abl 0.50"}  # abl: three of six pairs in the right order
     colours = [line.get_color() for line in lines[1:]]
     assert sorted(colours) == sorted([DEFENSE_COLOURS["vab"], DEFENSE_COLOURS["abl"]] * 2)

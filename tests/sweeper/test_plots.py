@@ -55,10 +55,12 @@ def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[F
     found = by_label(figure)
     assert found["vab"].get_xydata().tolist() == [[0.1, 0.8], [0.3, 0.9]]
     assert found["abl"].get_xydata().tolist() == [[0.2, 0.7], [0.4, 0.85]], "its own, though others beat it"
-    assert found["joint frontier"].get_offsets().tolist() == [[0.1, 0.8], [0.3, 0.9]]
+    assert found["joint frontier"].get_xydata().tolist() == [[0.1, 0.8], [0.3, 0.9]]
     assert found["vab"].get_color() != found["abl"].get_color()
     (legend,) = figure.legends
     assert {"vab", "abl", "bcu"} < {text.get_text() for text in legend.get_texts()}
+    assert "beaten by another setting of its defense" in found
+    assert "weak attack: no evidence" not in found, "there is none"
 
 
 def test_a_panel_per_environment(tmp_path: Path, drawn: list[Figure]) -> None:

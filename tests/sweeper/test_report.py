@@ -90,7 +90,7 @@ def test_histograms_are_those_of_the_scores(tmp_path: Path) -> None:
     found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
     assert found
     (histogram,) = json.loads(found[1])["histograms"]
-    assert histogram["title"] == "t0000: badnets at rate 0.1, seed 0"
+    assert histogram["title"] == "t0000 (vab): badnets at rate 0.1, seed 0"
     assert sum(histogram["clean"]) == pytest.approx(1)
     assert histogram["clean"][-1] == pytest.approx(2 / 3)  # entropy 1
     assert histogram["poisoned"][0] == pytest.approx(1)
@@ -179,7 +179,7 @@ def test_the_attackers_of_an_attackers_sweep(tmp_path: Path) -> None:
     notes = re.findall(r'<p class="note">(.*?)</p>', text)
     assert any(note.startswith("Those that lead are the best of 3 on the seeds") for note in notes)
     assert not any("Before deploying" in note for note in notes)
-    histograms = re.findall(r'"title": ?"(t\d): blend at rate', text)
+    histograms = re.findall(r'"title": ?"(t\d) \(vab\): blend at rate', text)
     assert histograms == ["t0"], "entropies are those of the attackers that lead"
 
 
@@ -194,8 +194,10 @@ def test_compared_defenses_have_colours_and_tables(tmp_path: Path) -> None:
     assert len(set(data["colours"].values())) == 2
     table = section(text, "Defenses side by side")
     assert table is not None
-    assert [row[0] for row in table] == ["defense", "abl", "vab", "attack", *["badnets 0.1"] * 3]
-    assert [row[1] for row in table[4:]] == ["abl", "none (control)", "vab"]
+    grid = ["defense", "none (control)", "vab", "abl"]
+    assert [row[0] for row in table] == ["defense", "abl", "vab", *grid, "attack", *["badnets 0.1"] * 3]
+    assert [row[1] for row in table[8:]] == ["abl", "none (control)", "vab"]
+    assert "ROC curves of each defense" not in text, "no defense left scores"
     alone, known = written(tmp_path / "alone", rows[:2])
     assert section(alone, "Defenses side by side") is None
     assert known["colours"] == {}

@@ -77,7 +77,7 @@ def test_the_nearest_is_named_with_its_figures() -> None:
     with pytest.raises(NothingQualifies) as caught:
         select(frame((0.9, 0.9), (0.8, 0.3), (0.7, 0.4)), max_asr=0.15)
     text = str(caught.value)
-    assert "nearest is config-t1 (t1) with val_asr 0.300 (floor 0.050) and val_acc 0.800" in text
+    assert "nearest is vab config-t1 (t1) with worst val_asr 0.300 (floor 0.050) and val_acc 0.800" in text
     assert "\n" not in text
 
 
@@ -107,7 +107,7 @@ def test_an_easy_attacker_earns_nothing() -> None:
 
 
 def test_every_environment_must_have_a_setting() -> None:
-    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.1 has val_asr"):
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.1 has worst val_asr"):
         select(environments(hard_asr=0.5), max_asr=0.15)
 
 
@@ -254,8 +254,8 @@ def test_who_met_several_attackers_must_keep_the_bounds_against_each() -> None:
     rows = [*met("a", badnets=(0.95, 0.9), blend=(0.7, 0.05)), *met("b", badnets=(0.9, 0.02), blend=(0.65, 0.05))]
     chosen = select(frame_of(*rows), max_asr=0.15)
     assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
-    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is a, which at "
-                       r"badnets has val_asr 0\.900 \(floor 0\.050\) and val_acc 0\.950"):  # fmt: skip
+    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is vab a, which "
+                       r"at badnets has val_asr 0\.900 \(floor 0\.050\) and val_acc 0\.950"):  # fmt: skip
         select(frame_of(*rows[:2], *met("b", badnets=(0.9, 0.02))), max_asr=0.15)
 
 

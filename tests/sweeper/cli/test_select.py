@@ -8,10 +8,7 @@ import yaml
 
 from sweeper.run_folder import RunFolder
 from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
-from tests.sweeper.small import (
-    row_with,
-    write_rows,
-)
+from tests.sweeper.small import control_row, finish, record_of, row_with, write_rows
 from trainers.defenses import DEFENSES
 
 
@@ -19,7 +16,7 @@ def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
     result = call("select", str(run_dir), "--max-asr", "0.15")
     assert result.exit_code == 0, result.output
     assert "config1 (t0001): val_acc 0.800, worst val_asr 0.100 (floor 0.050, control 1.000)" in result.stdout
-    assert "1 others qualified" in result.stdout
+    assert "1 other qualified" in result.stdout
     assert "one seed" in result.stdout
     content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
     assert (content["defense"], content["params"]["threshold"]) == ("vab", 0.2)
@@ -30,8 +27,39 @@ def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
 
 def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
     text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
-    assert "nearest is config2" in text
+    assert "nearest is vab config2" in text
     assert not (run_dir / "deploy.yaml").exists()
+    assert call("select", str(run_dir), "--max-asr", "0.15").exit_code == 0
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
+    assert "deploy.yaml is that of an earlier selection" in text
+
+
+def test_a_defense_may_be_chosen_and_what_it_needs_is_said(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "both")
+    folder.write_sweep(SWEEP)
+    bcu = {f"param.defense.{key}": value for key, value in DEFENSES["bcu"].Params().as_dict().items()}
+    rows = [row_with("t0000", "a", val_acc=0.9, val_asr=0.1, **params()),
+            row_with("t0001", "b", defense="bcu", val_acc=0.7, val_asr=0.05, **bcu)]  # fmt: skip
+    write_rows(folder, [control_row(), *rows])
+    first = call("select", str(folder.path), "--max-asr", "0.2")
+    assert "vab a (t0000): val_acc 0.900" in first.stdout
+    assert "--unlabelled" not in first.stdout
+    second = call("select", str(folder.path), "--max-asr", "0.2", "--defense", "bcu")
+    assert "bcu b (t0001): val_acc 0.700" in second.stdout
+    assert "0 others qualified" in second.stdout
+    assert "--data SOURCE --unlabelled SOURCE --out DIR" in second.stdout
+    assert "--defense bcu --confidence 0.9" in second.stdout
+    text = sentence(call("select", str(folder.path), "--max-asr", "0.2", "--defense", "pt"), code=3)
+    assert "No trial with the defense pt finished; there are bcu, vab" in text
+
+
+def test_a_sweep_that_has_not_ended_says_so(run_dir: Path) -> None:
+    folder = RunFolder(run_dir)
+    folder.write_record(finish(record_of("t0000")))
+    for command in (("select", str(run_dir), "--max-asr", "0.15"), ("frontier", str(run_dir))):
+        assert f"Only 1 of 2 trials have ended; sweeper resume {run_dir} runs the rest." in call(*command).stdout
+    folder.write_record(finish(record_of("t0001")))
+    assert "have ended" not in call("frontier", str(run_dir)).stdout
 
 
 def test_weak_evidence_exits_3(tmp_path: Path) -> None:
