@@ -24,6 +24,7 @@ from sweeper.launch import Ended, begin, confirm, resume, track
 from sweeper.model_tracking import ALIAS, track_model
 from sweeper.predict import classify
 from sweeper.report import write_report
+from sweeper.roc import write_roc
 from sweeper.run_folder import RunFolder
 from sweeper.runner import SweepBroken
 from sweeper.selection import NothingQualifies, deployment, select, setting_of
@@ -230,6 +231,8 @@ def frontier(
             target.mkdir(parents=True, exist_ok=True)
             title = ", ".join(path.resolve().name for path in folders)
             table, volumes, files = write_frontier(frame, title, target)
+            roc = write_roc(RunFolder(folders[0]), frame, title, target) if len(folders) == 1 else None
+            files += [roc] if roc else []
         except OSError as error:
             raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
     print_frontier(console, frame, table, volumes)

@@ -10,14 +10,12 @@ from rich.console import Console
 
 from sweeper.attack_plots import draw_attackers
 from sweeper.attackers import attackers
-from sweeper.comparison import compared
 from sweeper.confirmation import confirmations
 from sweeper.frontier import hypervolumes, points
 from sweeper.provenance import provenance
 from sweeper.records import CONFIRMATION, FINISHED, RUNNING, TRIAL
 from sweeper.report import write_report
-from sweeper.roc import curves as roc_curves
-from sweeper.roc import draw_roc
+from sweeper.roc import write_roc
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.scarce import without_scarce_rates
@@ -223,9 +221,7 @@ def _run(
         found = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
         if found is not None:
             draw_attackers(found[0], spec.name, folder.path / ATTACKERS)
-        known = roc_curves(frame, folder) if compared(frame) else {}
-        if known:
-            draw_roc(known, spec.name, folder.roc)
+        write_roc(folder, frame, spec.name, folder.path)
         write_report(folder, frame, table, spec)
     except OSError as error:
         tracker.sweep_ended([], {}, "KILLED")

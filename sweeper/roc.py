@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from sweeper.comparison import representatives
+from sweeper.comparison import compared, representatives
 from sweeper.plots import DEFENSE_COLOURS, GREY, save_figure
 from sweeper.results import as_rows, read_table
 from sweeper.run_folder import RunFolder
@@ -38,6 +38,19 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
             where = f"{row['scenario']} at rate {row['poison_rate']:g}"
             found.setdefault(where, {}).setdefault(row["defense"], []).append((wrong, right))
     return found
+
+
+def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) -> Path | None:
+    """Draw ``roc.png`` of a comparison of defenses; null where there is none, or no defense left scores.
+
+    Args:
+        folder: with the per-sample scores.
+        frame: rows of ``trials.parquet``.
+        title: of the figure.
+        into: a folder.
+    """
+    found = curves(frame, folder) if compared(frame) else {}
+    return draw_roc(found, title, into / folder.roc.name) if found else None
 
 
 def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: Path) -> Path:

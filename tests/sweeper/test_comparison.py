@@ -23,7 +23,7 @@ from sweeper.comparison import (
 from sweeper.frontier import points
 from sweeper.plots import DEFENSE_COLOURS
 from sweeper.results import write_table
-from sweeper.roc import curves, draw_roc
+from sweeper.roc import curves, write_roc
 from sweeper.run_folder import RunFolder
 from sweeper.summary_comparison import print_comparison
 from tests.sweeper.small import control_row, frame_of, row_with
@@ -212,7 +212,10 @@ def test_a_curve_for_each_seed_of_defenses_that_give_scores(tmp_path: Path, draw
     assert np.trapezoid(right, wrong) == pytest.approx(1)
     wrong, right = defenses["abl"][0]
     assert np.trapezoid(right, wrong) == pytest.approx(3 / 6), "of six pairs the poisoned sample leads in three"
-    assert draw_roc(found, "small", tmp_path / "roc.png").stat().st_size > 0
+    assert write_roc(folder, frame[frame["defense"] == "vab"], "one defense", tmp_path) is None
+    assert write_roc(RunFolder(tmp_path / "other"), frame, "no scores", tmp_path) is None
+    assert write_roc(folder, frame, "small", tmp_path) == folder.roc
+    assert folder.roc.stat().st_size > 0
     lines = drawn[0].axes[0].get_lines()
     texts = {text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()}
     assert texts == {"chance", "vab 1.00", "abl 0.50"}  # abl: three of six pairs in the right order
