@@ -17,7 +17,7 @@ from sweeper.plots import save_figure
 from sweeper.run_folder import RunFolder
 from sweeper.scarce import without_scarce_rates
 from sweeper.spec import validate
-from sweeper.tracking_store import check_store, impatient, shorten, tracking_uri, without_secret
+from sweeper.tracking_store import check_store, experiment_id, impatient, shorten, tracking_uri, without_secret
 from trainers.attack_cost import AttackCost
 from trainers.compute import Compute, ComputeConfig
 from trainers.data.image_set import Splits
@@ -167,9 +167,7 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
     try:
         # A client, and not MLflow's own functions: those remember the store for everything that comes after.
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
-        artifacts = None if uri.startswith("http") else (picture.resolve().parent / "mlartifacts").as_uri()
-        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifacts)
+        experiment = experiment_id(client, EXPERIMENT, picture.parent)
         run = client.create_run(experiment, tags={"role": "gallery"}, run_name=f"gallery {source}").info.run_id
         client.log_param(run, "data.source", source)
         for example in shown:

@@ -15,7 +15,7 @@ from mlflow.types import Schema, TensorSpec
 import trainers
 from sweeper.deployment import Deployment
 from sweeper.provenance import package_versions
-from sweeper.tracking_store import shorten, without_secret
+from sweeper.tracking_store import experiment_id, shorten, without_secret
 from sweeper.train import Deployed
 from trainers.errors import ConfigError
 from trainers.saved_model import DESCRIPTION, WEIGHTS
@@ -50,7 +50,8 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         mlflow.set_tracking_uri(uri)
-        mlflow.set_experiment(name)
+        beside = deployed.folder.resolve().parent
+        mlflow.set_experiment(experiment_id=experiment_id(mlflow.MlflowClient(tracking_uri=uri), name, beside))
         with mlflow.start_run(run_name=deployed.folder.resolve().name, tags={"role": "deployment"}):
             mlflow.log_params(data | {f"defense.{key}": value for key, value in deployment.params.items()})
             mlflow.set_tags({"defense": deployment.defense, "config_id": str(deployment.source.get("config_id", ""))})

@@ -26,7 +26,7 @@ from sweeper.tracking_content import (
     sweep_params,
     sweep_tags,
 )
-from sweeper.tracking_store import impatient, reach, shorten, without_secret
+from sweeper.tracking_store import experiment_id, impatient, reach, shorten, without_secret
 from trainers.errors import ConfigError
 from trainers.evaluation import METRICS
 
@@ -80,11 +80,7 @@ class Tracker:
         try:
             reach(uri)
             self._client = MlflowClient(tracking_uri=uri)
-            found = self._client.get_experiment_by_name(sweep["preset"]["name"])
-            artifacts = None if uri.startswith("http") else (folder.path.parent / "mlartifacts").resolve().as_uri()
-            self._experiment = (
-                found.experiment_id if found else self._client.create_experiment(sweep["preset"]["name"], artifacts)
-            )
+            self._experiment = experiment_id(self._client, sweep["preset"]["name"], folder.path.parent)
             self._find_runs()
             parent = self._known_parent or self._client.create_run(
                 self._experiment, tags={**self._tags, "role": "sweep"}, run_name=folder.path.resolve().name

@@ -44,6 +44,19 @@ def check_store(uri: str) -> None:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
 
 
+def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
+    """The experiment of this name, made if it is not there.
+
+    Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
+    the working folder: MLflow would take a folder of that name for a store of its own.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    served = client.tracking_uri.startswith("http")
+    return str(client.create_experiment(name, None if served else (beside / "mlartifacts").resolve().as_uri()))
+
+
 def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
     """Add a file to the run of a sweep that was tracked before.
 

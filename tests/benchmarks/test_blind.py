@@ -61,6 +61,8 @@ def test_from_a_poisoned_folder_to_a_model_and_the_truth(
     uri = fresh_store(tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(blind, "train", train_here)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(blind, "CONTROL", {"epochs": 3, "batch_size": 64, "lr": 0.05})
     found = blind.blind(deploy, tmp_path, size=400)
     assert (found["none"].tpr, found["none"].fpr) == (None, None)
@@ -93,6 +95,8 @@ def test_from_a_poisoned_folder_to_a_model_and_the_truth(
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
     run = MlflowClient(tracking_uri=uri).get_model_version_by_alias("small", "selected")
     assert int(run.version) == 2
+    assert list((tmp_path / "here").iterdir()) == [], "nothing is left in the working folder"
+    assert (tmp_path / "mlartifacts").is_dir()
     weights = load_file(out / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
 
