@@ -193,9 +193,9 @@ def wait(condition: Callable[[], bool], otherwise: str) -> None:
 
 
 MOMENTS = {
-    "a control trains": "states/c0000/attempt",
-    "the first trial trains": "states/t0000/run-0.safetensors",
-    "the second trial trains": "states/t0001/run-1.safetensors",
+    "a control trains": "states/c0000/owner.json",
+    "the first trial trains": "states/t0000/run-0.1.safetensors",
+    "the second trial trains": "states/t0001/run-1.1.safetensors",
 }
 
 
@@ -212,7 +212,7 @@ def driver_killed(place: Path, moment: str) -> dict[str, str]:
 def worker_killed(place: Path) -> dict[str, str]:
     """Kill a trial's process."""
     sweep = Sweep(place).start()
-    sweep.wait_for("states/t0000/run-0.safetensors")
+    sweep.wait_for("states/t0000/run-0.1.safetensors")
     victims = sweep.workers()
     assert victims, "no worker was found"
     for pid in victims:
@@ -231,8 +231,8 @@ def server_stopped(place: Path) -> dict[str, str]:
         uri = f"http://127.0.0.1:{port}"
         with mlflow_server(database, port, place):
             sweep = Sweep(place, uri).start()
-            sweep.wait_for("states/t0000/run-0.safetensors")
-        sweep.wait_for("states/t0001/run-0.safetensors")
+            sweep.wait_for("states/t0000/run-0.1.safetensors")
+        sweep.wait_for("states/t0001/run-0.1.safetensors")
         with mlflow_server(database, port, place):
             code, shown = sweep.end()
             assert code == 0, shown
@@ -258,7 +258,7 @@ def disk_full(place: Path) -> dict[str, str]:
 def fill_disk(disk: Path, uri: str) -> Sweep:
     """Let the disk of a sweep fill up, and see that it says so and loses nothing."""
     sweep = Sweep(disk, uri).start()
-    sweep.wait_for("states/t0000/run-0.safetensors")
+    sweep.wait_for("states/t0000/run-0.1.safetensors")
     before = {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")}
     with suppress(OSError), (disk / FILLER).open("wb") as filler:
         while True:

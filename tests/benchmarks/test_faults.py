@@ -35,12 +35,12 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_killed_worker_and_a_killed_driver_cost_no_trial(place: Path) -> None:
     sweep = Sweep(place, changes={"state_every_s": 0.2}).start()
-    sweep.wait_for("states/t0000/run-0.safetensors")
+    sweep.wait_for("states/t0000/run-0.1.safetensors")
     workers = sweep.workers()
     assert workers
     for pid in workers:
         kill(pid, signal.SIGKILL)
-    sweep.wait_for("states/t0001/attempt")
+    sweep.wait_for("states/t0001/owner.json")
     sweep.kill()
     half = sweep.folder.read_records()
     assert (half["t0000"].status, half["t0000"].attempt, half["t0001"].open) == ("FINISHED", 2, True)

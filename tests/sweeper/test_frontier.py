@@ -247,7 +247,7 @@ def test_a_setting_is_selected_against_the_attacker_that_leaves_least() -> None:
     chosen = select(frame_of(*one_each()), max_asr=0.3)
     assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
     assert chosen.hardest_of == ["badnets", "blend"]
-    with pytest.raises(NothingQualifies, match=r"No setting at blend has val_asr <= 0\.2"):
+    with pytest.raises(NothingQualifies, match=r"No setting at blend has worst val_asr <= 0\.2"):
         select(frame_of(*one_each()), max_asr=0.2)
 
 

@@ -126,7 +126,7 @@ def test_what_a_killed_process_had_not_finished_is_removed(folder: RunFolder) ->
     state.mkdir(parents=True)
     for place in (folder.path, folder.records, state):
         (place / f"{LEFTOVER}half-x.json").write_text("half")
-    (state / "run-0.safetensors").write_text("whole")
+    (state / "run-0.1.safetensors").write_text("whole")
     folder.remove_leftovers()
     left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
-    assert left == {"records/t0000.json", "states/t0000/run-0.safetensors"}
+    assert left == {"records/t0000.json", "states/t0000/run-0.1.safetensors"}
