@@ -46,7 +46,12 @@ def missing() -> str | None:
     if os.geteuid() != 0:
         return "needs root, for network namespaces"
     absent = [name for name in NEEDED if shutil.which(name) is None]
-    return f"needs {', '.join(absent)}" if absent else None
+    if absent:
+        return f"needs {', '.join(absent)}"
+    tried = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"], capture_output=True
+    )
+    return "needs namespaces, which are not allowed here" if tried.returncode else None
 
 
 @dataclass
