@@ -1,0 +1,156 @@
+"""Commands from a sweep to a model that is used."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+import yaml
+
+from sweeper.commands.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
+from sweeper.deployment import read_deployment
+from sweeper.model_tracking import ALIAS, track_model
+from sweeper.predict import classify
+from sweeper.run_folder import RunFolder
+from sweeper.selection import NothingQualifies, deployment, select, setting_of
+from sweeper.spec import validate
+from sweeper.status import print_unfinished
+from sweeper.summary_selection import selection_lines
+from sweeper.tracking_store import attach, check_store, tracking_uri
+from sweeper.train import train
+from sweeper.uncertainty import Over
+from trainers.compute import ComputeConfig
+from trainers.data import DataConfig, load_untrusted
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError, TrialError
+from trainers.files import write_text
+from trainers.saved_model import WEIGHTS, load_model
+
+app = typer.Typer()
+
+
+@app.command(name="select")
+def select_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
+    min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
+    poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
+    over: Annotated[
+        Over, typer.Option(help="Attack success over scenarios: the worst, the mean, or the worst half (cvar).")
+    ] = "worst",
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Of the upper bound on attack success, e.g. 0.9; confirmed runs alone count."),
+    ] = None,
+    defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
+) -> None:
+    """Pick the setting to deploy, and write deploy.yaml."""
+    with one_sentence():
+        for name, value in (("max-asr", max_asr), ("min-acc", min_acc), ("poison-rate", poison_rate)):
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
+        if confidence is not None and not 0.5 <= confidence < 1:
+            raise ConfigError(f"--confidence must lie in [0.5, 1), but got {confidence:g}.")
+        run_folder = RunFolder.open(folder)
+        frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
+        try:
+            chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence, defense)
+        except NothingQualifies as error:
+            left = f" {run_folder.deploy} is that of an earlier selection." if run_folder.deploy.exists() else ""
+            complain(f"{error}{left}")
+            raise typer.Exit(NOTHING_QUALIFIES) from error
+        bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate, "over": over,
+                  "confidence": confidence, "defense": defense}  # fmt: skip
+        content = deployment(chosen, frame, sweep, bounds)
+        try:
+            write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
+        except OSError as error:
+            raise ConfigError(f"{run_folder.deploy} cannot be written: {error.strerror}.") from error
+    found = setting_of(validate(sweep["preset"], str(run_folder.sweep)), chosen.point["defense"], content["params"])
+    for line in selection_lines(chosen, over, confidence, found):
+        say(line)
+    print_unfinished(console, run_folder)
+    if confidence is None:
+        bounds_given = f"--max-asr {max_asr:g}" + (f" --min-acc {min_acc:g}" if min_acc else "")
+        bounds_given += f" --defense {defense}" if defense else ""
+        say(
+            f"The best of a search flatters itself; before deploying: sweeper confirm {folder} --max-asr {max_asr:g}, "
+            f"and then sweeper select {folder} {bounds_given} --confidence 0.9"
+        )
+    attached = attach(tracking_uri(folder.resolve().parent), sweep, run_folder.deploy)
+    say(f"Written: {run_folder.deploy}" + (" (and to the sweep's run in MLflow)" if attached else ""))
+    kind = DEFENSES[chosen.point["defense"]]
+    more = " --unlabelled SOURCE" if kind.unlabelled(kind.Params(**content["params"])) else ""
+    say(f"Train with it: sweeper train {run_folder.deploy} --data SOURCE{more} --out DIR")
+
+
+@app.command(name="train")
+def train_(
+    deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="The setting, as select wrote it.")],
+    data: Annotated[str, typer.Option(help="Untrusted images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
+    out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            help="parquet:PATH or folder:PATH of images, labelled or not, for a defense that needs such (bcu)."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
+) -> None:
+    """Train with a selected setting on images whose labels nobody vouches for."""
+    with one_sentence():
+        deployment = read_deployment(deploy)
+        compute = ComputeConfig(device, threads).open(float(torch.cuda.is_available()))
+        config = DataConfig(source=data, image_size=image_size)
+        say("Loading data ...")
+        images = load_untrusted(config)
+        deployment.check_fits(images)
+        aside = deployment.unlabelled(unlabelled, image_size)
+        folder = RunFolder(out)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
+        folder.check_writable()
+        if (out / WEIGHTS).exists():
+            raise ConfigError(f"{out} already holds a model; give --out an empty or new folder.")
+        uri = tracking_uri(out.resolve().parent)
+        check_store(uri)
+        say(f"{len(images)} images, {images.num_classes} classes. Results go to {out}.")
+        with folder.lock():
+            try:
+                deployed = train(deployment, images, data, out, compute, seed, console, aside)
+            except TrialError as error:
+                complain(f"The training failed: {error}")
+                raise typer.Exit(BROKEN) from error
+            except OSError as error:
+                again = "The same command goes on from what is there."
+                complain(f"{out} cannot be written any more: {error.strerror}. {again}")
+                raise typer.Exit(BROKEN) from error
+    facts = {"data.source": data, "data.fingerprint": images.fingerprint, "images": len(images), "seed": seed}
+    try:
+        name, version = track_model(uri, deployment, deployed, facts)
+        say(f"MLflow: model {name}, version {version}, alias {ALIAS}")
+    except ConfigError as error:
+        complain(f"{error} The model and the report are written all the same.")
+    if deployed.review is not None:
+        count = int((deployed.review["verdict"] == "suspicious").sum())
+        seen = f": {out / 'suspicious.png'}" if count else ""
+        say(f"{count} of {len(images)} images are suspicious{seen}")
+    say(f"Model: {out / WEIGHTS}   report: {out / 'report.md'}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="What train wrote: its folder, or model.safetensors in it.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads.")],
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images to what the model takes.")] = False,
+) -> None:
+    """Classify images: a line for each, with its path, class and probability, separated by tabs."""
+    with one_sentence():
+        for path, name, probability in classify(load_model(model), images, resize):
+            print(f"{path}\t{name}\t{probability:.4f}")

@@ -1,0 +1,82 @@
+"""Commands that show what a sweep found."""
+
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from sweeper.commands.screen import console, one_sentence, say
+from sweeper.frontier import points
+from sweeper.report import write_report
+from sweeper.roc import write_roc
+from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from sweeper.status import print_unfinished
+from sweeper.summary import print_frontier, read_sweeps, write_frontier
+from sweeper.summary_comparison import print_comparison
+from sweeper.tracking_store import tracking_uri, without_secret
+from sweeper.ui import serve
+from trainers.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def frontier(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
+) -> None:
+    """Draw the frontier of one sweep, or of several together."""
+    with one_sentence():
+        frame = read_sweeps(folders)
+        target = out or folders[0]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            title = ", ".join(path.resolve().name for path in folders)
+            table, volumes, files = write_frontier(frame, title, target)
+            roc = write_roc(RunFolder(folders[0]), frame, title, target) if len(folders) == 1 else None
+            files += [roc] if roc else []
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+    print_frontier(console, frame, table, volumes)
+    print_comparison(console, frame, table)
+    for path in folders:
+        print_unfinished(console, RunFolder(path))
+    say(f"Written: {', '.join(map(str, files))}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+) -> None:
+    """Write report.html, one page to decide from that works offline."""
+    with one_sentence():
+        run_folder = RunFolder.open(folder)
+        frame = run_folder.read_trials()
+        spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
+        try:
+            path = write_report(run_folder, frame, points(frame), spec)
+        except OSError as error:
+            raise ConfigError(f"{run_folder.report} cannot be written: {error.strerror}.") from error
+    say(f"Written: {path}")
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    port: Annotated[int, typer.Option(help="Of MLflow's UI; 0: any.")] = 5000,
+    report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
+) -> None:
+    """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
+    with one_sentence():
+        run_folder = RunFolder.open(folder)
+        if not run_folder.report.exists():
+            raise ConfigError(f"{run_folder.report} is not there; sweeper report {folder} writes it.")
+        store = tracking_uri(folder.resolve().parent)
+        with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
+            say(f"Report: {report_address}")
+            say(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)")
+            with suppress(KeyboardInterrupt):
+                Event().wait()

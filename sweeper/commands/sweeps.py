@@ -1,0 +1,156 @@
+"""Commands that run a sweep, and look after one that runs."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search_spaces.loader import apply_overrides, preset_names, read_preset
+from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
+from sweeper.jobs import folder_of, stop, submit
+from sweeper.launch import Ended, begin, confirm, resume, track
+from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from sweeper.status import print_status, read_status
+from sweeper.summary import print_frontier
+from sweeper.summary_attacks import print_attackers, print_breaking
+from sweeper.summary_comparison import print_comparison
+from sweeper.tracking_store import tracking_uri
+
+DETACH = "Leave it to the cluster as a job, and return once it has begun."
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    preset: Annotated[str, typer.Argument(help="A preset's path, or its bare name: " + ", ".join(preset_names()))],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.trials=20.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: NAME-TIME in the storage.")] = None,
+    storage: Annotated[
+        Path, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go; on a cluster, what all hosts see.")
+    ] = Path("runs"),
+    trials: Annotated[int | None, typer.Option(help="Trials, controls not counted.")] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Minutes after which the sweep ends.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
+) -> None:
+    """Run the sweep of a preset, and show its frontier."""
+    with one_sentence():
+        overrides = list(set_ or [])
+        overrides += [f"search.trials={trials}"] if trials is not None else []
+        overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
+        content = apply_overrides(read_preset(preset), overrides, preset)
+        path = out or storage / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        if detach:
+            given = str(Path(preset).resolve()) if Path(preset).exists() else preset
+            changes = [word for override in overrides for word in ("--set", override)]
+            _detach(["run", given, *changes, "--out", str(path.resolve())], path)
+            return
+        ended = begin(content, preset, path, console)
+    _show(ended)
+
+
+def _detach(arguments: list[str], path: Path) -> None:
+    """Hand a command over to the cluster, and say where it is to be found."""
+    job = submit(arguments, path.resolve())
+    say(f"Job: {job}   results: {path.resolve()}")
+    say(f"How far it is: sweeper status {job}   what it says: ray job logs -f {job}")
+
+
+@app.command(name="resume")
+def resume_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
+) -> None:
+    """Go on with a sweep that was killed, interrupted or cut short."""
+    with one_sentence():
+        if detach:
+            more = ["--trials", str(trials)] if trials is not None else []
+            more += ["--time-budget", str(time_budget)] if time_budget is not None else []
+            _detach(["resume", str(folder.resolve()), *more], folder)
+            return
+        ended = resume(folder, console, trials, time_budget)
+    _show(ended)
+
+
+@app.command(name="confirm")
+def confirm_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    top: Annotated[int, typer.Option(min=1, help="How many leaders; of several defenses, of each.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds for each.")] = 3,
+    max_asr: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Settings that keep this attack success lead, by accuracy.")
+    ] = None,
+) -> None:
+    """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
+    with one_sentence():
+        ended = confirm(folder, console, top, seeds, max_asr)
+    _show(ended)
+
+
+@app.command(name="track")
+def track_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    to: Annotated[str | None, typer.Option(help="Tracking store; default: that of run.")] = None,
+) -> None:
+    """Write a sweep into a tracking store from its run folder; what is there already is not written again."""
+    with one_sentence():
+        tracker = track(folder, to or tracking_uri(folder.resolve().parent))
+    say(f"Written to {tracker.shown_uri}, run {tracker.parent}.")
+
+
+@app.command()
+def status(
+    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
+) -> None:
+    """Show how far a sweep is, from anywhere that sees its folder."""
+    with one_sentence():
+        folder = _folder(sweep)
+        print_status(console, folder, read_status(folder))
+
+
+@app.command(name="stop")
+def stop_(
+    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
+) -> None:
+    """End a sweep that runs elsewhere, as Ctrl-C does; resume goes on with it."""
+    with one_sentence():
+        folder = _folder(sweep)
+        say(f"Stopping {stop(folder)}; go on with it: sweeper resume {folder.path}")
+
+
+def _folder(sweep: str) -> RunFolder:
+    """The run folder that is given, or that of a job."""
+    is_job = sweep.startswith("raysubmit_") and not Path(sweep).exists()
+    return RunFolder.open(folder_of(sweep) if is_job else Path(sweep))
+
+
+def _show(ended: Ended) -> None:
+    """Close a sweep on the screen."""
+    path, outcome = ended.folder.path, ended.outcome
+    if ended.attackers is not None:
+        print_attackers(console, *ended.attackers)
+    else:
+        print_frontier(console, ended.frame, ended.table, ended.volumes)
+        print_comparison(console, ended.frame, ended.table)
+    print_breaking(console, ended.frame)
+    for reason in outcome.failed:
+        say(f"FAILED {reason}")
+    if outcome.interrupted:
+        say(f"Not all trials ran: {outcome.interrupted}. What ended before is kept; go on: sweeper resume {path}")
+    if ended.tracker.behind:
+        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; when it is back: sweeper track {path}")
+    say(f"Results: {path}   page to decide from: {ended.folder.report}")
+    store = ended.tracker.shown_uri
+    compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
+    say(f"Compare runs: {compare}")
+    if ended.attackers is None:
+        say(f"Pick a setting: sweeper select {path} --max-asr 0.15")
+    if outcome.finished == 0:
+        complain("No trial finished.")
+        raise typer.Exit(ALL_FAILED)
