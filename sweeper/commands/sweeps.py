@@ -86,9 +86,14 @@ def confirm_(
     max_asr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Settings that keep this attack success lead, by accuracy.")
     ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
     with one_sentence():
+        if detach:
+            more = ["--max-asr", str(max_asr)] if max_asr is not None else []
+            _detach(["confirm", str(folder.resolve()), "--top", str(top), "--seeds", str(seeds), *more], folder)
+            return
         ended = confirm(folder, console, top, seeds, max_asr)
     _show(ended)
 

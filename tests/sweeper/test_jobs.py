@@ -100,7 +100,17 @@ def test_a_bad_preset_is_refused_before_it_is_handed_over(cluster: Cluster) -> N
     assert cluster.jobs == []
 
 
-def test_resume_is_handed_over_too(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "handed_over"),
+    [
+        (["resume", "--trials", "9"], ["resume", "DIR", "--trials", "9"]),
+        (["confirm", "--top", "2"], ["confirm", "DIR", "--top", "2", "--seeds", "3"]),
+        (["confirm", "--max-asr", "0.1"], ["confirm", "DIR", "--top", "3", "--seeds", "3", "--max-asr", "0.1"]),
+    ],
+)
+def test_what_goes_on_with_a_sweep_is_handed_over_too(
+    cluster: Cluster, tmp_path: Path, command: list[str], handed_over: list[str]
+) -> None:
     folder = RunFolder(sweep_at(tmp_path / "run"))
     held: list[Any] = []
 
@@ -110,8 +120,9 @@ def test_resume_is_handed_over_too(cluster: Cluster, tmp_path: Path) -> None:
             held[0].__enter__()
 
     cluster.does = work
-    assert call("resume", str(folder.path), "--trials", "9", "--detach").exit_code == 0
-    assert shlex.split(cluster.jobs[0].entrypoint)[3:] == ["resume", str(folder.path), "--trials", "9"]
+    assert call(command[0], str(folder.path), *command[1:], "--detach").exit_code == 0
+    words = [str(folder.path) if word == "DIR" else word for word in handed_over]
+    assert shlex.split(cluster.jobs[0].entrypoint)[3:] == words
     assert len(held) == 2  # it came back once somebody worked on the folder
     held[0].__exit__(None, None, None)
 
