@@ -1,6 +1,5 @@
 """Follows Ray Tune's trials into the records, the run folder, the tracking and the display."""
 
-import shutil
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.tracking import Tracker
+from trainers.files import remove_tree
 
 TABLES_SHARE = 20
 """Tables are written whole at each end, but over a long sweep no more often than takes a twentieth of the time; each
@@ -89,7 +89,7 @@ class RecordKeeper(Callback):
         self._tracker.follow(record, rows)
         self._display.trial_ended(record, rows)
         if not record.open:
-            shutil.rmtree(self._folder.states / record.trial_id, ignore_errors=True)
+            remove_tree(self._folder.states / record.trial_id)
 
     def close(self, reason: str) -> None:
         """Write down what the sweep leaves unfinished."""

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainers.errors import ConfigError
 from trainers.files import write_text
+from trainers.object_store import Place
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -140,22 +141,21 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def _look(folder: str, probe: str) -> dict[str, Any]:
+def _look(folder: Place, probe: str) -> dict[str, Any]:
     """On a host: what it runs, and whether it sees and may write the folder."""
-    path = Path(folder)
     found: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip
-    if (path / probe).exists():
+    if (folder / probe).exists():
         found["sees"] = True
         try:
-            write_text(path / f"{probe}-{uuid.uuid4().hex}", "")
+            write_text(folder / f"{probe}-{uuid.uuid4().hex}", "")
         except OSError as error:
-            found["unwritable"] = error.strerror
+            found["unwritable"] = error.strerror or str(error)
     return found
 
 
-def check_hosts(folder: Path) -> None:
+def check_hosts(folder: Place) -> None:
     """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
 
     Raises:
@@ -164,16 +164,15 @@ def check_hosts(folder: Path) -> None:
     known = hosts()
     if len(known) < 2:
         return
-    folder = folder.resolve()
     probe = f".probe-{uuid.uuid4().hex[:8]}"
     write_text(folder / probe, "")
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
-    here = _look(str(folder), probe)
+    here = _look(folder, probe)
     try:
         asked = {
             host.address: look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(host.node_id, soft=False)
-            ).remote(str(folder), probe)
+            ).remote(folder, probe)
             for host in known
         }
         for address, answer in asked.items():

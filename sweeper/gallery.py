@@ -22,6 +22,7 @@ from trainers.attack_cost import AttackCost
 from trainers.compute import Compute, ComputeConfig
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
+from trainers.object_store import Place
 from trainers.scenario import ScenarioConfig, build_scenario
 
 AMPLIFIED = 10
@@ -91,7 +92,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
 
 
 def examples(
-    scenarios: Sequence[ScenarioConfig], splits: Splits, sweep_seed: int, compute: Compute, cache: Path
+    scenarios: Sequence[ScenarioConfig], splits: Splits, sweep_seed: int, compute: Compute, cache: Place
 ) -> Iterator[Example]:
     """Poison the data with one attack after the other.
 

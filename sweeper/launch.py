@@ -1,7 +1,7 @@
 """A sweep from its preset, or from the folder that an earlier part of it left, to its frontier."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sweeper.attack_plots import draw_attackers
 from sweeper.attackers import attackers
 from sweeper.confirmation import confirmations
 from sweeper.frontier import hypervolumes, points
+from sweeper.mirror import mirrored
 from sweeper.provenance import provenance
 from sweeper.records import CONFIRMATION, FINISHED, RUNNING, TRIAL
 from sweeper.report import write_report
@@ -26,6 +27,7 @@ from sweeper.tracking import Tracker
 from sweeper.tracking_store import tracking_uri
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
+from trainers.object_store import ObjectPath
 
 ATTACKERS = "attackers.png"
 """In the run folder of an attacker's sweep: what each attacker reached."""
@@ -44,6 +46,7 @@ class Ended:
         tracker: the tracking run, closed.
         attackers: of an attacker's sweep, from :func:`sweeper.attackers.attackers`: those that were searched, and
             those that were run again with fresh seeds; else null.
+        not_copied: why the copy in the store is not up to date; null if it is, or if there is none.
     """
 
     folder: RunFolder
@@ -53,9 +56,10 @@ class Ended:
     outcome: Outcome
     tracker: Tracker
     attackers: tuple[pd.DataFrame, pd.DataFrame] | None
+    not_copied: str | None = None
 
 
-def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> Ended:
+def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store: ObjectPath | None = None) -> Ended:
     """Run the sweep of a preset in a new run folder.
 
     Args:
@@ -63,6 +67,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
         where: it was read.
         out: the run folder.
         console: for progress.
+        store: the folder's place in an object store; null: all hosts see the folder.
 
     Raises:
         ConfigError, PresetError: it cannot begin.
@@ -75,7 +80,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
     spec.check_against(splits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
-    folder = RunFolder.create(out)
+    folder = RunFolder.create(out, store)
     sweep: dict[str, Any] = {
         "sweep_id": uuid.uuid4().hex,
         "preset": resolve(spec, preset),
@@ -88,7 +93,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console) -> En
         },
         "left_out": left_out,
         "provenance": provenance(),
-    }
+    } | ({} if store is None else {"store": str(store)})
     with folder.lock():
         # Before anything else knows of the sweep, so that whatever kills it now can be resumed from.
         folder.write_sweep(sweep)
@@ -201,6 +206,14 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
 
 
 def _run(
+    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
+) -> Ended:
+    with mirrored(folder) as mirror:
+        ended = _run_here(spec, sweep, splits, folder, console, plan)
+    return ended if mirror is None else replace(ended, not_copied=mirror.behind)
+
+
+def _run_here(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
     tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep)

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from sweeper.fleet import Fleet
 from sweeper.records import TrialRecord
+from trainers.object_store import Place
 from trainers.state_store import crash_reason, owner_of
 
 LOST_AT_MOST = 10
@@ -42,7 +42,7 @@ class Retries:
         self._crashed: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
 
-    def decide(self, record: TrialRecord, states: Path) -> Decision:
+    def decide(self, record: TrialRecord, states: Place) -> Decision:
         """Look at what an attempt left in the folder of the trial's states."""
         host, reason = owner_of(states).host, crash_reason(states)
         if self._fleet is not None and reason is None and host and not self._fleet.is_there(host):

@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,8 @@ from sweeper.objectives import Constraint, constraints_kept
 from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS, read_table, write_table
 from trainers.errors import ConfigError
-from trainers.files import remove_leftovers, write_text, write_with
+from trainers.files import remove_leftovers, remove_tree, write_text, write_with
+from trainers.object_store import ObjectPath, Place
 
 VERSION = 1
 """Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
@@ -32,27 +32,30 @@ class RunFolder:
 
     Args:
         path: of the folder.
+        store: its place in an object store that all hosts reach: states lie there, and a copy of the folder; null: all
+            hosts see the folder itself.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, store: ObjectPath | None = None):
         self.path = path
+        self.store = store
         self.sweep = path / "sweep.yaml"
         self.trials = path / "trials.parquet"
         self.curves = path / "curves.parquet"
         self.records = path / "records"
         self.scores = path / "scores"
-        self.states = path / "states"
+        self.states: Place = (store or path) / "states"
         self.study = path / "study.db"
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
         self.roc = path / "roc.png"
 
     @classmethod
-    def create(cls, path: Path) -> "RunFolder":
+    def create(cls, path: Path, store: ObjectPath | None = None) -> "RunFolder":
         """Make an empty run folder.
 
         Raises:
-            ConfigError: it holds another sweep, or cannot be written.
+            ConfigError: it, or its place in the store, holds another sweep, or cannot be written.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -60,8 +63,10 @@ class RunFolder:
                 raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
         except OSError as error:
             raise _unwritable(path, error) from error
-        folder = cls(path)
+        folder = cls(path, store)
         folder.check_writable()
+        if store is not None and (store / folder.sweep.name).exists():
+            raise ConfigError(f"{store} already holds a sweep; give --out another name.")
         return folder
 
     @classmethod
@@ -74,11 +79,11 @@ class RunFolder:
         folder = cls(path)
         if not folder.sweep.is_file() or not folder.trials.is_file():
             raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
-        folder.read_sweep()
-        return folder
+        store = folder.read_sweep().get("store")
+        return folder if store is None else cls(path, ObjectPath(store))
 
     def check_writable(self) -> None:
-        """Try to write a file.
+        """Try to write a file, into the store too.
 
         Raises:
             ConfigError: it cannot be written.
@@ -88,6 +93,12 @@ class RunFolder:
             (self.path / ".writable").unlink()
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        if self.store is not None:
+            try:
+                write_text(self.store / ".writable", "")
+                (self.store / ".writable").unlink()
+            except (OSError, ValueError) as error:  # an address that is none
+                raise ConfigError(f"{self.store} cannot be written: {error}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -166,30 +177,34 @@ class RunFolder:
         return records
 
     @property
-    def undefended(self) -> Path:
+    def undefended(self) -> Place:
         """What controls leave for defenses that begin with the same training; it goes when the states go."""
         return self.states / "undefended"
 
     @property
-    def attack_cache(self) -> Path:
+    def attack_cache(self) -> Place:
         """What attacks have trained: beside the run folders, as the tracking store is, for all sweeps to share."""
-        return self.path.resolve().parent / "attack-cache"
+        return (self.store or self.path.resolve()).parent / "attack-cache"
 
     def remove_leftovers(self) -> None:
         """Remove files that a killed process had not finished writing."""
-        for folder in (self.path, self.records, self.scores, *self.states.glob("*")):
+        states = self.states.glob("*") if isinstance(self.states, Path) else ()  # a store keeps nothing half-written
+        for folder in (self.path, self.records, self.scores, *states):
             remove_leftovers(folder)
 
     def remove_states_but(self, known: Container[str]) -> None:
         """Remove states of trials whose records are gone: the same id may be given to another setting."""
         for folder in self.states.glob("*"):
             if folder.name not in known and folder != self.undefended:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def discard(self) -> None:
         """Remove what was written for a sweep that did not begin."""
         for path in (self.sweep, self.trials, self.curves, self.study):
             path.unlink(missing_ok=True)
+            if self.store is not None:
+                with suppress(OSError):
+                    (self.store / path.name).unlink(missing_ok=True)
 
     def scores_of(self, trial_id: str, scenario: str, seed: int) -> Path:
         """The file of the per-sample scores of one run."""

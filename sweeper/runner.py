@@ -1,6 +1,5 @@
 """Runs a sweep: one Ray Tune run over one study, one run folder and one MLflow experiment."""
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from sweeper.tracking import Tracker
 from sweeper.worker import TrialActor, pack
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
+from trainers.files import remove_tree
 
 REUSE_ACTORS = True
 """A fresh actor imports torch and Ray again, which takes longer than a small trial."""
@@ -111,7 +111,7 @@ def run_sweep(
     with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
-        check_hosts(folder.path)
+        check_hosts(folder.store or folder.path.resolve())
         try:
             folder.write_sweep(sweep)
             stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
@@ -136,7 +136,7 @@ def run_sweep(
         except (OSError, StorageInternalError) as error:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
     if not any(record.open for record in searcher.records.values()):
-        shutil.rmtree(folder.states, ignore_errors=True)
+        remove_tree(folder.states)
     return Outcome.of(searcher.records.values(), stopper.reason)
 
 
@@ -160,7 +160,8 @@ def _tuner(
     trainable = tune.with_parameters(
         TrialActor,
         data=pack(splits),
-        folder=str(folder.path.resolve()),
+        folder=folder.path.resolve(),
+        store=folder.store,
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
         objective=spec.objectives[0] if spec.search.scheduler != "none" else None,

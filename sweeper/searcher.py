@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Mapping
 from errno import ENOSPC
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -32,6 +31,7 @@ from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
 from sweeper.study import control_success, make_sampler, verdict
 from trainers.errors import ConfigError
+from trainers.object_store import Place
 from trainers.scenario import ScenarioConfig
 from trainers.state_store import attempts
 from trainers.trial import TrialConfig
@@ -221,7 +221,7 @@ class SweepSearcher(Searcher):
             self._fleet.worked(result["host"])
             record.host = self._fleet.name(result["host"])
 
-    def _states(self, record: TrialRecord) -> Path:
+    def _states(self, record: TrialRecord) -> Place:
         return self._folder.states / record.trial_id
 
     def _end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:

@@ -74,7 +74,8 @@ def train(
     key = derive_seed(
         seed, "deploy", setting, data.fingerprint, None if unlabelled is None else pixels_fingerprint(unlabelled)
     )
-    store = StateStore(folder / "states" / f"{key:x}", state_every_s)
+    states = folder / "states" / f"{key:x}"
+    store = StateStore(states, state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("training", total=None)
@@ -92,7 +93,7 @@ def train(
         draw_suspicious(data, review, folder / "suspicious.png")
     write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
     trained.model.save(folder)  # the last, since it says that all the rest is there
-    _remove(store.folder)
+    _remove(states)
     return Deployed(folder, trained, review)
 
 

@@ -18,6 +18,7 @@ from sweeper.objectives import Objective
 from sweeper.run_folder import RunFolder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError, DeviceError, TrialError
+from trainers.object_store import ObjectPath
 from trainers.state_store import StateStore
 from trainers.trial import EpochResult, TrialConfig, run_trial
 
@@ -72,11 +73,12 @@ class TrialActor(tune.Trainable):
         self,
         config: dict[str, Any],
         data: Packed,
-        folder: str,
+        folder: Path,
         state_every_s: float,
         gpu_share: float,
         objective: Objective | None,
         keep_controls: bool,
+        store: ObjectPath | None = None,
     ) -> None:
         """Open the data once, then the first trial.
 
@@ -88,9 +90,10 @@ class TrialActor(tune.Trainable):
             gpu_share: GPUs reserved.
             objective: reported each epoch for the scheduler; null if there is no scheduler.
             keep_controls: whether what controls train is kept for defenses that begin with it.
+            store: the run folder's place in an object store, if it has one.
         """
         self._splits = unpack(data)
-        self._folder = Path(folder)
+        self._folder = RunFolder(folder, store)
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
         self._objective = objective
@@ -105,14 +108,13 @@ class TrialActor(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._trial, self._role = config["trial_id"], config["role"]
-        self._store = StateStore(self._folder / "states" / self._trial, self._state_every_s)
+        self._store = StateStore(self._folder.states / self._trial, self._state_every_s)
         self._held: dict[str, Any] | None = None
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
-        folder = RunFolder(self._folder)
-        undefended = folder.undefended if self._keep_controls else None
+        undefended = self._folder.undefended if self._keep_controls else None
         self._results: Iterator[EpochResult] = run_trial(
-            trial, self._splits, self._store, self._gpu_share, folder.attack_cache, undefended
+            trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,7 +1,6 @@
 """A scenario: an attack with its parameters, a poison rate and a target, turned into data and truth."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
+from trainers.object_store import Place
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
 from trainers.unlabelled import HeldOut
@@ -128,7 +128,7 @@ def build_scenario(
     sweep_seed: int,
     repeat: int,
     compute: Compute,
-    cache: Path | None = None,
+    cache: Place | None = None,
 ) -> Scenario:
     """Poison the training split, and cut and trigger the test split.
 

@@ -1,7 +1,6 @@
 """Training state on disk: one safetensors file, whose header holds the JSON part. Nothing is pickled."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from trainers.files import write_with
+from trainers.files import local_copy, write_with
+from trainers.object_store import Place
 
 TENSOR = "$tensor"
 
@@ -18,7 +18,7 @@ class StateError(ValueError):
     """A file is no state of ours."""
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: Place, state: dict[str, Any]) -> None:
     """Write ``state``, a tree of dictionaries (string keys), lists, tensors and JSON values, whole or not at all."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_strip(state, tensors))
@@ -26,14 +26,14 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     write_with(path, lambda beside: beside.write_bytes(content))  # safetensors' own writing hides a full disk's errno
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_state(path: Place, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read what :func:`save_state` wrote; tensors come back on ``device``.
 
     Raises:
         OSError, safetensors.SafetensorError: the file is not there, or is damaged.
         StateError: it is no state.
     """
-    with safe_open(path, framework="pt", device=str(device)) as file:
+    with local_copy(path) as here, safe_open(here, framework="pt", device=str(device)) as file:
         text = (file.metadata() or {}).get("state")
         if text is None:
             raise StateError(f"{path} holds tensors, but no state.")

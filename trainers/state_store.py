@@ -7,13 +7,13 @@ from the latest state of the earlier ones. An attempt that finds itself overtake
 import json
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from trainers.errors import TrialError
 from trainers.files import write_text
+from trainers.object_store import Place
 from trainers.state import StateError, load_state, save_state
 
 OWNER_FILE = "owner.json"
@@ -47,7 +47,7 @@ class StateStore:
         every_s: seconds between states within a stage.
     """
 
-    def __init__(self, folder: Path, every_s: float = 60.0):
+    def __init__(self, folder: Place, every_s: float = 60.0):
         self.folder = folder
         self.attempt = 0
         """0 until :meth:`begin`, and where there is but one attempt: then nobody is asked who owns the folder."""
@@ -71,7 +71,7 @@ class StateStore:
         if self.attempt and owner != self.attempt:
             raise SupersededError(f"Attempt {self.attempt} was cut off, and another went on with the trial.")
 
-    def path(self, run: int) -> Path:
+    def path(self, run: int) -> Place:
         """File of a run, counted as in ``TrialConfig.runs()``, by this attempt."""
         return self.folder / f"run-{run}.{self.attempt}.safetensors"
 
@@ -109,19 +109,19 @@ class StateStore:
         self.check_owner()
         write_text(self.folder / CRASH_FILE, reason)
 
-    def _saved(self, run: int) -> list[Path]:
+    def _saved(self, run: int) -> list[Place]:
         """Files of a run, this attempt's first, then earlier ones, the latest first."""
         numbers = {path: int(path.suffixes[0][1:]) for path in self.folder.glob(f"run-{run}.*.safetensors")}
         known = [path for path, number in numbers.items() if number <= self.attempt]
         return sorted(known, key=lambda path: -numbers[path])
 
 
-def attempts(folder: Path) -> int:
+def attempts(folder: Place) -> int:
     """How often the trial whose states lie in ``folder`` was begun."""
     return owner_of(folder).attempt
 
 
-def owner_of(folder: Path) -> Owner:
+def owner_of(folder: Place) -> Owner:
     """Whose the states in ``folder`` are."""
     try:
         return Owner(**json.loads((folder / OWNER_FILE).read_text()))
@@ -129,7 +129,7 @@ def owner_of(folder: Path) -> Owner:
         return Owner()
 
 
-def crash_reason(folder: Path) -> str | None:
+def crash_reason(folder: Place) -> str | None:
     """Why the last attempt ended; null if it left no word."""
     try:
         return (folder / CRASH_FILE).read_text()

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +19,7 @@ from trainers.defenses.none import NoDefense
 from trainers.errors import ConfigError
 from trainers.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
+from trainers.object_store import Place
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
 from trainers.state_store import StateStore
@@ -135,8 +135,8 @@ def run_trial(
     splits: Splits,
     store: StateStore | None = None,
     gpu_share: float = 0.0,
-    attack_cache: Path | None = None,
-    undefended: Path | None = None,
+    attack_cache: Place | None = None,
+    undefended: Place | None = None,
 ) -> Iterator[EpochResult]:
     """Train and measure on every scenario and repeat, one epoch at a time.
 
@@ -184,7 +184,7 @@ def _run_one(
     repeat: int,
     number: int,
     store: StateStore | None,
-    kept: Path | None,
+    kept: Place | None,
 ) -> Iterator[EpochResult]:
     total = sum(stage.epochs for stage in defense.stages())
     poison_share = int(scenario.arena.poisoned.sum()) / len(scenario.data)

@@ -10,6 +10,7 @@ from search_spaces.loader import apply_overrides, preset_names, read_preset
 from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
 from sweeper.jobs import folder_of, stop, submit
 from sweeper.launch import Ended, begin, confirm, resume, track
+from sweeper.mirror import fetch
 from sweeper.run_folder import RunFolder
 from sweeper.spec import validate
 from sweeper.status import print_status, read_status
@@ -17,7 +18,10 @@ from sweeper.summary import print_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.summary_comparison import print_comparison
 from sweeper.tracking_store import tracking_uri
+from trainers.object_store import ObjectPath, place
 
+RUNS = Path("runs")
+"""Where run folders go that have their place in an object store."""
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
 app = typer.Typer()
@@ -31,8 +35,11 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: NAME-TIME in the storage.")] = None,
     storage: Annotated[
-        Path, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go; on a cluster, what all hosts see.")
-    ] = Path("runs"),
+        str,
+        typer.Option(
+            envvar="SWEEPER_STORAGE", help="Where run folders go; on a cluster, what all hosts see: a folder, or s3://."
+        ),
+    ] = "runs",
     trials: Annotated[int | None, typer.Option(help="Trials, controls not counted.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes after which the sweep ends.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
@@ -43,14 +50,24 @@ def run(
         overrides += [f"search.trials={trials}"] if trials is not None else []
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
         content = apply_overrides(read_preset(preset), overrides, preset)
-        path = out or storage / f"{validate(content, preset).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        path, store = _placed(storage, out, validate(content, preset).name)
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
-            _detach(["run", given, *changes, "--out", str(path.resolve())], path)
+            there = ["--storage", storage] if store is not None else []
+            _detach(["run", given, *changes, "--out", str(path.resolve()), *there], path)
             return
-        ended = begin(content, preset, path, console)
+        ended = begin(content, preset, path, console, store)
     _show(ended)
+
+
+def _placed(storage: str, out: Path | None, name: str) -> tuple[Path, ObjectPath | None]:
+    """Where a new run folder goes, and its place in the object store, if the storage is one."""
+    at = place(storage)
+    name = out.name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if isinstance(at, ObjectPath):
+        return out or RUNS / name, at / name
+    return out or at / name, None
 
 
 def _detach(arguments: list[str], path: Path) -> None:
@@ -62,19 +79,23 @@ def _detach(arguments: list[str], path: Path) -> None:
 
 @app.command(name="resume")
 def resume_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A run folder, or its copy in a store (s3://), which is fetched first.")
+    ],
     trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
     with one_sentence():
+        at = place(folder)
+        path = fetch(at, RUNS).path if isinstance(at, ObjectPath) else at
         if detach:
             more = ["--trials", str(trials)] if trials is not None else []
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
-            _detach(["resume", str(folder.resolve()), *more], folder)
+            _detach(["resume", str(path.resolve()), *more], path)
             return
-        ended = resume(folder, console, trials, time_budget)
+        ended = resume(path, console, trials, time_budget)
     _show(ended)
 
 
@@ -150,6 +171,10 @@ def _show(ended: Ended) -> None:
         say(f"Not all trials ran: {outcome.interrupted}. What ended before is kept; go on: sweeper resume {path}")
     if ended.tracker.behind:
         say(f"MLflow lacks {', '.join(ended.tracker.behind)}; when it is back: sweeper track {path}")
+    if ended.not_copied is not None:
+        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); when it is back: sweeper resume {path}")
+    elif ended.folder.store is not None:
+        say(f"Copy: {ended.folder.store}")
     say(f"Results: {path}   page to decide from: {ended.folder.report}")
     store = ended.tracker.shown_uri
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"

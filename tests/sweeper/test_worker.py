@@ -40,7 +40,7 @@ def start(tmp_path: Path, splits: Splits) -> Start:
 
     def make(config: dict[str, Any], state_every_s: float = 1e-9, objective: Objective | None = None) -> TrialActor:
         actor = object.__new__(TrialActor)
-        actor.setup(config, pack(splits), str(tmp_path), state_every_s, 0.0, objective, keep_controls=False)
+        actor.setup(config, pack(splits), tmp_path, state_every_s, 0.0, objective, keep_controls=False)
         return actor
 
     return make

@@ -1,26 +1,26 @@
 """States of attempts that may overlap."""
 
-import shutil
 import time
-from pathlib import Path
 
 import pytest
 
+from trainers.files import remove_tree
+from trainers.object_store import Place
 from trainers.state_store import StateStore, SupersededError, attempts, crash_reason
 
 
-def begun(folder: Path) -> StateStore:
+def begun(folder: Place) -> StateStore:
     store = StateStore(folder, 0)
     store.begin()
     return store
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def files(folder: Place) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
-def test_a_store_without_states_makes_its_folder_when_it_is_needed(tmp_path: Path) -> None:
-    store = StateStore(tmp_path / "states")
+def test_a_store_without_states_makes_its_folder_when_it_is_needed(any_place: Place) -> None:
+    store = StateStore(any_place / "states")
     assert store.load(0) is None
     assert not store.folder.exists()
     store.save(0, {"x": 1})
@@ -29,10 +29,10 @@ def test_a_store_without_states_makes_its_folder_when_it_is_needed(tmp_path: Pat
     assert store.load(1) is None
 
 
-def test_a_state_is_due_at_stage_ends_and_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_is_due_at_stage_ends_and_after_a_while(any_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    store = StateStore(tmp_path, every_s=60)
+    store = StateStore(any_place, every_s=60)
     assert store.due(stage_ended=True)
     now = 159.0
     assert not store.due(stage_ended=False)
@@ -42,61 +42,63 @@ def test_a_state_is_due_at_stage_ends_and_after_a_while(tmp_path: Path, monkeypa
     assert not store.due(stage_ended=False)
 
 
-def test_attempts_are_counted_and_the_latest_state_counts(tmp_path: Path) -> None:
-    assert attempts(tmp_path) == 0
+def test_attempts_are_counted_and_the_latest_state_counts(any_place: Place) -> None:
+    assert attempts(any_place) == 0
     for number in (1, 2, 3):
-        store = begun(tmp_path)
-        assert store.attempt == attempts(tmp_path) == number
+        store = begun(any_place)
+        assert store.attempt == attempts(any_place) == number
         assert store.load(0) == (None if number == 1 else {"by": number - 1})
         store.save(0, {"by": number})
         assert store.load(0) == {"by": number}
-    assert set(files(tmp_path)) == {"owner.json", "run-0.3.safetensors"}  # what was overtaken is gone
+    assert set(files(any_place)) == {"owner.json", "run-0.3.safetensors"}  # what was overtaken is gone
 
 
-def test_an_attempt_without_a_state_leaves_that_of_an_earlier_one(tmp_path: Path) -> None:
-    begun(tmp_path).save(1, {"x": 1})
-    begun(tmp_path)
-    store = begun(tmp_path)
+def test_an_attempt_without_a_state_leaves_that_of_an_earlier_one(any_place: Place) -> None:
+    begun(any_place).save(1, {"x": 1})
+    begun(any_place)
+    store = begun(any_place)
     assert (store.load(1), store.load(0)) == ({"x": 1}, None)
     store.path(1).write_bytes(b"damaged")
     assert store.load(1) == {"x": 1}
 
 
-def test_who_was_overtaken_writes_nothing(tmp_path: Path) -> None:
-    first = begun(tmp_path)
+def test_who_was_overtaken_writes_nothing(any_place: Place) -> None:
+    first = begun(any_place)
     first.save(0, {"by": 1})
-    second = begun(tmp_path)
+    second = begun(any_place)
     second.save(0, {"by": 2})
-    before = files(tmp_path)
+    before = files(any_place)
     for write in (lambda: first.save(0, {"late": 1}), lambda: first.note_crash("late")):
         with pytest.raises(SupersededError, match="Attempt 1 was cut off, and another went on"):
             write()
-    assert files(tmp_path) == before
-    assert (second.load(0), crash_reason(tmp_path)) == ({"by": 2}, None)
+    assert files(any_place) == before
+    assert (second.load(0), crash_reason(any_place)) == ({"by": 2}, None)
 
 
-def test_who_comes_back_after_the_trial_has_ended_writes_nothing(tmp_path: Path) -> None:
-    store = begun(tmp_path / "t0000")
-    shutil.rmtree(tmp_path / "t0000")  # as the driver does
+def test_who_comes_back_after_the_trial_has_ended_writes_nothing(any_place: Place) -> None:
+    store = begun(any_place / "t0000")
+    remove_tree(any_place / "t0000")  # as the driver does
     with pytest.raises(SupersededError):
         store.save(0, {})
-    assert not (tmp_path / "t0000").exists()
+    assert not (any_place / "t0000").exists()
 
 
-def test_a_state_written_while_being_overtaken_is_nobodys_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_written_while_being_overtaken_is_nobodys_loss(
+    any_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between asking who the owner is and writing, a successor may come."""
-    first, second = begun(tmp_path), None
+    first, second = begun(any_place), None
     first.save(0, {"by": 1})
-    second = begun(tmp_path)
+    second = begun(any_place)
     second.save(0, {"by": 2})
     monkeypatch.setattr(first, "check_owner", lambda: None)
     first.save(0, {"late": 1})
     assert second.load(0) == {"by": 2}
-    assert begun(tmp_path).load(0) == {"by": 2}
+    assert begun(any_place).load(0) == {"by": 2}
 
 
-def test_why_an_attempt_crashed_is_forgotten_by_the_next(tmp_path: Path) -> None:
-    begun(tmp_path).note_crash("MemoryError: no more")
-    assert crash_reason(tmp_path) == "MemoryError: no more"
-    begun(tmp_path)
-    assert crash_reason(tmp_path) is None
+def test_why_an_attempt_crashed_is_forgotten_by_the_next(any_place: Place) -> None:
+    begun(any_place).note_crash("MemoryError: no more")
+    assert crash_reason(any_place) == "MemoryError: no more"
+    begun(any_place)
+    assert crash_reason(any_place) is None

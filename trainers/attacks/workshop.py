@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.compute import Compute
+from trainers.object_store import Place
 from trainers.seeding import derive_seed
 from trainers.state import StateError, load_state, save_state
 
@@ -33,7 +34,7 @@ class Workshop:
 
     compute: Compute
     seed: int
-    cache: Path | None = None
+    cache: Place | None = None
 
     def made(self, what: str, parts: list[Any], make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors on the CPU: from the cache, or else from ``make``, which is given a seed.
@@ -52,7 +53,7 @@ class Workshop:
         whole = [RECIPE, what, parts, self.seed, self.compute.identity]
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         path = self.cache / f"{what}-{key}.safetensors"
-        with _held(path.with_suffix(".lock")):
+        with _held(self.cache / f"{what}-{key}.lock"):
             with suppress(FileNotFoundError, SafetensorError, StateError):
                 return load_state(path)
             tensors = _on_cpu(make(seed))
@@ -65,8 +66,11 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(path: Place) -> Iterator[None]:
     """Hold a lock file; the kernel lets go of it when this process ends. Where there are no locks, nobody waits."""
+    if not isinstance(path, Path):
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         with suppress(OSError):

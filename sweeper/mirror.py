@@ -1,0 +1,108 @@
+"""A run folder's copy in an object store: the folder outlives the machine that it lies on."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from sweeper.run_folder import LOCK_FILE, RunFolder
+from trainers.errors import ConfigError
+from trainers.files import LEFTOVER
+from trainers.object_store import ObjectPath
+
+EVERY_S = 10.0
+"""How long what is written may wait for its copy."""
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """Copies what changes in a run folder to its place in the store.
+
+    States are not copied, since trials write them to the store themselves; nor is the study, which is written again
+    from the records.
+
+    Args:
+        folder: it, with a place in a store.
+    """
+
+    def __init__(self, folder: RunFolder):
+        assert folder.store is not None
+        self._folder, self._store = folder, folder.store
+        self._copied: dict[Path, tuple[int, int]] = {}
+        self.behind: str | None = None
+        """Why the copy is not up to date; null if it is."""
+
+    def push(self) -> None:
+        """Copy what has changed. What cannot be copied now is tried again the next time."""
+        try:
+            for path in sorted(self._folder.path.rglob("*")):
+                version = self._version(path)
+                if version is None or self._copied.get(path) == version:
+                    continue
+                (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(path.read_bytes())
+                self._copied[path] = version
+            self.behind = None
+        except FileNotFoundError:  # renamed or removed just now
+            pass
+        except OSError as error:
+            if self.behind is None:
+                log.warning("%s cannot be written for now: %s", self._store, error)
+            self.behind = str(error)
+
+    def _version(self, path: Path) -> tuple[int, int] | None:
+        """Tells contents apart; null for what is not copied."""
+        ours = path.name == LOCK_FILE or path.name.startswith((LEFTOVER, self._folder.study.name))
+        if ours or not path.is_file():
+            return None
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
+
+
+@contextmanager
+def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
+    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store."""
+    if folder.store is None:
+        yield None
+        return
+    mirror, ended = Mirror(folder), Event()
+
+    def follow() -> None:
+        while not ended.wait(EVERY_S):
+            mirror.push()
+
+    thread = Thread(target=follow, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield mirror
+    finally:
+        ended.set()
+        thread.join()
+        mirror.push()
+
+
+def fetch(store: ObjectPath, runs: Path) -> RunFolder:
+    """Bring a run folder back from its copy.
+
+    Args:
+        store: where the copy lies.
+        runs: the folder that is to hold it, under the copy's name.
+
+    Raises:
+        ConfigError: there is no copy, the store does not answer, or a folder of this name is there already.
+    """
+    target = runs / store.name
+    if target.exists():
+        raise ConfigError(f"{target} is there already: give it instead of {store}, or move it away.")
+    try:
+        if not (store / "sweep.yaml").exists():
+            raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
+        for name in store.walk():
+            if not name.startswith("states/"):
+                path = target / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes((store / name).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{store} cannot be read: {error}") from error
+    return RunFolder.open(target)

@@ -1,0 +1,169 @@
+"""A run folder and its copy in an object store."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper import launch, mirror
+from sweeper.mirror import Mirror, fetch, mirrored
+from sweeper.run_folder import RunFolder
+from sweeper.runner import Outcome
+from tests.sweeper.cli.calls import call, sentence, sweep_at, write_preset
+from tests.sweeper.small import control_row, fresh_store, row_with, write_rows
+from trainers.errors import ConfigError
+from trainers.object_store import ObjectPath
+
+
+@pytest.fixture
+def store(s3: str, tmp_path: Path) -> ObjectPath:
+    return ObjectPath(f"{s3}/{tmp_path.name}/run")
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def folder(store: ObjectPath, tmp_path: Path) -> RunFolder:
+    return RunFolder(sweep_at(tmp_path / "run"), store)
+
+
+def test_what_lasts_is_copied_and_nothing_else(folder: RunFolder, store: ObjectPath) -> None:
+    for name in ("records/t0000.json", "scores/t0000-badnets-0.parquet", "records/.beside-x.json", "study.db-journal"):
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_text(name)
+    folder.study.touch()
+    with folder.lock():
+        Mirror(folder).push()
+    kept = {"sweep.yaml", "trials.parquet", "records/t0000.json", "scores/t0000-badnets-0.parquet"}
+    assert set(store.walk()) == kept
+    assert (store / "records/t0000.json").read_text() == "records/t0000.json"
+
+
+def test_only_what_changed_is_copied_again(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, written = Mirror(folder), []
+    copy.push()
+    monkeypatch.setattr(ObjectPath, "write_bytes", lambda self, _: written.append(self.name))
+    copy.push()
+    assert written == []
+    folder.sweep.write_text(folder.sweep.read_text() + "\n")
+    os.utime(folder.trials, ns=(5, 5))
+    copy.push()
+    assert written == ["sweep.yaml", "trials.parquet"]
+
+
+def test_a_store_that_is_away_is_caught_up_with(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(_path: ObjectPath, _content: bytes) -> None:
+        raise OSError("Could not connect to server")
+
+    copy = Mirror(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPath, "write_bytes", away)
+        copy.push()
+        copy.push()
+    assert copy.behind == "Could not connect to server"
+    assert len(caplog.messages) == 1
+    copy.push()
+    assert copy.behind is None
+    assert (store / "trials.parquet").read_bytes() == folder.trials.read_bytes()
+
+
+def test_the_copy_grows_as_the_sweep_does_and_is_whole_at_its_end(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "EVERY_S", 0.01)
+
+    def sweep() -> None:
+        with mirrored(folder):
+            wait_for((store / "trials.parquet").exists)
+            (folder.path / "late").write_text("x")
+            raise RuntimeError("broke off")
+
+    with pytest.raises(RuntimeError, match="broke off"):
+        sweep()
+    assert (store / "late").read_text() == "x"
+    with mirrored(RunFolder(folder.path)) as nothing:
+        assert nothing is None
+
+
+def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path: Path) -> None:
+    folder.write_sweep(folder.read_sweep() | {"store": str(store)})
+    (folder.path / "records").mkdir()
+    (folder.path / "records" / "t0000.json").write_text("{}")
+    Mirror(folder).push()
+    (store / "states" / "t0000" / "owner.json").write_bytes(b"{}")
+    back = fetch(store, tmp_path / "elsewhere")
+    assert back.path == tmp_path / "elsewhere" / "run"
+    assert (back.store, back.states) == (store, store / "states")
+    assert (back.records / "t0000.json").read_text() == "{}"
+    assert back.trials.read_bytes() == folder.trials.read_bytes()
+    assert not (back.path / "states").exists()
+    with pytest.raises(ConfigError, match="run is there already: give it instead of s3://"):
+        fetch(store, tmp_path / "elsewhere")
+
+
+def test_what_cannot_be_fetched(store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence(call("resume", str(store))) == f"{store} holds no sweep: sweep.yaml must be there."
+    monkeypatch.setattr(ObjectPath, "exists", lambda _: (_ for _ in ()).throw(OSError("no answer")))
+    assert sentence(call("resume", str(store))) == f"{store} cannot be read: no answer"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_whose_storage_is_a_store(store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+
+    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+        folder.write_sweep(content)
+        write_rows(folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    preset = write_preset(tmp_path / "p.yaml")
+    result = call("run", preset, "--storage", str(store.parent), "--out", "here/run")
+    assert result.exit_code == 0, result.output
+    assert f"Copy: {store}" in result.stdout
+    folder = RunFolder.open(tmp_path / "here" / "run")
+    assert folder.store == store
+    assert folder.attack_cache == store.parent / "attack-cache"
+    assert (store / "report.html").read_bytes() == folder.report.read_bytes()
+    text = sentence(call("run", preset, "--storage", str(store.parent), "--out", "other/run"))
+    assert text == f"{store} already holds a sweep; give --out another name."
+
+
+def test_a_sweep_that_does_not_begin_leaves_the_store_free(
+    store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+
+    def refused(*_: Any) -> Outcome:
+        raise ConfigError("A host is not fit.")
+
+    monkeypatch.setattr(launch, "run_sweep", refused)
+    preset = write_preset(tmp_path / "p.yaml")
+    for _ in range(2):
+        assert sentence(call("run", preset, "--storage", str(store.parent), "--out", "run")) == "A host is not fit."
+    assert list(store.walk()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "says"), [("s3://nobody/x", "NO_SUCH_BUCKET"), ("what://x/y", "what"), ("s3://", "Missing bucket name")]
+)
+def test_a_store_that_cannot_be_written_is_refused(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = sentence(call("run", write_preset(tmp_path / "p.yaml"), "--storage", address, "--out", "run"))
+    assert says in text
+    assert "cannot be written" in text

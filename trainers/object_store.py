@@ -1,0 +1,133 @@
+"""Objects in a store such as S3, under the few methods of a path that states and caches need."""
+
+import fnmatch
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from pyarrow import fs
+
+
+class ObjectPath:
+    """A folder or an object in a store, which knows no folders: they are there as soon as something lies in them.
+
+    An object is written whole or not at all. Credentials and the endpoint are those of the environment
+    (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on) or of the host's role; none stands in the address.
+
+    Args:
+        uri: ``s3://BUCKET/KEY``, or of another store that ``pyarrow.fs`` knows (``gs://``).
+    """
+
+    def __init__(self, uri: str):
+        self._uri = uri.rstrip("/")
+
+    def __str__(self) -> str:
+        return self._uri
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({self._uri!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPath) and self._uri == other._uri
+
+    def __hash__(self) -> int:
+        return hash(self._uri)
+
+    def __truediv__(self, name: str) -> "ObjectPath":
+        return ObjectPath(f"{self._uri}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._uri.rsplit("/", 1)[1]
+
+    @property
+    def parent(self) -> "ObjectPath":
+        """The folder that it lies in."""
+        return ObjectPath(self._uri.rsplit("/", 1)[0])
+
+    @property
+    def suffixes(self) -> list[str]:
+        """``.a`` and ``.b`` of ``name.a.b``."""
+        return PurePosixPath(self.name).suffixes
+
+    def exists(self) -> bool:
+        """Whether an object lies there, or something below it."""
+        store, key = _store(self._uri)
+        return bool(store.get_file_info(key).type != fs.FileType.NotFound)
+
+    def glob(self, pattern: str) -> Iterator["ObjectPath"]:
+        """What lies in the folder under a name that fits; a pattern knows no folders."""
+        store, key = _store(self._uri)
+        for found in store.get_file_info(fs.FileSelector(key, allow_not_found=True)):
+            if fnmatch.fnmatchcase(found.base_name, pattern):
+                yield self / found.base_name
+
+    def walk(self) -> Iterator[str]:
+        """Names of all objects below the folder, with / between their parts."""
+        store, key = _store(self._uri)
+        for found in store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)):
+            if found.is_file:
+                yield found.path.removeprefix(key).lstrip("/")
+
+    def read_bytes(self) -> bytes:
+        """The whole object.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: the store refuses, or does not answer.
+        """
+        store, key = _store(self._uri)
+        with store.open_input_stream(key) as stream:
+            return bytes(stream.read())
+
+    def read_text(self) -> str:
+        """The whole object, as UTF-8."""
+        return self.read_bytes().decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        """Put an object there.
+
+        Raises:
+            OSError: the store refuses, or does not answer.
+        """
+        store, key = _store(self._uri)
+        with store.open_output_stream(key) as stream:
+            stream.write(content)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object."""
+        store, key = _store(self._uri)
+        try:
+            store.delete_file(key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_tree(self) -> None:
+        """Remove everything in the folder."""
+        store, key = _store(self._uri)
+        with suppress(FileNotFoundError):
+            store.delete_dir(key)
+
+
+Place = Path | ObjectPath
+"""Where states and caches may lie."""
+
+
+def place(address: str) -> Place:
+    """A folder by its path, or one in a store by its address."""
+    return ObjectPath(address) if "://" in address else Path(address)
+
+
+def _store(uri: str) -> tuple[fs.FileSystem, str]:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    store, root = _opened(f"{scheme}://{bucket}")
+    return store, f"{root}/{key}".rstrip("/")
+
+
+@lru_cache
+def _opened(address: str) -> tuple[fs.FileSystem, str]:
+    return fs.FileSystem.from_uri(address)  # type: ignore[no-any-return]
