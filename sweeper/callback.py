@@ -33,6 +33,7 @@ class RecordKeeper(Callback):
         self, searcher: SweepSearcher, folder: RunFolder, tracker: Tracker, display: Display, stopper: SweepStopper
     ):
         self._searcher = searcher
+        searcher.say = display.say
         self._stopper = stopper
         self._folder = folder
         self._tracker = tracker
@@ -68,18 +69,15 @@ class RecordKeeper(Callback):
             self._display.epoch_ended(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended by itself or was stopped."""
-        with self._stopper.guard():
-            self.ended(self._searcher.by_ray_id[trial.trial_id])
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial broke off, and may go on under another of Ray's names."""
+        """A trial ended by itself or was stopped; or its host is not fit for it, and it goes on elsewhere."""
         record = self._searcher.by_ray_id[trial.trial_id]
-        while self._searcher.told:
-            self._display.say(self._searcher.told.popleft())
         if record.status != RUNNING:
             with self._stopper.guard():
                 self.ended(record)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial broke off, and may go on under another of Ray's names."""
+        self.on_trial_complete(iteration, trials, trial)
 
     def ended(self, record: TrialRecord) -> None:
         """Write down an end."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainers.errors import ConfigError
@@ -86,7 +86,11 @@ def ray_runtime() -> Iterator[bool]:
     try:
         # Not "auto": that would also join the Ray of another sweep on this machine, which goes when that sweep ends.
         context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except AuthenticationError as error:
+        raise ConfigError(
+            "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
+        ) from error
+    except (OSError, RayError, RuntimeError, ValueError) as error:
         raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
     try:
         # A session is named after the process that started it.

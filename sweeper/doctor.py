@@ -1,6 +1,6 @@
 """Checks what a sweep needs, one line each, with what to do where something is amiss."""
 
-import os
+import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,10 +11,12 @@ import torch
 
 from search_spaces.loader import read_preset
 from sweeper.cluster import check_hosts, hosts, ray_runtime
+from sweeper.mirror import RUNS
 from sweeper.provenance import PACKAGES, package_versions
 from sweeper.spec import validate
 from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
 from trainers.files import write_text
+from trainers.object_store import Place
 
 LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"
@@ -37,19 +39,19 @@ class Finding:
     remedy: str = ""
 
 
-def examine(preset: str, runs: Path) -> Iterator[Finding]:
+def examine(preset: str, storage: Place) -> Iterator[Finding]:
     """Look at one thing after the other.
 
     Args:
         preset: whose data is read.
-        runs: the folder that run folders go to.
+        storage: where run folders go.
     """
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("versions", _versions),
         ("GPUs", _gpus),
         ("Ray", _ray),
-        ("storage", lambda: _storage(runs)),
-        ("tracking store", lambda: _tracking(runs)),
+        ("storage", lambda: _storage(storage)),
+        ("tracking store", lambda: _tracking(storage if isinstance(storage, Path) else RUNS)),
         ("data", lambda: _data(preset)),
     ]
     for name, check in checks:
@@ -63,7 +65,7 @@ _REMEDIES = {
     "versions": "Install the locked packages: make .venv/installed.",
     "GPUs": "Check the driver with nvidia-smi; without GPUs, sweeps run on the CPU.",
     "Ray": "Stop what is left of Ray (ray stop), or unset RAY_ADDRESS to run on this machine alone.",
-    "storage": "Give --out a folder that you may write, with space left; on a cluster, one that all hosts see.",
+    "storage": "Give --storage a folder that you may write, with space left; on a cluster, one that all hosts see, or s3://.",
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
     "data": "See the sentence; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
 }
@@ -86,23 +88,26 @@ def _gpus() -> Finding:
 
 
 def _ray() -> Finding:
-    with ray_runtime():
+    with ray_runtime() as joined:
         known = hosts()
     cpus, gpus = (sum(host.has.get(name, 0.0) for host in known) for name in ("CPU", "GPU"))
     text = f"{len(known)} host{'s' if len(known) > 1 else ''}, {cpus:g} CPUs, {gpus:g} GPUs"
-    where = "the cluster at RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "started on this machine alone"
+    where = "a cluster that runs" if joined else "started on this machine alone"
     return Finding("Ray", True, f"{text} ({where})")
 
 
-def _storage(runs: Path) -> Finding:
-    runs.mkdir(parents=True, exist_ok=True)
-    write_text(runs / f".{PROBE}", "")
-    (runs / f".{PROBE}").unlink()
-    free = shutil.disk_usage(runs).free
-    text = f"{runs.resolve()} can be written, {free / 2**30:.0f} GiB free"
+def _storage(storage: Place) -> Finding:
+    if isinstance(storage, Path):
+        storage.mkdir(parents=True, exist_ok=True)
+    write_text(storage / f".{PROBE}", "")
+    (storage / f".{PROBE}").unlink()
+    free, text = math.inf, f"{storage} can be written"
+    if isinstance(storage, Path):
+        free = shutil.disk_usage(storage).free
+        text = f"{storage.resolve()} can be written, {free / 2**30:.0f} GiB free"
     with ray_runtime():
         many = len(hosts())
-        check_hosts(runs)
+        check_hosts(storage)
     if free < LITTLE_SPACE:
         return Finding("storage", False, text, _REMEDIES["storage"])
     return Finding("storage", True, text + (f", as {many} hosts can, which run the same program" if many > 1 else ""))

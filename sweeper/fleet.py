@@ -2,11 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sweeper.cluster import Host, hosts
 
 LOOK_EVERY_S = 1.0
+NOTICED_AFTER_S = 8.0
+"""How long a cluster with the health checks of ``cluster.yaml`` may take to notice that a host is gone."""
 BAD_AFTER = 3
 """Different trials that failed on a host, and none that worked, until it is avoided."""
 
@@ -31,19 +33,41 @@ class Fleet:
         """Hosts that get no trial any more, with what went wrong there last."""
 
     def room(self) -> int:
-        """How many trials fit now. Asked for often, and looked up each second."""
+        """How many trials fit now. Asked for often, and looked up each second.
+
+        Where none but avoided hosts are left, they are tried again.
+        """
         self._refresh()
+        if self.avoided and not any(host.room(self._wanted) for name, host in self._there.items()
+                                    if name not in self.avoided):  # fmt: skip
+            self.avoided.clear()
+            self._failed.clear()
         return sum(host.room(self._wanted) for name, host in self._there.items() if name not in self.avoided)
 
-    def is_there(self, node_id: str) -> bool:
-        """Whether a host is still there."""
-        self._looked_at = -math.inf
-        self._refresh()
-        return node_id in self._there
+    def is_gone(self, node_id: str) -> bool:
+        """Whether a host is gone, on which a trial broke off; the cluster is given time to notice.
+
+        No time is given where there is one host alone: it is the one that this runs on.
+        """
+        until = time.monotonic() + NOTICED_AFTER_S
+        while True:
+            self._looked_at = -math.inf
+            self._refresh()
+            if node_id not in self._there:
+                return True
+            if len(self._there) < 2 or time.monotonic() >= until:
+                return False
+            time.sleep(0.5)
 
     def name(self, node_id: str) -> str:
         """What people call it."""
         return self._names.get(node_id, node_id[:8])
+
+    def others(self, node_ids: Collection[str]) -> int:
+        """How many hosts have room for a trial beside these, and are not avoided."""
+        self._refresh()
+        left = self._there.keys() - self.avoided.keys() - set(node_ids)
+        return sum(self._there[name].room(self._wanted) > 0 for name in left)
 
     def worked(self, node_id: str) -> None:
         """A trial got on there."""

@@ -5,11 +5,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.exceptions import AuthenticationError, RayError
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from sweeper.run_folder import RunFolder
 from trainers.errors import ConfigError
@@ -20,8 +23,21 @@ PATIENCE_S = 120.0
 """How long a job is given until its sweep has begun, or was refused."""
 
 
-def submit(arguments: Sequence[str], folder: Path) -> str:
-    """Let the cluster run ``sweeper`` with these arguments, and wait until its sweep has begun.
+@dataclass(frozen=True)
+class Submitted:
+    """A job.
+
+    Args:
+        job: its id.
+        begun: whether its sweep had begun within :data:`PATIENCE_S`; if not, it may still be refused.
+    """
+
+    job: str
+    begun: bool
+
+
+def submit(arguments: Sequence[str], folder: Path) -> Submitted:
+    """Let the cluster run ``sweeper`` with these arguments in this working folder, and wait until its sweep has begun.
 
     The job gets the environment that Ray was started with on the head, and no other, since everybody who may see the
     cluster may see what is handed to a job.
@@ -30,30 +46,32 @@ def submit(arguments: Sequence[str], folder: Path) -> str:
         arguments: of the command line.
         folder: the run folder that they name.
 
-    Returns:
-        The job's id.
-
     Raises:
         ConfigError: no cluster is there, or the job ended before its sweep began; the sentence is the job's.
     """
-    client = _client()
-    command = shlex.join([sys.executable, "-m", "sweeper", *arguments])
-    began_before = (folder / "trials.parquet").exists()
-    job = str(client.submit_job(entrypoint=command, metadata={FOLDER: str(folder)}))
+    command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, '-m', 'sweeper', *arguments])}"
+    before = _opened(folder)
+    with _cluster() as client:
+        job = str(client.submit_job(entrypoint=command, metadata={FOLDER: str(folder)}))
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        status = client.get_job_status(job)
-        if status.is_terminal() and status != JobStatus.SUCCEEDED:
-            said = client.get_job_logs(job).strip().splitlines()
-            raise ConfigError(said[-1] if said else f"The job {job} ended without a word.")
-        if (
-            status.is_terminal()
-            or (not began_before and (folder / "trials.parquet").exists())
-            or (began_before and RunFolder(folder).holder() is not None)
-        ):
-            break
+        with _cluster() as client:
+            status = client.get_job_status(job)
+            if status.is_terminal() and status != JobStatus.SUCCEEDED:
+                said = client.get_job_logs(job).strip().splitlines()
+                raise ConfigError(said[-1] if said else f"The job {job} ended without a word.")
+        if status.is_terminal() or _opened(folder) != before:
+            return Submitted(job, True)
         time.sleep(0.5)
-    return job
+    return Submitted(job, False)
+
+
+def _opened(folder: Path) -> int | None:
+    """Changes when a sweep begins, or goes on, after all that may refuse it: the study is made anew then."""
+    try:
+        return RunFolder(folder).study.stat().st_ino
+    except OSError:
+        return None
 
 
 def folder_of(job: str) -> Path:
@@ -62,11 +80,11 @@ def folder_of(job: str) -> Path:
     Raises:
         ConfigError: no cluster is there, it does not know the job, or the job is no sweep.
     """
-    try:
-        details = _client().get_job_info(job)
-    except RuntimeError as error:
-        raise ConfigError(f"{job} is neither a run folder nor a job that the cluster knows.") from error
-    folder = (details.metadata or {}).get(FOLDER)
+    with _cluster() as client:
+        known = {details.submission_id: details for details in client.list_jobs()}
+    if job not in known:
+        raise ConfigError(f"{job} is neither a run folder nor a job that the cluster knows.")
+    folder = (known[job].metadata or {}).get(FOLDER)
     if folder is None:
         raise ConfigError(f"The job {job} is no sweep.")
     return Path(folder)
@@ -83,25 +101,42 @@ def stop(folder: RunFolder) -> str:
         raise ConfigError(f"No sweep works on {folder.path}.")
     words = holder.split()  # process 12 on HOST
     if len(words) == 4 and words[3] == os.uname().nodename:
-        os.kill(int(words[1]), signal.SIGTERM)
-        return holder
-    job = _job_on(folder.path)
-    if job is None:
-        raise ConfigError(f"{folder.path} is worked on by {holder}, which is not this machine; stop it there.")
-    _client().stop_job(job)
-    return f"job {job}"
+        with suppress(OSError):  # of another user, or of another container of that name
+            os.kill(int(words[1]), signal.SIGTERM)
+            return holder
+    with _cluster() as client:
+        jobs = [
+            job.submission_id for job in client.list_jobs()
+            if job.status == JobStatus.RUNNING and (job.metadata or {}).get(FOLDER) == str(folder.path.resolve())
+        ]  # fmt: skip
+        if not jobs:
+            raise ConfigError(
+                f"{folder.path} is worked on by {holder}, which cannot be reached from here; stop it there."
+            )
+        client.stop_job(jobs[0])
+    return f"job {jobs[0]}"
 
 
-def _job_on(folder: Path) -> str | None:
-    jobs: list[JobDetails] = [
-        job for job in _client().list_jobs()
-        if job.status == JobStatus.RUNNING and (job.metadata or {}).get(FOLDER) == str(folder.resolve())
-    ]  # fmt: skip
-    return jobs[0].submission_id if jobs else None
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """The cluster's job server.
 
-
-def _client() -> Any:
+    Raises:
+        ConfigError: it does not answer, or not to us.
+    """
     try:
-        return JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS"))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError("No Ray cluster answers here; --detach and jobs need one (ray up cluster.yaml).") from error
+        yield JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS"))
+    except ConfigError:
+        raise
+    except AuthenticationError as error:
+        raise ConfigError(
+            "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
+        ) from error
+    except (OSError, RayError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers here; --detach and jobs need one (ray up cluster.yaml): {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

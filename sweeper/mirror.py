@@ -11,6 +11,8 @@ from trainers.errors import ConfigError
 from trainers.files import LEFTOVER
 from trainers.object_store import ObjectPath
 
+RUNS = Path("runs")
+"""Where run folders go that have their place in an object store."""
 EVERY_S = 10.0
 """How long what is written may wait for its copy."""
 

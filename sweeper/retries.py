@@ -1,12 +1,12 @@
 """Whether a trial that broke off is tried again: Ray tells no lost host from a crash, and keeps away from no host."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from sweeper.fleet import Fleet
 from sweeper.records import TrialRecord
 from trainers.object_store import Place
-from trainers.state_store import crash_reason, owner_of
+from trainers.state_store import crash_reason, host_of
 
 LOST_AT_MOST = 10
 """How often a trial may lose its host: spot instances come and go, but a trial may also be what takes hosts down."""
@@ -33,31 +33,49 @@ class Retries:
 
     Args:
         retries: how often a trial that crashed is tried again.
-        fleet: the hosts; null: this machine alone, which cannot be lost.
+        fleet: the hosts.
     """
 
-    def __init__(self, retries: int, fleet: Fleet | None):
+    def __init__(self, retries: int, fleet: Fleet):
         self._retries = retries
         self._fleet = fleet
         self._crashed: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
+        self._crashed_on: defaultdict[str, set[str]] = defaultdict(set)
 
     def decide(self, record: TrialRecord, states: Place) -> Decision:
-        """Look at what an attempt left in the folder of the trial's states."""
-        host, reason = owner_of(states).host, crash_reason(states)
-        if self._fleet is not None and reason is None and host and not self._fleet.is_there(host):
-            return self._without_host(record, self._fleet.name(host))
+        """Look at what an attempt that broke off left in the folder of the trial's states."""
+        host, reason = host_of(states, record.attempt), crash_reason(states, record.attempt)
+        if host is None:
+            return self._lose(record, "It was cut off {} before it began.", None)
+        if reason is None and self._fleet.is_gone(host):
+            name = self._fleet.name(host)
+            return self._lose(record, f"It lost its host {{}}, the last time {name}.", name)
+        return self.crashed(record, host, reason or NO_WORD)
+
+    def crashed(self, record: TrialRecord, host: str, reason: str) -> Decision:
+        """A trial crashed on a host, or the host is not fit for it."""
         self._crashed[record.trial_id] += 1
+        self._crashed_on[record.trial_id].add(host)
         again = self._crashed[record.trial_id] <= self._retries
         said = None
-        if self._fleet is not None and host and self._fleet.failed(host, record.trial_id, reason or NO_WORD):
+        if self._fleet.failed(host, record.trial_id, reason):
             name = self._fleet.name(host)
-            said = f"The host {name} is avoided from now on, since every trial failed there: {reason or NO_WORD}"
-        return Decision(again, reason or NO_WORD, said)
+            said = f"The host {name} is avoided from now on, since every trial failed there: {reason}"
+        return Decision(again, reason, said)
 
-    def _without_host(self, record: TrialRecord, name: str) -> Decision:
+    def avoided_by(self, record: TrialRecord) -> list[str]:
+        """Hosts that its next attempt keeps away from: those that all avoid, and where it crashed, if others are left.
+
+        Of hosts where it crashed alone, so many others must be left that the loss of one does not leave it waiting.
+        """
+        crashed_on = self._crashed_on[record.trial_id]
+        own = crashed_on if self._fleet.others(crashed_on) >= 2 else set()
+        return sorted(own | self._fleet.avoided.keys())
+
+    def _lose(self, record: TrialRecord, reason: str, name: str | None) -> Decision:
         self._lost[record.trial_id] += 1
-        again = self._lost[record.trial_id] <= LOST_AT_MOST
-        times = f"{self._lost[record.trial_id]} times" if self._lost[record.trial_id] > 1 else "once"
-        said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}."
-        return Decision(again, f"It lost its host {times}, the last time {name}.", said)
+        times = self._lost[record.trial_id]
+        again = times <= LOST_AT_MOST
+        said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
+        return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)

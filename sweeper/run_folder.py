@@ -3,10 +3,11 @@
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -23,6 +24,8 @@ from trainers.object_store import ObjectPath, Place
 VERSION = 1
 """Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
 LOCK_FILE = ".lock"
+PATIENCE_S = 0.5
+"""How long a lock is tried for."""
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +105,11 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder; the kernel lets go of it when this process ends, however it ends.
+        """Hold the folder; the kernel lets go of it when this process ends, however it ends (over NFS: once the server
+        hears of it, where the host went with it).
 
         Raises:
-            ConfigError: another process holds it.
+            ConfigError: another process holds it, or it cannot be locked.
         """
         try:
             file = (self.path / LOCK_FILE).open("a+")
@@ -113,13 +117,15 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                _take(file)
+            except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip()
                 raise ConfigError(
                     f"{self.path} is in use by another process{f' ({holder})' if holder else ''}; wait for its end."
                 ) from error
+            except OSError as error:
+                raise ConfigError(f"{self.path} cannot be locked: {error.strerror}.") from error
             with suppress(OSError):  # who holds it is said for convenience; a full disk must not stop a resume here
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {os.uname().nodename}")
@@ -132,11 +138,18 @@ class RunFolder:
             with (self.path / LOCK_FILE).open() as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     return file.read().strip() or "a process"
         except OSError:
             return None
         return None
+
+    def held_since(self) -> float:
+        """When somebody last took hold of the folder, in seconds since 1970; 0: nobody did."""
+        try:
+            return (self.path / LOCK_FILE).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def write_sweep(self, content: Mapping[str, Any]) -> None:
         """Write ``sweep.yaml``: the resolved preset and where it came from."""
@@ -234,6 +247,19 @@ class RunFolder:
             raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
+
+
+def _take(file: IO[str]) -> None:
+    """Lock a file; :meth:`RunFolder.holder` may hold it for a moment."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

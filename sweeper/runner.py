@@ -12,9 +12,10 @@ from rich.console import Console
 
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
-from sweeper.cluster import PATIENCE_S, await_room, check_hosts, ray_runtime
+from sweeper.cluster import PATIENCE_S, await_room, check_hosts, code_digest, ray_runtime
 from sweeper.fleet import Fleet
 from sweeper.progress import LiveDisplay
+from sweeper.ray_errors import end_trials_alone
 from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.scheduler import make_scheduler
@@ -108,6 +109,7 @@ def run_sweep(
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
         folder.write_tables(plan.records.values(), control_success(plan.records.values()))
         return Outcome.of(plan.records.values(), None)
+    end_trials_alone()
     with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
@@ -117,7 +119,7 @@ def run_sweep(
             stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
             study = open_study(spec, folder.study, plan.records)
             searcher = SweepSearcher(
-                spec, study, splits.fingerprint, folder, stopper, plan.records, plan.trials, Fleet(wanted)
+                spec, study, splits.fingerprint, folder, stopper, Fleet(wanted), plan.records, plan.trials
             )
             for record in plan.extra:
                 searcher.add(record)
@@ -162,6 +164,7 @@ def _tuner(
         data=pack(splits),
         folder=folder.path.resolve(),
         store=folder.store,
+        code=code_digest(),
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
         objective=spec.objectives[0] if spec.search.scheduler != "none" else None,

@@ -1,7 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from errno import ENOSPC
 from typing import Any
 
@@ -33,7 +33,7 @@ from sweeper.study import control_success, make_sampler, verdict
 from trainers.errors import ConfigError
 from trainers.object_store import Place
 from trainers.scenario import ScenarioConfig
-from trainers.state_store import attempts
+from trainers.state_store import new_attempt
 from trainers.trial import TrialConfig
 
 
@@ -48,9 +48,9 @@ class SweepSearcher(Searcher):
         fingerprint: of the data.
         folder: the run folder; every trial is written down there before it starts.
         stopper: knows why the sweep ends early.
+        fleet: the hosts.
         records: of an earlier part of the sweep. Trials that did not end then go on under their ids.
         budget: trials in all, controls not counted, earlier ones included.
-        fleet: the hosts; null: this machine alone, with room for any number of trials.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class SweepSearcher(Searcher):
         fingerprint: str,
         folder: RunFolder,
         stopper: SweepStopper,
+        fleet: Fleet,
         records: Mapping[str, TrialRecord] | None = None,
         budget: int | None = None,
-        fleet: Fleet | None = None,
     ):
         super().__init__()
         self._spec = spec
@@ -73,8 +73,9 @@ class SweepSearcher(Searcher):
         self._fleet = fleet
         self._retries = Retries(spec.search.retries, fleet)
         self._running = 0
-        self.told: deque[str] = deque()
-        """What the user is to hear of trials that go on elsewhere, and of hosts."""
+        self.say: Callable[[str], None] = lambda _text: None
+        """Tells the user of trials that go on elsewhere, and of hosts."""
+        self._waits = False
         self._environments = spec.environments()
         self._sampler = study.sampler
         self._pools = Pools(study, lambda defense: make_sampler(spec, len(study.trials), defense))
@@ -108,6 +109,8 @@ class SweepSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job; null while there is no room for it, or that there is none left. Ray calls this."""
+        if self._stopper.stop_all():  # with nothing running, Ray asks for nothing else
+            return str(Searcher.FINISHED)
         if self._is_full():
             return None
         with self._stopper.guard():
@@ -119,14 +122,22 @@ class SweepSearcher(Searcher):
         assert record.config is not None
         self.by_ray_id[trial_id] = record
         self._running += 1
-        job: dict[str, Any] = {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role}
-        return job | ({"avoid": sorted(self._fleet.avoided)} if self._fleet and self._fleet.avoided else {})
+        with self._stopper.guard():
+            record.attempt = new_attempt(self._states(record))
+        job: dict[str, Any] = {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role,
+                               "attempt": record.attempt}  # fmt: skip
+        avoided = self._retries.avoided_by(record)
+        return job | ({"avoid": avoided} if avoided else {})
 
     def _is_full(self) -> bool:
         """Whether as many trials run as may: hosts may join and leave meanwhile."""
         if self._spec.search.workers is not None and self._running >= self._spec.search.workers:
             return True
-        return self._fleet is not None and self._running >= self._fleet.room()
+        room = self._fleet.room()
+        if not room and not self._running and not self._waits:
+            self.say("No host is left that has room for a trial; the sweep waits until one joins.")
+        self._waits = not room
+        return self._running >= room
 
     def _ask(self) -> None:
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
@@ -199,14 +210,17 @@ class SweepSearcher(Searcher):
         with self._stopper.guard():
             result = result or {}
             reason = None
-            if error:
-                decision = self._retries.decide(record, self._states(record))
-                self.told.extend([decision.said] if decision.said else [])
+            if error or "unfit" in result:
+                decision = (
+                    self._retries.crashed(record, result["host"], result["unfit"]) if "unfit" in result
+                    else self._retries.decide(record, self._states(record))
+                )  # fmt: skip
+                if decision.said:
+                    self.say(decision.said)
                 if decision.again and self._stopper.reason is None:
                     self._queue.appendleft(record)
                     return
                 reason = None if decision.again else decision.reason
-            record.attempt = result.get("attempt") or attempts(self._states(record)) or record.attempt
             self._end(record, result, reason)
             if record.role == CONTROL:
                 self.control_asr |= control_success([record])
@@ -216,10 +230,11 @@ class SweepSearcher(Searcher):
             self._tell_ready()
 
     def got_on(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
-        """A trial reported from its host."""
-        if self._fleet is not None and result.get("host"):
-            self._fleet.worked(result["host"])
+        """A trial reported from its host. Only an epoch speaks for the host: trials may end there without any."""
+        if result.get("host"):
             record.host = self._fleet.name(result["host"])
+            if "figures" in result:
+                self._fleet.worked(result["host"])
 
     def _states(self, record: TrialRecord) -> Place:
         return self._folder.states / record.trial_id

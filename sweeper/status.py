@@ -10,7 +10,7 @@ from sweeper.records import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, Tri
 from sweeper.run_folder import RunFolder
 from sweeper.spec import validate
 from sweeper.study import grid_points
-from trainers.state_store import owner_of
+from trainers.state_store import attempts, host_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_status(folder: RunFolder) -> Status:
         controls=sum(record.role == CONTROL and not record.open for record in records),
         running=[record for record in records if record.open],
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
-        seconds_left=_seconds_left(ended, budget) if holder is not None else None,
+        seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
     )
 
 
@@ -80,12 +80,13 @@ def _grid_size(folder: RunFolder) -> int:
     return len(grid_points(validate(folder.read_sweep()["preset"], str(folder.sweep))))
 
 
-def _seconds_left(ended: list[TrialRecord], budget: int) -> float | None:
-    """By the pace of the last ten ends: a sweep may have been interrupted for days."""
-    ends = sorted(record.ended_at for record in ended if record.ended_at is not None)[-10:]
-    if len(ends) < 2:
+def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:
+    """By the pace of the last ten ends since the sweep began, or was gone on with; null before the first."""
+    ends = sorted(record.ended_at for record in ended if record.ended_at is not None and record.ended_at > since)
+    if not ends:
         return None
-    return (time.time() - ends[0]) / len(ends) * max(budget - len(ended), 0)
+    began = ends[-11] if len(ends) > 10 else since
+    return (time.time() - began) / min(len(ends), 10) * max(budget - len(ended), 0)
 
 
 def unfinished(folder: RunFolder) -> str | None:
@@ -117,9 +118,10 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
          + f"; {status.controls} controls")  # fmt: skip
     for record in status.running:
-        owner = owner_of(folder.states / record.trial_id)
-        attempt = f", attempt {owner.attempt}" if owner.attempt > 1 else ""
-        line(f"  {record.trial_id} {'runs' if status.holder else 'waits'}{attempt}")
+        number = attempts(folder.states / record.trial_id)
+        begun = status.holder and host_of(folder.states / record.trial_id, number) is not None
+        attempt = f", attempt {number}" if number > 1 else ""
+        line(f"  {record.trial_id} {'runs' if begun else 'waits'}{attempt}")
     for reason in status.failed:
         line(f"FAILED {reason}")
     if status.seconds_left is not None and status.done < status.budget:

@@ -14,12 +14,13 @@ import ray
 import torch
 from ray import tune
 
+from sweeper.cluster import code_digest
 from sweeper.objectives import Objective
 from sweeper.run_folder import RunFolder
 from trainers.data.image_set import ImageSet, Splits
-from trainers.errors import ConfigError, DeviceError, TrialError
+from trainers.errors import ConfigError, HostError, TrialError
 from trainers.object_store import ObjectPath
-from trainers.state_store import StateStore
+from trainers.state_store import StateStore, SupersededError
 from trainers.trial import EpochResult, TrialConfig, run_trial
 
 _ELSEWHERE = "elsewhere "
@@ -66,6 +67,17 @@ def _host() -> str:
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
 
 
+def _unfit(folder: RunFolder, code: str | None) -> str | None:
+    """Why no trial of a sweep may run here, which hosts that joined late have not been asked; null if it may."""
+    if code is None:
+        return None
+    if code_digest() != code:
+        return "It runs another version of this program."
+    if not ((folder.store or folder.path) / folder.sweep.name).exists():
+        return f"It does not see {folder.store or folder.path}."
+    return None
+
+
 class TrialActor(tune.Trainable):
     """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
 
@@ -79,6 +91,7 @@ class TrialActor(tune.Trainable):
         objective: Objective | None,
         keep_controls: bool,
         store: ObjectPath | None = None,
+        code: str | None = None,
     ) -> None:
         """Open the data once, then the first trial.
 
@@ -91,6 +104,7 @@ class TrialActor(tune.Trainable):
             objective: reported each epoch for the scheduler; null if there is no scheduler.
             keep_controls: whether what controls train is kept for defenses that begin with it.
             store: the run folder's place in an object store, if it has one.
+            code: :func:`sweeper.cluster.code_digest` of the driver; null: not asked for.
         """
         self._splits = unpack(data)
         self._folder = RunFolder(folder, store)
@@ -99,6 +113,7 @@ class TrialActor(tune.Trainable):
         self._objective = objective
         self._keep_controls = keep_controls
         self._host = _host()
+        self._unfit = _unfit(self._folder, code)
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -108,7 +123,8 @@ class TrialActor(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._trial, self._role = config["trial_id"], config["role"]
-        self._store = StateStore(self._folder.states / self._trial, self._state_every_s)
+        self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
+        self._begun = False
         self._held: dict[str, Any] | None = None
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
@@ -129,11 +145,18 @@ class TrialActor(tune.Trainable):
             held, self._held = self._held, None
             return held
         try:
-            if self._store.attempt == 0:  # Ray may open a trial on one worker and hand it to another
+            if self._unfit is not None:
+                raise HostError(self._unfit)
+            if not self._begun:  # Ray may open a trial on one worker and hand it to another
                 self._store.begin(self._host)
+                self._begun = True
             result = next(self._results)
+        except SupersededError:  # nobody waits for what this attempt has to say
+            raise
+        except HostError as error:
+            return self._head() | {"unfit": str(error), "done": True}
         except Exception as error:
-            if isinstance(error, (TrialError, ConfigError)) and not isinstance(error, DeviceError):
+            if isinstance(error, (TrialError, ConfigError)):
                 return self._head() | {"error": str(error), "done": True}
             if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
                 return self._head() | {"disk_full": str(error), "done": True}

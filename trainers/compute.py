@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainers.errors import DeviceError
+from trainers.errors import HostError
 from trainers.params import Parameters, param
 
 
@@ -26,12 +26,12 @@ class ComputeConfig(Parameters):
             gpu_share: GPUs reserved for the trial; below 1, as much of the memory of one is allowed.
 
         Raises:
-            DeviceError: a GPU is asked for or reserved, and torch sees none.
+            HostError: a GPU is asked for or reserved, and torch sees none.
         """
         torch.set_num_threads(self.threads)
         wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
         if wanted and not torch.cuda.is_available():
-            raise DeviceError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
+            raise HostError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
         if wanted:  # a reused process keeps what it was last given
             torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
         device = torch.device("cuda" if wanted else "cpu")

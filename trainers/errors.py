@@ -5,8 +5,8 @@ class ConfigError(ValueError):
     """The user can mend this before the first trial. One sentence: what is wrong and what is allowed."""
 
 
-class DeviceError(ConfigError):
-    """This machine lacks the device that is asked for; another may have it."""
+class HostError(ConfigError):
+    """This machine lacks what the trial needs (a GPU, the program as the others have it); another may have it."""
 
 
 class TrialError(RuntimeError):

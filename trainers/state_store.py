@@ -1,12 +1,11 @@
 """Where the states of one trial lie, and whose they are: a retry may run elsewhere while an earlier attempt computes.
 
-Each attempt has a number and writes files of its own, so that none can write over another's. A later attempt goes on
-from the latest state of the earlier ones. An attempt that finds itself overtaken writes nothing more.
+Each attempt has a number and writes files of its own, so that none can write over another's. Who hands the trial out
+gives the number, and writes it down as the owner's; a later attempt goes on from the latest state of the earlier ones,
+and one that finds itself overtaken writes nothing more.
 """
 
-import json
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from safetensors import SafetensorError
@@ -16,27 +15,12 @@ from trainers.files import write_text
 from trainers.object_store import Place
 from trainers.state import StateError, load_state, save_state
 
-OWNER_FILE = "owner.json"
-"""In the folder of a trial's states: which attempt owns it."""
-CRASH_FILE = "crash.txt"
-"""Beside it: why the last attempt ended."""
+OWNER_FILE = "owner.txt"
+"""In the folder of a trial's states: the number of the attempt that owns it."""
 
 
 class SupersededError(TrialError):
     """Another attempt has taken over."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The attempt that a trial's states belong to.
-
-    Args:
-        attempt: its number, from 1; 0 before the first.
-        host: where it runs; empty if nobody said.
-    """
-
-    attempt: int = 0
-    host: str = ""
 
 
 class StateStore:
@@ -45,21 +29,24 @@ class StateStore:
     Args:
         folder: of the trial's states; made when the first one is written.
         every_s: seconds between states within a stage.
+        attempt: number of this attempt, from :func:`new_attempt`; 0: there is but one, and nobody is asked who owns the
+            folder.
     """
 
-    def __init__(self, folder: Place, every_s: float = 60.0):
+    def __init__(self, folder: Place, every_s: float = 60.0, attempt: int = 0):
         self.folder = folder
-        self.attempt = 0
-        """0 until :meth:`begin`, and where there is but one attempt: then nobody is asked who owns the folder."""
+        self.attempt = attempt
         self._every_s = every_s
         self._saved_at = time.monotonic()
 
-    def begin(self, host: str = "") -> int:
-        """Take the folder over for a new attempt, and forget why the last one ended; returns its number."""
-        self.attempt = attempts(self.folder) + 1
-        write_text(self.folder / OWNER_FILE, json.dumps(asdict(Owner(self.attempt, host))))
-        (self.folder / CRASH_FILE).unlink(missing_ok=True)
-        return self.attempt
+    def begin(self, host: str) -> None:
+        """Write down where this attempt runs.
+
+        Raises:
+            SupersededError: another attempt has taken over.
+        """
+        self.check_owner()
+        write_text(_began(self.folder, self.attempt), host)
 
     def check_owner(self) -> None:
         """See whether the folder is still this attempt's.
@@ -67,8 +54,7 @@ class StateStore:
         Raises:
             SupersededError: it is another's, or the trial has ended.
         """
-        owner = attempts(self.folder)
-        if self.attempt and owner != self.attempt:
+        if self.attempt and attempts(self.folder) != self.attempt:
             raise SupersededError(f"Attempt {self.attempt} was cut off, and another went on with the trial.")
 
     def path(self, run: int) -> Place:
@@ -107,7 +93,7 @@ class StateStore:
             SupersededError: another attempt has taken over.
         """
         self.check_owner()
-        write_text(self.folder / CRASH_FILE, reason)
+        write_text(_crashed(self.folder, self.attempt), reason)
 
     def _saved(self, run: int) -> list[Place]:
         """Files of a run, this attempt's first, then earlier ones, the latest first."""
@@ -116,22 +102,38 @@ class StateStore:
         return sorted(known, key=lambda path: -numbers[path])
 
 
+def new_attempt(folder: Place) -> int:
+    """Give the folder to a new attempt; returns its number, from 1. One process alone may do so."""
+    number = attempts(folder) + 1
+    write_text(folder / OWNER_FILE, str(number))
+    return number
+
+
 def attempts(folder: Place) -> int:
-    """How often the trial whose states lie in ``folder`` was begun."""
-    return owner_of(folder).attempt
+    """How often the trial whose states lie in ``folder`` was handed out."""
+    return int(_read(folder / OWNER_FILE) or 0)
 
 
-def owner_of(folder: Place) -> Owner:
-    """Whose the states in ``folder`` are."""
+def host_of(folder: Place, attempt: int) -> str | None:
+    """Where an attempt runs, or ran; null if it has not begun."""
+    return _read(_began(folder, attempt))
+
+
+def crash_reason(folder: Place, attempt: int) -> str | None:
+    """Why an attempt crashed; null if it left no word."""
+    return _read(_crashed(folder, attempt))
+
+
+def _began(folder: Place, attempt: int) -> Place:
+    return folder / f"began.{attempt}.txt"
+
+
+def _crashed(folder: Place, attempt: int) -> Place:
+    return folder / f"crashed.{attempt}.txt"
+
+
+def _read(path: Place) -> str | None:
     try:
-        return Owner(**json.loads((folder / OWNER_FILE).read_text()))
-    except FileNotFoundError:
-        return Owner()
-
-
-def crash_reason(folder: Place) -> str | None:
-    """Why the last attempt ended; null if it left no word."""
-    try:
-        return (folder / CRASH_FILE).read_text()
+        return path.read_text()
     except FileNotFoundError:
         return None

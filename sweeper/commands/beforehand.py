@@ -10,6 +10,7 @@ from sweeper.commands.screen import BAD_INPUT, console, one_sentence, say
 from sweeper.doctor import examine
 from sweeper.gallery import show_attacks
 from sweeper.tracking_store import without_secret
+from trainers.object_store import place
 
 DEFAULT_PRESET, ATTACKS_PRESET = "quick.yaml", "attacks_cpu.yaml"
 
@@ -36,11 +37,11 @@ def gallery_(
 @app.command()
 def doctor(
     preset: Annotated[str, typer.Argument(help="The preset whose data is to be read.")] = DEFAULT_PRESET,
-    runs: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
+    storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go.")] = "runs",
 ) -> None:
     """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
     ill = False
-    for finding in examine(preset, runs):
+    for finding in examine(preset, place(storage)):
         mark = "ok" if finding.fine else "NOT OK"
         remedy = f" -> {finding.remedy}" if finding.remedy else ""
         say(f"{mark:7}{finding.what}: {finding.found}{remedy}")

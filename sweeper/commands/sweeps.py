@@ -10,7 +10,7 @@ from search_spaces.loader import apply_overrides, preset_names, read_preset
 from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
 from sweeper.jobs import folder_of, stop, submit
 from sweeper.launch import Ended, begin, confirm, resume, track
-from sweeper.mirror import fetch
+from sweeper.mirror import RUNS, fetch
 from sweeper.run_folder import RunFolder
 from sweeper.spec import validate
 from sweeper.status import print_status, read_status
@@ -20,8 +20,6 @@ from sweeper.summary_comparison import print_comparison
 from sweeper.tracking_store import tracking_uri
 from trainers.object_store import ObjectPath, place
 
-RUNS = Path("runs")
-"""Where run folders go that have their place in an object store."""
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
 app = typer.Typer()
@@ -72,8 +70,11 @@ def _placed(storage: str, out: Path | None, name: str) -> tuple[Path, ObjectPath
 
 def _detach(arguments: list[str], path: Path) -> None:
     """Hand a command over to the cluster, and say where it is to be found."""
-    job = submit(arguments, path.resolve())
+    submitted = submit(arguments, path.resolve())
+    job = submitted.job
     say(f"Job: {job}   results: {path.resolve()}")
+    if not submitted.begun:
+        say("It has not begun yet, and may still be refused.")
     say(f"How far it is: sweeper status {job}   what it says: ray job logs -f {job}")
 
 

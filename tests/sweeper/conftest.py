@@ -16,6 +16,7 @@ from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec, validate
 from sweeper.stopping import SweepStopper
 from sweeper.study import open_study
+from tests.sweeper.small import roomy
 from trainers.trial import TrialConfig
 
 TINY = [
@@ -58,7 +59,7 @@ def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.S
         study = open_study(spec, tmp_path / "study.db")
         folder = RunFolder(tmp_path)
         return SweepSearcher(
-            spec, study, "data", folder, stopper or SweepStopper(None), budget=spec.search.trials, fleet=fleet
+            spec, study, "data", folder, stopper or SweepStopper(None), fleet or roomy(), budget=spec.search.trials
         ), study
 
     return make

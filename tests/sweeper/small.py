@@ -11,10 +11,14 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
+from sweeper.cluster import Host
+from sweeper.fleet import Fleet
 from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS, write_table
 from sweeper.run_folder import RunFolder
+from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec, resolve, validate
+from trainers.state_store import StateStore
 
 DATA = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
 
@@ -150,3 +154,15 @@ def fresh_store(path: Path) -> str:
     """Address of an empty MLflow store at ``path``; MLflow itself takes seconds to make one, so it makes one only."""
     shutil.copy(_empty_store(), path)
     return f"sqlite:///{path}"
+
+
+def roomy() -> Fleet:
+    """One host with room for any number of trials."""
+    return Fleet({"CPU": 1}, lambda: [Host("1", "10.0.0.1", {"CPU": 1e6})])
+
+
+def begin_on_a_host(searcher: SweepSearcher, *ray_ids: str) -> None:
+    """As a worker does, which then may crash."""
+    for ray_id in ray_ids:
+        record = searcher.by_ray_id[ray_id]
+        StateStore(searcher._folder.states / record.trial_id, attempt=record.attempt).begin("1")

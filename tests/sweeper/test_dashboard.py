@@ -13,14 +13,15 @@ from sweeper.run_folder import RunFolder
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.study import open_study
-from tests.sweeper.small import FACTS, epoch_figures, spec_with
+from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["as it was written", "written again"])
 def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
     spec = spec_with(search={"sampler": "tpe", "trials": 4}, constraints=[{"metric": "val_acc", "min": 0.75}])
     folder = RunFolder(tmp_path)
-    searcher = SweepSearcher(spec, open_study(spec, folder.study), "data", folder, SweepStopper(None), budget=4)
+    study = open_study(spec, folder.study)
+    searcher = SweepSearcher(spec, study, "data", folder, SweepStopper(None), roomy(), budget=4)
     for number in range(5):
         searcher.suggest(str(number))
     for ray_id, acc in (("0", 0.9), ("1", 0.8), ("2", 0.7)):

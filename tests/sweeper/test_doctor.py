@@ -98,4 +98,4 @@ def test_the_command_ends_with_2_if_anything_is_amiss(
     result = CliRunner().invoke(cli.app, ["doctor"])
     assert result.exit_code == (2 if ill else 0), result.output
     assert ("NOT OK storage" in result.stdout) == ill
-    assert ("-> Give --out" in result.stdout) == ill
+    assert ("-> Give --storage" in result.stdout) == ill

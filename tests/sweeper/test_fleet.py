@@ -6,10 +6,11 @@ import pytest
 
 from sweeper import fleet as module
 from sweeper.cluster import Host
-from sweeper.fleet import BAD_AFTER, Fleet
+from sweeper.fleet import BAD_AFTER, NOTICED_AFTER_S, Fleet
+from sweeper.records import TrialRecord
 from sweeper.retries import LOST_AT_MOST, NO_WORD, Retries
 from tests.sweeper.small import record_of
-from trainers.state_store import StateStore
+from trainers.state_store import StateStore, new_attempt
 
 
 class Hosts:
@@ -38,7 +39,7 @@ def test_room_follows_the_hosts_within_a_second(clock: list[float]) -> None:
     clock[0] = 101.0
     assert fleet.room() == 4
     there.names = ["2"]
-    assert (fleet.is_there("1"), fleet.is_there("2")) == (False, True)  # this is asked seldom, and looked up at once
+    assert (fleet.is_gone("1"), fleet.is_gone("2")) == (True, False)  # this is asked seldom, and looked up at once
     assert fleet.name("1") == "10.0.0.1"
 
 
@@ -81,26 +82,63 @@ def test_the_last_host_is_not_avoided_whatever_fails_there(clock: list[float], l
     assert not any(fail(fleet, "1", *[f"t{i}" for i in range(9)]))
 
 
-def begun(folder: Path, host: str, crash: str | None = None) -> Path:
-    store = StateStore(folder)
+def test_a_cluster_is_given_time_to_notice_that_a_host_is_gone(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        if clock[0] > 105:
+            there.names = ["2"]
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert fleet.is_gone("1")
+    assert 105 < clock[0] < 106
+    there.names = ["1", "2"]
+    clock[0] = 0.0
+    assert not fleet.is_gone("2")
+    assert NOTICED_AFTER_S <= clock[0] <= NOTICED_AFTER_S + 0.5
+
+
+def test_where_none_but_avoided_hosts_are_left_they_are_tried_again(clock: list[float]) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.worked("2")
+    fleet.room()
+    fail(fleet, "1", "a", "b", "c")
+    assert fleet.others([]) == 1
+    there.names, clock[0] = ["1"], 200.0
+    assert fleet.room() == 2
+    assert fleet.avoided == {}
+    there.names, clock[0] = ["1", "2"], 300.0
+    assert fleet.others([]) == 2
+    assert not any(fail(fleet, "1", "a", "b"))  # it begins anew
+    assert fail(fleet, "1", "c") == [True]
+
+
+def begun(folder: Path, record: TrialRecord, host: str, crash: str | None = None) -> tuple[TrialRecord, Path]:
+    """A trial that was handed out again, and began on a host."""
+    record.attempt = new_attempt(folder)
+    store = StateStore(folder, attempt=record.attempt)
     store.begin(host)
     if crash:
         store.note_crash(crash)
-    return folder
+    return record, folder
 
 
 def test_a_crash_is_retried_as_often_as_the_preset_says(tmp_path: Path) -> None:
     retries, record = Retries(2, Fleet({"CPU": 1}, Hosts("1"))), record_of()
-    decisions = [retries.decide(record, begun(tmp_path, "1", "MemoryError: no more")) for _ in range(3)]
+    decisions = [retries.decide(*begun(tmp_path, record, "1", "MemoryError: no more")) for _ in range(3)]
     assert [d.again for d in decisions] == [True, True, False]
     assert {(d.reason, d.said) for d in decisions} == {("MemoryError: no more", None)}
 
 
 def test_a_worker_that_died_on_a_host_that_lives_is_a_crash(tmp_path: Path) -> None:
-    for fleet in (Fleet({"CPU": 1}, Hosts("1")), None):
-        retries, record = Retries(1, fleet), record_of()
-        decisions = [retries.decide(record, begun(tmp_path, "1")) for _ in range(2)]
-        assert [(d.again, d.reason, d.said) for d in decisions] == [(True, NO_WORD, None), (False, NO_WORD, None)]
+    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    decisions = [retries.decide(*begun(tmp_path, record, "1")) for _ in range(2)]
+    assert [(d.again, d.reason, d.said) for d in decisions] == [(True, NO_WORD, None), (False, NO_WORD, None)]
 
 
 def test_a_lost_host_is_no_fault_of_its_trials_unless_it_happens_again_and_again(tmp_path: Path) -> None:
@@ -109,10 +147,10 @@ def test_a_lost_host_is_no_fault_of_its_trials_unless_it_happens_again_and_again
     fleet.room()
     retries, record = Retries(0, fleet), record_of()
     there.names = ["2"]
-    decision = retries.decide(record, begun(tmp_path, "1"))
+    decision = retries.decide(*begun(tmp_path, record, "1"))
     assert (decision.again, decision.said) == (True, "t0000 lost its host 10.0.0.1; it goes on elsewhere.")
     for _ in range(LOST_AT_MOST):
-        decision = retries.decide(record, begun(tmp_path, "1"))
+        decision = retries.decide(*begun(tmp_path, record, "1"))
     assert not decision.again
     assert decision.reason == f"It lost its host {LOST_AT_MOST + 1} times, the last time 10.0.0.1."
 
@@ -122,7 +160,7 @@ def test_a_trial_that_crashed_before_its_host_went_has_crashed(tmp_path: Path) -
     fleet = Fleet({"CPU": 1}, there)
     fleet.room()
     there.names = ["2"]
-    assert not Retries(0, fleet).decide(record_of(), begun(tmp_path, "1", "ValueError: odd")).again
+    assert not Retries(0, fleet).decide(*begun(tmp_path, record_of(), "1", "ValueError: odd")).again
 
 
 def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
@@ -131,7 +169,42 @@ def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
     fleet.worked("2")
     retries = Retries(1, fleet)
     said = [
-        retries.decide(record_of(f"t000{i}"), begun(tmp_path / str(i), "1", "OSError: no disk")).said for i in range(3)
+        retries.decide(*begun(tmp_path / str(i), record_of(f"t000{i}"), "1", "OSError: no disk")).said for i in range(3)
     ]
     assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every trial failed there: OSError: no disk"
     assert said[:-1] == [None, None]
+
+
+def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_the_one_before(tmp_path: Path) -> None:
+    retries, record = Retries(0, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    begun(tmp_path, record, "1", "ValueError: odd")
+    for number in range(1, LOST_AT_MOST + 2):
+        record.attempt = new_attempt(tmp_path)
+        decision = retries.decide(record, tmp_path)
+        assert decision.again == (number <= LOST_AT_MOST)
+        assert decision.said is None
+    assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
+
+
+def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
+    there = Hosts("1", "2", "3")
+    retries, record = Retries(2, Fleet({"CPU": 1}, there)), record_of()
+    assert retries.avoided_by(record) == []
+    retries.decide(*begun(tmp_path, record, "1", "OSError: no disk"))
+    assert retries.avoided_by(record) == ["1"]
+    assert retries.avoided_by(record_of("t0001")) == []
+    retries.crashed(record, "2", "It does not see the folder.")
+    assert retries.avoided_by(record) == []  # one other host alone is left
+
+
+def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    fleet.worked("2")
+    retries = Retries(1, fleet)
+    decisions = [retries.crashed(record_of(f"t000{i}"), "1", "It runs another version.") for i in range(3)]
+    assert all(decision.again for decision in decisions)
+    assert decisions[-1].said == (
+        "The host 10.0.0.1 is avoided from now on, since every trial failed there: It runs another version."
+    )
+    assert retries.avoided_by(record_of("t0009")) == ["1"]

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
 
 from sweeper import jobs
 from sweeper.run_folder import LOCK_FILE, RunFolder
 from tests.sweeper.cli.calls import call, sentence, sweep_at
 from trainers.errors import ConfigError
+from trainers.files import write_text
 
 
 @dataclass
@@ -46,11 +48,6 @@ class Cluster:
     def get_job_logs(self, _job: str) -> str:
         return self.said
 
-    def get_job_info(self, job: str) -> Job:
-        if not self.jobs or job != "raysubmit_1":
-            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist")
-        return self.jobs[0]
-
     def list_jobs(self) -> list[Job]:
         return self.jobs
 
@@ -71,10 +68,12 @@ def test_a_sweep_is_handed_over_as_it_was_asked_for(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cluster.does = lambda folder: None if folder.exists() else sweep_at(folder) and None
+    cluster.does = lambda folder: None if folder.exists() else (sweep_at(folder) / "study.db").touch()
     result = call("run", "quick.yaml", "--set", "search.trials=3", "--storage", "shared", "--trials", "4", "--detach")
     assert result.exit_code == 0, result.output
-    words = shlex.split(cluster.jobs[0].entrypoint)
+    where, _, command = cluster.jobs[0].entrypoint.partition(" && ")
+    assert shlex.split(where) == ["cd", str(tmp_path)]  # relative paths mean the same there
+    words = shlex.split(command)
     (folder,) = (tmp_path / "shared").iterdir()
     assert words == [
         sys.executable, "-m", "sweeper", "run", "quick.yaml", "--set", "search.trials=3", "--set", "search.trials=4",
@@ -112,19 +111,19 @@ def test_what_goes_on_with_a_sweep_is_handed_over_too(
     cluster: Cluster, tmp_path: Path, command: list[str], handed_over: list[str]
 ) -> None:
     folder = RunFolder(sweep_at(tmp_path / "run"))
-    held: list[Any] = []
+    folder.study.write_text("old")
+    asked: list[int] = []
 
     def work(_folder: Path) -> None:
-        held.append(folder.lock())
-        if len(held) == 2:
-            held[0].__enter__()
+        asked.append(1)
+        if len(asked) == 3:
+            write_text(folder.study, "new")
 
     cluster.does = work
     assert call(command[0], str(folder.path), *command[1:], "--detach").exit_code == 0
     words = [str(folder.path) if word == "DIR" else word for word in handed_over]
-    assert shlex.split(cluster.jobs[0].entrypoint)[3:] == words
-    assert len(held) == 2  # it came back once somebody worked on the folder
-    held[0].__exit__(None, None, None)
+    assert shlex.split(cluster.jobs[0].entrypoint.partition(" && ")[2])[3:] == words
+    assert len(asked) == 3  # it came back once the study was made anew, which is after all refusals
 
 
 def test_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +133,31 @@ def test_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "JobSubmissionClient", away)
     assert "No Ray cluster answers here" in sentence(call("run", "quick.yaml", "--detach"))
     assert "No Ray cluster answers here" in sentence(call("status", "raysubmit_1"))
+
+
+def test_a_token_that_the_cluster_refuses(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise AuthenticationError("401")
+
+    monkeypatch.setattr(cluster, "list_jobs", refuse)
+    text = "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
+    assert sentence(call("status", "raysubmit_1")) == text
+
+
+def test_a_cluster_that_goes_away_while_a_job_begins(cluster: Cluster) -> None:
+    def away(_folder: Path) -> None:
+        raise RuntimeError("Request failed with status code 500\nmore")
+
+    cluster.does = away
+    text = sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
+    assert text.endswith("Request failed with status code 500")
+
+
+def test_a_job_that_has_not_begun_is_not_said_to_have(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.0)
+    result = call("run", "quick.yaml", "--out", "run", "--detach")
+    assert result.exit_code == 0
+    assert "It has not begun yet, and may still be refused." in result.stdout
 
 
 def test_jobs_that_are_no_sweeps(cluster: Cluster) -> None:
@@ -152,9 +176,23 @@ def test_stop_ends_what_works_on_the_folder(cluster: Cluster, tmp_path: Path, mo
         assert result.exit_code == 0, result.output
         assert sent == [(os.getpid(), signal.SIGTERM)]
         (folder.path / LOCK_FILE).write_text("process 7 on another")
-        with pytest.raises(ConfigError, match="worked on by process 7 on another, which is not this machine"):
+        with pytest.raises(ConfigError, match="worked on by process 7 on another, which cannot be reached from here"):
             jobs.stop(folder)
         cluster.jobs.append(Job("sweeper", {jobs.FOLDER: str(folder.path)}))
         assert "Stopping job raysubmit_1" in call("stop", str(folder.path)).stdout
     assert cluster.stopped == ["raysubmit_1"]
     assert len(sent) == 1
+
+
+def test_a_process_that_may_not_be_stopped_is_stopped_as_a_job(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(sweep_at(tmp_path / "run"))
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    cluster.jobs.append(Job("sweeper", {jobs.FOLDER: str(folder.path)}))
+    with folder.lock():
+        assert jobs.stop(folder) == "job raysubmit_1"

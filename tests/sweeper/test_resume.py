@@ -13,7 +13,7 @@ from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
 from sweeper.study import open_study
-from tests.sweeper.small import FACTS, epoch_figures, spec_with
+from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
 
 Resume = Callable[..., tuple[SweepSearcher, optuna.Study]]
 
@@ -27,7 +27,7 @@ def resume(tmp_path: Path) -> Resume:
         records = folder.read_records()
         study = open_study(spec, folder.study, records)
         stopper = stopper or SweepStopper(None)
-        return SweepSearcher(spec, study, "data", folder, stopper, records, spec.search.trials), study
+        return SweepSearcher(spec, study, "data", folder, stopper, roomy(), records, spec.search.trials), study
 
     return make
 

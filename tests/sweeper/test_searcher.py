@@ -8,6 +8,7 @@ import pytest
 from sweeper.searcher import SweepSearcher
 from sweeper.spec import SweepSpec
 from sweeper.stopping import SweepStopper
+from tests.sweeper.small import begin_on_a_host
 
 MakeSpec = Callable[..., SweepSpec]
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
@@ -49,6 +50,7 @@ def test_the_study_says_what_ran_and_how_it_ended(make_spec: MakeSpec, make_sear
     finish(searcher, "1", asr=0.3, acc=0.7)
     searcher.on_trial_complete("2", {"attempt": 1})
     searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
+    begin_on_a_host(searcher, "4")
     searcher.on_trial_complete("4", error=True)
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]
@@ -116,10 +118,12 @@ def test_the_same_sweep_asks_for_the_same_trials(
 
 def test_what_a_cut_sweep_leaves_has_failed_with_the_reason(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
     stopper = SweepStopper(0.0)
-    assert stopper.stop_all()
     searcher, study = make_searcher(make_spec("search.trials=2"), stopper)
-    for ray_id in "012":
-        searcher.suggest(ray_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopper, "stop_all", lambda: False)
+        for ray_id in "012":
+            searcher.suggest(ray_id)
+    assert stopper.stop_all()
     finish(searcher, "0")
     searcher.on_trial_complete("1", {"attempt": 1})
     cut = searcher.abandon("Not finished: the time budget ended.")

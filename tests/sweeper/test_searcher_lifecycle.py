@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 
+from sweeper import fleet as fleet_module
 from sweeper import searcher as module
 from sweeper.cluster import Host
 from sweeper.fleet import Fleet
@@ -16,8 +17,8 @@ from sweeper.records import FAILED, FINISHED, RUNNING
 from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.study import grid_points
-from tests.sweeper.small import FACTS, epoch_figures, make_objectives, spec_with
-from trainers.state_store import StateStore
+from tests.sweeper.small import FACTS, begin_on_a_host, epoch_figures, make_objectives, spec_with
+from trainers.state_store import StateStore, new_attempt
 from trainers.trial import TrialConfig
 
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
@@ -118,6 +119,7 @@ def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, 
         elif number % 4 == 0:
             searcher.on_trial_complete(ray_id, {"attempt": 1})
         elif number % 4 == 1:
+            begin_on_a_host(searcher, ray_id)
             searcher.on_trial_complete(ray_id, error=True)
         else:
             end(searcher, ray_id, val_acc=0.4 + number / 40, val_asr=0.01 * number)
@@ -131,10 +133,13 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     searcher, study = make_searcher(spec_with(search={"retries": 0}))
     start(searcher, "0", "1", "2")
     end(searcher, "0")
-    for _ in range(2):
-        store = StateStore(tmp_path / "states" / "t0000")
-        store.begin()
-    store.note_crash("MemoryError: no more")
+    for trial_id in ("t0000", "t0001"):
+        states = tmp_path / "states" / trial_id
+        store = StateStore(states, attempt=new_attempt(states))
+        searcher.records[trial_id].attempt = store.attempt
+        store.begin("1")
+        if trial_id == "t0000":
+            store.note_crash("MemoryError: no more")
     searcher.on_trial_complete("1", error=True)
     searcher.on_trial_complete("2", error=True)
     first, second = searcher.records["t0000"], searcher.records["t0001"]
@@ -147,9 +152,12 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
 def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher: MakeSearcher) -> None:
     searcher, study = make_searcher(spec_with(search={"trials": 1, "retries": 1}))
     assert start(searcher, "0", "1", "2") == ["c0000", "t0000", "None"]  # what runs may have to be tried again
+    begin_on_a_host(searcher, "1", "0")
     searcher.on_trial_complete("1", error=True)
     assert searcher.records["t0000"].status == RUNNING
     assert start(searcher, "3") == ["t0000"]
+    assert searcher.records["t0000"].attempt == 2
+    begin_on_a_host(searcher, "3")
     searcher.on_trial_complete("0", error=True)
     assert start(searcher, "4") == ["c0000"]
     end(searcher, "4")
@@ -178,13 +186,41 @@ def test_no_more_trials_run_than_there_is_room_for(make_searcher: MakeSearcher) 
     assert start(one, "0", "1") == ["c0000", "None"]
 
 
+def test_a_trial_whose_host_is_not_fit_is_asked_for_again(make_searcher: MakeSearcher) -> None:
+    searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}))
+    start(searcher, "0", "1")
+    unfit = {"host": "1", "unfit": "It runs another version of this program.", "done": True}
+    searcher.on_trial_complete("1", unfit)
+    assert searcher.records["t0000"].status == RUNNING
+    assert start(searcher, "2") == ["t0000"]
+    searcher.on_trial_complete("2", unfit)
+    assert (searcher.records["t0000"].status, searcher.records["t0000"].error) == (FAILED, unfit["unfit"])
+
+
+def test_a_sweep_without_hosts_waits_says_so_once_and_can_be_stopped(
+    make_searcher: MakeSearcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "LOOK_EVERY_S", 0.0)
+    there, said, stopper = [Host("1", "10.0.0.1", {"CPU": 1})], [], SweepStopper(None)
+    searcher, _ = make_searcher(spec_with(), stopper=stopper, fleet=Fleet({"CPU": 1}, lambda: there))
+    searcher.say = said.append
+    assert start(searcher, "0") == ["c0000"]
+    there.clear()
+    end(searcher, "0")
+    assert start(searcher, "1", "1", "1") == ["None"] * 3
+    assert said == ["No host is left that has room for a trial; the sweep waits until one joins."]
+    stopper.reason = "the sweep was interrupted"
+    assert start(searcher, "1") == ["FINISHED"]
+
+
 def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
     there = [Host("1", "10.0.0.1", {"CPU": 2}), Host("2", "10.0.0.2", {"CPU": 2})]
     fleet = Fleet({"CPU": 1}, lambda: there)
     searcher, _ = make_searcher(spec_with(), fleet=fleet)
     assert "avoid" not in searcher.suggest("0")
     fleet.room()
-    searcher.got_on(searcher.by_ray_id["0"], {"host": "2"})
+    searcher.got_on(searcher.by_ray_id["0"], {"host": "1", "error": "Its trigger image is not here."})
+    searcher.got_on(searcher.by_ray_id["0"], {"host": "2", "figures": {}})
     assert searcher.by_ray_id["0"].host == "10.0.0.2"
     for trial in ("a", "b", "c"):
         fleet.failed("1", trial, "no disk")

@@ -1,6 +1,7 @@
 """How far a sweep is, by its run folder."""
 
 import io
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from sweeper.records import FAILED, PRUNED
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder import LOCK_FILE, RunFolder
 from sweeper.status import print_status, read_status
 from tests.sweeper.small import finish, record_of, sweep_with
 from trainers.errors import ConfigError
-from trainers.state_store import StateStore
+from trainers.state_store import StateStore, new_attempt
 
 
 def folder_with(path: Path, records: list[Any], **changes: Any) -> RunFolder:
@@ -40,15 +41,29 @@ def ended(trial_id: str, status: str, seconds_ago: float = 0.0, error: str | Non
 def test_a_sweep_that_runs(tmp_path: Path) -> None:
     records = [finish(record_of("c0000", "control")), ended("t0000", PRUNED, 300), ended("t0001", FAILED, 200, "Nan.")]
     folder = folder_with(tmp_path / "run", [*records, record_of("t0002")], search={"trials": 8})
-    for _ in range(2):
-        StateStore(folder.states / "t0002").begin("host")
+    states = folder.states / "t0002"
     with folder.lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - 400))
+        for _ in range(2):
+            number = new_attempt(states)
+            assert f"  t0002 waits{', attempt 2' if number == 2 else ''}" in shown(folder)
+            StateStore(states, attempt=number).begin("host")
         lines = shown(folder)
     assert lines[0].startswith("small: running (process ")
     assert lines[1:4] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 controls", "  t0002 runs, attempt 2",
                           "FAILED t0001: Nan."]  # fmt: skip
-    assert lines[4] == "About 15 min left."  # two ends in 300 s, six to go
+    assert lines[4] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
     assert lines[5:] == [f"Results: {folder.path}"]
+
+
+@pytest.mark.parametrize(("ago", "left"), [(5000, "About 250 min left."), (150, "About 15 min left."), (50, None)])
+def test_only_the_pace_since_it_was_gone_on_with_counts(tmp_path: Path, ago: float, left: str | None) -> None:
+    folder = folder_with(tmp_path / "run", [ended("t0000", PRUNED, 4000), ended("t0001", PRUNED, 100)],
+                         search={"trials": 8})  # fmt: skip
+    with folder.lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - ago))
+        said = [line for line in shown(folder) if line.startswith("About")]
+    assert said == ([] if left is None else [left])
 
 
 def test_a_sweep_that_was_cut_off(tmp_path: Path) -> None:

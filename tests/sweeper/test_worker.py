@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from sweeper import worker
+from sweeper.cluster import code_digest
 from sweeper.objectives import Objective
 from sweeper.worker import TrialActor, pack, unpack
 from tests.sweeper.small import record_of, spec_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
-from trainers.errors import DeviceError, TrialError
-from trainers.state_store import CRASH_FILE, attempts
+from trainers.errors import TrialError
+from trainers.state_store import SupersededError, attempts, crash_reason, host_of, new_attempt
 from trainers.trial import TrialConfig
 
 Start = Callable[..., TrialActor]
@@ -38,9 +39,12 @@ def job(trial_id: str = "t0000", role: str = "trial", **changes: Any) -> dict[st
 def start(tmp_path: Path, splits: Splits) -> Start:
     """A new actor in the run folder ``tmp_path``."""
 
-    def make(config: dict[str, Any], state_every_s: float = 1e-9, objective: Objective | None = None) -> TrialActor:
+    def make(
+        config: dict[str, Any], state_every_s: float = 1e-9, objective: Objective | None = None, **more: Any
+    ) -> TrialActor:
+        handed_out = config | {"attempt": new_attempt(tmp_path / "states" / config["trial_id"])}
         actor = object.__new__(TrialActor)
-        actor.setup(config, pack(splits), tmp_path, state_every_s, 0.0, objective, keep_controls=False)
+        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, objective, keep_controls=False, **more)
         return actor
 
     return make
@@ -109,13 +113,13 @@ def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_an_actor_that_is_reused_gives_what_a_fresh_one_gives(start: Start) -> None:
+def test_an_actor_that_is_reused_gives_what_a_fresh_one_gives(start: Start, tmp_path: Path) -> None:
     fresh = without_time(drain(start(job("t0001"))))
     actor = start(job("t0000", seeds=[3]))
     actor.step()
     torch.manual_seed(0)
     torch.rand(3)
-    assert actor.reset_config(job("t0002")) is True
+    assert actor.reset_config(job("t0002") | {"attempt": new_attempt(tmp_path / "states" / "t0002")}) is True
     again = without_time(drain(actor))
     assert again == fresh
 
@@ -153,8 +157,7 @@ def test_why_a_worker_crashed_lies_beside_its_states(
     with pytest.raises(MemoryError):
         actor.step()
     left = tmp_path / "states" / "t0000"
-    assert (left / CRASH_FILE).read_text() == "MemoryError: no more"
-    assert attempts(left) == 1
+    assert (host_of(left, 1), crash_reason(left, 1)) == ("", "MemoryError: no more")
 
 
 def test_an_attempt_that_was_cut_off_ends_and_writes_nothing_more(start: Start, tmp_path: Path) -> None:
@@ -164,8 +167,8 @@ def test_an_attempt_that_was_cut_off_ends_and_writes_nothing_more(start: Start, 
     successor = start(job())
     successor.step()
     left = {path: path.read_bytes() for path in (tmp_path / "states" / "t0000").iterdir()}
-    ended = cut_off.step()
-    assert (ended["done"], ended["error"]) == (True, "Attempt 1 was cut off, and another went on with the trial.")
+    with pytest.raises(SupersededError, match="Attempt 1 was cut off, and another went on with the trial"):
+        cut_off.step()
     assert {path: path.read_bytes() for path in (tmp_path / "states" / "t0000").iterdir()} == left
     assert without_time(drain(successor)) == [{**r, "attempt": 2} for r in whole[1:]]
 
@@ -189,9 +192,9 @@ def test_a_host_without_the_gpu_that_it_promised_is_a_crash_since_another_may_ha
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError):
-        start(job(device="cuda", resources={"gpu": 1})).step()
-    assert "A GPU is asked for, but torch sees none here" in (tmp_path / "states" / "t0000" / CRASH_FILE).read_text()
+    result = start(job(device="cuda", resources={"gpu": 1})).step()
+    assert "A GPU is asked for, but torch sees none here" in result.pop("unfit")
+    assert result == {"attempt": 1, "host": "", "done": True}
 
 
 def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,16 +206,32 @@ def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pyte
 
 
 def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, tmp_path: Path) -> None:
-    start(job())
-    assert attempts(tmp_path / "states" / "t0000") == 0
+    states = tmp_path / "states" / "t0000"
     actor = start(job())
-    assert actor.step()["attempt"] == 1
+    assert host_of(states, 1) is None
+    actor.step()
+    assert host_of(states, 1) == ""
+    cut_off = start(job())
+    new_attempt(states)
+    with pytest.raises(SupersededError):
+        cut_off.step()  # it comes too late to begin
+    assert (attempts(states), host_of(states, 2)) == (3, None)
+
+
+def test_a_host_that_joined_late_with_other_code_or_without_the_folder_takes_no_trial(
+    start: Start, tmp_path: Path
+) -> None:
+    assert start(job(), code=code_digest()).step()["unfit"] == f"It does not see {tmp_path}."
+    (tmp_path / "sweep.yaml").touch()
+    assert start(job(), code="other").step()["unfit"] == "It runs another version of this program."
+    assert "unfit" not in start(job(), code=code_digest()).step()
+    assert host_of(tmp_path / "states" / "t0000", 2) is None
 
 
 def test_a_nan_is_the_trials_own_fault(start: Start, tmp_path: Path) -> None:
     (result,) = drain(start(job(defense={"name": "none", "epochs": 3, "lr": 1e30})))
     assert "The loss is nan in epoch 1 of stage training" in result["error"]
-    assert not (tmp_path / "states" / "t0000" / CRASH_FILE).exists()
+    assert crash_reason(tmp_path / "states" / "t0000", 1) is None
 
 
 def test_the_objective_is_reported_for_trials_and_not_for_controls(start: Start) -> None:

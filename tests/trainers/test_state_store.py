@@ -6,12 +6,12 @@ import pytest
 
 from trainers.files import remove_tree
 from trainers.object_store import Place
-from trainers.state_store import StateStore, SupersededError, attempts, crash_reason
+from trainers.state_store import StateStore, SupersededError, attempts, crash_reason, host_of, new_attempt
 
 
 def begun(folder: Place) -> StateStore:
-    store = StateStore(folder, 0)
-    store.begin()
+    store = StateStore(folder, 0, new_attempt(folder))
+    store.begin("host")
     return store
 
 
@@ -50,7 +50,8 @@ def test_attempts_are_counted_and_the_latest_state_counts(any_place: Place) -> N
         assert store.load(0) == (None if number == 1 else {"by": number - 1})
         store.save(0, {"by": number})
         assert store.load(0) == {"by": number}
-    assert set(files(any_place)) == {"owner.json", "run-0.3.safetensors"}  # what was overtaken is gone
+    began = {f"began.{number}.txt" for number in (1, 2, 3)}
+    assert set(files(any_place)) == {"owner.txt", *began, "run-0.3.safetensors"}  # what was overtaken is gone
 
 
 def test_an_attempt_without_a_state_leaves_that_of_an_earlier_one(any_place: Place) -> None:
@@ -72,7 +73,7 @@ def test_who_was_overtaken_writes_nothing(any_place: Place) -> None:
         with pytest.raises(SupersededError, match="Attempt 1 was cut off, and another went on"):
             write()
     assert files(any_place) == before
-    assert (second.load(0), crash_reason(any_place)) == ({"by": 2}, None)
+    assert (second.load(0), crash_reason(any_place, 2)) == ({"by": 2}, None)
 
 
 def test_who_comes_back_after_the_trial_has_ended_writes_nothing(any_place: Place) -> None:
@@ -97,8 +98,17 @@ def test_a_state_written_while_being_overtaken_is_nobodys_loss(
     assert begun(any_place).load(0) == {"by": 2}
 
 
-def test_why_an_attempt_crashed_is_forgotten_by_the_next(any_place: Place) -> None:
+def test_each_attempt_says_for_itself_where_it_ran_and_why_it_crashed(any_place: Place) -> None:
     begun(any_place).note_crash("MemoryError: no more")
-    assert crash_reason(any_place) == "MemoryError: no more"
+    assert (host_of(any_place, 1), crash_reason(any_place, 1)) == ("host", "MemoryError: no more")
+    assert new_attempt(any_place) == 2
+    assert (host_of(any_place, 2), crash_reason(any_place, 2)) == (None, None)
+
+
+def test_who_comes_too_late_to_begin_does_not(any_place: Place) -> None:
+    late = StateStore(any_place, attempt=new_attempt(any_place))
     begun(any_place)
-    assert crash_reason(any_place) is None
+    before = files(any_place)
+    with pytest.raises(SupersededError):
+        late.begin("another")
+    assert files(any_place) == before

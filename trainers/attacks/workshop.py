@@ -3,11 +3,12 @@
 import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -17,6 +18,8 @@ from trainers.object_store import Place
 from trainers.seeding import derive_seed
 from trainers.state import StateError, load_state, save_state
 
+WAIT_AT_MOST_S = 900.0
+"""How long one process waits for what another makes, until it makes it itself."""
 RECIPE = 1
 """Goes up when the way something is made changes, so that nothing made in the old way is taken for it."""
 
@@ -67,12 +70,24 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def _held(path: Place) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when this process ends. Where there are no locks, nobody waits."""
+    """Hold a lock file; the kernel lets go of it when this process ends. Nobody waits where there are no locks, nor
+    longer than anything takes to be made: over NFS a host that is lost may hold a lock for ever.
+    """
     if not isinstance(path, Path):
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
+        until = time.monotonic() + WAIT_AT_MOST_S
         with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _locked(file) and time.monotonic() < until:
+                time.sleep(0.1)
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
