@@ -86,7 +86,7 @@ def cluster(place: Path) -> Iterator[Cluster]:
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         (checkout / "cluster.yaml").write_text(text)
-        environment = "export PATH=$HOME/robustness-sweeper/.venv/bin:$PATH RAY_AUTH_MODE=token\n"
+        environment = "export PATH=$HOME/.robustness-sweeper/venv/bin:$PATH RAY_AUTH_MODE=token\n"
         (laptop.home / ".bashrc").write_text(environment)
         up = Cluster(found, storage)
         up.ray("get-auth-token", "--generate")

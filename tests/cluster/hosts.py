@@ -201,7 +201,7 @@ def _furnish(host: Host, place: Path) -> None:
     (host.root / "hosts").write_text(f"127.0.0.1 localhost\n{host.address} {host.name}\n")
     (host.home / ".bashrc").write_text("")
     (host.home / ".bash_profile").write_text(". ~/.bashrc\n")
-    shutil.copytree(place / "venv", host.home / "robustness-sweeper" / ".venv", symlinks=True)
+    shutil.copytree(place / "venv", host.home / ".robustness-sweeper" / "venv", symlinks=True)
 
 
 def _make_packages(venv: Path) -> None:
@@ -212,6 +212,6 @@ def _make_packages(venv: Path) -> None:
     # Only the folder: what installs this checkout editably is a .pth file in it, which is not read from there.
     (venv / "lib" / python / "site-packages" / "packages.pth").write_text(f"{packages}\n")
     script = venv / "bin" / "ray"
-    script.write_text("#!/root/robustness-sweeper/.venv/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
+    script.write_text("#!/root/.robustness-sweeper/venv/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
     script.chmod(0o755)
     shutil.copy(PROJECT / "requirements.lock", venv / "installed")

@@ -91,7 +91,7 @@ def test_without_the_token_nothing_is_reached(cluster: Cluster, token: str | Non
     if token is not None:
         (home / ".ray" / "auth_token").write_text(token)
     script = "import ray; ray.init('auto'); print('joined', ray.get(ray.remote(lambda: 7).remote()))"
-    python = "/root/robustness-sweeper/.venv/bin/python"
+    python = "/root/.robustness-sweeper/venv/bin/python"
     environment = ["env", f"HOME=/root/{home.name}", "RAY_AUTH_MODE=token"]
     tried = head.run(*environment, "timeout", "40", python, "-c", script, check=False)
     assert tried.returncode != 0

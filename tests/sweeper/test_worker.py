@@ -18,6 +18,7 @@ from tests.sweeper.small import record_of, spec_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.errors import TrialError
+from trainers.object_store import ObjectPath
 from trainers.state_store import SupersededError, attempts, crash_reason, host_of, new_attempt
 from trainers.trial import TrialConfig
 
@@ -146,6 +147,25 @@ def test_a_crashed_trial_goes_on_from_its_last_state(
     assert without_time(results) == [{**r, "attempt": 2} for r in whole]
     assert without_time(before) == whole[:3]
     assert len(trained) == (2 if state_every_s < 1 else 3)  # the warm-up's two epochs are never trained again
+
+
+def test_states_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_path: Path) -> None:
+    whole = without_time(drain(start(job("t0009"))))
+    store = ObjectPath(f"{s3}/{tmp_path.name}/run")
+
+    def attempt() -> TrialActor:
+        actor = object.__new__(TrialActor)
+        number = new_attempt(store / "states" / "t0000")
+        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, None, False, store)
+        return actor
+
+    first = attempt()
+    before = [first.step() for _ in range(3)]
+    assert without_time(before) == whole[:3]
+    assert without_time(drain(attempt())) == [{**r, "attempt": 2} for r in whole]
+    with pytest.raises(SupersededError):
+        first.step()
+    assert not (tmp_path / "states" / "t0000").exists()
 
 
 def test_why_a_worker_crashed_lies_beside_its_states(

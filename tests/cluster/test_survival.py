@@ -1,0 +1,108 @@
+"""Hosts and the driver are lost while a sweep runs; these tests use the cluster up, so they come last."""
+
+import time
+from pathlib import Path
+
+from benchmarks.faults import agree
+from sweeper.run_folder import RunFolder
+from tests.cluster.conftest import Cluster
+from tests.cluster.hosts import Host, wait_for
+from tests.cluster.test_submit import newest
+from trainers.state_store import attempts, host_of
+
+# A trial of some twenty seconds, whose states are written all the time.
+LONG = (
+    "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",
+    "defense.mix_epochs=40", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5", "--set",
+    "defense.mixing=none", "--set", "state_every_s=0.2", "--set", "search.sampler=random",
+)  # fmt: skip
+PATIENCE_S = 30
+
+
+def node_id(cluster: Cluster, host: Host) -> str:
+    """Ray's name of a host."""
+    lines = ("import ray", "ray.init('auto', logging_level='ERROR')",
+             f"here = [n for n in ray.nodes() if n['Alive'] and n['NodeManagerAddress'] == '{host.address}']",
+             "print(here[0]['NodeID'])")  # fmt: skip
+    return cluster.hosts["head"].run("python", "-c", "; ".join(lines)).stdout.split()[-1]
+
+
+def trials_on(folder: RunFolder, node: str) -> list[str]:
+    """Trials that compute there, and have written a state."""
+    states = Path(str(folder.states))
+    found = [path for path in states.glob("t*") if list(path.glob("run-*.safetensors"))]
+    return sorted(path.name for path in found if host_of(path, attempts(path)) == node)
+
+
+def begin(cluster: Cluster, trials: int) -> RunFolder:
+    cluster.submit("run", "quick.yaml", *LONG, "--trials", str(trials), "--detach")
+    return newest(cluster.storage)
+
+
+def goes_on_elsewhere(folder: RunFolder, lost: list[str], node: str) -> float:
+    """Seconds until every lost trial has begun on another host."""
+    began = time.monotonic()
+
+    def elsewhere(name: str) -> bool:
+        states = folder.states / name
+        return host_of(states, attempts(states)) not in (None, node)
+
+    wait_for(lambda: all(elsewhere(name) for name in lost), PATIENCE_S, "another attempt")
+    return time.monotonic() - began
+
+
+def ends_whole(cluster: Cluster, folder: RunFolder, trials: int, lost: list[str]) -> None:
+    wait_for(lambda: folder.holder() is None, 200, "the end of the sweep")
+    status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
+    assert status == dict.fromkeys(["c0000", *[f"t{i:04d}" for i in range(trials)]], "FINISHED")
+    records = folder.read_records()
+    assert {name for name, record in records.items() if record.attempt > 1} == set(lost)
+    assert not (folder.path / "states").exists()
+
+
+def written_by_first_attempts(folder: RunFolder, trials: list[str]) -> set[tuple[str, int]]:
+    """Their files, and when they were written."""
+    states = Path(str(folder.states))
+    found = [path for name in trials for path in (states / name).glob("*.1.*")]
+    return {(path.name, path.stat().st_mtime_ns) for path in found if path.exists()}
+
+
+def test_a_host_whose_power_goes(cluster: Cluster) -> None:
+    host = cluster.hosts["worker1"]
+    node = node_id(cluster, host)
+    folder = begin(cluster, 3)
+    wait_for(lambda: trials_on(folder, node), 90, "a trial on worker1")
+    lost = trials_on(folder, node)
+    host.pull_power()
+    print(f"power: {lost} went on elsewhere after {goes_on_elsewhere(folder, lost, node):.1f} s")
+    ends_whole(cluster, folder, 3, lost)
+
+
+def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
+    host = cluster.hosts["worker2"]
+    node = node_id(cluster, host)
+    folder = begin(cluster, 2)
+    wait_for(lambda: trials_on(folder, node), 90, "a trial on worker2")
+    lost = trials_on(folder, node)
+    host.cut()
+    try:
+        print(f"network: {lost} went on elsewhere after {goes_on_elsewhere(folder, lost, node):.1f} s")
+        written = written_by_first_attempts(folder, lost)
+        time.sleep(3)  # it computes on, and sees the storage
+        assert written_by_first_attempts(folder, lost) <= written
+    finally:
+        host.heal()
+    ends_whole(cluster, folder, 2, lost)
+
+
+def test_the_driver_is_killed_and_the_sweep_resumed(cluster: Cluster) -> None:
+    folder = begin(cluster, 2)
+    wait_for(lambda: list(folder.states.glob("t*")), 90, "a trial")
+    holder = folder.holder()
+    assert holder is not None
+    cluster.hosts["head"].run("kill", "-9", holder.split()[1])
+    wait_for(lambda: folder.holder() is None, 30, "the driver's end")
+    assert "quick: interrupted" in cluster.sweeper("status", str(folder.path)).stdout
+    cluster.submit("resume", str(folder.path))
+    status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
+    assert status == dict.fromkeys(["c0000", "t0000", "t0001"], "FINISHED")
