@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.hosts import PROJECT, Host, hosts, missing, wait_for
 
 HOSTS = ("laptop", "head", "worker1", "worker2")
+STORE_PORT = 9000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,12 +33,12 @@ class Cluster:
     hosts: dict[str, Host]
     storage: Path
 
-    def ray(self, *words: str, timeout: float = 200, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def ray(self, *words: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``ray`` on the laptop, in a checkout."""
         laptop = self.hosts["laptop"]
         return laptop.run("bash", "-c", f"cd checkout && {shlex.join(['ray', *words])}", timeout=timeout, check=check)
 
-    def submit(self, *words: str, timeout: float = 200, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def submit(self, *words: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``ray submit cluster.yaml sweep.py -- ...``."""
         return self.ray("submit", "cluster.yaml", "sweep.py", "--", *words, timeout=timeout, check=check)
 
@@ -54,6 +55,14 @@ class Cluster:
         )  # fmt: skip
 
 
+def _store_settings(laptop: Host) -> str:
+    """Where the object store is, and its keys."""
+    return (
+        f"export AWS_ENDPOINT_URL=http://{laptop.address}:{STORE_PORT} AWS_DEFAULT_REGION=us-east-1 "
+        "AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret"
+    )
+
+
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A folder that every host sees: not below /tmp or /root, which each has its own of."""
@@ -64,7 +73,9 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cluster(place: Path) -> Iterator[Cluster]:
-    """``ray up`` with the shipped file, addresses, key, user and storage changed alone."""
+    """``ray up`` with the shipped file; changed are addresses, user and storage, and beside the storage stands the object
+    store. Each host says that it has one CPU, since there are two of them in all.
+    """
     storage = place / "storage"
     storage.mkdir()
     with hosts(place, HOSTS) as found:
@@ -82,6 +93,9 @@ def cluster(place: Path) -> Iterator[Cluster]:
             ("192.0.2.2, 192.0.2.3", workers),
             ("ssh_user: sweeper ", "ssh_user: root "),
             ("=/srv/sweeps ", f"={storage} "),
+            ("    export MLFLOW_TRACKING_URI=", f"    {_store_settings(laptop)}\n    export MLFLOW_TRACKING_URI="),
+            ("ray start --head ", "ray start --head --num-cpus=1 "),
+            ("ray start --address", "ray start --num-cpus=1 --address"),
         ):
             assert text.count(old) == 1, old
             text = text.replace(old, new)
@@ -94,3 +108,15 @@ def cluster(place: Path) -> Iterator[Cluster]:
         up.wait_for_hosts()
         yield up
         up.ray("down", "-y", "cluster.yaml")
+
+
+@pytest.fixture(scope="session")
+def bucket(cluster: Cluster, place: Path) -> Iterator[str]:
+    """The address of an empty bucket, in a store that every host reaches."""
+    laptop = cluster.hosts["laptop"]
+    store = ("python", "-m", "moto.server", "-H", "0.0.0.0", "-p", str(STORE_PORT))
+    server = laptop.begin(*store, log=place / "store.log")
+    put = f"from urllib.request import *; urlopen(Request('http://127.0.0.1:{STORE_PORT}/sweeps', method='PUT'))"
+    wait_for(lambda: laptop.run("python", "-c", put, check=False).returncode == 0, 60, "the object store")
+    yield "s3://sweeps"
+    server.terminate()

@@ -21,7 +21,8 @@ def newest(storage: Path) -> RunFolder:
 
 
 def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -> None:
-    done = cluster.submit("run", "quick.yaml", *SMALL, "--trials", "8")
+    longer = ("--set", "defense.mix_epochs=10")  # or hosts that begin late find nothing left to do
+    done = cluster.submit("run", "quick.yaml", *SMALL, *longer, "--trials", "8")
     folder = newest(cluster.storage)
     assert f"Results: {folder.path}" in done.stdout
     records = folder.read_records()
@@ -33,7 +34,7 @@ def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -
     assert set(status.values()) == {"FINISHED"}
     assert len(list(folder.scores.glob("t*.parquet"))) == 8
     assert folder.report.exists()
-    assert list(cluster.storage.glob(".probe*")) == []
+    assert list(folder.path.glob(".probe*")) == []
 
 
 def test_a_sweep_that_is_left_to_the_cluster_is_found_and_stopped(cluster: Cluster) -> None:
@@ -67,6 +68,19 @@ def test_more_than_any_host_has_is_refused_within_half_a_minute(cluster: Cluster
     assert "A trial asks for 1 CPUs and 1 GPUs, which no host has:" in text
     for name in ("head", "worker1", "worker2"):
         assert f"{cluster.hosts[name].address} has" in text
+
+
+def test_hosts_that_share_no_folder(cluster: Cluster, bucket: str) -> None:
+    head = cluster.hosts["head"]
+    done = cluster.submit("run", "quick.yaml", *SMALL, "--trials", "2", "--storage", bucket, "--out", "stored")
+    assert f"Copy: {bucket}/stored" in done.stdout
+    head.run("rm", "-r", "stored", "mlflow.db")  # the head went, and another came
+    again = cluster.ray("exec", "cluster.yaml", f"sweeper resume {bucket}/stored --trials 3")
+    assert "Results: runs/stored" in again.stdout
+    folder = RunFolder(head.home / "runs" / "stored")
+    status = agree(folder, f"sqlite:///{head.home}/runs/mlflow.db")
+    assert status == dict.fromkeys(["c0000", "t0000", "t0001", "t0002"], "FINISHED")
+    assert not (folder.path / "states").exists()
 
 
 def test_nothing_after_the_script_is_the_default_preset(cluster: Cluster) -> None:
