@@ -73,8 +73,8 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cluster(place: Path) -> Iterator[Cluster]:
-    """``ray up`` with the shipped file; changed are addresses, user and storage, and beside the storage stands the object
-    store. Each host says that it has one CPU, since there are two of them in all.
+    """``ray up`` with the shipped file; changed are addresses, user and storage, and beside the storage stands where an
+    object store is. Each host says that it has one CPU, since there are two of them in all.
     """
     storage = place / "storage"
     storage.mkdir()
