@@ -193,7 +193,7 @@ def wait(condition: Callable[[], bool], otherwise: str) -> None:
 
 
 MOMENTS = {
-    "a control trains": "states/c0000/owner.json",
+    "a control trains": "states/c0000/began.1.txt",
     "the first trial trains": "states/t0000/run-0.1.safetensors",
     "the second trial trains": "states/t0001/run-1.1.safetensors",
 }

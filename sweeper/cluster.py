@@ -173,13 +173,13 @@ def check_hosts(folder: Place) -> None:
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
     here = _look(folder, probe)
     try:
-        asked = {
-            host.address: look.options(
+        asked = [
+            (host.address, look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(host.node_id, soft=False)
-            ).remote(folder, probe)
+            ).remote(folder, probe))
             for host in known
-        }
-        for address, answer in asked.items():
+        ]  # fmt: skip
+        for address, answer in asked:
             try:
                 found = ray.get(answer, timeout=PROBE_S)
             except RayError as error:

@@ -100,7 +100,7 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
     (folder.path / "records").mkdir()
     (folder.path / "records" / "t0000.json").write_text("{}")
     Mirror(folder).push()
-    (store / "states" / "t0000" / "owner.json").write_bytes(b"{}")
+    (store / "states" / "t0000" / "owner.txt").write_bytes(b"1")
     back = fetch(store, tmp_path / "elsewhere")
     assert back.path == tmp_path / "elsewhere" / "run"
     assert (back.store, back.states) == (store, store / "states")
