@@ -1,0 +1,104 @@
+"""Whole sweeps through Ray, each on 200 shapes with a network four channels wide."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+import ray
+from mlflow import MlflowClient
+from rich.console import Console
+
+from benchmarks.faults import agree
+from sweeper.cluster import RAY_SETTINGS
+from sweeper.run_folder import RunFolder
+from sweeper.runner import Outcome, Plan, run_sweep
+from sweeper.spec import validate
+from sweeper.tracking import Tracker
+from tests.sweeper.small import fresh_store, preset_with, sweep_with
+from trainers.data import Splits
+
+VAB = {"name": "vab", "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 1, "suppression_epochs": 1, "lr": 0.05}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray runtime for all; a home of its own, since Ray writes a token there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        for name, value in RAY_SETTINGS.items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+@dataclass
+class Ended:
+    """What a sweep left."""
+
+    folder: RunFolder
+    outcome: Outcome
+    uri: str
+    shown: str
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        return self.folder.read_trials()
+
+    @property
+    def study(self) -> list[optuna.trial.FrozenTrial]:
+        study = optuna.load_study(study_name="small", storage=f"sqlite:///{self.folder.study}")
+        return study.get_trials()
+
+    @property
+    def runs(self) -> dict[str, Any]:
+        """The children of the sweep's MLflow run, by trial."""
+        client = MlflowClient(tracking_uri=self.uri)
+        experiment = client.get_experiment_by_name("small")
+        found = client.search_runs([experiment.experiment_id])
+        children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+        assert len({run.data.tags["trial_id"] for run in children}) == len(children)
+        return {run.data.tags["trial_id"]: run for run in children}
+
+    def status(self) -> dict[str, str]:
+        return dict(zip(self.frame["trial_id"], self.frame["status"], strict=True))
+
+    def agree(self) -> None:
+        """Table, study and MLflow say the same of each trial."""
+        assert agree(self.folder, self.uri) == self.status()
+
+
+Sweep = Callable[..., Ended]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Runs the small preset with changes."""
+
+    def start(
+        name: str = "run",
+        before: Callable[[RunFolder], None] | None = None,
+        splits: Splits | None = None,
+        **changes: Any,
+    ) -> Ended:
+        preset = preset_with(**changes)
+        spec = validate(preset, "small.yaml")
+        splits = splits or spec.load()
+        folder = RunFolder.create(tmp_path / name)
+        if before:
+            before(folder)
+        uri = fresh_store(tmp_path / f"{name}.db")
+        content = sweep_with(name, **changes)
+        tracker = Tracker(uri, folder, content)
+        shown = io.StringIO()
+        plan = Plan(spec.search.trials)
+        outcome = run_sweep(spec, content, splits, folder, tracker, Console(file=shown, width=300), plan)
+        return Ended(folder, outcome, uri, shown.getvalue())
+
+    return start
