@@ -36,7 +36,9 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path) -> Path:
+def draw_frontier(
+    table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path, again: pd.DataFrame | None = None
+) -> Path:
     """Clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
 
     Args:
@@ -44,6 +46,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         title: of the figure.
         volumes: hypervolume of each environment.
         path: of the PNG.
+        again: points of the settings that were run again with fresh seeds, which what the search found is drawn to;
+            null: of none.
     """
     environments = sorted(table["environment"].unique()) or [""]
     alone = len(environments) > 1 and table["config_id"].nunique() == 1  # it leads everywhere, and says nothing by it
@@ -57,7 +61,10 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         lines, columns, figsize=(5.6 * columns, 4.6 * lines), squeeze=False, sharex=True, sharey=True
     )
     for axes, environment in zip(grid.flat, environments, strict=False):
-        _frontier_panel(axes, table[table["environment"] == environment], compared(table))
+        group = table[table["environment"] == environment]
+        _frontier_panel(axes, group, compared(table))
+        if again is not None and not environment:  # which were run again against all that the attacker varied
+            _confirmed(axes, group, again, compared(table))
         area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
         axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
         axes.set_ylabel("clean accuracy (val_acc)")
@@ -125,6 +132,29 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(0, 1.03)
     axes.grid(alpha=0.25)
+
+
+def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bool) -> None:
+    """What became of settings with fresh seeds, and a line from where the search saw them."""
+    before = group.drop_duplicates("config_id").set_index("config_id")
+    for number, row in enumerate(again.dropna(subset=["val_asr", "val_acc"]).to_dict("records")):
+        colour = DEFENSE_COLOURS[row["defense"]] if several else BLUE
+        if row["config_id"] in before.index:
+            found = before.loc[row["config_id"]]
+            axes.plot(
+                [found["val_asr"], row["val_asr"]], [found["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
+            )
+        axes.errorbar(
+            row["val_asr"], row["val_acc"], xerr=_known(row["val_asr_sd"]), yerr=_known(row["val_acc_sd"]), fmt="D",
+            color=colour, markeredgecolor="black", markersize=8, capsize=3, lw=1.2, zorder=5,
+        )  # fmt: skip
+        if not number:
+            label = f"again with {row['seeds']:.0f} fresh seeds (mean, sd)"
+            axes.scatter([], [], marker="D", color=GREY if several else BLUE, edgecolors="black", s=60, label=label)
+
+
+def _known(spread: float | None) -> float | None:
+    return None if spread is None or np.isnan(spread) else float(spread)
 
 
 def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:

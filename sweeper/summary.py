@@ -12,6 +12,7 @@ from sweeper.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.breaking import has_rates
 from sweeper.frontier import hypervolumes, points
 from sweeper.plots import MOST_PANELS, draw_frontier
+from sweeper.records import CONFIRMATION
 from sweeper.results import as_rows, write_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
@@ -34,7 +35,8 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
     if many_attackers(table) and can_map(frame):
         picture = draw_map(frame, title, into / "frontier.png")
     else:
-        picture = draw_frontier(table, title, volumes, into / "frontier.png")
+        again = points(frame, role=CONFIRMATION)
+        picture = draw_frontier(table, title, volumes, into / "frontier.png", None if again.empty else again)
     files = [into / "frontier.parquet", picture]
     if has_rates(frame):
         files.append(draw_breaking(frame, title, into / BREAKING))

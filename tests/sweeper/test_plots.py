@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,8 +24,8 @@ def by_label(figure: Figure) -> dict[str, Any]:
 
 
 def draw(tmp_path: Path, *rows: dict[str, Any]) -> Path:
-    table = points(frame_of(*rows))
-    return plots.draw_frontier(table, "small", hypervolumes(table), tmp_path / "frontier.png")
+    table, again = points(frame_of(*rows)), points(frame_of(*rows), role="confirmation")
+    return plots.draw_frontier(table, "small", hypervolumes(table), tmp_path / "frontier.png", again)
 
 
 def test_the_frontier_with_control_floor_and_weak_points(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -61,6 +62,34 @@ def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[F
     assert {"vab", "abl", "bcu"} < {text.get_text() for text in legend.get_texts()}
     assert "beaten by another setting of its defense" in found
     assert "weak attack: no evidence" not in found, "there is none"
+
+
+def test_what_fresh_seeds_made_of_a_setting_is_drawn_to_what_the_search_saw(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    rows = [row_with("t0", "a", defense="pt", val_acc=0.85, val_asr=0.1),
+            row_with("t1", "b", defense="bcu", val_acc=0.8, val_asr=0.3)]  # fmt: skip
+    fresh = [row_with(f"k{seed}", "a", defense="pt", role="confirmation", seed=seed, val_acc=0.8, val_asr=asr)
+             for seed, asr in ((5, 0.9), (6, 1.0))]  # fmt: skip
+    draw(tmp_path, control_row(), *rows, *fresh)
+    (figure,) = drawn
+    axes = figure.axes[0]
+    assert "again with 2 fresh seeds (mean, sd)" in by_label(figure)
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert line.get_xydata() == pytest.approx(np.array([[0.1, 0.85], [0.95, 0.8]]))
+    (bar,) = axes.containers
+    assert bar[0].get_xydata() == pytest.approx(np.array([[0.95, 0.8]]))
+    (across, up) = (segments.get_segments()[0] for segments in bar[2])
+    sd = 0.1 / 2**0.5
+    assert across == pytest.approx(np.array([[0.95 - sd, 0.8], [0.95 + sd, 0.8]]))
+    assert up == pytest.approx(np.array([[0.95, 0.8], [0.95, 0.8]]))
+    assert line.get_color() == by_label(figure)["pt"].get_color()
+
+
+def test_without_a_second_seed_a_confirmation_has_no_spread(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw(tmp_path, control_row(), row_with("t0", "a"), row_with("k0", "a", role="confirmation", seed=5))
+    (bar,) = drawn[0].axes[0].containers
+    assert bar[2] == ()
 
 
 def test_a_panel_per_environment(tmp_path: Path, drawn: list[Figure]) -> None:
