@@ -1,0 +1,140 @@
+"""What the driver of a sweep spends on each trial, and on what: trials here train nothing, and say figures at once.
+
+python -m benchmarks.driver [--trials 2000] [--wait 0] [--workers 2] [--sampler tpe]
+
+It is one file, and its trials travel with it: it runs on a cluster's head too. With ``--wait`` each trial takes so
+many seconds in which it computes nothing, and what counts is the number of trials a minute.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sweeper import runner, searcher
+from sweeper.launch import begin
+from sweeper.progress import LiveDisplay
+from sweeper.run_folder import RunFolder
+from sweeper.searcher import SweepSearcher
+from sweeper.tracking import Tracker
+from sweeper.worker import TrialActor
+from trainers.attack_cost import AttackCost
+from trainers.evaluation import Measurement
+from trainers.trial import EpochResult, TrialConfig
+
+PRESET: dict[str, Any] = {
+    "name": "driver",
+    "data": {"source": "shapes", "train_size": 3000, "test_size": 2000},
+    "defense": {"name": "vab", "threshold": {"float": [0.05, 0.5]}, "late_weight": {"float": [0.1, 1.0]},
+                "mixing": {"categorical": ["none", "attention"]}},
+    "scenarios": [{"attack": "badnets", "poison_rate": 0.1}],
+    "device": "cpu",
+}  # fmt: skip
+
+
+class WaitingActor(TrialActor):
+    """Takes trials as any other, and makes their figures up."""
+
+    def setup(self, config: dict[str, Any], wait_s: float = 0.0, **known: Any) -> None:  # type: ignore[override]
+        """Take the first trial."""
+        self._wait_s = wait_s
+        super().setup(config, **known)
+
+    def _open(self, config: dict[str, Any]) -> None:
+        super()._open(config)
+        self._results = self._made_up(TrialConfig.from_json(config["job"]))
+
+    def _made_up(self, trial: TrialConfig) -> Iterator[EpochResult]:
+        time.sleep(self._wait_s)
+        threshold = trial.params.get("threshold", 0.0)
+        acc, asr = (0.9, 1.0) if trial.defense == "none" else (0.6 + threshold / 2, threshold)
+        for scenario, repeat in trial.runs():
+            figures = Measurement(1, "mix", 0.1, 60_000, self._wait_s, val_acc=acc, val_asr=asr, asr_floor=0.02)
+            yield EpochResult(scenario, repeat, figures, None, 0.1, 900, AttackCost(0.1, 30.0, 0.9), True)
+
+
+class Spent:
+    """Seconds that the driver spends in some of its functions, those that they call left out."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._open: list[float] = []
+
+    def watch(self, owner: Any, name: str, label: str) -> None:
+        """Time a function from now on."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        @wraps(function)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self._open.append(0.0)
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                took = time.perf_counter() - began
+                self.seconds[label] += took - self._open.pop()
+                if self._open:
+                    self._open[-1] += took
+
+        setattr(owner, name, timed)
+
+
+def measure(trials: int, wait_s: float, workers: int | None, sampler: str, place: Path) -> dict[str, Any]:
+    """Run a sweep of such trials, and take its time."""
+    spent = Spent()
+    for owner, name, label in (
+        (SweepSearcher, "_ask", "asking the study"), (SweepSearcher, "_tell", "telling the study"),
+        (RunFolder, "write_record", "records"), (searcher, "new_attempt", "attempts"),
+        (RunFolder, "write_tables", "tables"), (Tracker, "follow", "MLflow"), (LiveDisplay, "trial_ended", "display"),
+    ):  # fmt: skip
+        spent.watch(owner, name, label)
+    runner.TrialActor = WaitingActor  # type: ignore[misc]
+    with_parameters = runner.tune.with_parameters
+    runner.tune.with_parameters = lambda kind, **known: with_parameters(kind, wait_s=wait_s, **known)
+    search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
+    began = time.perf_counter()
+    with (place / "log").open("w") as log:
+        ended = begin(PRESET | {"search": search}, "driver", place / "run", Console(file=log))
+    took = time.perf_counter() - began
+    ends = sorted(r.ended_at for r in ended.folder.read_records().values() if r.ended_at)
+    fifth = len(ends) // 5
+    paces = [(ends[(k + 1) * fifth - 1] - ends[k * fifth]) / (fifth - 1) for k in range(5)] if fifth > 1 else []
+    return {
+        "trials": ended.outcome.finished,
+        "seconds": round(took, 1),
+        "trials a minute, first end to last": round(60 * (len(ends) - 1) / (ends[-1] - ends[0]), 1),
+        "ms a trial, fifth by fifth": [round(1000 * pace, 1) for pace in paces],
+        "driver's ms a trial": {name: round(1000 * s / len(ends), 2) for name, s in sorted(spent.seconds.items())},
+        "driver's peak MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "hosts": sorted({str(r.host) for r in ended.folder.read_records().values()}),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds that a trial takes (0)")
+    parser.add_argument("--workers", type=int, help="trials at a time; default: as many as there is room for")
+    parser.add_argument("--sampler", default="tpe")
+    args = parser.parse_args(argv)
+    # Where every host sees it; a home of its own would hide a cluster's token.
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEPER_STORAGE")) as place:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
+        found = measure(args.trials, args.wait, args.workers, args.sampler, Path(place))
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The smallest of the driver's measurements; figures that mean something come from the benchmark."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import driver
+from benchmarks.driver import Spent
+from sweeper import runner, searcher
+from sweeper.progress import LiveDisplay
+from sweeper.run_folder import RunFolder
+from sweeper.searcher import SweepSearcher
+from sweeper.tracking import Tracker
+from tests.sweeper.small import fresh_store
+
+
+def test_what_a_function_calls_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(driver.time, "perf_counter", lambda: now[0])
+
+    class Work:
+        def inner(self) -> None:
+            now[0] += 2.0
+
+        def outer(self) -> None:
+            now[0] += 1.0
+            self.inner()
+            now[0] += 4.0
+
+    spent = Spent()
+    spent.watch(Work, "inner", "inner")
+    spent.watch(Work, "outer", "outer")
+    Work().outer()
+    Work().inner()
+    assert spent.seconds == {"outer": 5.0, "inner": 4.0}
+
+
+@pytest.mark.ray
+def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = [(SweepSearcher, "_ask"), (SweepSearcher, "_tell"), (RunFolder, "write_record"),
+               (searcher, "new_attempt"), (RunFolder, "write_tables"), (Tracker, "follow"),
+               (LiveDisplay, "trial_ended"), (runner, "TrialActor"), (runner.tune, "with_parameters")]  # fmt: skip
+    for owner, name in changed:
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # as they were, afterwards
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    found = driver.measure(4, 0.0, 1, "random", tmp_path)
+    assert found["trials"] == 4
+    assert set(found["driver's ms a trial"]) == {
+        "MLflow", "asking the study", "attempts", "display", "records", "tables", "telling the study",
+    }  # fmt: skip
+    assert (tmp_path / "run" / "report.html").exists()
