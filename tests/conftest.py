@@ -1,4 +1,4 @@
-"""An object store for tests that need one."""
+"""A home for Ray, and an object store, for tests that need them."""
 
 import socket
 import subprocess
@@ -12,6 +12,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 from trainers.object_store import ObjectPath, Place
+
+
+@pytest.fixture(scope="session")
+def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home for whoever starts Ray in this process: Ray writes a token there, and looks it up once in a process."""
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="session")

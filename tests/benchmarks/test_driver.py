@@ -36,13 +36,13 @@ def test_what_a_function_calls_is_not_counted_twice(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.ray
-def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, ray_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [(SweepSearcher, "_ask"), (SweepSearcher, "_tell"), (RunFolder, "write_record"),
                (searcher, "new_attempt"), (RunFolder, "write_tables"), (Tracker, "follow"),
                (LiveDisplay, "trial_ended"), (runner, "TrialActor"), (runner.tune, "with_parameters")]  # fmt: skip
     for owner, name in changed:
         monkeypatch.setattr(owner, name, getattr(owner, name))  # as they were, afterwards
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(ray_home))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
     found = driver.measure(4, 0.0, 1, "random", tmp_path)
     assert found["trials"] == 4

@@ -15,8 +15,8 @@ from tests.sweeper.small import fresh_store
 
 
 @pytest.fixture
-def _one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def _one_gpu(ray_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HOME", str(ray_home))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name, value in RAY_SETTINGS.items():
         monkeypatch.setenv(name, value)

@@ -26,10 +26,10 @@ VAB = {"name": "vab", "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 1, "s
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _ray(ray_home: Path) -> Iterator[None]:
     """One Ray runtime for all; a home of its own, since Ray writes a token there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("HOME", str(ray_home))
         patch.delenv("RAY_ADDRESS", raising=False)
         for name, value in RAY_SETTINGS.items():
             patch.setenv(name, value)
