@@ -50,7 +50,7 @@ class Mirror:
             pass
         except OSError as error:
             if self.behind is None:
-                log.warning("%s cannot be written for now: %s", self._store, error)
+                log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
             self.behind = str(error)
 
     def _version(self, path: Path) -> tuple[int, int] | None:

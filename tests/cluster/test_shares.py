@@ -4,25 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from typer.testing import CliRunner
 
 from sweeper import cli
-from sweeper.cluster import RAY_SETTINGS
 from sweeper.run_folder import RunFolder
 from tests.cluster.test_survival import LONG
+from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store
 
 
 @pytest.fixture
-def _one_gpu(ray_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(ray_home))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for name, value in RAY_SETTINGS.items():
-        monkeypatch.setenv(name, value)
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+def _one_gpu(ray_home: Path) -> Iterator[None]:
+    with ray_here(ray_home, cpus=8, gpus=1):
+        yield
 
 
 def run(out: Path, gpu: float) -> str:

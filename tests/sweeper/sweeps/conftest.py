@@ -9,16 +9,15 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
-import ray
 from mlflow import MlflowClient
 from rich.console import Console
 
 from benchmarks.faults import agree
-from sweeper.cluster import RAY_SETTINGS
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, run_sweep
 from sweeper.spec import validate
 from sweeper.tracking import Tracker
+from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store, preset_with, sweep_with
 from trainers.data import Splits
 
@@ -27,15 +26,9 @@ VAB = {"name": "vab", "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 1, "s
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray(ray_home: Path) -> Iterator[None]:
-    """One Ray runtime for all; a home of its own, since Ray writes a token there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(ray_home))
-        patch.delenv("RAY_ADDRESS", raising=False)
-        for name, value in RAY_SETTINGS.items():
-            patch.setenv(name, value)
-        ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    """One Ray runtime for all."""
+    with ray_here(ray_home, cpus=2):
         yield
-        ray.shutdown()
 
 
 @dataclass
