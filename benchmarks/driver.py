@@ -128,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="trials at a time; default: as many as there is room for")
     parser.add_argument("--sampler", default="tpe")
     args = parser.parse_args(argv)
+    if "://" in os.environ.get("SWEEPER_STORAGE", ""):
+        parser.error("SWEEPER_STORAGE must be a folder here")
     # Where every host sees it; a home of its own would hide a cluster's token.
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEPER_STORAGE")) as place:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"

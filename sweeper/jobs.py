@@ -55,15 +55,21 @@ def submit(arguments: Sequence[str], folder: Path) -> Submitted:
         job = str(client.submit_job(entrypoint=command, metadata={FOLDER: str(folder)}))
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        with _cluster() as client:
-            status = client.get_job_status(job)
-            if status.is_terminal() and status != JobStatus.SUCCEEDED:
-                said = client.get_job_logs(job).strip().splitlines()
-                raise ConfigError(said[-1] if said else f"The job {job} ended without a word.")
-        if status.is_terminal() or _opened(folder) != before:
+        status, said = _state_of(job)
+        if status is not None and status.is_terminal() and status != JobStatus.SUCCEEDED:
+            raise ConfigError(said[-1] if said else f"The job {job} ended without a word.")
+        if status == JobStatus.SUCCEEDED or _opened(folder) != before:
             return Submitted(job, True)
         time.sleep(0.5)
     return Submitted(job, False)
+
+
+def _state_of(job: str) -> tuple[JobStatus | None, list[str]]:
+    """How a job stands, and what it said if it has ended; null if the cluster does not answer: it may next time."""
+    with suppress(ConfigError), _cluster() as client:
+        status = client.get_job_status(job)
+        return status, client.get_job_logs(job).strip().splitlines() if status.is_terminal() else []
+    return None, []
 
 
 def _opened(folder: Path) -> int | None:

@@ -238,7 +238,7 @@ def _run_here(
         write_report(folder, frame, table, spec)
     except OSError as error:
         tracker.sweep_ended([], {}, "KILLED")
-        raise SweepBroken(f"{folder.path} cannot be written any more: {error.strerror}.") from error
+        raise SweepBroken(f"{folder.path} cannot be written any more: {error.strerror or error}.") from error
     except BaseException:
         tracker.sweep_ended([], {}, "KILLED")
         raise

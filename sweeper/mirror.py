@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from sweeper.run_folder import LOCK_FILE, RunFolder
 from trainers.errors import ConfigError
-from trainers.files import LEFTOVER
+from trainers.files import LEFTOVER, remove_tree
 from trainers.object_store import ObjectPath
 
 RUNS = Path("runs")
@@ -37,21 +37,31 @@ class Mirror:
         """Why the copy is not up to date; null if it is."""
 
     def push(self) -> None:
-        """Copy what has changed. What cannot be copied now is tried again the next time."""
+        """Copy what has changed, records last: one that says that a trial has ended stands for all that it left.
+
+        What cannot be copied now is tried again the next time.
+        """
+        records = sorted(self._folder.records.glob("*"))
+        others = sorted(set(self._folder.path.rglob("*")) - set(records))
         try:
-            for path in sorted(self._folder.path.rglob("*")):
-                version = self._version(path)
-                if version is None or self._copied.get(path) == version:
-                    continue
-                (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(path.read_bytes())
-                self._copied[path] = version
+            for path in (*others, *records):
+                self._copy(path)
             self.behind = None
-        except FileNotFoundError:  # renamed or removed just now
-            pass
         except OSError as error:
             if self.behind is None:
                 log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
             self.behind = str(error)
+
+    def _copy(self, path: Path) -> None:
+        try:
+            version = self._version(path)
+            if version is None or self._copied.get(path) == version:
+                return
+            content = path.read_bytes()
+        except FileNotFoundError:  # removed just now
+            return
+        (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(content)
+        self._copied[path] = version
 
     def _version(self, path: Path) -> tuple[int, int] | None:
         """Tells contents apart; null for what is not copied."""
@@ -94,17 +104,23 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
     Raises:
         ConfigError: there is no copy, the store does not answer, or a folder of this name is there already.
     """
-    target = runs / store.name
+    target, beside = runs / store.name, runs / f"{LEFTOVER}{store.name}"
     if target.exists():
         raise ConfigError(f"{target} is there already: give it instead of {store}, or move it away.")
+    remove_tree(beside)
     try:
         if not (store / "sweep.yaml").exists():
             raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
         for name in store.walk():
             if not name.startswith("states/"):
-                path = target / name
+                path = beside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes((store / name).read_bytes())
-    except OSError as error:
+        beside.replace(target)
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # an address that is none
         raise ConfigError(f"{store} cannot be read: {error}") from error
+    finally:
+        remove_tree(beside)
     return RunFolder.open(target)

@@ -36,9 +36,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def draw_frontier(
-    table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path, again: pd.DataFrame | None = None
-) -> Path:
+def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path, again: pd.DataFrame) -> Path:
     """Clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
 
     Args:
@@ -46,8 +44,7 @@ def draw_frontier(
         title: of the figure.
         volumes: hypervolume of each environment.
         path: of the PNG.
-        again: points of the settings that were run again with fresh seeds, which what the search found is drawn to;
-            null: of none.
+        again: points of the settings that were run again with fresh seeds; each is joined to what the search found.
     """
     environments = sorted(table["environment"].unique()) or [""]
     alone = len(environments) > 1 and table["config_id"].nunique() == 1  # it leads everywhere, and says nothing by it
@@ -63,7 +60,7 @@ def draw_frontier(
     for axes, environment in zip(grid.flat, environments, strict=False):
         group = table[table["environment"] == environment]
         _frontier_panel(axes, group, compared(table))
-        if again is not None and not environment:  # which were run again against all that the attacker varied
+        if len(again) and not environment:  # which were run again against all that the attacker varied
             _confirmed(axes, group, again, compared(table))
         area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
         axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
@@ -137,7 +134,7 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
 def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bool) -> None:
     """What became of settings with fresh seeds, and a line from where the search saw them."""
     before = group.drop_duplicates("config_id").set_index("config_id")
-    for number, row in enumerate(again.dropna(subset=["val_asr", "val_acc"]).to_dict("records")):
+    for row in again.dropna(subset=["val_asr", "val_acc"]).to_dict("records"):
         colour = DEFENSE_COLOURS[row["defense"]] if several else BLUE
         if row["config_id"] in before.index:
             found = before.loc[row["config_id"]]
@@ -148,9 +145,10 @@ def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bo
             row["val_asr"], row["val_acc"], xerr=_known(row["val_asr_sd"]), yerr=_known(row["val_acc_sd"]), fmt="D",
             color=colour, markeredgecolor="black", markersize=8, capsize=3, lw=1.2, zorder=5,
         )  # fmt: skip
-        if not number:
-            label = f"again with {row['seeds']:.0f} fresh seeds (mean, sd)"
-            axes.scatter([], [], marker="D", color=GREY if several else BLUE, edgecolors="black", s=60, label=label)
+    counts = sorted({int(seeds) for seeds in again["seeds"]})
+    seeds = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
+    label = f"again with {seeds} fresh seed{'s (mean, sd)' if counts[-1] > 1 else ''}"
+    axes.scatter([], [], marker="D", color=GREY if several else BLUE, edgecolors="black", s=60, label=label)
 
 
 def _known(spread: float | None) -> float | None:

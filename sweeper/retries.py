@@ -42,6 +42,7 @@ class Retries:
         self._crashed: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._crashed_on: defaultdict[str, set[str]] = defaultdict(set)
+        self._unfit_for: defaultdict[str, set[str]] = defaultdict(set)
 
     def decide(self, record: TrialRecord, states: Place) -> Decision:
         """Look at what an attempt that broke off left in the folder of the trial's states."""
@@ -53,24 +54,36 @@ class Retries:
             return self._lose(record, f"It lost its host {{}}, the last time {name}.", name)
         return self.crashed(record, host, reason or NO_WORD)
 
+    def unfit(self, record: TrialRecord, host: str, reason: str) -> Decision:
+        """A host is not fit for a trial, which costs it no retry while there is another."""
+        self._unfit_for[record.trial_id].add(host)
+        if not self._fleet.others(self._unfit_for[record.trial_id]):
+            return self.crashed(record, host, reason)
+        return Decision(True, reason, self._blame(record, host, reason))
+
     def crashed(self, record: TrialRecord, host: str, reason: str) -> Decision:
-        """A trial crashed on a host, or the host is not fit for it."""
+        """A trial crashed on a host."""
         self._crashed[record.trial_id] += 1
         self._crashed_on[record.trial_id].add(host)
         again = self._crashed[record.trial_id] <= self._retries
-        said = None
+        return Decision(again, reason, self._blame(record, host, reason))
+
+    def _blame(self, record: TrialRecord, host: str, reason: str) -> str | None:
+        """Note that a trial failed on a host; returns what is to be said, if it is avoided from now on."""
         if self._fleet.failed(host, record.trial_id, reason):
             name = self._fleet.name(host)
-            said = f"The host {name} is avoided from now on, since every trial failed there: {reason}"
-        return Decision(again, reason, said)
+            return f"The host {name} is avoided from now on, since every trial failed there: {reason}"
+        return None
 
     def avoided_by(self, record: TrialRecord) -> list[str]:
-        """Hosts that its next attempt keeps away from: those that all avoid, and where it crashed, if others are left.
+        """Hosts that its next attempt keeps away from: all avoid them, they are not fit for it, or it crashed there.
 
-        Of hosts where it crashed alone, so many others must be left that the loss of one does not leave it waiting.
+        Of hosts where it crashed, so many others must be left that the loss of one does not leave it waiting.
         """
-        crashed_on = self._crashed_on[record.trial_id]
-        own = crashed_on if self._fleet.others(crashed_on) >= 2 else set()
+        own, crashed_on = self._unfit_for[record.trial_id], self._crashed_on[record.trial_id]
+        own = own if self._fleet.others(own) else set()
+        if self._fleet.others(own | crashed_on) >= 2:
+            own = own | crashed_on
         return sorted(own | self._fleet.avoided.keys())
 
     def _lose(self, record: TrialRecord, reason: str, name: str | None) -> Decision:

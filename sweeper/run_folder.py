@@ -67,7 +67,7 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(path, error) from error
         folder = cls(path, store)
-        folder.check_writable()
+        folder.check_writable()  # and the store answers
         if store is not None and (store / folder.sweep.name).exists():
             raise ConfigError(f"{store} already holds a sweep; give --out another name.")
         return folder

@@ -134,9 +134,10 @@ class SweepSearcher(Searcher):
         if self._spec.search.workers is not None and self._running >= self._spec.search.workers:
             return True
         room = self._fleet.room()
-        if not room and not self._running and not self._waits:
+        waits = not room and not self._running
+        if waits and not self._waits:
             self.say("No host is left that has room for a trial; the sweep waits until one joins.")
-        self._waits = not room
+        self._waits = waits
         return self._running >= room
 
     def _ask(self) -> None:
@@ -212,7 +213,7 @@ class SweepSearcher(Searcher):
             reason = None
             if error or "unfit" in result:
                 decision = (
-                    self._retries.crashed(record, result["host"], result["unfit"]) if "unfit" in result
+                    self._retries.unfit(record, result["host"], result["unfit"]) if "unfit" in result
                     else self._retries.decide(record, self._states(record))
                 )  # fmt: skip
                 if decision.said:

@@ -105,6 +105,17 @@ def print_unfinished(console: Console, folder: RunFolder) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
+    """Whether an open trial runs, and how often it was handed out."""
+    states = folder.states / record.trial_id
+    try:
+        number = attempts(states)
+        begun = status.holder and host_of(states, number) is not None
+    except OSError:  # the store does not answer, or not to us
+        return "is open"
+    return f"{'runs' if begun else 'waits'}{f', attempt {number}' if number > 1 else ''}"
+
+
 def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     """Show it."""
 
@@ -118,10 +129,7 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
          + f"; {status.controls} controls")  # fmt: skip
     for record in status.running:
-        number = attempts(folder.states / record.trial_id)
-        begun = status.holder and host_of(folder.states / record.trial_id, number) is not None
-        attempt = f", attempt {number}" if number > 1 else ""
-        line(f"  {record.trial_id} {'runs' if begun else 'waits'}{attempt}")
+        line(f"  {record.trial_id} {_doing(folder, record, status)}")
     for reason in status.failed:
         line(f"FAILED {reason}")
     if status.seconds_left is not None and status.done < status.budget:

@@ -36,7 +36,7 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
         picture = draw_map(frame, title, into / "frontier.png")
     else:
         again = points(frame, role=CONFIRMATION)
-        picture = draw_frontier(table, title, volumes, into / "frontier.png", None if again.empty else again)
+        picture = draw_frontier(table, title, volumes, into / "frontier.png", again)
     files = [into / "frontier.parquet", picture]
     if has_rates(frame):
         files.append(draw_breaking(frame, title, into / BREAKING))

@@ -73,9 +73,11 @@ def _unfit(folder: RunFolder, code: str | None) -> str | None:
         return None
     if code_digest() != code:
         return "It runs another version of this program."
-    if not ((folder.store or folder.path) / folder.sweep.name).exists():
-        return f"It does not see {folder.store or folder.path}."
-    return None
+    try:
+        seen = ((folder.store or folder.path) / folder.sweep.name).exists()
+    except OSError as error:
+        return f"It cannot look into {folder.store or folder.path}: {error}"
+    return None if seen else f"It does not see {folder.store or folder.path}."
 
 
 class TrialActor(tune.Trainable):
@@ -96,7 +98,8 @@ class TrialActor(tune.Trainable):
         """Open the data once, then the first trial.
 
         Args:
-            config: the job: ``trial_id``, ``role`` and the trial's configuration as JSON.
+            config: the job: ``trial_id``, ``role``, ``attempt`` (:func:`trainers.state_store.new_attempt`) and the
+                trial's configuration as JSON.
             data: what :func:`pack` gave.
             folder: the run folder.
             state_every_s: seconds between states.
@@ -126,6 +129,8 @@ class TrialActor(tune.Trainable):
         self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
+        if self._unfit is not None:  # what another version reads of the job means nothing
+            return
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
         undefended = self._folder.undefended if self._keep_controls else None
@@ -148,8 +153,7 @@ class TrialActor(tune.Trainable):
             if self._unfit is not None:
                 raise HostError(self._unfit)
             if not self._begun:  # Ray may open a trial on one worker and hand it to another
-                self._store.begin(self._host)
-                self._begun = True
+                self._begin()
             result = next(self._results)
         except SupersededError:  # nobody waits for what this attempt has to say
             raise
@@ -158,7 +162,9 @@ class TrialActor(tune.Trainable):
         except Exception as error:
             if isinstance(error, (TrialError, ConfigError)):
                 return self._head() | {"error": str(error), "done": True}
-            if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            # Of a store it is this host's own disk that is full, which files pass through.
+            full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+            if full and self._folder.store is None:
                 return self._head() | {"disk_full": str(error), "done": True}
             self._store.note_crash(f"{type(error).__name__}: {error}")
             raise
@@ -170,6 +176,19 @@ class TrialActor(tune.Trainable):
             "scores": pa.table({name: column.numpy() for name, column in result.scores.items()}),
             "done": False,
         }
+
+    def _begin(self) -> None:
+        """Write down that this attempt begins here.
+
+        Raises:
+            HostError: this host cannot.
+            SupersededError: another attempt has taken over.
+        """
+        try:
+            self._store.begin(self._host)
+        except OSError as error:
+            raise HostError(f"It cannot write {self._store.folder}: {error}") from error
+        self._begun = True
 
     def _head(self, result: EpochResult | None = None) -> dict[str, Any]:
         """Whose report it is, and of which run."""

@@ -16,7 +16,7 @@ class ObjectPath:
     (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on) or of the host's role; none stands in the address.
 
     Args:
-        uri: ``s3://BUCKET/KEY``, or of another store that ``pyarrow.fs`` knows (``gs://``).
+        uri: ``s3://BUCKET/KEY`` or ``gs://BUCKET/KEY``, which ``pyarrow.fs`` reads.
     """
 
     def __init__(self, uri: str):

@@ -18,6 +18,7 @@ from sweeper.summary import print_frontier
 from sweeper.summary_attacks import print_attackers, print_breaking
 from sweeper.summary_comparison import print_comparison
 from sweeper.tracking_store import tracking_uri
+from trainers.errors import ConfigError
 from trainers.object_store import ObjectPath, place
 
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
@@ -52,8 +53,10 @@ def run(
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
-            there = ["--storage", storage] if store is not None else []
-            _detach(["run", given, *changes, "--out", str(path.resolve()), *there], path)
+            where = (
+                storage if store is not None else str(Path(storage).resolve())
+            )  # whatever the head's environment says
+            _detach(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
             return
         ended = begin(content, preset, path, console, store)
     _show(ended)
@@ -62,7 +65,9 @@ def run(
 def _placed(storage: str, out: Path | None, name: str) -> tuple[Path, ObjectPath | None]:
     """Where a new run folder goes, and its place in the object store, if the storage is one."""
     at = place(storage)
-    name = out.name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if out is not None and ":" in out.parts[0]:
+        raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
+    name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if isinstance(at, ObjectPath):
         return out or RUNS / name, at / name
     return out or at / name, None

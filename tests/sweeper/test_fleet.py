@@ -193,7 +193,7 @@ def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_
     retries.decide(*begun(tmp_path, record, "1", "OSError: no disk"))
     assert retries.avoided_by(record) == ["1"]
     assert retries.avoided_by(record_of("t0001")) == []
-    retries.crashed(record, "2", "It does not see the folder.")
+    retries.crashed(record, "2", "OSError: no disk")
     assert retries.avoided_by(record) == []  # one other host alone is left
 
 
@@ -201,10 +201,21 @@ def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
     fleet.room()
     fleet.worked("2")
-    retries = Retries(1, fleet)
-    decisions = [retries.crashed(record_of(f"t000{i}"), "1", "It runs another version.") for i in range(3)]
-    assert all(decision.again for decision in decisions)
+    retries = Retries(0, fleet)
+    decisions = [retries.unfit(record_of(f"t000{i}"), "1", "It runs another version.") for i in range(3)]
+    assert all(decision.again for decision in decisions)  # it costs no retry
+    assert retries.avoided_by(record_of("t0000")) == ["1"]
     assert decisions[-1].said == (
         "The host 10.0.0.1 is avoided from now on, since every trial failed there: It runs another version."
     )
     assert retries.avoided_by(record_of("t0009")) == ["1"]
+
+
+def test_a_host_that_is_not_fit_is_left_at_once_and_where_no_other_is_left_the_trial_fails(tmp_path: Path) -> None:
+    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1", "2"))), record_of()
+    assert retries.unfit(record, "1", "It runs another version.").again
+    assert retries.avoided_by(record) == ["1"]
+    decisions = [retries.unfit(record, "2", "It does not see the folder.") for _ in range(2)]
+    assert [decision.again for decision in decisions] == [True, False]
+    assert decisions[-1].reason == "It does not see the folder."
+    assert retries.avoided_by(record) == []

@@ -77,7 +77,7 @@ def test_a_sweep_is_handed_over_as_it_was_asked_for(
     (folder,) = (tmp_path / "shared").iterdir()
     assert words == [
         sys.executable, "-m", "sweeper", "run", "quick.yaml", "--set", "search.trials=3", "--set", "search.trials=4",
-        "--out", str(folder),
+        "--out", str(folder), "--storage", str(tmp_path / "shared"),
     ]  # fmt: skip
     assert cluster.jobs[0].given == {}  # no environment: everybody who sees the cluster sees what a job is given
     assert f"Job: raysubmit_1   results: {folder}" in result.stdout
@@ -144,13 +144,26 @@ def test_a_token_that_the_cluster_refuses(cluster: Cluster, monkeypatch: pytest.
     assert sentence(call("status", "raysubmit_1")) == text
 
 
-def test_a_cluster_that_goes_away_while_a_job_begins(cluster: Cluster) -> None:
-    def away(_folder: Path) -> None:
-        raise RuntimeError("Request failed with status code 500\nmore")
+def test_a_cluster_that_does_not_answer_for_a_moment_is_asked_again(cluster: Cluster) -> None:
+    asked: list[int] = []
 
-    cluster.does = away
-    text = sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
-    assert text.endswith("Request failed with status code 500")
+    def hiccup(folder: Path) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("Request failed with status code 500\nmore")
+        (sweep_at(folder) / "study.db").touch()
+
+    cluster.does = hiccup
+    result = call("run", "quick.yaml", "--out", "run", "--detach")
+    assert result.exit_code == 0, result.output
+    assert "Job: raysubmit_1" in result.stdout
+    assert len(asked) == 2
+
+
+def test_an_address_is_no_folder(cluster: Cluster) -> None:
+    text = sentence(call("run", "quick.yaml", "--out", "s3://bucket/run", "--detach"))
+    assert text == "--out takes a folder, but got s3:/bucket/run; --storage takes the address of a store."
+    assert cluster.jobs == []
 
 
 def test_a_job_that_has_not_begun_is_not_said_to_have(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,12 +111,42 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
         fetch(store, tmp_path / "elsewhere")
 
 
+def test_records_are_copied_last(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("records/t0000.json", "scores/t0000-badnets-0.parquet"):
+        (folder.path / name).parent.mkdir()
+        (folder.path / name).touch()
+    written: list[str] = []
+    monkeypatch.setattr(ObjectPath, "write_bytes", lambda self, _: written.append(self.name))
+    Mirror(folder).push()
+    assert written[-1] == "t0000.json"
+
+
+def test_what_was_fetched_in_part_is_fetched_anew(
+    folder: RunFolder, store: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Mirror(folder).push()
+    read = ObjectPath.read_bytes
+
+    def broken(self: ObjectPath) -> bytes:
+        if self.name == "trials.parquet":
+            raise OSError("reset")
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPath, "read_bytes", broken)
+        with pytest.raises(ConfigError, match="cannot be read: reset"):
+            fetch(store, tmp_path / "elsewhere")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert fetch(store, tmp_path / "elsewhere").trials.exists()
+
+
 def test_what_cannot_be_fetched(store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert sentence(call("resume", str(store))) == f"{store} holds no sweep: sweep.yaml must be there."
     monkeypatch.setattr(ObjectPath, "exists", lambda _: (_ for _ in ()).throw(OSError("no answer")))
     assert sentence(call("resume", str(store))) == f"{store} cannot be read: no answer"
     assert list(tmp_path.iterdir()) == []
+    assert "what://x/y cannot be read" in sentence(call("resume", "what://x/y"))
 
 
 def test_a_sweep_whose_storage_is_a_store(store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

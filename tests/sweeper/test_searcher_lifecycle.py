@@ -206,6 +206,8 @@ def test_a_sweep_without_hosts_waits_says_so_once_and_can_be_stopped(
     searcher.say = said.append
     assert start(searcher, "0") == ["c0000"]
     there.clear()
+    assert start(searcher, "1") == ["None"]  # its control is not known to be lost yet
+    assert said == []
     end(searcher, "0")
     assert start(searcher, "1", "1", "1") == ["None"] * 3
     assert said == ["No host is left that has room for a trial; the sweep waits until one joins."]

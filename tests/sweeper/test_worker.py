@@ -19,7 +19,7 @@ from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.errors import TrialError
 from trainers.object_store import ObjectPath
-from trainers.state_store import SupersededError, attempts, crash_reason, host_of, new_attempt
+from trainers.state_store import StateStore, SupersededError, attempts, crash_reason, host_of, new_attempt
 from trainers.trial import TrialConfig
 
 Start = Callable[..., TrialActor]
@@ -239,12 +239,18 @@ def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, t
 
 
 def test_a_host_that_joined_late_with_other_code_or_without_the_folder_takes_no_trial(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert start(job(), code=code_digest()).step()["unfit"] == f"It does not see {tmp_path}."
     (tmp_path / "sweep.yaml").touch()
     assert start(job(), code="other").step()["unfit"] == "It runs another version of this program."
     assert "unfit" not in start(job(), code=code_digest()).step()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _: (_ for _ in ()).throw(PermissionError("not you")))
+        assert start(job(), code=code_digest()).step()["unfit"] == f"It cannot look into {tmp_path}: not you"
+    actor = start(job())
+    monkeypatch.setattr(StateStore, "begin", lambda *_: (_ for _ in ()).throw(PermissionError("not you")))
+    assert actor.step()["unfit"] == f"It cannot write {tmp_path / 'states' / 't0000'}: not you"
     assert host_of(tmp_path / "states" / "t0000", 2) is None
 
 
