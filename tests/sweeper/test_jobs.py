@@ -144,7 +144,10 @@ def test_a_token_that_the_cluster_refuses(cluster: Cluster, monkeypatch: pytest.
     assert sentence(call("status", "raysubmit_1")) == text
 
 
-def test_a_cluster_that_does_not_answer_for_a_moment_is_asked_again(cluster: Cluster) -> None:
+def test_a_cluster_that_does_not_answer_for_a_moment_is_asked_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     asked: list[int] = []
 
     def hiccup(folder: Path) -> None:
