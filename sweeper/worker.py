@@ -24,6 +24,7 @@ from trainers.state_store import StateStore, SupersededError
 from trainers.trial import EpochResult, TrialConfig, run_trial
 
 _ELSEWHERE = "elsewhere "
+_FULL = (ENOSPC, EDQUOT)
 
 Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
 
@@ -163,7 +164,7 @@ class TrialActor(tune.Trainable):
             if isinstance(error, (TrialError, ConfigError)):
                 return self._head() | {"error": str(error), "done": True}
             # Of a store it is this host's own disk that is full, which files pass through.
-            full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+            full = isinstance(error, OSError) and error.errno in _FULL
             if full and self._folder.store is None:
                 return self._head() | {"disk_full": str(error), "done": True}
             self._store.note_crash(f"{type(error).__name__}: {error}")
@@ -187,6 +188,8 @@ class TrialActor(tune.Trainable):
         try:
             self._store.begin(self._host)
         except OSError as error:
+            if error.errno in _FULL:  # of all hosts, or of this one; either is told as such
+                raise
             raise HostError(f"It cannot write {self._store.folder}: {error}") from error
         self._begun = True
 

@@ -225,6 +225,14 @@ def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pyte
     assert result == {"attempt": 1, "host": "", "disk_full": "[Errno 28] No space left on device", "done": True}
 
 
+def test_a_disk_that_is_full_when_a_trial_begins_is_no_fault_of_the_host(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = start(job())
+    monkeypatch.setattr(StateStore, "begin", lambda *_: (_ for _ in ()).throw(OSError(ENOSPC, "No space left")))
+    assert actor.step() == {"attempt": 1, "host": "", "disk_full": "[Errno 28] No space left", "done": True}
+
+
 def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, tmp_path: Path) -> None:
     states = tmp_path / "states" / "t0000"
     actor = start(job())
