@@ -21,6 +21,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.throughput
@@ -33,11 +35,11 @@ bench: $(VENV)/installed
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu
 
-# What hosts of a cluster install: the code as it is, and the lock.
+# What hosts of a cluster install: the code as it is, the lock, and how to.
 dist: $(VENV)/installed
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t wheel -d dist
-	cp requirements.lock dist
+	cp requirements-hosts.lock cluster-setup.sh dist
 
 # Every install is from the lock, checked by hash; bytecode is compiled, since each worker would do it again otherwise.
 $(VENV)/installed: requirements.lock

@@ -20,6 +20,7 @@ from sweeper.roc import write_roc
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.scarce import without_scarce_rates
+from sweeper.shared_studies import check_shared, share_study
 from sweeper.spec import SweepSpec, resolve, validate
 from sweeper.study import control_success, grid_points
 from sweeper.summary import BREAKING, write_frontier
@@ -167,7 +168,7 @@ def track(path: Path, uri: str) -> Tracker:
     """Write a sweep into a tracking store from its run folder alone; what the store holds of it is not written again.
 
     Raises:
-        ConfigError: the folder holds no sweep, or the store fails.
+        ConfigError: the folder holds no sweep, or the store or the database of shared studies fails.
     """
     folder = RunFolder.open(path)
     with folder.lock():
@@ -178,6 +179,7 @@ def track(path: Path, uri: str) -> Tracker:
         for record in records.values():
             tracker.follow(record, None if record.status == RUNNING else record.rows(asr))
         _close(tracker, folder, hypervolumes(points(folder.read_trials())))
+        share_study(folder)
     if tracker.behind:
         raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
     return tracker
@@ -216,6 +218,7 @@ def _run(
 def _run_here(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
+    check_shared()
     tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep)
     asr = control_success(plan.records.values())
     for record in plan.records.values():
@@ -243,6 +246,10 @@ def _run_here(
         tracker.sweep_ended([], {}, "KILLED")
         raise
     _close(tracker, folder, volumes)
+    try:
+        share_study(folder)
+    except ConfigError as error:  # what has ended is in the folder, and track copies it later
+        console.print(f"{error} Try again: sweeper track {folder.path}", markup=False, highlight=False, soft_wrap=True)
     return Ended(folder, frame, table, volumes, outcome, tracker, found)
 
 

@@ -84,8 +84,9 @@ def cluster(place: Path) -> Iterator[Cluster]:
         checkout.mkdir()
         subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", checkout / "dist"],
                        cwd=PROJECT, check=True)  # fmt: skip
-        for name, where in (("requirements.lock", checkout / "dist"), ("sweep.py", checkout)):
-            shutil.copy(PROJECT / name, where)
+        for name in ("requirements-hosts.lock", "cluster-setup.sh"):
+            shutil.copy(PROJECT / name, checkout / "dist")
+        shutil.copy(PROJECT / "sweep.py", checkout)
         workers = ", ".join(found[name].address for name in ("worker1", "worker2"))
         text = (PROJECT / "cluster.yaml").read_text()
         for old, new in (

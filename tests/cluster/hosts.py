@@ -214,4 +214,4 @@ def _make_packages(venv: Path) -> None:
     script = venv / "bin" / "ray"
     script.write_text("#!/root/.robustness-sweeper/venv/bin/python\nfrom ray.scripts.scripts import main\nmain()\n")
     script.chmod(0o755)
-    shutil.copy(PROJECT / "requirements.lock", venv / "installed")
+    shutil.copy(PROJECT / "requirements-hosts.lock", venv / "installed")

@@ -1,0 +1,190 @@
+"""The services of ``docker/compose.yaml`` without containers: their own commands, files and variables, on one host.
+
+PostgreSQL, MLflow and optuna-dashboard are the real ones; in the place of the store's image stands moto.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweeper.run_folder import RunFolder
+from sweeper.study import control_success, open_study
+from tests.cluster.hosts import PROJECT, Host, hosts, wait_for
+from tests.sweeper.small import finish, record_of, spec_with, sweep_with
+
+SECRETS = {
+    name: f"{name.lower()}-x"
+    for name in ("RAY_AUTH_TOKEN", "POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "OPTUNA_DB_PASSWORD", "MLFLOW_PASSWORD",
+                 "MLFLOW_SECRET_KEY", "STORE_SECRET_KEY")
+}  # fmt: skip
+NAMES = ("postgres", "store", "mlflow", "studies")
+
+
+@dataclass
+class Servers:
+    """A host that runs them all."""
+
+    host: Host
+    place: Path
+    services: dict[str, Any]
+    running: list[Any] = field(default_factory=list)
+
+    def environment(self, service: str, **changes: str) -> list[str]:
+        """``env`` with the variables of a service, and the programs of the environment that runs now."""
+        own = {name: _filled(str(value)) for name, value in self.services[service]["environment"].items()}
+        return ["env", f"PATH={sys.prefix}/bin:/usr/bin:/bin", *[f"{k}={v}" for k, v in (own | changes).items()]]
+
+    def command(self, service: str) -> list[str]:
+        """The command of a service."""
+        command = self.services[service]["command"]
+        return shlex.split(command) if isinstance(command, str) else list(command)
+
+    def begin(self, name: str, *command: str) -> None:
+        """Start a server."""
+        self.running.append(self.host.begin(*command, log=self.place / f"{name}.log"))
+
+    def wait_until_healthy(self, service: str, seconds: float, *before: str) -> None:
+        """Until the service's own health check says so."""
+        test = self.services[service]["healthcheck"]["test"][1:]
+        wait_for(lambda: self.host.run(*before, *test, check=False).returncode == 0, seconds, f"a healthy {service}")
+
+    def sweeper(self, *words: str, check: bool = True, **changes: str) -> str:
+        """``sweeper`` with the variables of the head."""
+        done = self.host.run(*self.environment("head", **changes), "sweeper", *words, check=check)
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    def python(self, service: str, script: str, **changes: str) -> str:
+        """What a script prints, with the variables of a service."""
+        return self.host.run(*self.environment(service, **changes), "python", "-c", script).stdout.strip()
+
+
+def _filled(text: str) -> str:
+    return re.sub(r"\$\{(\w+):\?\}", lambda found: SECRETS[found[1]], text)
+
+
+def _start_postgres(servers: Servers) -> None:
+    """As the image does: the superuser's password, the rule for other hosts, the scripts of ``initdb.d``."""
+    host, data = servers.host, servers.place / "postgres"
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    data.mkdir()
+    shutil.chown(data, "postgres")
+    as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "env", "HOME=/tmp"]
+    host.run(*as_postgres, str(programs / "initdb"), "-A", "scram-sha-256", "--auth-local=trust", "-D", str(data),
+             "--pwfile", str(_file(servers.place / "password", SECRETS["POSTGRES_PASSWORD"])))  # fmt: skip
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
+    servers.begin("postgres", *as_postgres, str(programs / "postgres"), "-D", str(data), "-k", "/tmp", "-h", "*")
+    wait_for(lambda: host.run("pg_isready", "-h", "/tmp", check=False).returncode == 0, 30, "PostgreSQL")
+    (script,) = [v.split(":")[0] for v in servers.services["postgres"]["volumes"] if v.endswith(".sql:ro")]
+    host.run(*servers.environment("postgres"), "psql", "-v", "ON_ERROR_STOP=1", "-h", "/tmp", "-U", "postgres", "-f",
+             str(PROJECT / "docker" / script))  # fmt: skip
+    servers.wait_until_healthy("postgres", 10, "env", "PGHOST=postgres")
+
+
+def _file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture(scope="module")
+def servers(place: Path) -> Iterator[Servers]:
+    own = place / "team"
+    own.mkdir()
+    for folder in (place, own):
+        folder.chmod(0o755)  # PostgreSQL runs as another user
+    with hosts(own, ("team",), prefix="team") as found:
+        host = found["team"]
+        names = host.root / "hosts"
+        names.write_text(names.read_text() + f"{host.address} {' '.join(NAMES)}\n")
+        made = Servers(host, own, yaml.safe_load((PROJECT / "docker" / "compose.yaml").read_text())["services"])
+        try:
+            _start_postgres(made)
+            made.begin("store", sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", "7070")
+            wait_for(lambda: "Running on" in (own / "store.log").read_text(), 60, "the store")
+            for _ in range(2):  # a second time it finds what it made
+                host.run(*made.environment("prepare"), *made.command("prepare"))
+            ini = PROJECT / "docker" / "mlflow-auth.ini"
+            shutil.copy(ini, host.root / "tmp")
+            mlflow = made.environment("mlflow", MLFLOW_AUTH_CONFIG_PATH=f"/tmp/{ini.name}")
+            made.begin("mlflow", *mlflow, *made.command("mlflow"))
+            made.begin("studies", *made.environment("studies"), *made.command("studies"))
+            for service in ("studies", "mlflow"):
+                made.wait_until_healthy(service, 120)
+            yield made
+        finally:
+            for process in made.running:
+                process.terminate()
+
+
+@pytest.fixture(scope="module")
+def folder(servers: Servers) -> RunFolder:
+    """A sweep of two trials that has ended."""
+    path = servers.place / "runs" / "nightly"
+    path.mkdir(parents=True)
+    found = RunFolder(path)
+    found.write_sweep(sweep_with("nightly"))
+    records = [record_of("c0000", "control"), record_of("t0000"), record_of("t0001")]
+    for record in records:
+        finish(record)
+        found.write_record(record)
+    found.write_tables(records, control_success(records))
+    open_study(spec_with(), found.study, {record.trial_id: record for record in records})
+    return found
+
+
+def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_the_dashboard(
+    servers: Servers, folder: RunFolder
+) -> None:
+    assert "Written to http://mlflow:5000" in servers.sweeper("track", str(folder.path))
+    runs = (
+        "from mlflow import MlflowClient; c = MlflowClient(); e = [e.experiment_id for e in c.search_experiments()]; "
+    )
+    told = "print(sorted(r.data.tags.get('trial_id', '') for r in c.search_runs(e)))"
+    assert servers.python("head", runs + told) == str(["", "c0000", "t0000", "t0001"])
+    first = "p = [r for r in c.search_runs(e) if 'trial_id' not in r.data.tags][0]; "
+    read = "print(len(open(c.download_artifacts(p.info.run_id, 'trials.parquet'), 'rb').read()))"
+    assert int(servers.python("head", runs + first + read)) == folder.trials.stat().st_size
+    stored = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='mlflow')['KeyCount'])"
+    assert int(servers.python("prepare", stored)) >= 3
+    listed = "from urllib.request import urlopen; print(urlopen('http://studies:8080/api/studies').read().decode())"
+    (study,) = json.loads(servers.python("head", listed))["study_summaries"]
+    assert study["study_name"] == "nightly"
+
+
+def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(servers: Servers, folder: RunFolder) -> None:
+    refused = servers.sweeper("track", str(folder.path), check=False, MLFLOW_TRACKING_PASSWORD="guessed")
+    assert refused.startswith("2 ")
+    assert "The tracking store http://mlflow:5000 cannot be used: " in refused
+    assert "guessed" not in refused
+    assert "Traceback" not in refused
+    refused = servers.sweeper("track", str(folder.path), check=False, PGPASSWORD="guessed")
+    assert refused.startswith("2 ")
+    assert "The study cannot be copied to OPTUNA_STORAGE, postgresql+psycopg://postgres/optuna: " in refused
+    assert "password authentication failed" in refused
+
+
+def test_one_who_may_only_read_is_told_so(servers: Servers, folder: RunFolder) -> None:
+    """MLflow without rights."""
+    script = (
+        "from mlflow.server import get_app_client; c = get_app_client('basic-auth', 'http://mlflow:5000'); "
+        "c.create_user('reader', 'reader-password')"
+    )
+    servers.python("head", script)
+    reader = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "reader-password"}
+    assert servers.sweeper("track", str(folder.path), check=False, **reader)
+
+
+def test_no_secret_shows_in_the_process_list(servers: Servers) -> None:
+    lines = servers.host.run("ps", "-eo", "args").stdout
+    assert "mlflow server" in lines
+    assert not [name for name, secret in SECRETS.items() if secret in lines]

@@ -1,0 +1,70 @@
+"""Copies of studies in the database of a team."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper.run_folder import RunFolder
+from sweeper.shared_studies import check_shared, share_study
+from sweeper.study import open_study
+from tests.sweeper.small import finish, record_of, spec_with, sweep_with
+from trainers.errors import ConfigError
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = f"sqlite:///{tmp_path}/team.db"
+    monkeypatch.setenv("OPTUNA_STORAGE", uri)
+    return uri
+
+
+def folder_with(path: Path, trials: int) -> RunFolder:
+    path.mkdir(exist_ok=True)
+    folder = RunFolder(path)
+    folder.write_sweep(sweep_with())
+    records = [finish(record_of(f"t000{number}")) for number in range(trials)]
+    open_study(
+        spec_with(constraints=[{"metric": "val_acc", "min": 0.75}]), folder.study, {r.trial_id: r for r in records}
+    )
+    return folder
+
+
+def test_a_study_is_copied_under_the_name_of_its_folder_and_replaces_its_last_copy(
+    tmp_path: Path, database: str
+) -> None:
+    share_study(folder_with(tmp_path / "one", 1))
+    share_study(folder_with(tmp_path / "two", 1))
+    share_study(folder_with(tmp_path / "one", 3))
+    assert sorted(optuna.get_all_study_names(database)) == ["one", "two"]
+    copy = optuna.load_study(study_name="one", storage=database)
+    own = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/one/study.db")
+    assert [trial.state for trial in copy.trials] == [TrialState.COMPLETE] * 3
+    assert [(t.values, t.params, t.constraints) for t in copy.trials] == [
+        (t.values, t.params, t.constraints) for t in own.trials
+    ]
+    assert all(trial.constraints for trial in copy.trials)
+    assert copy.directions == own.directions
+
+
+@pytest.mark.usefixtures("database")
+def test_a_study_that_cannot_be_copied_is_said_in_a_sentence(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "one", 1)
+    folder.study.unlink()
+    with pytest.raises(ConfigError, match=r"The study cannot be copied to OPTUNA_STORAGE, sqlite:///.*team.db: "):
+        share_study(folder)
+
+
+def test_a_database_that_is_away_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql+psycopg://optuna:secret@127.0.0.1:1/optuna")
+    with pytest.raises(ConfigError, match=r"postgresql\+psycopg://127.0.0.1:1/optuna: .*refused") as refusal:
+        check_shared()
+    assert "secret" not in str(refusal.value)
+
+
+def test_without_a_database_nothing_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    check_shared()
+    share_study(RunFolder(tmp_path))
+    assert list(tmp_path.iterdir()) == []
