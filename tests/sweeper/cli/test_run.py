@@ -123,13 +123,21 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, out: str) ->
     assert f"{out} cannot be written" in sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", out))
 
 
-def test_a_tracking_server_that_is_away_is_found_out_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "uri"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9"),
+        ("OPTUNA_STORAGE", "postgresql://me:secret@127.0.0.1:9/x"),
+    ],
+)
+def test_a_server_that_is_away_is_found_out_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, uri: str
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv(variable, uri)
     text = sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", "run"))
     assert "127.0.0.1:9" in text
     assert "secret" not in text
+    assert not (tmp_path / "run" / "sweep.yaml").exists()
 
 
 def test_without_arguments_the_default_preset_runs(monkeypatch: pytest.MonkeyPatch) -> None:
