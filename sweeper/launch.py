@@ -179,9 +179,9 @@ def track(path: Path, uri: str) -> Tracker:
         for record in records.values():
             tracker.follow(record, None if record.status == RUNNING else record.rows(asr))
         _close(tracker, folder, hypervolumes(points(folder.read_trials())))
+        if tracker.behind:
+            raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
         share_study(folder)
-    if tracker.behind:
-        raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
     return tracker
 
 

@@ -9,6 +9,8 @@ import optuna
 from optuna.storages import RDBStorage
 
 from sweeper.run_folder import RunFolder
+from sweeper.spec import validate
+from sweeper.study import open_study
 from sweeper.tracking_store import reach, shorten, without_secret
 from trainers.errors import ConfigError
 
@@ -31,7 +33,8 @@ def share_study(folder: RunFolder) -> None:
     """Copy the study of a sweep into the database of the environment, in place of an earlier copy.
 
     Args:
-        folder: the run folder; the copy is named as it is.
+        folder: the run folder. The copy has its name, and a part of the sweep's id, since folders of others may be
+            called the same. Where the study is missing, as in a copy from an object store, it is written again first.
 
     Raises:
         ConfigError: the database does not take it.
@@ -39,16 +42,18 @@ def share_study(folder: RunFolder) -> None:
     uri = os.environ.get(VARIABLE)
     if not uri:
         return
-    name = folder.path.resolve().name
+    sweep = folder.read_sweep()
+    name = f"{folder.path.resolve().name}-{sweep['sweep_id'][:8]}"
     shared = _storage(uri)
     try:
+        if not folder.study.exists():
+            open_study(validate(sweep["preset"], str(folder.sweep)), folder.study, folder.read_records())
+        own = f"sqlite:///{folder.study}"
+        optuna.load_study(study_name=sweep["preset"]["name"], storage=own)  # before an earlier copy is deleted
         if name in optuna.get_all_study_names(shared):
             optuna.delete_study(study_name=name, storage=shared)
         optuna.copy_study(
-            from_study_name=folder.read_sweep()["preset"]["name"],
-            from_storage=f"sqlite:///{folder.study}",
-            to_storage=shared,
-            to_study_name=name,
+            from_study_name=sweep["preset"]["name"], from_storage=own, to_storage=shared, to_study_name=name
         )
     except Exception as error:
         raise _refused(uri, error) from error

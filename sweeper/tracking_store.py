@@ -15,7 +15,8 @@ from trainers.errors import ConfigError
 LINE_LENGTH = 200
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 PROBE = "sweeper-probe"
-"""An experiment that is made and deleted to see whether a store can be written."""
+"""An experiment that is made and deleted to see whether a store can be written; each user of a server has an own one,
+since nobody else may restore it."""
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ def check_store(uri: str) -> None:
     try:
         reach(uri)
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(PROBE)
-        experiment = found.experiment_id if found else client.create_experiment(PROBE)
+        name = "-".join(filter(None, [PROBE, os.environ.get("MLFLOW_TRACKING_USERNAME")]))
+        found = client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else client.create_experiment(name)
         if found and found.lifecycle_stage == "deleted":
             client.restore_experiment(experiment)
         client.delete_experiment(experiment)

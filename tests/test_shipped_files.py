@@ -53,8 +53,14 @@ def test_no_secret_stands_in_a_service_or_has_a_default() -> None:
     }
     assert len(secrets) > 5
     assert all(re.fullmatch(r"\$\{\w+:\?\}", value) for value in secrets.values()), secrets
-    commands = [service.get("command") for service in services.values()]
-    assert not re.search(r"\$\{", str(commands)), "a process list shows it"
+    commands = str([(service.get("command"), service.get("healthcheck")) for service in services.values()])
+    assert not [value for value in secrets.values() if value[2:-3] in commands], "a process list shows it"
+
+
+def test_the_image_is_built_once_and_the_machine_is_counted_once() -> None:
+    services = read("docker/compose.yaml")["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["prepare"]
+    assert {"--num-cpus=0", "--num-gpus=0"} <= set(services["head"]["command"].split())
 
 
 def test_pods_run_with_a_token_and_not_as_root() -> None:

@@ -52,10 +52,10 @@ class Servers:
         """Start a server."""
         self.running.append(self.host.begin(*command, log=self.place / f"{name}.log"))
 
-    def wait_until_healthy(self, service: str, seconds: float, *before: str) -> None:
+    def wait_until_healthy(self, service: str, seconds: float) -> None:
         """Until the service's own health check says so."""
         test = self.services[service]["healthcheck"]["test"][1:]
-        wait_for(lambda: self.host.run(*before, *test, check=False).returncode == 0, seconds, f"a healthy {service}")
+        wait_for(lambda: self.host.run(*test, check=False).returncode == 0, seconds, f"a healthy {service}")
 
     def sweeper(self, *words: str, check: bool = True, **changes: str) -> str:
         """``sweeper`` with the variables of the head."""
@@ -78,7 +78,7 @@ def _start_postgres(servers: Servers) -> None:
     data.mkdir()
     shutil.chown(data, "postgres")
     as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "env", "HOME=/tmp"]
-    host.run(*as_postgres, str(programs / "initdb"), "-A", "scram-sha-256", "--auth-local=trust", "-D", str(data),
+    host.run(*as_postgres, str(programs / "initdb"), "-A", "trust", "-D", str(data),
              "--pwfile", str(_file(servers.place / "password", SECRETS["POSTGRES_PASSWORD"])))  # fmt: skip
     with (data / "pg_hba.conf").open("a") as rules:
         rules.write("host all all all scram-sha-256\n")
@@ -87,7 +87,7 @@ def _start_postgres(servers: Servers) -> None:
     (script,) = [v.split(":")[0] for v in servers.services["postgres"]["volumes"] if v.endswith(".sql:ro")]
     host.run(*servers.environment("postgres"), "psql", "-v", "ON_ERROR_STOP=1", "-h", "/tmp", "-U", "postgres", "-f",
              str(PROJECT / "docker" / script))  # fmt: skip
-    servers.wait_until_healthy("postgres", 10, "env", "PGHOST=postgres")
+    servers.wait_until_healthy("postgres", 10)
 
 
 def _file(path: Path, text: str) -> Path:
@@ -126,25 +126,25 @@ def servers(place: Path) -> Iterator[Servers]:
                 process.terminate()
 
 
-@pytest.fixture(scope="module")
-def folder(servers: Servers) -> RunFolder:
+def ended_sweep(servers: Servers, name: str) -> RunFolder:
     """A sweep of two trials that has ended."""
-    path = servers.place / "runs" / "nightly"
+    path = servers.place / "runs" / name
     path.mkdir(parents=True)
-    found = RunFolder(path)
-    found.write_sweep(sweep_with("nightly"))
+    folder = RunFolder(path)
+    folder.write_sweep(sweep_with(f"{name}-sweep"))
     records = [record_of("c0000", "control"), record_of("t0000"), record_of("t0001")]
     for record in records:
         finish(record)
-        found.write_record(record)
-    found.write_tables(records, control_success(records))
-    open_study(spec_with(), found.study, {record.trial_id: record for record in records})
-    return found
+        folder.write_record(record)
+    folder.write_tables(records, control_success(records))
+    open_study(spec_with(), folder.study, {record.trial_id: record for record in records})
+    return folder
 
 
 def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_the_dashboard(
-    servers: Servers, folder: RunFolder
+    servers: Servers,
 ) -> None:
+    folder = ended_sweep(servers, "nightly")
     assert "Written to http://mlflow:5000" in servers.sweeper("track", str(folder.path))
     runs = (
         "from mlflow import MlflowClient; c = MlflowClient(); e = [e.experiment_id for e in c.search_experiments()]; "
@@ -158,30 +158,46 @@ def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_th
     assert int(servers.python("prepare", stored)) >= 3
     listed = "from urllib.request import urlopen; print(urlopen('http://studies:8080/api/studies').read().decode())"
     (study,) = json.loads(servers.python("head", listed))["study_summaries"]
-    assert study["study_name"] == "nightly"
+    assert study["study_name"] == "nightly-nightly-"
 
 
-def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(servers: Servers, folder: RunFolder) -> None:
-    refused = servers.sweeper("track", str(folder.path), check=False, MLFLOW_TRACKING_PASSWORD="guessed")
+def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(servers: Servers) -> None:
+    folder = str(ended_sweep(servers, "guess").path)
+    refused = servers.sweeper("track", folder, check=False, MLFLOW_TRACKING_PASSWORD="guessed")
     assert refused.startswith("2 ")
     assert "The tracking store http://mlflow:5000 cannot be used: " in refused
     assert "guessed" not in refused
     assert "Traceback" not in refused
-    refused = servers.sweeper("track", str(folder.path), check=False, PGPASSWORD="guessed")
+    refused = servers.sweeper("track", folder, check=False, PGPASSWORD="guessed")
     assert refused.startswith("2 ")
     assert "The study cannot be copied to OPTUNA_STORAGE, postgresql+psycopg://postgres/optuna: " in refused
     assert "password authentication failed" in refused
 
 
-def test_one_who_may_only_read_is_told_so(servers: Servers, folder: RunFolder) -> None:
-    """MLflow without rights."""
-    script = (
-        "from mlflow.server import get_app_client; c = get_app_client('basic-auth', 'http://mlflow:5000'); "
-        "c.create_user('reader', 'reader-password')"
-    )
+def test_users_write_beside_each_other_and_one_who_may_only_read_is_told_so(servers: Servers) -> None:
+    script = """
+from mlflow import MlflowClient
+from mlflow.server import get_app_client
+users = get_app_client("basic-auth", "http://mlflow:5000")
+for name in ("writer", "reader"):
+    users.create_user(name, f"password-of-{name}")
+experiment = MlflowClient().get_experiment_by_name("small") or MlflowClient().create_experiment("small")
+users.grant_user_permission("reader", "experiment", getattr(experiment, "experiment_id", experiment), "READ")
+"""
     servers.python("head", script)
-    reader = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "reader-password"}
-    assert servers.sweeper("track", str(folder.path), check=False, **reader)
+    folder = str(ended_sweep(servers, "team").path)
+    reader, writer = (
+        {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": f"password-of-{name}"}
+        for name in ("reader", "writer")
+    )
+    refused = servers.sweeper("track", folder, check=False, **reader)
+    assert refused.startswith("2 "), refused
+    assert "The tracking store http://mlflow:5000 cannot be used: " in refused
+    assert "ermission denied" in refused
+    probe = "from sweeper.tracking_store import check_store; check_store('http://mlflow:5000'); "
+    for user in ({}, writer):
+        servers.python("head", probe + probe, **user)
+    assert servers.sweeper("track", folder, **writer).startswith("0 Written to http://mlflow:5000")
 
 
 def test_no_secret_shows_in_the_process_list(servers: Servers) -> None:

@@ -20,11 +20,13 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return uri
 
 
-def folder_with(path: Path, trials: int) -> RunFolder:
-    path.mkdir(exist_ok=True)
+def folder_with(path: Path, trials: int, sweep_id: str = "one") -> RunFolder:
+    path.mkdir(exist_ok=True, parents=True)
     folder = RunFolder(path)
-    folder.write_sweep(sweep_with())
+    folder.write_sweep(sweep_with(sweep_id))
     records = [finish(record_of(f"t000{number}")) for number in range(trials)]
+    for record in records:
+        folder.write_record(record)
     open_study(
         spec_with(constraints=[{"metric": "val_acc", "min": 0.75}]), folder.study, {r.trial_id: r for r in records}
     )
@@ -34,11 +36,11 @@ def folder_with(path: Path, trials: int) -> RunFolder:
 def test_a_study_is_copied_under_the_name_of_its_folder_and_replaces_its_last_copy(
     tmp_path: Path, database: str
 ) -> None:
-    share_study(folder_with(tmp_path / "one", 1))
-    share_study(folder_with(tmp_path / "two", 1))
-    share_study(folder_with(tmp_path / "one", 3))
-    assert sorted(optuna.get_all_study_names(database)) == ["one", "two"]
-    copy = optuna.load_study(study_name="one", storage=database)
+    share_study(folder_with(tmp_path / "one", 1, "a" * 32))
+    share_study(folder_with(tmp_path / "elsewhere" / "one", 1, "b" * 32))
+    share_study(folder_with(tmp_path / "one", 3, "a" * 32))
+    assert sorted(optuna.get_all_study_names(database)) == ["one-aaaaaaaa", "one-bbbbbbbb"]
+    copy = optuna.load_study(study_name="one-aaaaaaaa", storage=database)
     own = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/one/study.db")
     assert [trial.state for trial in copy.trials] == [TrialState.COMPLETE] * 3
     assert [(t.values, t.params, t.constraints) for t in copy.trials] == [
@@ -48,12 +50,22 @@ def test_a_study_is_copied_under_the_name_of_its_folder_and_replaces_its_last_co
     assert copy.directions == own.directions
 
 
-@pytest.mark.usefixtures("database")
-def test_a_study_that_cannot_be_copied_is_said_in_a_sentence(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path / "one", 1)
-    folder.study.unlink()
+def test_a_study_that_cannot_be_copied_is_said_in_a_sentence(tmp_path: Path, database: str) -> None:
+    folder = folder_with(tmp_path / "one", 2)
+    share_study(folder)
+    folder.study.write_bytes(b"damaged")
     with pytest.raises(ConfigError, match=r"The study cannot be copied to OPTUNA_STORAGE, sqlite:///.*team.db: "):
         share_study(folder)
+    (name,) = optuna.get_all_study_names(database)
+    assert len(optuna.load_study(study_name=name, storage=database).trials) == 2, "the earlier copy is there"
+
+
+def test_a_study_that_is_missing_is_written_again(tmp_path: Path, database: str) -> None:
+    folder = folder_with(tmp_path / "one", 2)
+    folder.study.unlink()
+    share_study(folder)
+    (name,) = optuna.get_all_study_names(database)
+    assert len(optuna.load_study(study_name=name, storage=database).trials) == 2
 
 
 def test_a_database_that_is_away_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
