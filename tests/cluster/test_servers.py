@@ -182,7 +182,7 @@ users = get_app_client("basic-auth", "http://mlflow:5000")
 for name in ("writer", "reader"):
     users.create_user(name, f"password-of-{name}")
 experiment = MlflowClient().get_experiment_by_name("small") or MlflowClient().create_experiment("small")
-users.grant_user_permission("reader", "experiment", getattr(experiment, "experiment_id", experiment), "READ")
+users.grant_user_permission("writer", "experiment", getattr(experiment, "experiment_id", experiment), "EDIT")
 """
     servers.python("head", script)
     folder = str(ended_sweep(servers, "team").path)
