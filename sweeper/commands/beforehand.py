@@ -9,6 +9,7 @@ from search_spaces.loader import apply_overrides, read_preset
 from sweeper.commands.screen import BAD_INPUT, console, one_sentence, say
 from sweeper.doctor import examine
 from sweeper.gallery import show_attacks
+from sweeper.remote_hosts import examine_hosts
 from sweeper.tracking_store import without_secret
 from trainers.object_store import place
 
@@ -38,10 +39,15 @@ def gallery_(
 def doctor(
     preset: Annotated[str, typer.Argument(help="The preset whose data is to be read.")] = DEFAULT_PRESET,
     storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go.")] = "runs",
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Look at the hosts of a cluster file instead, before ray up.")
+    ] = None,
 ) -> None:
     """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
+    with one_sentence():
+        findings = examine(preset, place(storage)) if cluster is None else iter([*examine_hosts(cluster)])
     ill = False
-    for finding in examine(preset, place(storage)):
+    for finding in findings:
         mark = "ok" if finding.fine else "NOT OK"
         remedy = f" -> {finding.remedy}" if finding.remedy else ""
         say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
