@@ -133,4 +133,5 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
     # The scenarios trigger the same images, so several of them are no more evidence than the fewest images of one.
     shown = int(images[worst, scenarios].min())
     hits = ceil(by_seed[worst] * shown - 1e-9)
-    return max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))
+    bound = max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))
+    return min(bound, 1.0)  # Student's t knows nothing of shares

@@ -73,6 +73,9 @@ def test_the_larger_bound_counts() -> None:
     same = np.full((3, 1), 0.02)
     assert asr_upper(same, images, "worst", 0.9) == pytest.approx(clopper_pearson_upper(2, 100, 0.9))
     assert asr_upper(same, np.full((3, 1), 10**7), "worst", 0.9) == pytest.approx(0.02, abs=1e-4)
+    wide = np.array([[0.0], [0.9], [0.9]])
+    assert student_upper(wide[:, 0].tolist(), 0.9) > 1
+    assert asr_upper(wide, images, "worst", 0.9) == 1.0
 
 
 def test_the_worst_seed_is_that_of_the_scenarios_that_count() -> None:
