@@ -1,7 +1,10 @@
 """Hosts and the driver are lost while a sweep runs; these tests use the cluster up, so they come last."""
 
+import shlex
 import time
 from pathlib import Path
+
+import pytest
 
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
@@ -13,10 +16,11 @@ from trainers.state_store import attempts, host_of
 # A trial of some twenty seconds, whose states are written all the time.
 LONG = (
     "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",
-    "defense.mix_epochs=40", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5", "--set",
-    "defense.mixing=none", "--set", "state_every_s=0.2", "--set", "search.sampler=random",
+    "defense.mix_epochs=80", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5", "--set",
+    "state_every_s=0.2", "--set", "search.sampler=random",
 )  # fmt: skip
 PATIENCE_S = 30
+pytestmark = pytest.mark.xdist_group("cluster")
 
 
 def node_id(cluster: Cluster, host: Host) -> str:
@@ -35,7 +39,12 @@ def trials_on(folder: RunFolder, node: str) -> list[str]:
 
 
 def begin(cluster: Cluster, trials: int) -> RunFolder:
-    cluster.submit("run", "quick.yaml", *LONG, "--trials", str(trials), "--detach")
+    """A sweep in a terminal of the laptop; back as soon as its folder is there, or trials would be over by then."""
+    before = set(cluster.storage.glob("*/sweep.yaml"))
+    words = ["ray", "submit", "cluster.yaml", "sweep.py", "--", "run", "quick.yaml", *LONG, "--trials", str(trials)]
+    log = cluster.storage / f"survival-{time.monotonic_ns()}.log"
+    cluster.hosts["laptop"].begin("bash", "-c", f"cd checkout && {shlex.join(words)}", log=log)
+    wait_for(lambda: set(cluster.storage.glob("*/sweep.yaml")) - before, 90, "a sweep")
     return newest(cluster.storage)
 
 
