@@ -27,7 +27,6 @@ SECRETS = {
                  "MLFLOW_SECRET_KEY", "STORE_SECRET_KEY")
 }  # fmt: skip
 NAMES = ("postgres", "store", "mlflow", "studies")
-pytestmark = pytest.mark.xdist_group("servers")
 
 
 @dataclass

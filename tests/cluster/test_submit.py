@@ -15,8 +15,6 @@ SMALL = (
     "defense.mix_epochs=1", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5",
 )  # fmt: skip
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 def newest(storage: Path) -> RunFolder:
     return RunFolder(max(storage.glob("*/sweep.yaml"), key=lambda path: path.stat().st_mtime).parent)

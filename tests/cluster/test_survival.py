@@ -4,8 +4,6 @@ import shlex
 import time
 from pathlib import Path
 
-import pytest
-
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
 from tests.cluster.conftest import Cluster
@@ -20,7 +18,6 @@ LONG = (
     "state_every_s=0.2", "--set", "search.sampler=random",
 )  # fmt: skip
 PATIENCE_S = 30
-pytestmark = pytest.mark.xdist_group("cluster")
 
 
 def node_id(cluster: Cluster, host: Host) -> str:
