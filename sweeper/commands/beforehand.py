@@ -45,7 +45,7 @@ def doctor(
 ) -> None:
     """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
     with one_sentence():
-        findings = examine(preset, place(storage)) if cluster is None else iter([*examine_hosts(cluster)])
+        findings = examine(preset, place(storage)) if cluster is None else list(examine_hosts(cluster))
     ill = False
     for finding in findings:
         mark = "ok" if finding.fine else "NOT OK"

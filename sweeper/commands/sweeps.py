@@ -53,9 +53,8 @@ def run(
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
-            where = (
-                storage if store is not None else str(Path(storage).resolve())
-            )  # whatever the head's environment says
+            # Said in any case: the environment of the job may name another.
+            where = storage if store is not None else str(Path(storage).resolve())
             _detach(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
             return
         ended = begin(content, preset, path, console, store)
