@@ -6,6 +6,7 @@ otherwise, and so a folder outside these is storage that all of them see.
 """
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -143,17 +144,17 @@ def wait_for(ready: Callable[[], object], seconds: float, what: str) -> None:
 
 
 @contextmanager
-def hosts(place: Path, names: tuple[str, ...], prefix: str = "sweep") -> Iterator[dict[str, Host]]:
+def hosts(place: Path, names: tuple[str, ...]) -> Iterator[dict[str, Host]]:
     """Hosts by their names, switched on; ``laptop`` among them may log in on the others.
 
     Args:
         place: an empty folder that is not below /tmp or /root, which each host has its own of.
         names: of the hosts, at most nine.
-        prefix: of the namespaces' names.
     """
     for key in ("user_key", "host_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key], check=True)
     _make_packages(place / "venv")
+    prefix = f"sweep-{secrets.token_hex(3)}"  # others may run beside these
     switch = f"{prefix}-switch"
     made: list[Host] = []
     spaces = [switch]

@@ -102,7 +102,7 @@ def servers(place: Path) -> Iterator[Servers]:
     own.mkdir()
     for folder in (place, own):
         folder.chmod(0o755)  # PostgreSQL runs as another user
-    with hosts(own, ("team",), prefix="team") as found:
+    with hosts(own, ("team",)) as found:
         host = found["team"]
         names = host.root / "hosts"
         names.write_text(names.read_text() + f"{host.address} {' '.join(NAMES)}\n")

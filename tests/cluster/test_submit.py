@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
-from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import wait_for
+from tests.cluster.up import Cluster
 
 SMALL = (
     "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
-from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import Host, wait_for
 from tests.cluster.test_submit import newest
+from tests.cluster.up import Cluster
 from trainers.state_store import attempts, host_of
 
 # A trial of some twenty seconds, whose states are written all the time.

@@ -1,0 +1,78 @@
+"""How trials a minute grow with the hosts of a cluster, and how much of the data set goes to each host.
+
+python -m benchmarks.scaling [--hosts 1 2 3] [--wait 10] [--rounds 10] [--images 50000]
+
+The hosts are namespaces of this machine, brought up by the shipped ``cluster.yaml``; each takes two trials at a time.
+Trials compute nothing, or the hosts would take the CPUs from each other. Needs what ``make test-cluster`` needs.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.timing import table
+from tests.cluster.hosts import PROJECT, Host, missing
+from tests.cluster.up import Cluster, cluster, shared_folder
+
+SLOTS = 2
+"""Trials at a time on a host."""
+IMAGE_BYTES = 16 * 16 * 3
+
+
+def received(host: Host) -> int:
+    """Bytes that came over its network cable since it was switched on."""
+    # What the switch's end of the cable sends is what the host gets.
+    command = ["ip", "-n", host.switch, "-s", "-j", "link", "show", host.port]
+    return int(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0]["stats64"]["tx"]["bytes"])
+
+
+def waiting_sweep(up: Cluster, trials: int, wait_s: float, images: int) -> dict[str, Any]:
+    """A sweep of trials that only wait: what :mod:`benchmarks.driver` prints of it, and megabytes into each worker."""
+    before = {name: received(up.hosts[name]) for name in up.names}
+    words = ("--trials", str(trials), "--wait", str(wait_s), "--sampler", "random", "--images", str(images))
+    lines = up.ray("submit", "cluster.yaml", "driver.py", "--", *words, timeout=1200).stdout.splitlines()
+    found: dict[str, Any] = json.loads("\n".join(lines[lines.index("{") : lines.index("}") + 1]))
+    megabytes = {name: (received(up.hosts[name]) - before[name]) / 1e6 for name in up.names if name != "head"}
+    return found | {"megabytes": megabytes}
+
+
+def measure(hosts: int, wait_s: float, rounds: int, images: int) -> list[dict[str, Any]]:
+    """Two sweeps on so many hosts, the second with twice as many trials."""
+    with shared_folder() as place, cluster(place, workers=hosts - 1, cpus=SLOTS) as up:
+        shutil.copy(PROJECT / "benchmarks" / "driver.py", up.hosts["laptop"].home / "checkout")
+        return [waiting_sweep(up, times * rounds * hosts * SLOTS, wait_s, images) for times in (1, 2)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--hosts", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--wait", type=float, default=10.0, help="seconds that a trial takes (10)")
+    parser.add_argument("--rounds", type=int, default=10, help="trials that each place for one gets (10)")
+    parser.add_argument("--images", type=int, default=50_000, help="of the training data, 16x16 each (50000)")
+    args = parser.parse_args(argv)
+    reason = missing()
+    if reason is not None:
+        parser.error(f"this {reason}")
+    rows = []
+    for hosts in args.hosts:
+        for found in measure(hosts, args.wait, args.rounds, args.images):
+            pace = found["trials a minute, middle three fifths"]
+            ideal = 60 / args.wait * hosts * SLOTS
+            rows.append([
+                str(hosts), str(found["trials"]), f"{found['seconds']:.0f}", f"{pace:.1f}", f"{pace / ideal:.0%}",
+                ", ".join(f"{size:.1f}" for size in found["megabytes"].values()) or "-",
+            ])  # fmt: skip
+            print(f"{hosts} hosts, {found['trials']} trials: {pace:.1f} a minute", flush=True)
+    header = ("hosts", "trials", "seconds in all", "trials a minute", "of the ideal", "MB into each worker")
+    print(table(header, rows))
+    print(f"The training images are {args.images * IMAGE_BYTES / 1e6:.1f} MB.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
