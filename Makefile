@@ -15,7 +15,7 @@ test: $(VENV)/installed
 
 # Hosts of their own on this machine: needs root, iproute2, openssh-server and rsync.
 test-cluster: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cluster tests/cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m cluster tests/cluster
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

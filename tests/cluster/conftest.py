@@ -19,21 +19,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A folder that every host sees."""
     with shared_folder() as path:
         yield path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(place: Path) -> Iterator[Cluster]:
-    """Three hosts, each with one CPU, since there are two of them in all."""
+    """Three hosts of one CPU each, since there are two in all; every file has its own, and may use them up."""
     with cluster_up(place) as up:
         yield up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bucket(cluster: Cluster, place: Path) -> Iterator[str]:
     """The address of an empty bucket, in a store that every host reaches."""
     laptop = cluster.hosts["laptop"]

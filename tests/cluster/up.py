@@ -1,5 +1,6 @@
 """A cluster that the shipped ``cluster.yaml`` brought up, on hosts of this machine."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -7,13 +8,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.hosts import PROJECT, Host, hosts, wait_for
+from sweeper.run_folder import RunFolder
+from tests.cluster.hosts import PROJECT, Host, hosts
 
 STORE_PORT = 9000
 """Where the laptop serves an object store, if a test starts one."""
+
+_NODES = """
+import json, time, ray
+ray.init("auto", logging_level="ERROR", log_to_driver=False)
+until = time.monotonic() + {seconds}
+while len(there := [node for node in ray.nodes() if node["Alive"]]) < {count} and time.monotonic() < until:
+    time.sleep(0.2)
+assert len(there) == {count}, there
+print(json.dumps({{node["NodeManagerAddress"]: node["NodeID"] for node in there}}))
+"""
 
 
 @dataclass
@@ -22,6 +34,8 @@ class Cluster:
 
     hosts: dict[str, Host]
     storage: Path
+    nodes: dict[str, str] = field(default_factory=dict)
+    """Ray's names of the hosts."""
 
     @property
     def names(self) -> list[str]:
@@ -41,14 +55,16 @@ class Cluster:
         """``sweeper`` on the head, as after a login."""
         return self.hosts["head"].run("sweeper", *words, check=check)
 
+    def newest(self) -> RunFolder:
+        """The sweep that was begun last."""
+        return RunFolder(max(self.storage.glob("*/sweep.yaml"), key=lambda path: path.stat().st_mtime).parent)
+
     def wait_for_hosts(self, seconds: float = 90) -> None:
         """Until all have joined."""
-        script = "import ray; ray.init('auto', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
-        count = str(len(self.names))
-        wait_for(
-            lambda: self.hosts["head"].run("python", "-c", script, check=False).stdout.strip() == count,
-            seconds, f"{count} hosts",
-        )  # fmt: skip
+        addresses = {self.hosts[name].address: name for name in self.names}
+        script = _NODES.format(count=len(addresses), seconds=seconds)
+        found = json.loads(self.hosts["head"].run("python", "-c", script).stdout.splitlines()[-1])
+        self.nodes = {addresses[address]: node for address, node in found.items()}
 
 
 @contextmanager
@@ -109,4 +125,3 @@ def cluster(place: Path, workers: int = 2, cpus: int = 1) -> Iterator[Cluster]:
         up.ray("up", "-y", "cluster.yaml")
         up.wait_for_hosts()
         yield up
-        up.ray("down", "-y", "cluster.yaml")
