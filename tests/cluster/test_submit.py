@@ -18,7 +18,7 @@ ALONE = ("--set", "search.workers=1")
 
 def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -> None:
     longer = ("--set", "defense.mix_epochs=10")  # or hosts that begin late find nothing left to do
-    done = cluster.submit("run", "quick.yaml", *SMALL, *longer, "--trials", "8")
+    done = cluster.submit("run", "quick.yaml", *SMALL, *longer, "--trials", "6")
     folder = cluster.newest()
     assert f"Results: {folder.path}" in done.stdout
     records = folder.read_records()
@@ -26,9 +26,9 @@ def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -
         cluster.hosts[name].address for name in ("head", "worker1", "worker2")
     }
     status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
-    assert sorted(status) == ["c0000", *[f"t000{i}" for i in range(8)]]
+    assert sorted(status) == ["c0000", *[f"t000{i}" for i in range(6)]]
     assert set(status.values()) == {"FINISHED"}
-    assert len(list(folder.scores.glob("t*.parquet"))) == 8
+    assert len(list(folder.scores.glob("t*.parquet"))) == 6
     assert folder.report.exists()
     assert list(folder.path.glob(".probe*")) == []
 
@@ -67,14 +67,14 @@ def test_more_than_any_host_has_is_refused_within_half_a_minute(cluster: Cluster
 def test_hosts_that_share_no_folder(cluster: Cluster, bucket: str) -> None:
     head = cluster.hosts["head"]
     where = ("--storage", bucket, "--out", "stored")
-    done = cluster.submit("run", "quick.yaml", *SMALL, *ALONE, "--trials", "2", *where)
+    done = cluster.submit("run", "quick.yaml", *SMALL, *ALONE, "--trials", "1", *where)
     assert f"Copy: {bucket}/stored" in done.stdout
     head.run("rm", "-r", "stored", "mlflow.db")  # the head went, and another came
-    again = cluster.ray("exec", "cluster.yaml", f"sweeper resume {bucket}/stored --trials 3")
+    again = cluster.ray("exec", "cluster.yaml", f"sweeper resume {bucket}/stored --trials 2")
     assert "Results: runs/stored" in again.stdout
     folder = RunFolder(head.home / "runs" / "stored")
     status = agree(folder, f"sqlite:///{head.home}/runs/mlflow.db")
-    assert status == dict.fromkeys(["c0000", "t0000", "t0001", "t0002"], "FINISHED")
+    assert status == dict.fromkeys(["c0000", "t0000", "t0001"], "FINISHED")
     assert not (folder.path / "states").exists()
 
 
