@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,12 @@ def code_digest() -> str:
 
 
 def _look(folder: Place, probe: str) -> dict[str, Any]:
-    """On a host: what it runs, and whether it sees and may write the folder."""
+    """On a host: what it runs, and whether it sees and may write the folder.
+
+    Raises:
+        Exception: what trials run cannot be loaded there: CUDA's libraries are not those that torch wants, say.
+    """
+    import_module("trainers.trial")
     found: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip

@@ -10,6 +10,8 @@ from trainers.state_store import crash_reason, host_of
 
 LOST_AT_MOST = 10
 """How often a trial may lose its host: spot instances come and go, but a trial may also be what takes hosts down."""
+SAID_AFTER = 3
+"""How often a trial is cut off before it begins until the user is told: once may be a host that just went."""
 NO_WORD = "The worker died without a word; Ray's logs may tell why."
 
 
@@ -43,6 +45,7 @@ class Retries:
         self._lost: Counter[str] = Counter()
         self._crashed_on: defaultdict[str, set[str]] = defaultdict(set)
         self._unfit_for: defaultdict[str, set[str]] = defaultdict(set)
+        self._told_of: set[str] = set()
 
     def decide(self, record: TrialRecord, states: Place) -> Decision:
         """Look at what an attempt that broke off left in the folder of the trial's states."""
@@ -59,7 +62,11 @@ class Retries:
         self._unfit_for[record.trial_id].add(host)
         if not self._fleet.others(self._unfit_for[record.trial_id]):
             return self.crashed(record, host, reason)
-        return Decision(True, reason, self._blame(record, host, reason))
+        said = self._blame(record, host, reason)
+        if said is None and host not in self._told_of:
+            said = f"The host {self._fleet.name(host)} is not fit for {record.trial_id}, which goes elsewhere: {reason}"
+        self._told_of.add(host)
+        return Decision(True, reason, said)
 
     def crashed(self, record: TrialRecord, host: str, reason: str) -> Decision:
         """A trial crashed on a host."""
@@ -91,4 +98,6 @@ class Retries:
         times = self._lost[record.trial_id]
         again = times <= LOST_AT_MOST
         said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
+        if name is None and times == SAID_AFTER:
+            said = f"{record.trial_id} was cut off {times} times before it began; Ray's logs may tell why."
         return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)

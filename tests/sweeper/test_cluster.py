@@ -1,9 +1,11 @@
 """What fits on which host; hosts themselves come with the tests marked cluster."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayError
 
 from sweeper import cluster
 from sweeper.cluster import Host, await_room, check_hosts, code_digest, room
@@ -88,11 +90,18 @@ def answers(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
             self.host = scheduling_strategy.node_id
             return self
 
-        def remote(self, *arguments: str) -> dict[str, Any]:
-            return self.look(*arguments) | (changes if self.host == "1" * 56 else {})
+        def remote(self, *arguments: str) -> Callable[[], dict[str, Any]]:
+            own = changes if self.host == "1" * 56 else {}
+            return lambda: self.look(*arguments) | own
+
+    def get(answer: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
+        try:
+            return answer()
+        except Exception as error:
+            raise RayError(f"ray::_look() on a host\n{type(error).__name__}: {error}") from error
 
     monkeypatch.setattr(cluster.ray, "remote", lambda **_: Task)
-    monkeypatch.setattr(cluster.ray, "get", lambda answer, timeout: answer)
+    monkeypatch.setattr(cluster.ray, "get", get)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,22 @@ def test_a_host_that_is_not_fit_is_named(
     answers(monkeypatch, **changes)
     with pytest.raises(ConfigError, match=text):
         check_hosts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_cannot_load_what_trials_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        if len(asked) == 3:  # here, on the first host, on the second
+            raise OSError("libcudart.so.13: cannot open shared object file")
+
+    answers(monkeypatch)
+    monkeypatch.setattr(cluster, "import_module", load)
+    with pytest.raises(ConfigError, match=r"10.0.0.1 cannot run this program: OSError: libcudart.so.13: cannot open"):
+        check_hosts(tmp_path)
+    assert set(asked) == {"trainers.trial"}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -182,7 +182,8 @@ def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_th
         record.attempt = new_attempt(tmp_path)
         decision = retries.decide(record, tmp_path)
         assert decision.again == (number <= LOST_AT_MOST)
-        assert decision.said is None
+        told = "t0000 was cut off 3 times before it began; Ray's logs may tell why."
+        assert decision.said == (told if number == 3 else None)
     assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
 
 
@@ -204,6 +205,9 @@ def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
     retries = Retries(0, fleet)
     decisions = [retries.unfit(record_of(f"t000{i}"), "1", "It runs another version.") for i in range(3)]
     assert all(decision.again for decision in decisions)  # it costs no retry
+    assert [decision.said for decision in decisions[:2]] == [
+        "The host 10.0.0.1 is not fit for t0000, which goes elsewhere: It runs another version.", None,
+    ]  # fmt: skip
     assert retries.avoided_by(record_of("t0000")) == ["1"]
     assert decisions[-1].said == (
         "The host 10.0.0.1 is avoided from now on, since every trial failed there: It runs another version."
