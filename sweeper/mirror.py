@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from sweeper.run_folder import LOCK_FILE, RunFolder
+from sweeper.store_claim import CLAIM, check_free, release, renew
 from trainers.errors import ConfigError
 from trainers.files import LEFTOVER, remove_tree
 from trainers.object_store import ObjectPath
@@ -74,17 +75,24 @@ class Mirror:
 
 @contextmanager
 def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
-    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store."""
+    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store.
+
+    Raises:
+        ConfigError: another driver works on its place in the store.
+    """
     if folder.store is None:
         yield None
         return
+    check_free(folder.store)
+    renew(folder.store)
     mirror, ended = Mirror(folder), Event()
 
-    def follow() -> None:
+    def follow(store: ObjectPath) -> None:
         while not ended.wait(EVERY_S):
+            renew(store)
             mirror.push()
 
-    thread = Thread(target=follow, name="mirror", daemon=True)
+    thread = Thread(target=follow, args=[folder.store], name="mirror", daemon=True)
     thread.start()
     try:
         yield mirror
@@ -92,6 +100,7 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
         ended.set()
         thread.join()
         mirror.push()
+        release(folder.store)
 
 
 def fetch(store: ObjectPath, runs: Path) -> RunFolder:
@@ -102,7 +111,8 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
         runs: the folder that is to hold it, under the copy's name.
 
     Raises:
-        ConfigError: there is no copy, the store does not answer, or a folder of this name is there already.
+        ConfigError: there is no copy, a driver works on it, the store does not answer, or a folder of this name is
+            there already.
     """
     target, beside = runs / store.name, runs / f"{LEFTOVER}{store.name}"
     if target.exists():
@@ -111,8 +121,9 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
     try:
         if not (store / "sweep.yaml").exists():
             raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
+        check_free(store)
         for name in store.walk():
-            if not name.startswith("states/"):
+            if name != CLAIM and not name.startswith("states/"):
                 path = beside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes((store / name).read_bytes())

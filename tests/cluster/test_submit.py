@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
-from tests.cluster.hosts import wait_for
+from tests.cluster.hosts import PROJECT, wait_for
 from tests.cluster.up import Cluster
 
 SMALL = (
@@ -14,6 +14,25 @@ SMALL = (
     "defense.mix_epochs=1", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5",
 )  # fmt: skip
 ALONE = ("--set", "search.workers=1")
+
+
+def test_hosts_are_looked_at_before_ray_up(cluster: Cluster) -> None:
+    laptop, refusing = cluster.hosts["laptop"], cluster.hosts["worker1"]
+    keys = refusing.home / ".ssh" / "authorized_keys"
+    absent = "10.77.0.99"
+    text = (laptop.home / "checkout" / "cluster.yaml").read_text()
+    (laptop.home / "other.yaml").write_text(text.replace(cluster.hosts["worker2"].address, absent))
+    keys.rename(keys.with_name("away"))
+    try:
+        look = ("python", "-m", "sweeper", "doctor", "--cluster", "other.yaml")
+        found = laptop.run("env", f"PYTHONPATH={PROJECT}", *look, check=False)
+    finally:
+        keys.with_name("away").rename(keys)
+    assert found.returncode == 2
+    head, worker, last = found.stdout.splitlines()
+    assert head.startswith(f"ok     {cluster.hosts['head'].address}: root may log in; Python 3.")
+    assert worker.startswith(f"NOT OK {refusing.address}: it refuses root with /root/.ssh/id_ed25519 -> Put the key")
+    assert last.startswith(f"NOT OK {absent}: it cannot be reached: ssh: connect to host {absent} port 22: ")
 
 
 def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -> None:
