@@ -34,7 +34,9 @@ def waiting_sweep(up: Cluster, trials: int, wait_s: float, images: int) -> dict[
     """A sweep of trials that only wait: what :mod:`benchmarks.driver` prints of it, and megabytes into each worker."""
     before = {name: received(up.hosts[name]) for name in up.names}
     words = ("--trials", str(trials), "--wait", str(wait_s), "--sampler", "random", "--images", str(images))
-    lines = up.ray("submit", "cluster.yaml", "driver.py", "--", *words, timeout=1200).stdout.splitlines()
+    lines = up.ray(
+        "submit", "cluster.yaml", "driver.py", "--", *words, timeout=600 + 3 * trials * wait_s
+    ).stdout.splitlines()
     found: dict[str, Any] = json.loads("\n".join(lines[lines.index("{") : lines.index("}") + 1]))
     megabytes = {name: (received(up.hosts[name]) - before[name]) / 1e6 for name in up.names if name != "head"}
     return found | {"megabytes": megabytes}
@@ -51,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--wait", type=float, default=10.0, help="seconds that a trial takes (10)")
+    parser.add_argument("--wait", type=float, default=10.0, help="seconds that a trial takes, above 0 (10)")
     parser.add_argument("--rounds", type=int, default=10, help="trials that each place for one gets (10)")
     parser.add_argument("--images", type=int, default=50_000, help="of the training data, 16x16 each (50000)")
     args = parser.parse_args(argv)
     reason = missing()
     if reason is not None:
         parser.error(f"this {reason}")
+    if args.wait <= 0:
+        parser.error("--wait must be above 0")
     rows = []
     for hosts in args.hosts:
         for found in measure(hosts, args.wait, args.rounds, args.images):

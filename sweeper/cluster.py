@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainers.errors import ConfigError
@@ -36,8 +36,8 @@ RAY_SETTINGS = {
 
 PATIENCE_S = 30.0
 """How long a cluster is given until a host joins that has room for a trial."""
-PROBE_S = 60.0
-"""How long a host is given to answer."""
+PROBE_S = 120.0
+"""How long a host is given to answer, which loads torch for it."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ def check_hosts(folder: Place) -> None:
         for address, answer in asked:
             try:
                 found = ray.get(answer, timeout=PROBE_S)
+            except GetTimeoutError as error:
+                raise ConfigError(f"The host {address} did not answer within {PROBE_S:.0f} s.") from error
             except RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise ConfigError(f"The host {address} cannot run this program: {reason}") from error

@@ -22,6 +22,7 @@ from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
 from sweeper.scarce import without_scarce_rates
 from sweeper.shared_studies import check_shared, share_study
 from sweeper.spec import SweepSpec, resolve, validate
+from sweeper.store_claim import claimed
 from sweeper.study import control_success, grid_points
 from sweeper.summary import BREAKING, write_frontier
 from sweeper.tracking import Tracker
@@ -95,7 +96,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store
         "left_out": left_out,
         "provenance": provenance(),
     } | ({} if store is None else {"store": str(store)})
-    with folder.lock():
+    with folder.lock(), claimed(folder.store):
         # Before anything else knows of the sweep, so that whatever kills it now can be resumed from.
         folder.write_sweep(sweep)
         folder.write_tables([], {})
@@ -120,7 +121,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         SweepBroken: the run folder cannot be written any more.
     """
     folder = RunFolder.open(path)
-    with folder.lock():
+    with folder.lock(), claimed(folder.store):
         folder.check_writable()
         folder.remove_leftovers()
         sweep = folder.read_sweep()
@@ -148,7 +149,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         SweepBroken: the run folder cannot be written any more.
     """
     folder = RunFolder.open(path)
-    with folder.lock():
+    with folder.lock(), claimed(folder.store):
         folder.check_writable()
         folder.remove_leftovers()
         sweep, records = folder.read_sweep(), folder.read_records()

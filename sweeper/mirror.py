@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from sweeper.run_folder import LOCK_FILE, RunFolder
-from sweeper.store_claim import CLAIM, check_free, release, renew
+from sweeper.store_claim import CLAIM, other_driver, refuse_other_driver
 from trainers.errors import ConfigError
 from trainers.files import LEFTOVER, remove_tree
 from trainers.object_store import ObjectPath
@@ -40,11 +40,14 @@ class Mirror:
     def push(self) -> None:
         """Copy what has changed, records last: one that says that a trial has ended stands for all that it left.
 
-        What cannot be copied now is tried again the next time.
+        What cannot be copied now is tried again the next time; where another driver works now, nothing is.
         """
         records = sorted(self._folder.records.glob("*"))
         others = sorted(set(self._folder.path.rglob("*")) - set(records))
         try:
+            other = other_driver(self._store)
+            if other is not None:
+                raise OSError(f"it is worked on by {other}")
             for path in (*others, *records):
                 self._copy(path)
             self.behind = None
@@ -75,24 +78,18 @@ class Mirror:
 
 @contextmanager
 def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
-    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store.
-
-    Raises:
-        ConfigError: another driver works on its place in the store.
-    """
+    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store."""
     if folder.store is None:
         yield None
         return
-    check_free(folder.store)
-    renew(folder.store)
     mirror, ended = Mirror(folder), Event()
+    mirror.push()  # hosts look there whether they see the sweep
 
-    def follow(store: ObjectPath) -> None:
+    def follow() -> None:
         while not ended.wait(EVERY_S):
-            renew(store)
             mirror.push()
 
-    thread = Thread(target=follow, args=[folder.store], name="mirror", daemon=True)
+    thread = Thread(target=follow, name="mirror", daemon=True)
     thread.start()
     try:
         yield mirror
@@ -100,7 +97,6 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
         ended.set()
         thread.join()
         mirror.push()
-        release(folder.store)
 
 
 def fetch(store: ObjectPath, runs: Path) -> RunFolder:
@@ -121,7 +117,7 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
     try:
         if not (store / "sweep.yaml").exists():
             raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
-        check_free(store)
+        refuse_other_driver(store)
         for name in store.walk():
             if name != CLAIM and not name.startswith("states/"):
                 path = beside / name

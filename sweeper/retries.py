@@ -46,11 +46,13 @@ class Retries:
         self._crashed_on: defaultdict[str, set[str]] = defaultdict(set)
         self._unfit_for: defaultdict[str, set[str]] = defaultdict(set)
         self._told_of: set[str] = set()
+        self._never_began: Counter[str] = Counter()
 
     def decide(self, record: TrialRecord, states: Place) -> Decision:
         """Look at what an attempt that broke off left in the folder of the trial's states."""
         host, reason = host_of(states, record.attempt), crash_reason(states, record.attempt)
         if host is None:
+            self._never_began[record.trial_id] += 1
             return self._lose(record, "It was cut off {} before it began.", None)
         if reason is None and self._fleet.is_gone(host):
             name = self._fleet.name(host)
@@ -98,6 +100,6 @@ class Retries:
         times = self._lost[record.trial_id]
         again = times <= LOST_AT_MOST
         said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
-        if name is None and times == SAID_AFTER:
-            said = f"{record.trial_id} was cut off {times} times before it began; Ray's logs may tell why."
+        if name is None and self._never_began[record.trial_id] == SAID_AFTER:
+            said = f"{record.trial_id} was cut off {SAID_AFTER} times before it began; Ray's logs may tell why."
         return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)

@@ -1,47 +1,112 @@
 """Who works on a place in an object store, where nothing can be locked: its driver keeps an object fresh there."""
 
 import json
+import logging
 import os
+import signal
 import time
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
 
 from trainers.errors import ConfigError
 from trainers.object_store import ObjectPath
 
 CLAIM = "driver.json"
+RENEW_EVERY_S = 10.0
 FRESH_S = 60.0
-"""How long a driver that is not heard of any more keeps its place."""
+"""How long a driver that is not heard of any more keeps its place; hosts' clocks must agree much better than that."""
+_TOKEN = uuid.uuid4().hex
+
+log = logging.getLogger(__name__)
 
 
-def check_free(store: ObjectPath) -> None:
-    """See whether another driver works there. Two that begin within the same second do not see each other.
+def other_driver(store: ObjectPath) -> str | None:
+    """Which other driver works there; null if none does.
 
     Raises:
-        ConfigError: one does; or did a moment ago on another host, and may have died since.
+        OSError: the store does not answer.
     """
     try:
         claim = json.loads((store / CLAIM).read_bytes())
-        process, host, left = int(claim["process"]), str(claim["host"]), claim["at"] + FRESH_S - time.time()
-    except (OSError, ValueError, TypeError, KeyError):  # nobody was there; what is wrong with the store others say
+        age = time.time() - claim["at"]
+        gone = claim["machine"] == _machine() and not _lives(claim["process"])
+        if claim["token"] == _TOKEN or gone or age > FRESH_S:
+            return None
+        return f"process {claim['process']} on {claim['host']}, heard of {age:.0f} s ago"
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # nobody's, or nobody knows whose
+        return None
+
+
+def refuse_other_driver(store: ObjectPath) -> None:
+    """See whether the place is free. Two that begin within the same second do not see each other.
+
+    Raises:
+        ConfigError: another driver works there, or did a moment ago and may be gone; or the store does not answer.
+    """
+    try:
+        other = other_driver(store)
+    except (OSError, ValueError) as error:  # an address that is none
+        raise ConfigError(f"{store} cannot be read: {error}") from error
+    if other is not None:
+        raise ConfigError(f"{store} is worked on by {other}; if that is gone, try again in {FRESH_S:.0f} s.")
+
+
+@contextmanager
+def claimed(store: ObjectPath | None) -> Iterator[None]:
+    """Hold a place in a store; nothing is done without one.
+
+    A driver that was away for so long that another took its place over is stopped, as by ``sweeper stop``.
+
+    Raises:
+        ConfigError: another driver works there, or the store does not answer.
+    """
+    if store is None:
+        yield
         return
-    if left <= 0 or (host == os.uname().nodename and not _lives(process)):
-        return
-    raise ConfigError(
-        f"{store} is worked on by process {process} on {host}; if that is gone, try again in {left:.0f} s."
-    )
+    refuse_other_driver(store)
+    try:
+        _renew(store)
+    except OSError as error:
+        raise ConfigError(f"{store} cannot be written: {error}") from error
+    ended = Event()
+    thread = Thread(target=_keep, args=[store, ended], name="claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(OSError):
+            if other_driver(store) is None:
+                (store / CLAIM).unlink()
 
 
-def renew(store: ObjectPath) -> None:
-    """Say that this process works there now; where the store does not answer, the next time does."""
-    claim = {"process": os.getpid(), "host": os.uname().nodename, "at": time.time()}
-    with suppress(OSError):
-        (store / CLAIM).write_bytes(json.dumps(claim).encode())
+def _keep(store: ObjectPath, ended: Event) -> None:
+    while not ended.wait(RENEW_EVERY_S):
+        with suppress(OSError):  # a store that is away may be back the next time
+            other = other_driver(store)
+            if other is not None:
+                log.error("%s was taken over by %s; this sweep ends here.", store, other)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            _renew(store)
 
 
-def release(store: ObjectPath) -> None:
-    """Leave the place to others."""
-    with suppress(OSError):
-        (store / CLAIM).unlink()
+def _renew(store: ObjectPath) -> None:
+    claim = {"token": _TOKEN, "process": os.getpid(), "host": os.uname().nodename, "machine": _machine(),
+             "at": time.time()}  # fmt: skip
+    (store / CLAIM).write_bytes(json.dumps(claim).encode())
+
+
+def _machine() -> str:
+    """Where process ids mean the same: not only a host's name, which containers may share."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:  # no Linux
+        return os.uname().nodename
 
 
 def _lives(process: int) -> bool:
@@ -50,5 +115,5 @@ def _lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # of another user
-        return True
-    return process != os.getpid()
+        pass
+    return True

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-NEEDED = ("ip", "nsenter", "unshare", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+NEEDED = ("ip", "nsenter", "unshare", "pgrep", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
 
 # The first process of a host. Its end is the end of all others, as if the power were cut.
 _INIT = r"""
@@ -85,7 +85,12 @@ class Host:
                 ["ip", "netns", "exec", self.namespace, *unshare, "bash", "-c", _INIT],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_for(lambda: "listening" in (self.root / "sshd.log").read_text(), 10, f"sshd of {self.name}")
+        try:
+            wait_for(lambda: "listening" in (self.root / "sshd.log").read_text(), 30, f"sshd of {self.name}")
+        except AssertionError:
+            parent.kill()  # and with it all that it began
+            parent.wait(10)
+            raise
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         self.pid = int(children[0])
         self._parent = parent

@@ -81,6 +81,7 @@ def test_a_host_whose_power_goes(cluster: Cluster) -> None:
     name = busy_worker(cluster, folder)
     node = cluster.nodes[name]
     lost = trials_on(folder, node)
+    assert lost
     cluster.hosts[name].pull_power()
     del cluster.nodes[name]
     seconds = goes_on_elsewhere(folder, lost, node)
@@ -94,6 +95,7 @@ def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
     name = busy_worker(cluster, folder)
     host, node = cluster.hosts[name], cluster.nodes[name]
     lost = trials_on(folder, node)
+    assert lost
     host.cut()
     try:
         seconds = goes_on_elsewhere(folder, lost, node)

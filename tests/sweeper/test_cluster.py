@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from sweeper import cluster
 from sweeper.cluster import Host, await_room, check_hosts, code_digest, room
@@ -138,6 +138,16 @@ def test_a_host_that_cannot_load_what_trials_run_is_named(monkeypatch: pytest.Mo
         check_hosts(tmp_path)
     assert set(asked) == {"trainers.trial"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def late(answer: Any, timeout: float) -> Any:
+        raise GetTimeoutError("Get timed out")
+
+    answers(monkeypatch)
+    monkeypatch.setattr(cluster.ray, "get", late)
+    with pytest.raises(ConfigError, match=r"^The host 10.0.0.0 did not answer within 120 s.$"):
+        check_hosts(tmp_path)
 
 
 def test_the_code_has_a_name_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,21 @@ def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_th
     assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
 
 
+def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    retries, record = Retries(0, fleet), record_of()
+    there.names = ["2"]
+    for _ in range(3):
+        retries.decide(*begun(tmp_path, record, "1"))
+    said = []
+    for _ in range(3):
+        record.attempt = new_attempt(tmp_path)
+        said.append(retries.decide(record, tmp_path).said)
+    assert said == [None, None, "t0000 was cut off 3 times before it began; Ray's logs may tell why."]
+
+
 def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
     there = Hosts("1", "2", "3")
     retries, record = Retries(2, Fleet({"CPU": 1}, there)), record_of()

@@ -1,8 +1,6 @@
 """A run folder and its copy in an object store."""
 
-import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,6 @@ from sweeper import launch, mirror
 from sweeper.mirror import Mirror, fetch, mirrored
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
-from sweeper.store_claim import CLAIM, check_free
 from tests.sweeper.cli.calls import call, sentence, sweep_at, write_preset
 from tests.sweeper.small import control_row, fresh_store, row_with, write_rows
 from trainers.errors import ConfigError
@@ -114,53 +111,14 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
         fetch(store, tmp_path / "elsewhere")
 
 
-def claim(store: ObjectPath, process: int, host: str, age: float) -> None:
-    (store / CLAIM).write_bytes(json.dumps({"process": process, "host": host, "at": time.time() - age}).encode())
-
-
-def test_a_place_that_another_driver_works_on_is_left_to_it(
-    folder: RunFolder, store: ObjectPath, tmp_path: Path
-) -> None:
-    Mirror(folder).push()
-    claim(store, 7, "head", age=20)
-    for attempt in (lambda: fetch(store, tmp_path / "elsewhere"), lambda: mirrored(folder).__enter__()):
-        with pytest.raises(
-            ConfigError, match=r"run is worked on by process 7 on head; if that is gone, .* in (39|40) s"
-        ):
-            attempt()
-    assert not (tmp_path / "elsewhere").exists()
-    claim(store, 7, "head", age=61)
-    back = fetch(store, tmp_path / "elsewhere")
-    assert not (back.path / CLAIM).exists()
-
-
-@pytest.mark.parametrize("left", [b"", b"[]", b'{"process": "x"}'])
-def test_a_claim_that_says_nothing_keeps_nobody_out(store: ObjectPath, left: bytes) -> None:
-    check_free(store)
-    (store / CLAIM).write_bytes(left)
-    check_free(store)
-
-
-def test_a_driver_of_this_host_is_asked_for_itself(store: ObjectPath) -> None:
-    here = os.uname().nodename
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    claim(store, gone.pid, here, age=1)
-    check_free(store)
-    claim(store, os.getppid(), here, age=1)
-    with pytest.raises(ConfigError, match="is worked on by process"):
-        check_free(store)
-
-
-def test_the_place_is_held_as_long_as_a_sweep_runs(
+def test_nothing_is_copied_to_a_place_that_another_driver_has_taken_over(
     folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "EVERY_S", 0.01)
-    with mirrored(folder):
-        first = (store / CLAIM).read_bytes()
-        assert json.loads(first)["process"] == os.getpid()
-        wait_for(lambda: (store / CLAIM).read_bytes() != first)
-    assert not (store / CLAIM).exists()
+    copy = Mirror(folder)
+    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, heard of 2 s ago")
+    copy.push()
+    assert list(store.walk()) == []
+    assert copy.behind == "it is worked on by process 7 on head, heard of 2 s ago"
 
 
 def test_records_are_copied_last(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
