@@ -37,7 +37,7 @@ RAY_SETTINGS = {
 PATIENCE_S = 30.0
 """How long a cluster is given until a host joins that has room for a trial."""
 PROBE_S = 120.0
-"""How long a host is given to answer, which loads torch for it."""
+"""How long a host is given to answer."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,14 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def _look(folder: Place, probe: str) -> dict[str, Any]:
+def _look(folder: Place, probe: str, load: bool) -> dict[str, Any]:
     """On a host: what it runs, and whether it sees and may write the folder.
 
     Raises:
         Exception: what trials run cannot be loaded there: CUDA's libraries are not those that torch wants, say.
     """
-    import_module("trainers.trial")
+    if load:
+        import_module("trainers.trial")
     found: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip
@@ -165,8 +166,12 @@ def _look(folder: Place, probe: str) -> dict[str, Any]:
     return found
 
 
-def check_hosts(folder: Place) -> None:
+def check_hosts(folder: Place, load: bool = False) -> None:
     """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
+
+    Args:
+        folder: of the sweep, or where sweeps go.
+        load: whether hosts load what trials run too, which takes them seconds.
 
     Raises:
         ConfigError: one does not, or does not answer.
@@ -177,12 +182,12 @@ def check_hosts(folder: Place) -> None:
     probe = f".probe-{uuid.uuid4().hex[:8]}"
     write_text(folder / probe, "")
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
-    here = _look(folder, probe)
+    here = _look(folder, probe, load)
     try:
         asked = [
             (host.address, look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(host.node_id, soft=False)
-            ).remote(folder, probe))
+            ).remote(folder, probe, load))
             for host in known
         ]  # fmt: skip
         for address, answer in asked:

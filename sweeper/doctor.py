@@ -107,7 +107,7 @@ def _storage(storage: Place) -> Finding:
         text = f"{storage.resolve()} can be written, {free / 2**30:.0f} GiB free"
     with ray_runtime():
         many = len(hosts())
-        check_hosts(storage)
+        check_hosts(storage, load=True)
     if free < LITTLE_SPACE:
         return Finding("storage", False, text, _REMEDIES["storage"])
     return Finding("storage", True, text + (f", as {many} hosts can, which run the same program" if many > 1 else ""))

@@ -101,5 +101,5 @@ class Retries:
         again = times <= LOST_AT_MOST
         said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
         if name is None and self._never_began[record.trial_id] == SAID_AFTER:
-            said = f"{record.trial_id} was cut off {SAID_AFTER} times before it began; Ray's logs may tell why."
+            said = f"{record.trial_id} was cut off {SAID_AFTER} times before it began; sweeper doctor may tell why."
         return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)

