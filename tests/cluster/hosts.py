@@ -27,7 +27,7 @@ hostname "$NAME"
 mount --bind "$ROOT/hosts" /etc/hosts
 mount -t tmpfs -o size=2g,mode=1777 tmpfs /dev/shm
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
-for path in $KEPT; do  # Python and packages may lie below the folders that each host has its own of
+for path in $KEPT; do  # Python and this checkout may lie below the folders that each host has its own of
   case $path in
     /root/*) own="$ROOT/home${path#/root}" ;;
     /tmp/*) own="$ROOT/tmp${path#/tmp}" ;;
@@ -74,7 +74,7 @@ class Host:
 
     def start(self) -> None:
         """Switch it on."""
-        kept = " ".join(sorted({str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix)}))
+        kept = " ".join(sorted({str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix, PROJECT)}))
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NAME": self.name, "ROOT": str(self.root), "KEPT": kept
         }  # fmt: skip
