@@ -149,16 +149,18 @@ def wait_for(ready: Callable[[], object], seconds: float, what: str) -> None:
 
 
 @contextmanager
-def hosts(place: Path, names: tuple[str, ...]) -> Iterator[dict[str, Host]]:
+def hosts(place: Path, names: tuple[str, ...], packages: bool = True) -> Iterator[dict[str, Host]]:
     """Hosts by their names, switched on; ``laptop`` among them may log in on the others.
 
     Args:
         place: an empty folder that is not below /tmp or /root, which each host has its own of.
         names: of the hosts, at most nine.
+        packages: whether each gets an environment of its own with those of the lock.
     """
     for key in ("user_key", "host_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key], check=True)
-    _make_packages(place / "venv")
+    if packages:
+        _make_packages(place / "venv")
     prefix = f"sweep-{secrets.token_hex(3)}"  # others may run beside these
     switch = f"{prefix}-switch"
     made: list[Host] = []
@@ -193,7 +195,7 @@ def _connect(host: Host) -> None:
 
 
 def _furnish(host: Host, place: Path) -> None:
-    """Home, keys and names; and the packages of the lock, which cluster.yaml would install with a network."""
+    """Home, keys and names; and packages, which cluster.yaml would install with a network."""
     ssh = host.home / ".ssh"
     for folder in (ssh, host.root / "tmp"):
         folder.mkdir(parents=True)
@@ -207,7 +209,8 @@ def _furnish(host: Host, place: Path) -> None:
     (host.root / "hosts").write_text(f"127.0.0.1 localhost\n{host.address} {host.name}\n")
     (host.home / ".bashrc").write_text("")
     (host.home / ".bash_profile").write_text(". ~/.bashrc\n")
-    shutil.copytree(place / "venv", host.home / ".robustness-sweeper" / "venv", symlinks=True)
+    if (place / "venv").exists():
+        shutil.copytree(place / "venv", host.home / ".robustness-sweeper" / "venv", symlinks=True)
 
 
 def _make_packages(venv: Path) -> None:

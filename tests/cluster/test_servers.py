@@ -118,7 +118,7 @@ def servers(place: Path) -> Iterator[Servers]:
     own.mkdir()
     for folder in (place, own):
         folder.chmod(0o755)  # PostgreSQL runs as another user
-    with hosts(own, ("team",)) as found:
+    with hosts(own, ("team",), packages=False) as found:
         host = found["team"]
         names = host.root / "hosts"
         names.write_text(names.read_text() + f"{host.address} {' '.join(NAMES)}\n")
@@ -204,6 +204,8 @@ def test_users_write_beside_each_other_and_one_who_may_only_read_is_told_so(serv
     script = """
 from mlflow import MlflowClient
 from mlflow.server import get_app_client
+from sweeper.tracking_store import check_store
+check_store("http://mlflow:5000")
 users = get_app_client("basic-auth", "http://mlflow:5000")
 for name in ("writer", "reader"):
     users.create_user(name, f"password-of-{name}")
@@ -211,13 +213,10 @@ experiment = MlflowClient().get_experiment_by_name("small") or MlflowClient().cr
 users.grant_user_permission("writer", "experiment", getattr(experiment, "experiment_id", experiment), "EDIT")
 """
     servers.python("head", script)
-    probe = "from sweeper.tracking_store import check_store; check_store('http://mlflow:5000'); "
-    servers.python("head", probe)
     reader, writer = (
         {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": f"password-of-{name}"}
         for name in ("reader", "writer")
     )
-    servers.python("head", probe + probe, **writer)
     refused, done = servers.track(ended_sweep(servers, "team"), reader, writer)
     assert refused.startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
     assert "ermission denied" in refused

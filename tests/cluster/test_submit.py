@@ -36,7 +36,7 @@ def test_hosts_are_looked_at_before_ray_up(cluster: Cluster) -> None:
 
 
 def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -> None:
-    longer = ("--set", "defense.mix_epochs=25")  # or hosts that begin late find nothing left to do
+    longer = ("--set", "defense.mix_epochs=15")  # or hosts that begin late find nothing left to do
     done = cluster.submit("run", "quick.yaml", *SMALL, *longer, "--trials", "6")
     folder = cluster.newest()
     assert f"Results: {folder.path}" in done.stdout

@@ -13,7 +13,7 @@ from trainers.state_store import attempts, host_of
 # Trials of some ten seconds, whose states are written all the time.
 LONG = (
     "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",
-    "defense.mix_epochs=40", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5", "--set",
+    "defense.mix_epochs=30", "--set", "defense.suppression_epochs=1", "--set", "defense.warmup_steps=5", "--set",
     "state_every_s=0.2", "--set", "search.sampler=random",
 )  # fmt: skip
 PATIENCE_S = 30
@@ -94,7 +94,7 @@ def test_a_host_whose_power_goes(cluster: Cluster) -> None:
 
 
 def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
-    folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=80")  # it computes as long as it is cut off
+    folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=60")  # it computes as long as it is cut off
     name = busy_worker(cluster, folder)
     host, node = cluster.hosts[name], cluster.nodes[name]
     lost = trials_on(folder, node)
