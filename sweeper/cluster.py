@@ -36,7 +36,7 @@ RAY_SETTINGS = {
 
 PATIENCE_S = 30.0
 """How long a cluster is given until a host joins that has room for a trial."""
-PROBE_S = 120.0
+PROBE_S = 60.0
 """How long a host is given to answer."""
 
 

@@ -148,7 +148,7 @@ def test_a_host_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, t
 
     answers(monkeypatch)
     monkeypatch.setattr(cluster.ray, "get", late)
-    with pytest.raises(ConfigError, match=r"^The host 10.0.0.0 did not answer within 120 s.$"):
+    with pytest.raises(ConfigError, match=r"^The host 10.0.0.0 did not answer within 60 s.$"):
         check_hosts(tmp_path)
 
 
