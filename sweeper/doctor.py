@@ -4,13 +4,13 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from search_spaces.loader import read_preset
 from sweeper.cluster import check_hosts, hosts, ray_runtime
+from sweeper.finding import Finding
 from sweeper.mirror import RUNS
 from sweeper.provenance import PACKAGES, package_versions
 from sweeper.spec import validate
@@ -20,23 +20,6 @@ from trainers.object_store import Place
 
 LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination.
-
-    Args:
-        what: was looked at.
-        fine: whether a sweep can run with it.
-        found: what was seen.
-        remedy: what to do; empty if nothing.
-    """
-
-    what: str
-    fine: bool
-    found: str
-    remedy: str = ""
 
 
 def examine(preset: str, storage: Place) -> Iterator[Finding]:

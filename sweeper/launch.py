@@ -11,6 +11,7 @@ from rich.console import Console
 from sweeper.attack_plots import draw_attackers
 from sweeper.attackers import attackers
 from sweeper.confirmation import confirmations
+from sweeper.errors import SweepBroken
 from sweeper.frontier import hypervolumes, points
 from sweeper.mirror import mirrored
 from sweeper.provenance import provenance
@@ -18,7 +19,7 @@ from sweeper.records import CONFIRMATION, FINISHED, RUNNING, TRIAL
 from sweeper.report import write_report
 from sweeper.roc import write_roc
 from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome, Plan, SweepBroken, run_sweep
+from sweeper.runner import Outcome, Plan, run_sweep
 from sweeper.scarce import without_scarce_rates
 from sweeper.shared_studies import check_shared, share_study
 from sweeper.spec import SweepSpec, resolve, validate

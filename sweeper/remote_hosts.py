@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sweeper.doctor import Finding
+from sweeper.finding import Finding
 from trainers.errors import ConfigError
 
 PYTHONS = ("3.11", "3.12", "3.13")

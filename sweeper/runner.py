@@ -13,6 +13,7 @@ from rich.console import Console
 from search_spaces.distributions import Searched
 from sweeper.callback import RecordKeeper
 from sweeper.cluster import PATIENCE_S, await_room, check_hosts, code_digest, ray_runtime
+from sweeper.errors import SweepBroken
 from sweeper.fleet import Fleet
 from sweeper.progress import LiveDisplay
 from sweeper.ray_errors import end_trials_alone
@@ -53,10 +54,6 @@ class Outcome:
         trials = [record for record in records if record.role != CONTROL]
         failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error and not record.open]
         return cls(sum(record.status == FINISHED for record in trials), failed, interrupted)
-
-
-class SweepBroken(Exception):
-    """The run folder cannot be written any more. What was written before is whole, and can be resumed."""
 
 
 @dataclass(frozen=True)

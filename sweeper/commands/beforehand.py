@@ -7,11 +7,6 @@ import typer
 
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.commands.screen import BAD_INPUT, console, one_sentence, say
-from sweeper.doctor import examine
-from sweeper.gallery import show_attacks
-from sweeper.remote_hosts import examine_hosts
-from sweeper.tracking_store import without_secret
-from trainers.object_store import place
 
 DEFAULT_PRESET, ATTACKS_PRESET = "quick.yaml", "attacks_cpu.yaml"
 
@@ -28,6 +23,9 @@ def gallery_(
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/gallery.png"),
 ) -> None:
     """Draw what each attack does to an image, with what it changes and how much it shows."""
+    from sweeper.gallery import show_attacks
+    from sweeper.tracking_store import without_secret
+
     with one_sentence():
         changes = [*(set_ or []), *([] if data is None else [f"data.source={data}"])]
         content = apply_overrides(read_preset(preset), changes, preset)
@@ -45,7 +43,15 @@ def doctor(
 ) -> None:
     """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
     with one_sentence():
-        findings = examine(preset, place(storage)) if cluster is None else list(examine_hosts(cluster))
+        if cluster is None:
+            from sweeper.doctor import examine
+            from trainers.object_store import place
+
+            findings = list(examine(preset, place(storage)))
+        else:
+            from sweeper.remote_hosts import examine_hosts
+
+            findings = list(examine_hosts(cluster))
     ill = False
     for finding in findings:
         mark = "ok" if finding.fine else "NOT OK"

@@ -4,28 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 import yaml
 
 from sweeper.commands.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
-from sweeper.deployment import read_deployment
-from sweeper.model_tracking import ALIAS, track_model
-from sweeper.predict import classify
-from sweeper.run_folder import RunFolder
-from sweeper.selection import NothingQualifies, deployment, select, setting_of
-from sweeper.spec import validate
-from sweeper.status import print_unfinished
-from sweeper.summary_selection import selection_lines
-from sweeper.tracking_store import attach, check_store, tracking_uri
-from sweeper.train import train
 from sweeper.uncertainty import Over
-from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, load_untrusted
-from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError, TrialError
-from trainers.files import write_text
-from trainers.saved_model import WEIGHTS, load_model
 
 app = typer.Typer()
 
@@ -46,6 +30,15 @@ def select_(
     defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
+    from sweeper.run_folder import RunFolder
+    from sweeper.selection import NothingQualifies, deployment, select, setting_of
+    from sweeper.spec import validate
+    from sweeper.status import print_unfinished
+    from sweeper.summary_selection import selection_lines
+    from sweeper.tracking_store import attach, tracking_uri
+    from trainers.defenses import DEFENSES
+    from trainers.files import write_text
+
     with one_sentence():
         for name, value in (("max-asr", max_asr), ("min-acc", min_acc), ("poison-rate", poison_rate)):
             if value is not None and not 0 <= value <= 1:
@@ -102,6 +95,17 @@ def train_(
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
 ) -> None:
     """Train with a selected setting on images whose labels nobody vouches for."""
+    import torch
+
+    from sweeper.deployment import read_deployment
+    from sweeper.model_tracking import ALIAS, track_model
+    from sweeper.run_folder import RunFolder
+    from sweeper.tracking_store import check_store, tracking_uri
+    from sweeper.train import train
+    from trainers.compute import ComputeConfig
+    from trainers.data import DataConfig, load_untrusted
+    from trainers.saved_model import WEIGHTS
+
     with one_sentence():
         deployment = read_deployment(deploy)
         compute = ComputeConfig(device, threads).open(float(torch.cuda.is_available()))
@@ -151,6 +155,9 @@ def predict(
     resize: Annotated[bool, typer.Option("--resize", help="Resize images to what the model takes.")] = False,
 ) -> None:
     """Classify images: a line for each, with its path, class and probability, separated by tabs."""
+    from sweeper.predict import classify
+    from trainers.saved_model import load_model
+
     with one_sentence():
         for path, name, probability in classify(load_model(model), images, resize):
             print(f"{path}\t{name}\t{probability:.4f}")

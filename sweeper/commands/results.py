@@ -8,16 +8,6 @@ from typing import Annotated
 import typer
 
 from sweeper.commands.screen import console, one_sentence, say
-from sweeper.frontier import points
-from sweeper.report import write_report
-from sweeper.roc import write_roc
-from sweeper.run_folder import RunFolder
-from sweeper.spec import validate
-from sweeper.status import print_unfinished
-from sweeper.summary import print_frontier, read_sweeps, write_frontier
-from sweeper.summary_comparison import print_comparison
-from sweeper.tracking_store import tracking_uri, without_secret
-from sweeper.ui import serve
 from trainers.errors import ConfigError
 
 app = typer.Typer()
@@ -29,6 +19,12 @@ def frontier(
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
 ) -> None:
     """Draw the frontier of one sweep, or of several together."""
+    from sweeper.roc import write_roc
+    from sweeper.run_folder import RunFolder
+    from sweeper.status import print_unfinished
+    from sweeper.summary import print_frontier, read_sweeps, write_frontier
+    from sweeper.summary_comparison import print_comparison
+
     with one_sentence():
         frame = read_sweeps(folders)
         target = out or folders[0]
@@ -52,6 +48,11 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
 ) -> None:
     """Write report.html, one page to decide from that works offline."""
+    from sweeper.frontier import points
+    from sweeper.report import write_report
+    from sweeper.run_folder import RunFolder
+    from sweeper.spec import validate
+
     with one_sentence():
         run_folder = RunFolder.open(folder)
         frame = run_folder.read_trials()
@@ -70,6 +71,10 @@ def ui(
     report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
 ) -> None:
     """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
+    from sweeper.run_folder import RunFolder
+    from sweeper.tracking_store import tracking_uri, without_secret
+    from sweeper.ui import serve
+
     with one_sentence():
         run_folder = RunFolder.open(folder)
         if not run_folder.report.exists():

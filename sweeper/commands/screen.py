@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from search_spaces.loader import PresetError
-from sweeper.runner import SweepBroken
+from sweeper.errors import SweepBroken
 from trainers.errors import ConfigError
 
 ALL_FAILED = BROKEN = 1

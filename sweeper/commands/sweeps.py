@@ -2,24 +2,18 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
 from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
-from sweeper.jobs import folder_of, stop, submit
-from sweeper.launch import Ended, begin, confirm, resume, track
-from sweeper.mirror import RUNS, fetch
-from sweeper.run_folder import RunFolder
-from sweeper.spec import validate
-from sweeper.status import print_status, read_status
-from sweeper.summary import print_frontier
-from sweeper.summary_attacks import print_attackers, print_breaking
-from sweeper.summary_comparison import print_comparison
-from sweeper.tracking_store import tracking_uri
 from trainers.errors import ConfigError
-from trainers.object_store import ObjectPath, place
+
+if TYPE_CHECKING:
+    from sweeper.launch import Ended
+    from sweeper.run_folder import RunFolder
+    from trainers.object_store import ObjectPath
 
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
@@ -49,6 +43,8 @@ def run(
         overrides += [f"search.trials={trials}"] if trials is not None else []
         overrides += [f"search.time_budget={time_budget}"] if time_budget is not None else []
         content = apply_overrides(read_preset(preset), overrides, preset)
+        from sweeper.spec import validate
+
         path, store = _placed(storage, out, validate(content, preset).name)
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
@@ -57,12 +53,17 @@ def run(
             where = storage if store is not None else str(Path(storage).resolve())
             _detach(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
             return
+        from sweeper.launch import begin
+
         ended = begin(content, preset, path, console, store)
     _show(ended)
 
 
-def _placed(storage: str, out: Path | None, name: str) -> tuple[Path, ObjectPath | None]:
+def _placed(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
     """Where a new run folder goes, and its place in the object store, if the storage is one."""
+    from sweeper.mirror import RUNS
+    from trainers.object_store import ObjectPath, place
+
     at = place(storage)
     if out is not None and ":" in out.parts[0]:
         raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
@@ -74,6 +75,8 @@ def _placed(storage: str, out: Path | None, name: str) -> tuple[Path, ObjectPath
 
 def _detach(arguments: list[str], path: Path) -> None:
     """Hand a command over to the cluster, and say where it is to be found."""
+    from sweeper.jobs import submit
+
     submitted = submit(arguments, path.resolve())
     job = submitted.job
     say(f"Job: {job}   results: {path.resolve()}")
@@ -92,6 +95,9 @@ def resume_(
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
+    from sweeper.mirror import RUNS, fetch
+    from trainers.object_store import ObjectPath, place
+
     with one_sentence():
         at = place(folder)
         path = fetch(at, RUNS).path if isinstance(at, ObjectPath) else at
@@ -100,6 +106,8 @@ def resume_(
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
             _detach(["resume", str(path.resolve()), *more], path)
             return
+        from sweeper.launch import resume
+
         ended = resume(path, console, trials, time_budget)
     _show(ended)
 
@@ -120,6 +128,8 @@ def confirm_(
             more = ["--max-asr", str(max_asr)] if max_asr is not None else []
             _detach(["confirm", str(folder.resolve()), "--top", str(top), "--seeds", str(seeds), *more], folder)
             return
+        from sweeper.launch import confirm
+
         ended = confirm(folder, console, top, seeds, max_asr)
     _show(ended)
 
@@ -130,6 +140,9 @@ def track_(
     to: Annotated[str | None, typer.Option(help="Tracking store; default: that of run.")] = None,
 ) -> None:
     """Write a sweep into a tracking store from its run folder; what is there already is not written again."""
+    from sweeper.launch import track
+    from sweeper.tracking_store import tracking_uri
+
     with one_sentence():
         tracker = track(folder, to or tracking_uri(folder.resolve().parent))
     say(f"Written to {tracker.shown_uri}, run {tracker.parent}.")
@@ -140,6 +153,8 @@ def status(
     sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
 ) -> None:
     """Show how far a sweep is, from anywhere that sees its folder."""
+    from sweeper.status import print_status, read_status
+
     with one_sentence():
         folder = _folder(sweep)
         print_status(console, folder, read_status(folder))
@@ -150,19 +165,30 @@ def stop_(
     sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
 ) -> None:
     """End a sweep that runs elsewhere, as Ctrl-C does; resume goes on with it."""
+    from sweeper.jobs import stop
+
     with one_sentence():
         folder = _folder(sweep)
         say(f"Stopping {stop(folder)}; go on with it: sweeper resume {folder.path}")
 
 
-def _folder(sweep: str) -> RunFolder:
+def _folder(sweep: str) -> "RunFolder":
     """The run folder that is given, or that of a job."""
-    is_job = sweep.startswith("raysubmit_") and not Path(sweep).exists()
-    return RunFolder.open(folder_of(sweep) if is_job else Path(sweep))
+    from sweeper.run_folder import RunFolder
+
+    if not sweep.startswith("raysubmit_") or Path(sweep).exists():
+        return RunFolder.open(Path(sweep))
+    from sweeper.jobs import folder_of
+
+    return RunFolder.open(folder_of(sweep))
 
 
-def _show(ended: Ended) -> None:
+def _show(ended: "Ended") -> None:
     """Close a sweep on the screen."""
+    from sweeper.summary import print_frontier
+    from sweeper.summary_attacks import print_attackers, print_breaking
+    from sweeper.summary_comparison import print_comparison
+
     path, outcome = ended.folder.path, ended.outcome
     if ended.attackers is not None:
         print_attackers(console, *ended.attackers)

@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 from sweeper import cli, doctor
 from sweeper.cluster import Host
-from sweeper.doctor import Finding, examine
+from sweeper.doctor import examine
+from sweeper.finding import Finding
 from tests.sweeper.small import fresh_store
 
 
