@@ -18,6 +18,9 @@ PROBE = "sweeper-probe"
 """An experiment that is made and deleted to see whether a store can be written; each user of a server has an own one,
 since nobody else may restore it."""
 
+_ASIDE = "(raised as a result of "
+"""SQLAlchemy puts such a line before the one that says what is wrong."""
+
 log = logging.getLogger(__name__)
 
 
@@ -101,11 +104,13 @@ def impatient() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises as well
 
 
 def shorten(error: Exception) -> str:
     """The first line of an error, without user and password of any address in it."""
-    return without_secret((str(error).splitlines() or [type(error).__name__])[0])[:LINE_LENGTH]
+    lines = [line for line in str(error).splitlines() if not line.startswith(_ASIDE)]
+    return without_secret((lines or [type(error).__name__])[0])[:LINE_LENGTH]
 
 
 def without_secret(text: str) -> str:

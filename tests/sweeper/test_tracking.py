@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from sweeper import tracking
 from sweeper.records import TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.tracking import Tracker
-from sweeper.tracking_store import tracking_uri, without_secret
+from sweeper.tracking_store import shorten, tracking_uri, without_secret
 from tests.sweeper.small import DATA, FACTS, epoch_figures, finish, fresh_store, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
 from trainers.evaluation import METRICS
@@ -295,6 +296,30 @@ def test_what_a_lost_server_missed_is_sent_when_it_is_back(
     for name in ("t0000", "t0001", "t0002"):
         assert [step for step, _ in steps(client, name, "loss")] == [1, 2, 3]
         assert children(client)[name].info.status == "FINISHED"
+
+
+def test_a_database_that_breaks_is_a_line_and_no_traceback(
+    make_tracker: MakeTracker, client: MlflowClient, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tracking, "FIRST_PAUSE", 0.0)
+    tracker = make_tracker()
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        store.execute("ALTER TABLE latest_metrics RENAME TO away")
+        end(tracker, record_of("t0000"))
+        store.execute("ALTER TABLE away RENAME TO latest_metrics")
+    assert tracker.behind == ["t0000"]
+    assert caplog.messages == [f"MLflow {tracker.shown_uri}: (sqlite3.OperationalError) no such table: latest_metrics"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+    end(tracker, record_of("t0001"))
+    assert tracker.behind == []
+    assert children(client)["t0000"].info.status == "FINISHED"
+
+
+def test_of_an_error_of_the_database_the_line_that_tells_is_shown() -> None:
+    aside = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
+    error = MlflowException(f"{aside}\n(sqlite3.OperationalError) database or disk is full\n[SQL: UPDATE runs]")
+    assert shorten(error) == "(sqlite3.OperationalError) database or disk is full"
 
 
 def test_a_lost_server_is_not_asked_at_every_epoch(make_tracker: MakeTracker, no_throttle: None) -> None:
