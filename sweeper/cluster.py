@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -146,14 +146,51 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+def _load() -> None:
+    """On a host: load what trials run.
+
+    Raises:
+        Exception: it cannot be loaded there: CUDA's libraries are not those that torch wants, say.
+    """
+    import_module("sweeper.worker")
+
+
+def unable(among: Sequence[Host]) -> dict[str, str]:
+    """Which hosts cannot load what trials run, by their ids, with the reason. One that does not answer is not among
+    them: it may be busy, or gone.
+    """
+    load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
+    asked = [(host.node_id, _on(host, load)) for host in among]
+    found = {}
+    for node_id, answer in asked:
+        try:
+            ray.get(answer, timeout=PROBE_S)
+        except GetTimeoutError:
+            continue
+        except RayError as error:
+            found[node_id] = _reason(error)
+    return found
+
+
+def _on(host: Host, task: Any, *arguments: Any) -> Any:
+    """Begin a task on a host, and on no other."""
+    strategy = NodeAffinitySchedulingStrategy(host.node_id, soft=False)
+    return task.options(scheduling_strategy=strategy).remote(*arguments)
+
+
+def _reason(error: RayError) -> str:
+    """Its last line: those before are a traceback."""
+    return str(error).strip().splitlines()[-1]
+
+
 def _look(folder: Place, probe: str, load: bool) -> dict[str, Any]:
     """On a host: what it runs, and whether it sees and may write the folder.
 
     Raises:
-        Exception: what trials run cannot be loaded there: CUDA's libraries are not those that torch wants, say.
+        Exception: what trials run cannot be loaded there.
     """
     if load:
-        import_module("trainers.trial")
+        _load()
     found: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip
@@ -184,20 +221,14 @@ def check_hosts(folder: Place, load: bool = False) -> None:
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
     here = _look(folder, probe, load)
     try:
-        asked = [
-            (host.address, look.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(host.node_id, soft=False)
-            ).remote(folder, probe, load))
-            for host in known
-        ]  # fmt: skip
+        asked = [(host.address, _on(host, look, folder, probe, load)) for host in known]
         for address, answer in asked:
             try:
                 found = ray.get(answer, timeout=PROBE_S)
             except GetTimeoutError as error:
                 raise ConfigError(f"The host {address} did not answer within {PROBE_S:.0f} s.") from error
             except RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                raise ConfigError(f"The host {address} cannot run this program: {reason}") from error
+                raise ConfigError(f"The host {address} cannot run this program: {_reason(error)}") from error
             for name in ("code", "torch", "Python"):
                 if found[name] != here[name]:
                     other = f"{name} {found[name]}, and this one {here[name]}"

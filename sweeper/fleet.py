@@ -3,14 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 
-from sweeper.cluster import Host, hosts
+from sweeper.cluster import Host, hosts, unable
 
 LOOK_EVERY_S = 1.0
 NOTICED_AFTER_S = 8.0
 """How long a cluster with the health checks of ``cluster.yaml`` may take to notice that a host is gone."""
 BAD_AFTER = 3
-"""Different trials that failed on a host, and none that worked, until it is avoided."""
+"""Different trials that failed on a host one after the other, until it is avoided."""
 
 
 class Fleet:
@@ -19,16 +20,26 @@ class Fleet:
     Args:
         wanted: what a trial asks for, by Ray's names.
         look: finds the hosts that are there.
+        load: tells which of some hosts cannot load what trials run, and why.
     """
 
-    def __init__(self, wanted: Mapping[str, float], look: Callable[[], Sequence[Host]] = hosts):
+    def __init__(
+        self,
+        wanted: Mapping[str, float],
+        look: Callable[[], Sequence[Host]] = hosts,
+        load: Callable[[Sequence[Host]], Mapping[str, str]] = unable,
+    ):
         self._wanted = wanted
         self._look = look
+        self._load = load
         self._looked_at = -math.inf
         self._there: dict[str, Host] = {}
         self._names: dict[str, str] = {}
-        self._failed: dict[str, set[str]] = {}
-        self._worked: set[str] = set()
+        self._moments = count()
+        self._failed: dict[str, dict[str, int]] = {}
+        """By host, since a trial last got on there: trials that crashed, and the moment when each did first."""
+        self._worked: dict[str, int] = {}
+        """By host, the moment when a trial last got on there."""
         self.avoided: dict[str, str] = {}
         """Hosts that get no trial any more, with what went wrong there last."""
 
@@ -71,22 +82,43 @@ class Fleet:
 
     def worked(self, node_id: str) -> None:
         """A trial got on there."""
-        self._worked.add(node_id)
+        self._worked[node_id] = next(self._moments)
+        self._failed.pop(node_id, None)
 
     def failed(self, node_id: str, trial_id: str, reason: str) -> bool:
         """A trial crashed there. Returns whether the host is avoided from now on.
 
-        It is once several trials crashed on it and none got on, if there is another host where one did: what crashes
-        everywhere is no host's fault.
+        It is once several trials crashed on it and none got on between them, while one did on another host that is
+        there: what crashes everywhere is no host's fault.
         """
-        crashed = self._failed.setdefault(node_id, set())
-        crashed.add(trial_id)
-        bad = len(crashed) >= BAD_AFTER and node_id not in self._worked
-        elsewhere = any(self._there[name].room(self._wanted) for name in self._worked if name in self._there)
-        if not bad or not elsewhere or node_id in self.avoided:
+        crashed = self._failed.setdefault(node_id, {})
+        crashed.setdefault(trial_id, next(self._moments))
+        since = min(crashed.values())
+        elsewhere = any(
+            moment > since and name in self._there and self._there[name].room(self._wanted)
+            for name, moment in self._worked.items()
+        )
+        if len(crashed) < BAD_AFTER or not elsewhere or node_id in self.avoided:
             return False
         self.avoided[node_id] = reason
         return True
+
+    def avoid_unable(self) -> str | None:
+        """Look for hosts that cannot load what trials run, which takes seconds, and avoid them from now on.
+
+        Returns:
+            What the user is told; null if there is none.
+        """
+        self._looked_at = -math.inf
+        self._refresh()
+        left = [host for name, host in self._there.items() if name not in self.avoided]
+        found = self._load(left)
+        if len(found) == len(left):  # then it is no host's fault, and trials tell what is wrong
+            return None
+        self.avoided |= found
+        said = [f"The host {self.name(name)} is avoided from now on, since it cannot load what trials run: {reason}"
+                for name, reason in found.items()]  # fmt: skip
+        return " ".join(said) or None
 
     def _refresh(self) -> None:
         now = time.monotonic()

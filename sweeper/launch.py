@@ -104,7 +104,8 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store
         try:
             return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
         except ConfigError:
-            folder.discard()  # it did not begin, and the folder may be used again
+            if not folder.read_records():  # it did not begin, and the folder may be used again
+                folder.discard()
             raise
 
 

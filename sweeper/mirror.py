@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
-from sweeper.run_folder import LOCK_FILE, RunFolder
+from sweeper.run_folder import LOCK_FILE, RunFolder, do_nothing
 from sweeper.store_claim import CLAIM, other_driver, refuse_other_driver
 from trainers.errors import ConfigError
 from trainers.files import LEFTOVER, remove_tree
@@ -15,7 +15,7 @@ from trainers.object_store import ObjectPath
 RUNS = Path("runs")
 """Where run folders go that have their place in an object store."""
 EVERY_S = 10.0
-"""How long what is written may wait for its copy."""
+"""How long what is written may wait for its copy; records do not wait."""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Mirror:
         assert folder.store is not None
         self._folder, self._store = folder, folder.store
         self._copied: dict[Path, tuple[int, int]] = {}
+        self._lock = Lock()
         self.behind: str | None = None
         """Why the copy is not up to date; null if it is."""
 
@@ -42,30 +43,41 @@ class Mirror:
 
         What cannot be copied now is tried again the next time; where another driver works now, nothing is.
         """
-        records = sorted(self._folder.records.glob("*"))
-        others = sorted(set(self._folder.path.rglob("*")) - set(records))
-        try:
-            other = other_driver(self._store)
-            if other is not None:
-                raise OSError(f"it is worked on by {other}")
-            for path in (*others, *records):
-                self._copy(path)
-            self.behind = None
-        except OSError as error:
-            if self.behind is None:
-                log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
-            self.behind = str(error)
+        with self._lock:
+            try:
+                other = other_driver(self._store)
+                if other is not None:
+                    raise OSError(f"it is worked on by {other}")
+                # As they are now, and not when all else has been copied: more may have ended by then.
+                records = {path: self._changed(path) for path in sorted(self._folder.records.glob("*"))}
+                for path in sorted(set(self._folder.path.rglob("*")) - set(records)):
+                    self._copy(path, self._changed(path))
+                for path, changed in records.items():
+                    self._copy(path, changed)
+                self.behind = None
+            except OSError as error:
+                if self.behind is None:
+                    log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
+                self.behind = str(error)
 
-    def _copy(self, path: Path) -> None:
+    def record_written(self) -> None:
+        """Copy a record and what it stands for, before anything rests on it; a store that is away is not waited for."""
+        if self.behind is None:
+            self.push()
+
+    def _changed(self, path: Path) -> tuple[tuple[int, int], bytes] | None:
+        """What is to be copied of a file, with what tells it from other contents; null for nothing."""
         try:
             version = self._version(path)
-            if version is None or self._copied.get(path) == version:
-                return
-            content = path.read_bytes()
+            return None if version in (None, self._copied.get(path)) else (version, path.read_bytes())
         except FileNotFoundError:  # removed just now
-            return
-        (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(content)
-        self._copied[path] = version
+            return None
+
+    def _copy(self, path: Path, changed: tuple[tuple[int, int], bytes] | None) -> None:
+        if changed is not None:
+            version, content = changed
+            (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(content)
+            self._copied[path] = version
 
     def _version(self, path: Path) -> tuple[int, int] | None:
         """Tells contents apart; null for what is not copied."""
@@ -84,6 +96,7 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
         return
     mirror, ended = Mirror(folder), Event()
     mirror.push()  # hosts look there whether they see the sweep
+    folder.record_written = mirror.record_written
 
     def follow() -> None:
         while not ended.wait(EVERY_S):
@@ -96,6 +109,7 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
     finally:
         ended.set()
         thread.join()
+        folder.record_written = do_nothing
         mirror.push()
 
 

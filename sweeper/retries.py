@@ -10,8 +10,8 @@ from trainers.state_store import crash_reason, host_of
 
 LOST_AT_MOST = 10
 """How often a trial may lose its host: spot instances come and go, but a trial may also be what takes hosts down."""
-SAID_AFTER = 3
-"""How often a trial is cut off before it begins until the user is told: once may be a host that just went."""
+ASKED_AFTER = 3
+"""How often a trial is cut off before it begins until hosts are asked why: once may be one that just went."""
 NO_WORD = "The worker died without a word; Ray's logs may tell why."
 
 
@@ -100,6 +100,8 @@ class Retries:
         times = self._lost[record.trial_id]
         again = times <= LOST_AT_MOST
         said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
-        if name is None and self._never_began[record.trial_id] == SAID_AFTER:
-            said = f"{record.trial_id} was cut off {SAID_AFTER} times before it began; sweeper doctor may tell why."
+        if name is None and self._never_began[record.trial_id] == ASKED_AFTER:
+            said = self._fleet.avoid_unable() or (
+                f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
+            )
         return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,8 @@ class RunFolder:
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
         self.roc = path / "roc.png"
+        self.record_written: Callable[[], None] = do_nothing
+        """Called when a record was written."""
 
     @classmethod
     def create(cls, path: Path, store: ObjectPath | None = None) -> "RunFolder":
@@ -176,6 +178,7 @@ class RunFolder:
     def write_record(self, record: TrialRecord) -> None:
         """Write down one trial, whole or not at all."""
         write_text(self.records / f"{record.trial_id}.json", record.to_json())
+        self.record_written()
 
     def read_records(self) -> dict[str, TrialRecord]:
         """Every trial and control that was written down, by its id. One that cannot be read does not count."""
@@ -247,6 +250,10 @@ class RunFolder:
             raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
+
+
+def do_nothing() -> None:
+    """Nothing."""
 
 
 def _take(file: IO[str]) -> None:

@@ -138,7 +138,7 @@ def test_a_host_that_cannot_load_what_trials_run_is_named(monkeypatch: pytest.Mo
     assert asked == []
     with pytest.raises(ConfigError, match=r"10.0.0.1 cannot run this program: OSError: libcudart.so.13: cannot open"):
         check_hosts(tmp_path, load=True)
-    assert set(asked) == {"trainers.trial"}
+    assert set(asked) == {"sweeper.worker"}
     assert list(tmp_path.iterdir()) == []
 
 

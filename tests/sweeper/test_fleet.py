@@ -1,5 +1,6 @@
 """Hosts that come, go and fail, and what becomes of their trials."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ class Hosts:
         return [Host(name, f"10.0.0.{name}", {"CPU": 2}) for name in self.names]
 
 
+def able(_: Sequence[Host]) -> Mapping[str, str]:
+    """Every host can load what trials run."""
+    return {}
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
@@ -43,14 +49,18 @@ def test_room_follows_the_hosts_within_a_second(clock: list[float]) -> None:
     assert fleet.name("1") == "10.0.0.1"
 
 
-def fail(fleet: Fleet, host: str, *trials: str) -> list[bool]:
-    return [fleet.failed(host, trial, "no disk") for trial in trials]
+def fail(fleet: Fleet, host: str, *trials: str, works: str = "2") -> list[bool]:
+    """Trials crash on a host one after the other, while another trial gets on elsewhere."""
+    said = []
+    for trial in trials:
+        said.append(fleet.failed(host, trial, "no disk"))
+        fleet.worked(works)
+    return said
 
 
 def test_a_host_on_which_every_trial_fails_is_avoided(clock: list[float]) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
     assert fleet.room() == 4
-    fleet.worked("2")
     trials = [f"t{i}" for i in range(BAD_AFTER + 1)]
     assert fail(fleet, "1", *trials) == [*[False] * (BAD_AFTER - 1), True, False]  # it is said once
     assert fleet.avoided == {"1": "no disk"}
@@ -60,23 +70,38 @@ def test_a_host_on_which_every_trial_fails_is_avoided(clock: list[float]) -> Non
 def test_one_trial_that_always_fails_is_no_hosts_fault(clock: list[float]) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
     fleet.room()
-    fleet.worked("2")
     assert not any(fail(fleet, "1", *["t0"] * 9))
 
 
-def test_a_host_on_which_a_trial_got_on_is_not_avoided(clock: list[float]) -> None:
+def test_a_host_on_which_trials_get_on_between_crashes_is_not_avoided(clock: list[float]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    for number in range(9):
+        assert fail(fleet, "1", f"t{number}") == [False]
+        if number % 2:
+            fleet.worked("1")
+
+
+def test_a_host_that_breaks_after_trials_got_on_there_is_avoided(clock: list[float]) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
     fleet.room()
     fleet.worked("1")
-    fleet.worked("2")
-    assert not any(fail(fleet, "1", *[f"t{i}" for i in range(9)]))
+    assert fail(fleet, "1", "a", "b", "c") == [False, False, True]
+
+
+def test_what_crashes_on_every_host_is_no_hosts_fault(clock: list[float]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    for host in ("1", "2"):
+        fleet.worked(host)  # before
+    for number in range(9):
+        assert not any(fleet.failed(host, f"t{number}", "no memory") for host in ("1", "2"))
 
 
 @pytest.mark.parametrize("left", [["1"], ["1", "3"]])
 def test_the_last_host_is_not_avoided_whatever_fails_there(clock: list[float], left: list[str]) -> None:
     there = Hosts("1", "2")
     fleet = Fleet({"CPU": 1}, there)
-    fleet.worked("2")
     there.names = left  # host 2 is gone, and on 3 nothing has worked yet
     assert fleet.room() == 2 * len(left)
     assert not any(fail(fleet, "1", *[f"t{i}" for i in range(9)]))
@@ -105,7 +130,6 @@ def test_a_cluster_is_given_time_to_notice_that_a_host_is_gone(
 def test_where_none_but_avoided_hosts_are_left_they_are_tried_again(clock: list[float]) -> None:
     there = Hosts("1", "2")
     fleet = Fleet({"CPU": 1}, there)
-    fleet.worked("2")
     fleet.room()
     fail(fleet, "1", "a", "b", "c")
     assert fleet.others([]) == 1
@@ -168,15 +192,16 @@ def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
     fleet.room()
     fleet.worked("2")
     retries = Retries(1, fleet)
-    said = [
-        retries.decide(*begun(tmp_path / str(i), record_of(f"t000{i}"), "1", "OSError: no disk")).said for i in range(3)
-    ]
+    said = []
+    for i in range(3):
+        said.append(retries.decide(*begun(tmp_path / str(i), record_of(f"t000{i}"), "1", "OSError: no disk")).said)
+        fleet.worked("2")
     assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every trial failed there: OSError: no disk"
     assert said[:-1] == [None, None]
 
 
 def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_the_one_before(tmp_path: Path) -> None:
-    retries, record = Retries(0, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    retries, record = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able)), record_of()
     begun(tmp_path, record, "1", "ValueError: odd")
     for number in range(1, LOST_AT_MOST + 2):
         record.attempt = new_attempt(tmp_path)
@@ -187,19 +212,54 @@ def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_th
     assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
 
 
+def never_begins(retries: Retries, folder: Path) -> list[str | None]:
+    """What is said when a trial is cut off before it begins, three times."""
+    record, said = record_of(), []
+    for _ in range(3):
+        record.attempt = new_attempt(folder)
+        said.append(retries.decide(record, folder).said)
+    return said
+
+
+def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: Path) -> None:
+    asked = []
+
+    def load(among: Sequence[Host]) -> dict[str, str]:
+        asked.append([host.node_id for host in among])
+        return {"2": "ImportError: libcudart.so.12"}
+
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), load)
+    said = never_begins(Retries(0, fleet), tmp_path)
+    assert said[:-1] == [None, None]
+    assert said[-1] == (
+        "The host 10.0.0.2 is avoided from now on, since it cannot load what trials run: ImportError: libcudart.so.12"
+    )
+    assert asked == [["1", "2"]]
+    assert fleet.room() == 2
+    assert Retries(0, fleet).avoided_by(record_of("t0001")) == ["2"]
+
+
+@pytest.mark.parametrize("unable", [{}, {"1": "ImportError: odd", "2": "ImportError: odd"}])
+def test_where_every_host_can_or_none_can_none_is_avoided(tmp_path: Path, unable: dict[str, str]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: unable)
+    said = never_begins(Retries(0, fleet), tmp_path)
+    assert said[-1] == "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
+    assert fleet.avoided == {}
+
+
 def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) -> None:
     there = Hosts("1", "2")
-    fleet = Fleet({"CPU": 1}, there)
+    fleet = Fleet({"CPU": 1}, there, able)
     fleet.room()
     retries, record = Retries(0, fleet), record_of()
     there.names = ["2"]
     for _ in range(3):
         retries.decide(*begun(tmp_path, record, "1"))
-    said = []
-    for _ in range(3):
-        record.attempt = new_attempt(tmp_path)
-        said.append(retries.decide(record, tmp_path).said)
-    assert said == [None, None, "t0000 was cut off 3 times before it began; sweeper doctor may tell why."]
+    assert never_begins(retries, tmp_path) == [
+        None,
+        None,
+        "t0000 was cut off 3 times before it began; sweeper doctor may tell why.",
+    ]
 
 
 def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
@@ -216,9 +276,11 @@ def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_
 def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
     fleet.room()
-    fleet.worked("2")
     retries = Retries(0, fleet)
-    decisions = [retries.unfit(record_of(f"t000{i}"), "1", "It runs another version.") for i in range(3)]
+    decisions = []
+    for i in range(3):
+        decisions.append(retries.unfit(record_of(f"t000{i}"), "1", "It runs another version."))
+        fleet.worked("2")
     assert all(decision.again for decision in decisions)  # it costs no retry
     assert [decision.said for decision in decisions[:2]] == [
         "The host 10.0.0.1 is not fit for t0000, which goes elsewhere: It runs another version.", None,

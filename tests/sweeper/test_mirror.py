@@ -10,10 +10,11 @@ import pytest
 
 from sweeper import launch, mirror
 from sweeper.mirror import Mirror, fetch, mirrored
+from sweeper.records import FINISHED, RUNNING, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
 from tests.sweeper.cli.calls import call, sentence, sweep_at, write_preset
-from tests.sweeper.small import control_row, fresh_store, row_with, write_rows
+from tests.sweeper.small import control_row, finish, fresh_store, record_of, row_with, write_rows
 from trainers.errors import ConfigError
 from trainers.object_store import ObjectPath
 
@@ -131,6 +132,55 @@ def test_records_are_copied_last(folder: RunFolder, monkeypatch: pytest.MonkeyPa
     assert written[-1] == "t0000.json"
 
 
+def test_a_record_that_ends_during_the_copy_does_not_overtake_what_it_stands_for(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, scores = record_of(), folder.path / "scores" / "t0000-badnets-0.parquet"
+    folder.write_record(record)
+    write, ended = ObjectPath.write_bytes, []
+
+    def and_a_trial_ends(path: ObjectPath, content: bytes) -> None:
+        if not ended:
+            ended.append(finish(record))
+            scores.parent.mkdir()
+            scores.touch()
+            folder.write_record(record)
+        write(path, content)
+
+    monkeypatch.setattr(ObjectPath, "write_bytes", and_a_trial_ends)
+    copy = Mirror(folder)
+    copy.push()
+    name = "records/t0000.json"
+    assert TrialRecord.from_json((store / name).read_text()).status == RUNNING
+    copy.push()
+    assert TrialRecord.from_json((store / name).read_text()).status == FINISHED
+    assert (store / "scores" / scores.name).exists()
+
+
+def test_records_do_not_wait_for_the_next_copy(folder: RunFolder, store: ObjectPath) -> None:
+    with mirrored(folder):
+        folder.write_record(record_of())
+        assert (store / "records" / "t0000.json").exists()
+
+
+def test_a_store_that_is_away_is_not_waited_for_with_each_record(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def away(path: ObjectPath, _: bytes) -> None:
+        tried.append(path)
+        raise OSError("Could not connect to server")
+
+    with monkeypatch.context() as patch, mirrored(folder) as copy:
+        patch.setattr(ObjectPath, "write_bytes", away)
+        for number in range(5):
+            folder.write_record(record_of(f"t000{number}"))
+        assert len(tried) == 1
+    assert copy is not None
+    assert copy.behind is not None
+
+
 def test_what_was_fetched_in_part_is_fetched_anew(
     folder: RunFolder, store: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +229,20 @@ def test_a_sweep_whose_storage_is_a_store(store: ObjectPath, monkeypatch: pytest
     assert (store / "report.html").read_bytes() == folder.report.read_bytes()
     text = sentence(call("run", preset, "--storage", str(store.parent), "--out", "other/run"))
     assert text == f"{store} already holds a sweep; give --out another name."
+
+
+def test_a_sweep_that_is_refused_after_it_began_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+
+    def late(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
+        folder.write_record(finish(record_of()))
+        raise ConfigError("trials.parquet cannot be read.")
+
+    monkeypatch.setattr(launch, "run_sweep", late)
+    out = tmp_path / "run"
+    refused = sentence(call("run", write_preset(tmp_path / "p.yaml"), "--out", str(out)))
+    assert refused == "trials.parquet cannot be read."
+    assert list(RunFolder.open(out).read_records()) == ["t0000"]
 
 
 def test_a_sweep_that_does_not_begin_leaves_the_store_free(
