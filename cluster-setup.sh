@@ -6,6 +6,10 @@ dist=$(dirname "$(readlink -f "$0")")
 home=~/.robustness-sweeper
 umask 077
 chmod 600 ~/.ray/auth_token
+if [ -e $home/secrets ]; then
+  chmod 600 $home/secrets
+  echo ". $home/secrets" >> $home/env
+fi
 
 # Every shell gets the environment, also those that read nothing below the first lines of .bashrc.
 touch ~/.bashrc

@@ -36,6 +36,8 @@ RAY_SETTINGS = {
 
 PATIENCE_S = 30.0
 """How long a cluster is given until a host joins that has room for a trial."""
+_ON_ANY_HOST = ("memory", "object_store_memory")
+"""Resources that Ray notes of each host, and no preset asks for."""
 PROBE_S = 60.0
 """How long a host is given to answer."""
 
@@ -59,7 +61,9 @@ class Host:
         return min(_fit(name, self.has.get(name, 0.0), amount) for name, amount in wanted.items() if amount > 0)
 
     def __str__(self) -> str:
-        return f"{self.address} has {self.has.get('CPU', 0):g} CPUs and {self.has.get('GPU', 0):g} GPUs"
+        named = {"CPU": 0.0, "GPU": 0.0}
+        named |= {k: v for k, v in sorted(self.has.items()) if k not in _ON_ANY_HOST and not k.startswith("node:")}
+        return f"{self.address} has {' and '.join(f'{amount:g} {_plural(name)}' for name, amount in named.items())}"
 
 
 def _fit(name: str, has: float, amount: float) -> int:

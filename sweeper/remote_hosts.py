@@ -84,6 +84,8 @@ def _look(address: str, login: _Login) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=3 * PATIENCE_S, stdin=subprocess.DEVNULL, check=False
         )
+    except FileNotFoundError as error:
+        raise ConfigError("ssh is not there; install an OpenSSH client.") from error
     except subprocess.TimeoutExpired:
         return f"ssh: no answer in {3 * PATIENCE_S} s"
     if done.returncode == _SSH_FAILED:

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 
+from trainers.errors import ConfigError
+
 
 class ObjectPath:
     """A folder or an object in a store, which knows no folders: they are there as soon as something lies in them.
@@ -117,8 +119,19 @@ Place = Path | ObjectPath
 
 
 def place(address: str) -> Place:
-    """A folder by its path, or one in a store by its address."""
-    return ObjectPath(address) if "://" in address else Path(address)
+    """A folder by its path, or one in a store by its address.
+
+    Raises:
+        ConfigError: the address holds credentials, which would be written down with it.
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return Path(address)
+    authority = rest.partition("/")[0]
+    if "@" in authority or (":" in authority and "@" in rest):  # a secret may hold a slash
+        shown = f"{scheme}://...@{rest.rpartition('@')[2]}"
+        raise ConfigError(f"{shown} holds credentials; leave them out: they come from the environment.")
+    return ObjectPath(address)
 
 
 def _store(uri: str) -> tuple[fs.FileSystem, str]:

@@ -42,21 +42,21 @@ def doctor(
     ] = None,
 ) -> None:
     """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
+    ill = False
     with one_sentence():
         if cluster is None:
             from sweeper.doctor import examine
             from trainers.object_store import place
 
-            findings = list(examine(preset, place(storage)))
+            findings = examine(preset, place(storage))
         else:
             from sweeper.remote_hosts import examine_hosts
 
-            findings = list(examine_hosts(cluster))
-    ill = False
-    for finding in findings:
-        mark = "ok" if finding.fine else "NOT OK"
-        remedy = f" -> {finding.remedy}" if finding.remedy else ""
-        say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
-        ill = ill or not finding.fine
+            findings = examine_hosts(cluster)
+        for finding in findings:
+            mark = "ok" if finding.fine else "NOT OK"
+            remedy = f" -> {finding.remedy}" if finding.remedy else ""
+            say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
+            ill = ill or not finding.fine
     if ill:
         raise typer.Exit(BAD_INPUT)

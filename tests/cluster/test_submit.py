@@ -7,7 +7,7 @@ import pytest
 from benchmarks.faults import agree
 from sweeper.run_folder import RunFolder
 from tests.cluster.hosts import wait_for
-from tests.cluster.up import Cluster
+from tests.cluster.up import SECRET, Cluster
 
 SMALL = (
     "--set", "data.train_size=300", "--set", "data.test_size=200", "--set", "control.epochs=1", "--set",
@@ -127,6 +127,40 @@ def test_without_the_token_nothing_is_reached(cluster: Cluster, token: str | Non
     assert tried.returncode != 0
     assert "joined" not in tried.stdout
     assert "oken" in tried.stdout + tried.stderr
+
+
+def test_nobody_submits_a_job_without_the_token_or_from_another_host(cluster: Cluster) -> None:
+    head, worker = cluster.hosts["head"], cluster.hosts["worker1"]
+    script = """
+import json, sys
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+url, *tokens = sys.argv[1:]
+for token in tokens:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        job = json.dumps({"entrypoint": "touch /root/stranger"}).encode()
+        print(urlopen(Request(f"{url}/api/jobs/", job, headers), timeout=10).status)
+    except HTTPError as error:
+        print(error.code)
+"""
+    tried = head.run("python", "-c", script, "http://127.0.0.1:8265", "", "0" * 64)
+    assert set(tried.stdout.split()) <= {"401", "403"}, tried.stdout
+    assert not (head.home / "stranger").exists()
+    away = worker.run("python", "-c", script, f"http://{head.address}:8265", "", check=False)
+    assert "Connection refused" in away.stderr
+
+
+def test_no_password_shows_on_the_hosts(cluster: Cluster) -> None:
+    for name in cluster.names:
+        host = cluster.hosts[name]
+        assert SECRET in host.run("bash", "-c", "echo $AWS_SECRET_ACCESS_KEY").stdout
+        assert host.run("stat", "-c", "%a", "/root/.robustness-sweeper/secrets").stdout == "600\n"
+        assert SECRET not in host.run("ps", "-eo", "args").stdout
+        assert (
+            SECRET
+            not in host.run("bash", "-c", "cat ~/ray_bootstrap_config.yaml /tmp/ray/session_latest/logs/*").stdout
+        )
 
 
 def test_nothing_is_left_after_ray_down(cluster: Cluster) -> None:  # the last one here

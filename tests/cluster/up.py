@@ -16,6 +16,8 @@ from tests.cluster.hosts import PROJECT, Host, hosts
 
 STORE_PORT = 9000
 """Where the laptop serves an object store, if a test starts one."""
+SECRET = "key-of-the-object-store"
+"""Of those who use it."""
 
 _NODES = """
 import json, time, ray
@@ -79,8 +81,8 @@ def shared_folder() -> Iterator[Path]:
 
 @contextmanager
 def cluster(place: Path, workers: int = 2, cpus: int = 1) -> Iterator[Cluster]:
-    """``ray up`` with the shipped file; changed are addresses, user and storage, and beside the storage stands where an
-    object store is.
+    """``ray up`` with the shipped file; changed are addresses, user and storage. Beside the storage stands where an
+    object store is, and its key comes in the file of passwords.
 
     Args:
         place: what :func:`shared_folder` gave.
@@ -100,10 +102,10 @@ def cluster(place: Path, workers: int = 2, cpus: int = 1) -> Iterator[Cluster]:
             shutil.copy(PROJECT / name, checkout / "dist")
         shutil.copy(PROJECT / "sweep.py", checkout)
         text = (PROJECT / "cluster.yaml").read_text()
-        store = (
-            f"export AWS_ENDPOINT_URL=http://{laptop.address}:{STORE_PORT} AWS_DEFAULT_REGION=us-east-1 "
-            "AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret"
-        )
+        store = f"export AWS_ENDPOINT_URL=http://{laptop.address}:{STORE_PORT} AWS_DEFAULT_REGION=us-east-1"
+        passwords = laptop.home / ".robustness-sweeper-secrets"
+        passwords.touch(0o600)
+        passwords.write_text(f"export AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY={SECRET}\n")
         for old, new in (
             ("head_ip: 192.0.2.1 ", f"head_ip: {found['head'].address} "),
             ("192.0.2.2, 192.0.2.3", ", ".join(found[name].address for name in others)),
@@ -112,6 +114,7 @@ def cluster(place: Path, workers: int = 2, cpus: int = 1) -> Iterator[Cluster]:
             ("ssh_user: sweeper ", "ssh_user: root "),
             ("=/srv/sweeps ", f"={storage} "),
             ("    export MLFLOW_TRACKING_URI=", f"    {store}\n    export MLFLOW_TRACKING_URI="),
+            ("  # ~/.robustness-sweeper/secrets:", "  ~/.robustness-sweeper/secrets:"),
             ("ray start --head ", f"ray start --head --num-cpus={cpus} "),
             ("ray start --address", f"ray start --num-cpus={cpus} --address"),
         ):

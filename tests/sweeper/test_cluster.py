@@ -43,13 +43,14 @@ def test_a_trial_never_lies_on_two_hosts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_the_cluster_has_is_named_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts_with(monkeypatch, {"CPU": 2}, {"CPU": 16, "GPU": 1})
+    own = {"memory": 1e9, "object_store_memory": 1e9, "node:10.0.0.1": 1.0, "node:__internal_head__": 1.0}
+    hosts_with(monkeypatch, {"CPU": 2}, {"CPU": 16, "GPU": 1, "t4": 1} | own)
     await_room({"CPU": 1, "GPU": 1}, 0)
     with pytest.raises(ConfigError) as caught:
         await_room({"CPU": 4, "GPU": 2, "a100": 1}, 0)
     assert str(caught.value) == (
         "A trial asks for 4 CPUs and 2 GPUs and 1 a100, which no host has: 10.0.0.0 has 2 CPUs and 0 GPUs; "
-        "10.0.0.1 has 16 CPUs and 1 GPUs. Change resources."
+        "10.0.0.1 has 16 CPUs and 1 GPUs and 1 t4. Change resources."
     )
 
 

@@ -70,6 +70,12 @@ def test_from_the_command_line(tmp_path: Path, key: Path) -> None:
     assert ill.output.splitlines()[1].startswith("NOT OK stranger: it refuses sweeper with ")
 
 
+def test_without_ssh_nothing_is_seen(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="ssh is not there"):
+        list(examine_hosts(cluster_file(tmp_path, key, "fine")))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trainers.errors import ConfigError
 from trainers.files import local_copy, remove_tree, write_text, write_with
 from trainers.object_store import ObjectPath, Place, place
 
@@ -83,9 +84,18 @@ def test_walking_names_every_object_below(s3: str) -> None:
 def test_an_address_is_told_from_a_path() -> None:
     assert place("runs/s3") == Path("runs/s3")
     assert place("s3://bucket/key/") == ObjectPath("s3://bucket/key")
+    assert place("s3://bucket/me@home") == ObjectPath("s3://bucket/me@home")
     assert str(ObjectPath("s3://bucket/key") / "more") == "s3://bucket/key/more"
     assert {ObjectPath("s3://b/x"), ObjectPath("s3://b/x/")} == {ObjectPath("s3://b/x")}
     assert ObjectPath("s3://b/x") != Path("s3://b/x")
+
+
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/runs", "s3://key:se/cr/et@bucket"])
+def test_credentials_in_an_address_are_refused_and_not_shown(address: str) -> None:
+    with pytest.raises(ConfigError, match="holds credentials; leave them out") as caught:
+        place(address)
+    assert "key" not in str(caught.value)
+    assert "se" not in str(caught.value).partition(" holds")[0]
 
 
 def test_a_store_that_refuses_says_so(s3: str) -> None:
