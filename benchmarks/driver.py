@@ -103,6 +103,11 @@ class Spent:
         setattr(owner, name, timed)
 
 
+def resident_mib() -> float:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
 def measure(
     trials: int, wait_s: float, workers: int | None, sampler: str, place: Path, images: int = 3000
 ) -> dict[str, Any]:
@@ -114,6 +119,14 @@ def measure(
         (RunFolder, "write_tables", "tables"), (Tracker, "follow", "MLflow"), (LiveDisplay, "trial_ended", "display"),
     ):  # fmt: skip
         spent.watch(owner, name, label)
+    memory = [resident_mib()]
+    trial_ended = LiveDisplay.trial_ended
+
+    def note_memory(*arguments: Any) -> None:
+        memory.append(resident_mib())
+        trial_ended(*arguments)
+
+    LiveDisplay.trial_ended = note_memory  # type: ignore[method-assign]
     data = PRESET["data"] | {"train_size": images}
     search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
     began = time.perf_counter()
@@ -130,7 +143,12 @@ def measure(
         "trials a minute, middle three fifths": round(60 * (len(middle) - 1) / (middle[-1] - middle[0]), 1),
         "ms a trial, fifth by fifth": [round(1000 * pace, 1) for pace in paces],
         "driver's ms a trial": {name: round(1000 * s / len(ends), 2) for name, s in sorted(spent.seconds.items())},
-        "driver's peak MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "driver's MiB": {
+            "programs loaded": round(memory[0]),
+            "first trial": round(memory[1]),
+            "fifth by fifth": [round(memory[(k + 1) * (len(memory) - 1) // 5]) for k in range(5)],
+            "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        },
         "hosts": sorted({str(r.host) for r in ended.folder.read_records().values()}),
     }
 

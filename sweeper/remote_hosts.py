@@ -20,8 +20,25 @@ EXAMPLES = "192.0.2."
 _SSH_FAILED = 255
 _LOOK = (
     "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' 2>/dev/null || echo none; "
-    "python3 -c 'import ensurepip, venv' 2>/dev/null || echo no-venv; command -v rsync >/dev/null || echo no-rsync"
+    "python3 -c 'import ensurepip, venv' 2>/dev/null || echo no-venv; command -v rsync >/dev/null || echo no-rsync; "
+    "~/.robustness-sweeper/venv/bin/python -c "
+    '\'from importlib.metadata import version; print("ray-" + version("ray"))\' 2>/dev/null || true'
 )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a host says of itself: its Python, what it lacks, and the Ray that an earlier ``ray up`` installed."""
+
+    python: str
+    lacks: tuple[str, ...]
+    ray: str | None
+
+    @classmethod
+    def of(cls, words: list[str]) -> "_Seen":
+        lacks = tuple(word.removeprefix("no-") for word in words if word.startswith("no-"))
+        ray = next((word.removeprefix("ray-") for word in words if word.startswith("ray-")), None)
+        return cls(words[0] if words else "none", lacks, ray)
 
 
 @dataclass(frozen=True)
@@ -46,9 +63,11 @@ def examine_hosts(path: Path) -> Iterator[Finding]:
     addresses, login = _read(path)
     with ThreadPoolExecutor(len(addresses)) as pool:
         looks = list(pool.map(lambda address: _look(address, login), addresses))
-    first = next((look for look in looks if look in PYTHONS), None)
+    seen = [look for look in looks if isinstance(look, _Seen)]
+    python = next((look.python for look in seen if look.python in PYTHONS and not look.lacks), None)
+    ray = next((look.ray for look in seen if look.ray), None)
     for address, look in zip(addresses, looks, strict=True):
-        yield _judge(address, look, login, first)
+        yield _refused(address, look, login) if isinstance(look, str) else _judge(address, look, login, python, ray)
 
 
 def _read(path: Path) -> tuple[list[str], _Login]:
@@ -74,7 +93,7 @@ def _read(path: Path) -> tuple[list[str], _Login]:
     return addresses, login
 
 
-def _look(address: str, login: _Login) -> str:
+def _look(address: str, login: _Login) -> _Seen | str:
     """What a host says of itself, or what ssh says of it."""
     key = [] if login.key is None else ["-i", str(login.key), "-o", "IdentitiesOnly=yes"]
     options = ("BatchMode=yes", f"ConnectTimeout={PATIENCE_S}", "StrictHostKeyChecking=no",
@@ -87,27 +106,31 @@ def _look(address: str, login: _Login) -> str:
     except FileNotFoundError as error:
         raise ConfigError("ssh is not there; install an OpenSSH client.") from error
     except subprocess.TimeoutExpired:
-        return f"ssh: no answer in {3 * PATIENCE_S} s"
+        return f"no answer in {3 * PATIENCE_S} s"
     if done.returncode == _SSH_FAILED:
-        return "ssh: " + (done.stderr.strip().splitlines() or ["it failed"])[-1]
-    return " ".join(done.stdout.split())
+        return (done.stderr.strip().splitlines() or ["it failed"])[-1]
+    return _Seen.of(done.stdout.split())
 
 
-def _judge(address: str, look: str, login: _Login, first: str | None) -> Finding:
-    """One line about a host."""
-    if look.startswith("ssh: "):
-        if "Permission denied" in look:
-            remedy = "Put the key into ~/.ssh/authorized_keys of that user, or change auth in the file."
-            return Finding(address, False, f"it refuses {login.told}", remedy)
-        return Finding(address, False, f"it cannot be reached: {look.removeprefix('ssh: ')}", "Is it on, with sshd?")
-    python, *lacks = look.split() or ["none"]
-    if python not in PYTHONS:
-        what = "it has no python3" if python == "none" else f"its python3 is {python}"
+def _refused(address: str, said: str, login: _Login) -> Finding:
+    """One line about a host that nobody could log in on."""
+    if "Permission denied" in said:
+        remedy = "Put the key into ~/.ssh/authorized_keys of that user, or change auth in the file."
+        return Finding(address, False, f"it refuses {login.told}", remedy)
+    return Finding(address, False, f"it cannot be reached: {said}", "Is it on, with sshd?")
+
+
+def _judge(address: str, look: _Seen, login: _Login, python: str | None, ray: str | None) -> Finding:
+    """One line about a host, beside what others have."""
+    if look.python not in PYTHONS:
+        what = "it has no python3" if look.python == "none" else f"its python3 is {look.python}"
         return Finding(address, False, what, f"Install Python {PYTHONS[0]} to {PYTHONS[-1]}, as python3.")
-    if lacks:
-        names = [lack.removeprefix("no-") for lack in lacks]
-        packages = [{"venv": "python3-venv"}.get(name, name) for name in names]
-        return Finding(address, False, f"it lacks {' and '.join(names)}", f"Install {' '.join(packages)}.")
-    if python != first:
-        return Finding(address, False, f"its Python is {python}, that of others {first}", "Ray wants the same on all.")
-    return Finding(address, True, f"{login.user} may log in; Python {python}, venv and rsync are there")
+    if look.lacks:
+        packages = [{"venv": "python3-venv"}.get(name, name) for name in look.lacks]
+        return Finding(address, False, f"it lacks {' and '.join(look.lacks)}", f"Install {' '.join(packages)}.")
+    if look.python != python:
+        what = f"its Python is {look.python}, that of others {python}"
+        return Finding(address, False, what, "Ray wants the same on all.")
+    if look.ray not in (None, ray):
+        return Finding(address, False, f"its Ray is {look.ray}, that of others {ray}", "make dist, and ray up again.")
+    return Finding(address, True, f"{login.user} may log in; Python {look.python}, venv and rsync are there")

@@ -49,4 +49,7 @@ def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, ray_home: Path, mo
     assert set(found["driver's ms a trial"]) == {
         "MLflow", "asking the study", "attempts", "display", "records", "tables", "telling the study",
     }  # fmt: skip
+    memory = found["driver's MiB"]
+    assert 0 < memory["programs loaded"] <= memory["first trial"] <= memory["peak"]
+    assert len(memory["fifth by fifth"]) == 5
     assert (tmp_path / "run" / "report.html").exists()

@@ -19,6 +19,8 @@ ANSWERS = {
     "bare": "echo none; echo no-venv; echo no-rsync",
     "lacking": "echo 3.12; echo no-venv; echo no-rsync",
     "other": "echo 3.11",
+    "up": "echo 3.12; echo ray-2.60.0",
+    "behind": "echo 3.12; echo ray-2.59.0",
     "stranger": "echo 'Warning: x' >&2; echo 'sweeper@stranger: Permission denied (publickey).' >&2; exit 255",
     "away": "echo 'ssh: connect to host away port 22: Connection refused' >&2; exit 255",
 }
@@ -46,7 +48,7 @@ def cluster_file(tmp_path: Path, key: Path, *hosts: str, kind: str = "local") ->
 
 
 def test_each_host_gets_a_sentence_of_its_own(tmp_path: Path, key: Path) -> None:
-    path = cluster_file(tmp_path, key, "fine", "old", "bare", "lacking", "other", "stranger", "away")
+    path = cluster_file(tmp_path, key, "fine", "old", "bare", "lacking", "other", "stranger", "away", "up", "behind")
     found = {finding.what: (finding.fine, finding.found) for finding in examine_hosts(path)}
     assert found == {
         "fine": (True, "sweeper may log in; Python 3.12, venv and rsync are there"),
@@ -54,11 +56,13 @@ def test_each_host_gets_a_sentence_of_its_own(tmp_path: Path, key: Path) -> None
         "bare": (False, "it has no python3"),
         "lacking": (False, "it lacks venv and rsync"),
         "other": (False, "its Python is 3.11, that of others 3.12"),
+        "up": (True, "sweeper may log in; Python 3.12, venv and rsync are there"),
+        "behind": (False, "its Ray is 2.59.0, that of others 2.60.0"),
         "stranger": (False, f"it refuses sweeper with {key}"),
         "away": (False, "it cannot be reached: ssh: connect to host away port 22: Connection refused"),
     }
     asked = (tmp_path / "asked").read_text()
-    assert asked.count(f"-i {key} ") == 7
+    assert asked.count(f"-i {key} ") == 9
     assert "BatchMode=yes" in asked, "or it would ask for a password"
 
 

@@ -226,6 +226,7 @@ def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
     assert searcher.by_ray_id["0"].host == "10.0.0.2"
     for trial in ("a", "b", "c"):
         fleet.failed("1", trial, "no disk")
+        searcher.got_on(searcher.by_ray_id["0"], {"host": "2", "figures": {}})
     assert searcher.suggest("1")["avoid"] == ["1"]
 
 
