@@ -109,10 +109,12 @@ class Fleet:
         Returns:
             What the user is told; null if there is none.
         """
+        self._refresh()
+        found = self._load([host for name, host in self._there.items() if name not in self.avoided])
         self._looked_at = -math.inf
         self._refresh()
-        left = [host for name, host in self._there.items() if name not in self.avoided]
-        found = self._load(left)
+        left = self._there.keys() - self.avoided.keys()
+        found = {name: reason for name, reason in found.items() if name in left}  # one may have gone meanwhile
         if len(found) == len(left):  # then it is no host's fault, and trials tell what is wrong
             return None
         self.avoided |= found

@@ -239,6 +239,19 @@ def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: 
     assert Retries(0, fleet).avoided_by(record_of("t0001")) == ["2"]
 
 
+def test_a_host_that_went_when_it_was_asked_is_not_blamed(tmp_path: Path) -> None:
+    there = Hosts("1", "2", "3")
+
+    def load(_: Sequence[Host]) -> dict[str, str]:
+        there.names = ["2", "3"]
+        return {"1": "The node died.", "2": "ImportError: odd"}
+
+    fleet = Fleet({"CPU": 1}, there, load)
+    fleet.room()
+    assert "10.0.0.1" not in str(never_begins(Retries(0, fleet), tmp_path)[-1])
+    assert fleet.avoided == {"2": "ImportError: odd"}
+
+
 @pytest.mark.parametrize("unable", [{}, {"1": "ImportError: odd", "2": "ImportError: odd"}])
 def test_where_every_host_can_or_none_can_none_is_avoided(tmp_path: Path, unable: dict[str, str]) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: unable)
