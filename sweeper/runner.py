@@ -17,6 +17,7 @@ from sweeper.errors import SweepBroken
 from sweeper.fleet import Fleet
 from sweeper.progress import LiveDisplay
 from sweeper.ray_errors import end_trials_alone
+from sweeper.ray_secrets import keep_keys
 from sweeper.records import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.scheduler import make_scheduler
@@ -107,6 +108,7 @@ def run_sweep(
         folder.write_tables(plan.records.values(), control_success(plan.records.values()))
         return Outcome.of(plan.records.values(), None)
     end_trials_alone()
+    keep_keys()
     with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
