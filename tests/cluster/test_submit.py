@@ -1,6 +1,8 @@
 """From a laptop to results: ``ray up``, ``ray submit``, and what is refused."""
 
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,24 @@ def test_a_folder_that_only_the_head_sees_is_refused(cluster: Cluster) -> None:
     assert "Traceback" not in text
 
 
+@pytest.fixture(scope="module")
+def strangers(cluster: Cluster) -> dict[str, tuple["subprocess.Popen[str]", Path]]:
+    """Without a token, and with another: they try to join, and Ray lets the second wait for 20 s."""
+    head, begun = cluster.hosts["head"], {}
+    script = "import ray; ray.init('auto'); print('joined', ray.get(ray.remote(lambda: 7).remote()))"
+    for name, token in (("without", None), ("wrong", "0" * 64)):
+        home = head.home / name
+        (home / ".ray").mkdir(parents=True)
+        if token is not None:
+            (home / ".ray" / "auth_token").write_text(token)
+        command = ("env", f"HOME=/root/{name}", "RAY_AUTH_MODE=token", "timeout", "40",
+                   "/root/.robustness-sweeper/venv/bin/python", "-c", script)  # fmt: skip
+        log = cluster.storage / f"{name}.log"
+        begun[name] = (head.begin(*command, log=log), log)
+    return begun
+
+
+@pytest.mark.usefixtures("strangers")  # they wait too
 def test_more_than_any_host_has_is_refused_within_half_a_minute(cluster: Cluster) -> None:
     began = time.monotonic()
     refused = cluster.submit("run", "quick.yaml", *SMALL, "--set", "resources.gpu=1", check=False)
@@ -113,20 +133,14 @@ def test_nothing_after_the_script_is_the_default_preset(cluster: Cluster) -> Non
         begun.kill()
 
 
-@pytest.mark.parametrize("token", [None, "0" * 64])
-def test_without_the_token_nothing_is_reached(cluster: Cluster, token: str | None) -> None:
-    head = cluster.hosts["head"]
-    home = head.home / f"stranger-{token}"
-    (home / ".ray").mkdir(parents=True)
-    if token is not None:
-        (home / ".ray" / "auth_token").write_text(token)
-    script = "import ray; ray.init('auto'); print('joined', ray.get(ray.remote(lambda: 7).remote()))"
-    python = "/root/.robustness-sweeper/venv/bin/python"
-    environment = ["env", f"HOME=/root/{home.name}", "RAY_AUTH_MODE=token"]
-    tried = head.run(*environment, "timeout", "40", python, "-c", script, check=False)
-    assert tried.returncode != 0
-    assert "joined" not in tried.stdout
-    assert "oken" in tried.stdout + tried.stderr
+@pytest.mark.parametrize("name", ["without", "wrong"])
+def test_without_the_token_nothing_is_reached(
+    strangers: dict[str, tuple["subprocess.Popen[str]", Path]], name: str
+) -> None:
+    stranger, log = strangers[name]
+    assert stranger.wait(60) != 0
+    assert "joined" not in log.read_text()
+    assert "oken" in log.read_text()
 
 
 def test_nobody_submits_a_job_without_the_token_or_from_another_host(cluster: Cluster) -> None:

@@ -92,7 +92,7 @@ def written_by_first_attempts(folder: RunFolder, trials: list[str]) -> set[tuple
 
 
 def test_a_host_whose_power_goes(cluster: Cluster) -> None:
-    folder, log = begin(cluster, 3)
+    folder, log = begin(cluster, 2)
     name = busy_worker(cluster, folder)
     node = cluster.nodes[name]
     lost, kept = trials_on(folder, node), spared(cluster, folder, name)
@@ -100,11 +100,11 @@ def test_a_host_whose_power_goes(cluster: Cluster) -> None:
     cluster.hosts[name].pull_power()
     del cluster.nodes[name]
     print("power:", goes_on_elsewhere(folder, log, lost, node))
-    ends_whole(cluster, folder, 3, lost, kept)
+    ends_whole(cluster, folder, 2, lost, kept)
 
 
 def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
-    folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=60")  # it computes as long as it is cut off
+    folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=45")  # it computes as long as it is cut off
     name = busy_worker(cluster, folder)
     host, node = cluster.hosts[name], cluster.nodes[name]
     lost, kept = trials_on(folder, node), spared(cluster, folder, name)
