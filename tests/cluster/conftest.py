@@ -27,9 +27,9 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cluster(place: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Three hosts of one CPU each, or of the file's ``CPUS``; every file has its own, and may use them up."""
-    with cluster_up(place, cpus=getattr(request.module, "CPUS", 1)) as up:
+def cluster(place: Path) -> Iterator[Cluster]:
+    """Three hosts of one CPU each, since there are two in all; every file has its own, and may use them up."""
+    with cluster_up(place) as up:
         yield up
 
 
