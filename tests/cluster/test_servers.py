@@ -34,11 +34,11 @@ import json, os, sys
 from typer.testing import CliRunner
 from sweeper.cli import app
 usual = dict(os.environ)
-for changes in json.loads(sys.argv[2]):
+for name, (folder, changes) in json.loads(sys.argv[1]).items():
     os.environ.update(usual | changes)
-    ended = CliRunner().invoke(app, ["track", sys.argv[1]])
+    ended = CliRunner().invoke(app, ["track", folder])
     assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
-    print(json.dumps([ended.exit_code, ended.output]))
+    print(json.dumps([name, f"{ended.exit_code} {ended.output}"]))
 """
 
 
@@ -70,12 +70,13 @@ class Servers:
         test = self.services[service]["healthcheck"]["test"][1:]
         wait_for(lambda: self.host.run(*test, check=False).returncode == 0, seconds, f"a healthy {service}")
 
-    def track(self, folder: RunFolder, *variables: dict[str, str]) -> list[str]:
-        """Exit code and output of ``sweeper track`` with the variables of the head and these, for each of them."""
-        done = self.host.run(*self.environment("head"), "python", "-c", TRACK, str(folder.path), json.dumps(variables))
-        ended = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        assert len(ended) == len(variables), done.stdout + done.stderr
-        return [f"{code} {output}" for code, output in ended]
+    def track(self, calls: dict[str, tuple[RunFolder, dict[str, str]]]) -> dict[str, str]:
+        """Exit code and output of ``sweeper track`` on folders, each with the variables of the head and some others."""
+        asked = json.dumps({name: (str(folder.path), variables) for name, (folder, variables) in calls.items()})
+        done = self.host.run(*self.environment("head"), "python", "-c", TRACK, asked)
+        ended = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+        assert ended.keys() == calls.keys(), done.stdout + done.stderr
+        return ended
 
     def python(self, service: str, script: str, **changes: str) -> str:
         """What a script prints, with the variables of a service."""
@@ -157,51 +158,7 @@ def ended_sweep(servers: Servers, name: str) -> RunFolder:
     return folder
 
 
-SEEN = """
-import json
-from urllib.request import urlopen
-import boto3
-from mlflow import MlflowClient
-client = MlflowClient()
-runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-parent = next(run for run in runs if "trial_id" not in run.data.tags)
-table = client.download_artifacts(parent.info.run_id, "trials.parquet")
-print(json.dumps({
-    "trials": sorted(run.data.tags["trial_id"] for run in runs if run is not parent),
-    "table": len(open(table, "rb").read()),
-    "objects": boto3.client("s3", endpoint_url="http://store:7070").list_objects_v2(Bucket="mlflow")["KeyCount"],
-    "studies": [s["study_name"] for s in json.load(urlopen("http://studies:8080/api/studies"))["study_summaries"]],
-}))
-"""
-
-
-def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_the_dashboard(servers: Servers) -> None:
-    folder = ended_sweep(servers, "nightly")
-    (done,) = servers.track(folder, {})
-    assert done.startswith("0 Written to http://mlflow:5000")
-    keys = {"AWS_ACCESS_KEY_ID": "sweeper", "AWS_SECRET_ACCESS_KEY": SECRETS["STORE_SECRET_KEY"]}
-    seen = json.loads(servers.python("head", SEEN, **keys))
-    assert seen.pop("objects") >= 2
-    assert seen == {
-        "trials": ["c0000", "t0000"],
-        "table": folder.trials.stat().st_size,
-        "studies": ["nightly-nightly-"],
-    }
-
-
-def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(servers: Servers) -> None:
-    folder = ended_sweep(servers, "guess")
-    of_mlflow, of_studies = servers.track(folder, {"MLFLOW_TRACKING_PASSWORD": "guessed"}, {"PGPASSWORD": "guessed"})
-    assert of_mlflow.startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
-    assert "guessed" not in of_mlflow
-    assert of_studies.startswith(
-        "2 The study cannot be copied to OPTUNA_STORAGE, postgresql+psycopg://postgres/optuna: "
-    )
-    assert "password authentication failed" in of_studies
-
-
-def test_users_write_beside_each_other_and_one_who_may_only_read_is_told_so(servers: Servers) -> None:
-    script = """
+USERS = """
 from mlflow import MlflowClient
 from mlflow.server import get_app_client
 from sweeper.tracking_store import check_store
@@ -209,18 +166,77 @@ check_store("http://mlflow:5000")
 users = get_app_client("basic-auth", "http://mlflow:5000")
 for name in ("writer", "reader"):
     users.create_user(name, f"password-of-{name}")
-experiment = MlflowClient().get_experiment_by_name("small") or MlflowClient().create_experiment("small")
-users.grant_user_permission("writer", "experiment", getattr(experiment, "experiment_id", experiment), "EDIT")
+users.grant_user_permission("writer", "experiment", MlflowClient().create_experiment("small"), "EDIT")
 """
-    servers.python("head", script)
+
+
+@pytest.fixture(scope="module")
+def tracked(servers: Servers) -> dict[str, str]:
+    """What ``sweeper track`` says to several users."""
+    servers.python("head", USERS)
+    nightly, guess, team = (ended_sweep(servers, name) for name in ("nightly", "guess", "team"))
     reader, writer = (
         {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": f"password-of-{name}"}
         for name in ("reader", "writer")
     )
-    refused, done = servers.track(ended_sweep(servers, "team"), reader, writer)
-    assert refused.startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
-    assert "ermission denied" in refused
-    assert done.startswith("0 Written to http://mlflow:5000")
+    return servers.track({
+        "admin": (nightly, {}),
+        "who guesses MLflow's password": (guess, {"MLFLOW_TRACKING_PASSWORD": "guessed"}),
+        "who guesses that of the studies": (guess, {"PGPASSWORD": "guessed"}),
+        "reader": (team, reader),
+        "writer": (team, writer),
+    })  # fmt: skip
+
+
+SEEN = """
+import json
+from urllib.request import urlopen
+import boto3
+from mlflow import MlflowClient
+client = MlflowClient()
+experiments = [e.experiment_id for e in client.search_experiments()]
+runs = client.search_runs(experiments, "tags.sweep_id = 'nightly-sweep'")
+parent = next(run for run in runs if "trial_id" not in run.data.tags)
+table = client.download_artifacts(parent.info.run_id, "trials.parquet")
+studies = json.load(urlopen("http://studies:8080/api/studies"))["study_summaries"]
+print(json.dumps({
+    "trials": sorted(run.data.tags["trial_id"] for run in runs if run is not parent),
+    "table": len(open(table, "rb").read()),
+    "objects": boto3.client("s3", endpoint_url="http://store:7070").list_objects_v2(Bucket="mlflow")["KeyCount"],
+    "studies": sorted(study["study_name"] for study in studies),
+}))
+"""
+
+
+def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_the_dashboard(
+    servers: Servers, tracked: dict[str, str]
+) -> None:
+    assert tracked["admin"].startswith("0 Written to http://mlflow:5000")
+    keys = {"AWS_ACCESS_KEY_ID": "sweeper", "AWS_SECRET_ACCESS_KEY": SECRETS["STORE_SECRET_KEY"]}
+    seen = json.loads(servers.python("head", SEEN, **keys))
+    assert seen.pop("objects") >= 2
+    assert seen == {
+        "trials": ["c0000", "t0000"],
+        "table": RunFolder(servers.place / "runs" / "nightly").trials.stat().st_size,
+        "studies": ["nightly-nightly-", "team-team-swe"],
+    }
+
+
+def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(tracked: dict[str, str]) -> None:
+    of_mlflow = tracked["who guesses MLflow's password"]
+    assert of_mlflow.startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
+    assert "guessed" not in of_mlflow
+    of_studies = tracked["who guesses that of the studies"]
+    assert of_studies.startswith(
+        "2 The study cannot be copied to OPTUNA_STORAGE, postgresql+psycopg://postgres/optuna: "
+    )
+    assert "password authentication failed" in of_studies
+
+
+def test_users_write_beside_each_other_and_one_who_may_only_read_is_told_so(tracked: dict[str, str]) -> None:
+    assert tracked["reader"].startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
+    assert "ermission denied" in tracked["reader"]
+    assert tracked["writer"].startswith("0 Written to http://mlflow:5000")
 
 
 def test_no_secret_shows_in_the_process_list(servers: Servers) -> None:
