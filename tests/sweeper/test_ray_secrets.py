@@ -1,5 +1,7 @@
 """What Ray Tune asks for with each worker."""
 
+import runpy
+
 import pytest
 from ray.tune.execution import class_cache
 
@@ -15,7 +17,9 @@ def environment() -> dict[str, str]:
 
 
 def test_no_key_of_the_driver_is_handed_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", class_cache.ENV_VARS_TO_PROPAGATE)
+    # Read anew: a sweep in this process may have changed it before.
+    as_ray_has_it = runpy.run_path(class_cache.__file__)["ENV_VARS_TO_PROPAGATE"]
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", as_ray_has_it)
     for name in (*KEYS, "RAY_CHDIR_TO_TRIAL_DIR"):
         monkeypatch.setenv(name, "0")
     assert environment().keys() >= KEYS, "as Ray would have it; if not, this is not needed any more"
