@@ -1,7 +1,7 @@
 """A run folder's copy in an object store: the folder outlives the machine that it lies on."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -111,6 +111,31 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
         thread.join()
         folder.record_written = do_nothing
         mirror.push()
+
+
+def copy_results(folder: RunFolder, files: Iterable[Path]) -> str | None:
+    """Copy what was written of a sweep that has ended.
+
+    Nothing is done for a folder without a store, nor while a driver works: one that works here copies them itself.
+
+    Args:
+        folder: the run folder.
+        files: in it.
+
+    Returns:
+        What the user is told; null for nothing.
+    """
+    if folder.store is None or folder.holder() is not None:
+        return None
+    try:
+        other = other_driver(folder.store)
+        if other is not None:
+            return f"Not copied to {folder.store}, which is worked on by {other}."
+        for path in files:
+            (folder.store / path.relative_to(folder.path).as_posix()).write_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        return f"{folder.store} does not take the copy: {error}"
+    return f"Copy: {folder.store}"
 
 
 def fetch(store: ObjectPath, runs: Path) -> RunFolder:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 import yaml
 
+from sweeper.commands.folders import RunDir, here, keep_copy
 from sweeper.commands.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
 from sweeper.uncertainty import Over
 from trainers.errors import ConfigError, TrialError
@@ -16,7 +17,7 @@ app = typer.Typer()
 
 @app.command(name="select")
 def select_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: RunDir,
     max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
     min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
     poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
@@ -45,7 +46,7 @@ def select_(
                 raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
         if confidence is not None and not 0.5 <= confidence < 1:
             raise ConfigError(f"--confidence must lie in [0.5, 1), but got {confidence:g}.")
-        run_folder = RunFolder.open(folder)
+        run_folder = RunFolder.open(here(folder))
         frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
         try:
             chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence, defense)
@@ -68,11 +69,12 @@ def select_(
         bounds_given = f"--max-asr {max_asr:g}" + (f" --min-acc {min_acc:g}" if min_acc else "")
         bounds_given += f" --defense {defense}" if defense else ""
         say(
-            f"The best of a search flatters itself; before deploying: sweeper confirm {folder} --max-asr {max_asr:g}, "
-            f"and then sweeper select {folder} {bounds_given} --confidence 0.9"
+            f"The best of a search flatters itself; before deploying: sweeper confirm {run_folder.path} --max-asr "
+            f"{max_asr:g}, and then sweeper select {run_folder.path} {bounds_given} --confidence 0.9"
         )
-    attached = attach(tracking_uri(folder.resolve().parent), sweep, run_folder.deploy)
+    attached = attach(tracking_uri(run_folder.path.resolve().parent), sweep, run_folder.deploy)
     say(f"Written: {run_folder.deploy}" + (" (and to the sweep's run in MLflow)" if attached else ""))
+    keep_copy(run_folder, [run_folder.deploy])
     kind = DEFENSES[chosen.point["defense"]]
     more = " --unlabelled SOURCE" if kind.unlabelled(kind.Params(**content["params"])) else ""
     say(f"Train with it: sweeper train {run_folder.deploy} --data SOURCE{more} --out DIR")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sweeper.commands.folders import RunDir, here, keep_copy
 from sweeper.commands.screen import console, one_sentence, say
 from trainers.errors import ConfigError
 
@@ -15,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def frontier(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.")],
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Run folders, or copies of them in a store.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
 ) -> None:
     """Draw the frontier of one sweep, or of several together."""
@@ -26,27 +27,28 @@ def frontier(
     from sweeper.summary_comparison import print_comparison
 
     with one_sentence():
-        frame = read_sweeps(folders)
-        target = out or folders[0]
+        paths = [here(folder) for folder in folders]
+        frame = read_sweeps(paths)
+        target = out or paths[0]
         try:
             target.mkdir(parents=True, exist_ok=True)
-            title = ", ".join(path.resolve().name for path in folders)
+            title = ", ".join(path.resolve().name for path in paths)
             table, volumes, files = write_frontier(frame, title, target)
-            roc = write_roc(RunFolder(folders[0]), frame, title, target) if len(folders) == 1 else None
+            roc = write_roc(RunFolder(paths[0]), frame, title, target) if len(paths) == 1 else None
             files += [roc] if roc else []
         except OSError as error:
             raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
     print_frontier(console, frame, table, volumes)
     print_comparison(console, frame, table)
-    for path in folders:
+    for path in paths:
         print_unfinished(console, RunFolder(path))
     say(f"Written: {', '.join(map(str, files))}")
+    if out is None:
+        keep_copy(RunFolder.open(paths[0]), files)
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-) -> None:
+def report(folder: RunDir) -> None:
     """Write report.html, one page to decide from that works offline."""
     from sweeper.frontier import points
     from sweeper.report import write_report
@@ -54,7 +56,7 @@ def report(
     from sweeper.spec import validate
 
     with one_sentence():
-        run_folder = RunFolder.open(folder)
+        run_folder = RunFolder.open(here(folder))
         frame = run_folder.read_trials()
         spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
         try:
@@ -62,11 +64,12 @@ def report(
         except OSError as error:
             raise ConfigError(f"{run_folder.report} cannot be written: {error.strerror}.") from error
     say(f"Written: {path}")
+    keep_copy(run_folder, [path])
 
 
 @app.command()
 def ui(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: RunDir,
     port: Annotated[int, typer.Option(help="Of MLflow's UI; 0: any.")] = 5000,
     report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
 ) -> None:
@@ -76,10 +79,10 @@ def ui(
     from sweeper.ui import serve
 
     with one_sentence():
-        run_folder = RunFolder.open(folder)
+        run_folder = RunFolder.open(here(folder))
         if not run_folder.report.exists():
-            raise ConfigError(f"{run_folder.report} is not there; sweeper report {folder} writes it.")
-        store = tracking_uri(folder.resolve().parent)
+            raise ConfigError(f"{run_folder.report} is not there; sweeper report {run_folder.path} writes it.")
+        store = tracking_uri(run_folder.path.resolve().parent)
         with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
             say(f"Report: {report_address}")
             say(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)")

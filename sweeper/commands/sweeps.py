@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
+from sweeper.commands.folders import RunDir, RunDirOrJob, folder_or_job, here
 from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeper.launch import Ended
-    from sweeper.run_folder import RunFolder
     from trainers.object_store import ObjectPath
 
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
@@ -87,20 +87,14 @@ def _detach(arguments: list[str], path: Path) -> None:
 
 @app.command(name="resume")
 def resume_(
-    folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A run folder, or its copy in a store (s3://), which is fetched first.")
-    ],
+    folder: RunDir,
     trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
     time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
-    from sweeper.mirror import RUNS, fetch
-    from trainers.object_store import ObjectPath, place
-
     with one_sentence():
-        at = place(folder)
-        path = fetch(at, RUNS).path if isinstance(at, ObjectPath) else at
+        path = here(folder)
         if detach:
             more = ["--trials", str(trials)] if trials is not None else []
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
@@ -114,7 +108,7 @@ def resume_(
 
 @app.command(name="confirm")
 def confirm_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: RunDir,
     top: Annotated[int, typer.Option(min=1, help="How many leaders; of several defenses, of each.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds for each.")] = 3,
     max_asr: Annotated[
@@ -124,19 +118,20 @@ def confirm_(
 ) -> None:
     """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
     with one_sentence():
+        path = here(folder)
         if detach:
             more = ["--max-asr", str(max_asr)] if max_asr is not None else []
-            _detach(["confirm", str(folder.resolve()), "--top", str(top), "--seeds", str(seeds), *more], folder)
+            _detach(["confirm", str(path.resolve()), "--top", str(top), "--seeds", str(seeds), *more], path)
             return
         from sweeper.launch import confirm
 
-        ended = confirm(folder, console, top, seeds, max_asr)
+        ended = confirm(path, console, top, seeds, max_asr)
     _show(ended)
 
 
 @app.command(name="track")
 def track_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: RunDir,
     to: Annotated[str | None, typer.Option(help="Tracking store; default: that of run.")] = None,
 ) -> None:
     """Write a sweep into a tracking store from its run folder; what is there already is not written again."""
@@ -144,43 +139,29 @@ def track_(
     from sweeper.tracking_store import tracking_uri
 
     with one_sentence():
-        tracker = track(folder, to or tracking_uri(folder.resolve().parent))
+        path = here(folder)
+        tracker = track(path, to or tracking_uri(path.resolve().parent))
     say(f"Written to {tracker.shown_uri}, run {tracker.parent}.")
 
 
 @app.command()
-def status(
-    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
-) -> None:
+def status(sweep: RunDirOrJob) -> None:
     """Show how far a sweep is, from anywhere that sees its folder."""
     from sweeper.status import print_status, read_status
 
     with one_sentence():
-        folder = _folder(sweep)
+        folder = folder_or_job(sweep)
         print_status(console, folder, read_status(folder))
 
 
 @app.command(name="stop")
-def stop_(
-    sweep: Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")],
-) -> None:
+def stop_(sweep: RunDirOrJob) -> None:
     """End a sweep that runs elsewhere, as Ctrl-C does; resume goes on with it."""
     from sweeper.jobs import stop
 
     with one_sentence():
-        folder = _folder(sweep)
+        folder = folder_or_job(sweep)
         say(f"Stopping {stop(folder)}; go on with it: sweeper resume {folder.path}")
-
-
-def _folder(sweep: str) -> "RunFolder":
-    """The run folder that is given, or that of a job."""
-    from sweeper.run_folder import RunFolder
-
-    if not sweep.startswith("raysubmit_") or Path(sweep).exists():
-        return RunFolder.open(Path(sweep))
-    from sweeper.jobs import folder_of
-
-    return RunFolder.open(folder_of(sweep))
 
 
 def _show(ended: "Ended") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeper import launch, mirror
-from sweeper.mirror import Mirror, fetch, mirrored
+from sweeper.mirror import Mirror, copy_results, fetch, mirrored
 from sweeper.records import FINISHED, RUNNING, TrialRecord
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
@@ -110,6 +110,45 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
     assert not (back.path / "states").exists()
     with pytest.raises(ConfigError, match="run is there already: give it instead of s3://"):
         fetch(store, tmp_path / "elsewhere")
+
+
+def test_what_commands_write_after_a_sweep_is_copied_too(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where they are given the copy alone, on a machine that has not seen the sweep."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+    folder.write_sweep(folder.read_sweep() | {"store": str(store)})
+    Mirror(folder).push()
+    (tmp_path / "laptop").mkdir()
+    monkeypatch.chdir(tmp_path / "laptop")
+    result = call("select", str(store), "--max-asr", "0.15")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count(f"Copy: {store}") == 1
+    assert (store / "deploy.yaml").read_bytes() == Path("runs/run/deploy.yaml").read_bytes()
+    for command in ("report", "frontier"):
+        assert f"Copy: {store}" in call(command, "runs/run").stdout
+    assert {"report.html", "frontier.parquet", "frontier.png"} < set(store.walk())
+    before = set(store.walk())
+    assert f"Copy: {store}" not in call("frontier", "runs/run", "--out", "apart").stdout
+    assert set(store.walk()) == before
+    assert (
+        sentence(call("report", str(store)))
+        == f"runs/run is there already: give it instead of {store}, or move it away."
+    )
+
+
+def test_commands_copy_nothing_while_a_driver_works(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert copy_results(RunFolder(folder.path), [folder.trials]) is None
+    with folder.lock():  # its driver copies
+        assert copy_results(folder, [folder.trials]) is None
+    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, heard of 2 s ago")
+    said = copy_results(folder, [folder.trials])
+    assert said == f"Not copied to {store}, which is worked on by process 7 on head, heard of 2 s ago."
+    assert list(store.walk()) == []
+    monkeypatch.setattr(mirror, "other_driver", lambda _: (_ for _ in ()).throw(OSError("no answer")))
+    assert copy_results(folder, [folder.trials]) == f"{store} does not take the copy: no answer"
 
 
 def test_nothing_is_copied_to_a_place_that_another_driver_has_taken_over(
