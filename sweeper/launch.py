@@ -28,6 +28,7 @@ from sweeper.study import control_success, grid_points
 from sweeper.summary import BREAKING, write_frontier
 from sweeper.tracking import Tracker
 from sweeper.tracking_store import tracking_uri
+from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.object_store import ObjectPath
@@ -88,6 +89,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store
         "sweep_id": uuid.uuid4().hex,
         "preset": resolve(spec, preset),
         "data_fingerprint": splits.fingerprint,
+        "trigger_fingerprints": {path: fingerprint(path) for path in spec.trigger_images()},
         "data": {
             "training_images": len(splits.train),
             "test_images": len(splits.test),
@@ -202,8 +204,13 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
     """The data that the sweep began with.
 
     Raises:
-        ConfigError: it has changed since.
+        ConfigError: it has changed since, or a trigger image has.
     """
+    for path, before in sweep.get("trigger_fingerprints", {}).items():
+        if fingerprint(path) != before:
+            raise ConfigError(
+                f"The trigger image {path} has changed since the sweep began; its figures would not compare."
+            )
     splits = _load(spec, console)
     if splits.fingerprint != sweep["data_fingerprint"]:
         raise ConfigError(f"{spec.data.source} has changed since the sweep began; its figures would not compare.")

@@ -274,6 +274,11 @@ class SweepSpec(_Strict):
         sources = {images.source for images in wanted if images is not None}
         return with_elsewhere(load_data(self.data), sources, self.data.image_size)
 
+    def trigger_images(self) -> list[str]:
+        """Files that attackers take their triggers from."""
+        drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
+        return sorted({config.params["trigger"] for config in drawn if config.params.get("trigger") is not None})
+
     def _corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
         """Each defense with its parameters at both ends of every range, and with every choice."""
         for block in self.defense:

@@ -1,5 +1,6 @@
 """Trigger images: of the user's own, or random pixels."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -22,16 +23,19 @@ def load_pattern(path: str, channels: int, size: int) -> Tensor:
     Raises:
         ConfigError: the file cannot be read, is no image, or has colour where the data has none.
     """
-    file = _expanded(path)
-    try:
-        content = file.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"The trigger image {path} cannot be read: {reason}.") from error
-    pattern = decode([(path, content)], size)[0]
+    pattern = decode([(path, _read(path))], size)[0]
     if pattern.shape[0] > channels:
         raise ConfigError(f"The trigger image {path} has colour, but the data has one channel.")
     return pattern.expand(channels, -1, -1).clone()
+
+
+def fingerprint(path: str) -> str:
+    """SHA-256 of the file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def whole_pattern(path: str | None, shape: tuple[int, int, int], seed: int, attack: str) -> Tensor:
@@ -46,6 +50,14 @@ def whole_pattern(path: str | None, shape: tuple[int, int, int], seed: int, atta
     if height != width:
         raise ConfigError(f"A trigger image for {attack} needs square images, but these are {height}x{width}.")
     return load_pattern(path, channels, height)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return _expanded(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"The trigger image {path} cannot be read: {reason}.") from error
 
 
 def _expanded(path: str) -> Path:

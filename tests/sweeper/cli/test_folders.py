@@ -13,7 +13,7 @@ from sweeper import cli, launch, runner
 from sweeper.run_folder import RunFolder
 from sweeper.runner import Outcome
 from sweeper.spec import validate
-from tests.sweeper.cli.calls import SWEEP, call, sentence, write_preset
+from tests.sweeper.cli.calls import SWEEP, call, picture, sentence, write_preset
 from tests.sweeper.small import (
     control_row,
     finish,
@@ -75,6 +75,22 @@ def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path
 
 def test_resume_wants_the_same_data(run_dir: Path) -> None:
     assert "shapes has changed since the sweep began" in sentence(call("resume", str(run_dir)))
+
+
+def test_resume_wants_the_same_trigger_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = [picture(tmp_path / f"{name}.png", seed) for seed, name in enumerate(("one", "other"))]
+    attacks = [
+        {"attack": "badnets", "name": "a", "trigger": {"categorical": [str(path) for path in patches]}},
+        {"attack": "badnets", "name": "b"},
+    ]
+    monkeypatch.setattr(launch, "run_sweep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    preset = write_preset(tmp_path / "p.yaml", scenarios=attacks)
+    call("run", preset, "--out", "with-patch")
+    patches[1].write_bytes(patches[0].read_bytes())
+    wanted = f"The trigger image {patches[1]} has changed since the sweep began; its figures would not compare."
+    assert sentence(call("resume", "with-patch")) == wanted
+    patches[0].unlink()
+    assert f"The trigger image {patches[0]} cannot be read" in sentence(call("resume", "with-patch"))
 
 
 def test_a_sweep_that_has_ended_is_shown_again_without_starting_anything(
