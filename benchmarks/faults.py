@@ -334,7 +334,9 @@ def mlflow_server(database: str, port: int, place: Path) -> Iterator[None]:
     with (place / "server.log").open("a") as log:
         process = subprocess.Popen([*command, *stores], stdout=log, stderr=log, start_new_session=True)
     try:
-        wait(lambda: _answers(f"http://127.0.0.1:{port}/health"), "the MLflow server did not start")
+        began = "the MLflow server did not start"
+        wait(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}/health"), began)
+        assert process.poll() is None, began
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)

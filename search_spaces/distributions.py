@@ -15,6 +15,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 KINDS = ("float", "int", "categorical")
+MOST_VALUES = 1000
+"""Of a range that is gone through value by value."""
 
 
 class SpaceError(ValueError):
@@ -54,16 +56,17 @@ class Searched:
         return FloatDistribution(low, high, log=self.log, step=self.step)
 
     def grid(self) -> tuple[Any, ...] | None:
-        """Every value on offer; null for a continuous range."""
+        """Every value on offer; null for a range that is continuous, or has more than :data:`MOST_VALUES`."""
         if self.kind == "categorical":
             return self.values
         low, high = self.values
-        if self.kind == "int" and not self.log:
-            return tuple(range(low, high + 1, int(self.step or 1)))
-        if self.kind == "float" and self.step is not None:
-            count = int((high - low) / self.step + 1e-9) + 1
-            return tuple(round(low + i * self.step, 12) for i in range(count))
-        return None
+        step = self.step or (1 if self.kind == "int" and not self.log else None)
+        if step is None or (high - low) / step >= MOST_VALUES:
+            return None
+        if self.kind == "int":
+            return tuple(range(low, high + 1, int(step)))
+        count = int((high - low) / step + 1e-9) + 1
+        return tuple(round(low + i * step, 12) for i in range(count))
 
     def applies(self, chosen: dict[str, Any]) -> bool:
         """Whether ``when`` holds for the values chosen so far."""

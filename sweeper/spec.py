@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from search_spaces.distributions import Searched
+from search_spaces.distributions import MOST_VALUES, Searched
 from search_spaces.loader import PresetError
 from sweeper.blocks import NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.objectives import Constraint, Objective
@@ -22,7 +22,7 @@ from trainers.defenses.base import Defense
 from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
-from trainers.params import Parameters
+from trainers.params import LARGEST, Parameters
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 from trainers.unlabelled import check_unlabelled, with_elsewhere
@@ -101,7 +101,7 @@ class SweepSpec(_Strict):
     """
 
     name: str = Field(pattern=f"^{NAME_PATTERN}$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST)
     data: Annotated[DataConfig, _read(DataConfig)] = DataConfig()
     model: Annotated[ModelConfig, _read(ModelConfig)] = ModelConfig()
     augment: Annotated[Augmentation, _read(Augmentation)] = Augmentation()
@@ -109,7 +109,7 @@ class SweepSpec(_Strict):
     control: Annotated[NoneParams, _read(NoneParams)] = NoneParams()
     scenario_defaults: dict[str, Any] = {}
     scenarios: list[Any] = Field(min_length=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=LARGEST)]] = Field(default=[0], min_length=1)
     objectives: list[Objective] = Field(
         default=[
             Objective(metric="val_acc", direction="maximize"),
@@ -152,13 +152,16 @@ class SweepSpec(_Strict):
         for name, searched in self.environment().items():
             if searched.grid() is None:
                 raise ValueError(
-                    f"scenarios: {name} is continuous, but settings are compared value by value; "
-                    "give it a step or a few choices."
+                    f"scenarios: {name} is continuous, or has more than {MOST_VALUES} values, but settings are "
+                    "compared value by value; give it a step or a few choices."
                 )
         if self.search.sampler == "grid":
             for name, searched in self.space().items():
                 if searched.grid() is None:
-                    raise ValueError(f"search.sampler: grid needs steps, but {name} is continuous; give it a step.")
+                    raise ValueError(
+                        f"search.sampler: grid needs steps, but {name} is continuous, or has more than {MOST_VALUES} "
+                        "values; give it a step."
+                    )
         self._check_objectives(blocks)
         return self
 

@@ -25,6 +25,9 @@ from trainers.seeding import derive_seed
 STARTUP_TRIALS = 10
 """Random trials before a model is fitted (Optuna's default), or half of a sweep that is shorter than twice that."""
 
+MOST_POINTS = 10_000
+"""Of a grid, which is written into the study point by point."""
+
 
 def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecord] | None = None) -> optuna.Study:
     """Create the study of a sweep in its own SQLite file; only the driver writes to it.
@@ -180,6 +183,9 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
 
     Choices that an earlier choice leaves open are gone through, others are not: a parameter whose condition does not
     hold, or of a scenario that the trial does not meet, is no part of a combination.
+
+    Raises:
+        ConfigError: there are more than :data:`MOST_POINTS`.
     """
     points: list[dict[str, Any]] = []
     ways: list[tuple[int, ...]] = [()]
@@ -201,5 +207,9 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
         with suppress(ConfigError):
             spec.trial(choose, "")
         points.append(used)
+        if len(points) > MOST_POINTS:
+            raise ConfigError(
+                f"The grid has more than {MOST_POINTS} points; give larger steps, or another search.sampler."
+            )
     Random(derive_seed(spec.seed, "grid")).shuffle(points)
     return points

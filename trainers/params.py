@@ -7,6 +7,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from trainers.errors import ConfigError
 
+LARGEST = 2**63 - 1
+"""Whole number that tensors and files hold."""
+
 
 def param(
     default: Any = MISSING,
@@ -87,6 +90,8 @@ def _checked(name: str, value: Any, hint: Any, bounds: dict[str, float], choices
     tests = {"ge": lambda v, b: v >= b, "gt": lambda v, b: v > b, "le": lambda v, b: v <= b, "lt": lambda v, b: v < b}
     if not all(tests[key](value, bound) for key, bound in bounds.items()):
         raise problem
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"{name} must be at most {LARGEST}, but got {value}.")
     return value
 
 

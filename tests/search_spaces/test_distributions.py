@@ -96,6 +96,11 @@ def test_what_is_written_wrongly_is_said_in_one_sentence(raw: dict[Any, Any], me
         ({"float": [0, 1]}, None),
         ({"float": [0.1, 1], "log": True}, None),
         ({"int": [1, 100], "log": True}, None),
+        ({"int": [0, 999]}, tuple(range(1000))),
+        ({"int": [0, 1000]}, None),
+        ({"int": [0, 10**30]}, None),
+        ({"int": [0, 10**30], "step": 10**30}, (0, 10**30)),
+        ({"float": [0, 1], "step": 1e-300}, None),
     ],
 )
 def test_grid_values(raw: dict[str, Any], grid: tuple[Any, ...] | None) -> None:

@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError
 
 from sweeper import fleet as fleet_module
 from sweeper import searcher as module
+from sweeper import study as study_module
 from sweeper.cluster import Host
 from sweeper.fleet import Fleet
 from sweeper.records import FAILED, FINISHED, RUNNING
@@ -18,6 +19,7 @@ from sweeper.searcher import SweepSearcher
 from sweeper.stopping import SweepStopper
 from sweeper.study import grid_points
 from tests.sweeper.small import FACTS, begin_on_a_host, epoch_figures, make_objectives, spec_with
+from trainers.errors import ConfigError
 from trainers.state_store import StateStore, new_attempt
 from trainers.trial import TrialConfig
 
@@ -315,6 +317,18 @@ def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(make_searcher: MakeSearcher
     start(searcher, *map(str, range(6)))
     assert searcher.budget == 4
     assert [trial.params for trial in study.trials] == points[:4]
+
+
+def test_a_grid_of_too_many_points_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "MOST_POINTS", 5)
+    points = {
+        "name": "vab",
+        "threshold": {"categorical": [0.1, 0.2, 0.3]},
+        "mixing": {"categorical": ["none", "mixup"]},
+    }
+    with pytest.raises(ConfigError, match="more than 5 points; give larger steps"):
+        grid_points(spec_with(defense=points, search={"sampler": "grid"}))
+    assert len(grid_points(spec_with(defense=points | {"mixing": "none"}, search={"sampler": "grid"}))) == 3
 
 
 def as_set(points: list[dict[str, Any]]) -> set[tuple[tuple[str, Any], ...]]:

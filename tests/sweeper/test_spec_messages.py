@@ -237,6 +237,11 @@ def test_a_grid_has_no_continuous_parameter() -> None:
     assert "badnets.poison_rate is continuous" in text
 
 
+@pytest.mark.parametrize("seeds", [{"seed": 2**63}, {"seeds": [0, 2**63]}])
+def test_a_seed_fits_into_the_tables(seeds: dict[str, Any]) -> None:
+    assert "should be less than or equal to 9223372036854775807" in message(preset_with(**seeds))
+
+
 def test_a_grid_holds_the_environment_itself() -> None:
     searched = [{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1]}}]
     spec = spec_with(defense=VAB, scenarios=searched, search={"sampler": "grid"})
@@ -280,6 +285,7 @@ def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
             ["0.001 rounds to no sample", "0.0025 or more"],
         ),
         ({"attack": "badnets", "trigger": "/nowhere/patch.png"}, ["/nowhere/patch.png"]),
+        ({"attack": "wanet", "grid": {"int": [2, 17]}}, ["grid must be at most 16", "16x16", "got 17"]),
     ],
 )
 def test_the_data_refuses_any_value_on_offer(scenario: dict[str, Any], parts: list[str]) -> None:

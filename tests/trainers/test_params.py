@@ -35,6 +35,12 @@ class Named(Parameters):
     [
         ("trays", 0, "trays must be a whole number at least 1 and at most 9, but got 0."),
         ("trays", 10, "trays must be a whole number at least 1 and at most 9, but got 10."),
+        (
+            "trays",
+            10**30,
+            "trays must be a whole number at least 1 and at most 9, but got 1000000000000000000000000000000.",
+        ),
+        ("timer", 2**63, "timer must be at most 9223372036854775807, but got 9223372036854775808."),
         ("trays", 2.0, "trays must be a whole number at least 1 and at most 9, but got 2.0."),
         ("trays", True, "trays must be a whole number at least 1 and at most 9, but got True."),
         ("trays", "3", "trays must be a whole number at least 1 and at most 9, but got '3'."),

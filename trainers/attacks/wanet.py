@@ -10,6 +10,7 @@ from torch.nn import functional
 from trainers.attacks.base import Attack
 from trainers.attacks.blending import to_pixels
 from trainers.attacks.labels import LabelMap
+from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
 
@@ -38,6 +39,10 @@ class WaNet(Attack):
     def __init__(self, params: WaNetParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
         _, height, width = shape
+        if params.grid > min(height, width):
+            raise ConfigError(
+                f"grid must be at most {min(height, width)} for images of {height}x{width}, but got {params.grid}."
+            )
         generator = seeded(derive_seed(seed, "warp"))
         control = torch.rand(1, 2, params.grid, params.grid, generator=generator) * 2 - 1
         control = control / control.abs().mean()
