@@ -23,6 +23,8 @@ from trainers.object_store import ObjectPath, Place
 
 VERSION = 1
 """Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
+KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
+"""What every description of a sweep holds."""
 LOCK_FILE = ".lock"
 PATIENCE_S = 0.5
 """How long a lock is tried for."""
@@ -167,13 +169,15 @@ class RunFolder:
             content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
-        if not isinstance(content, dict) or "preset" not in content:
-            raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key preset.")
-        if content.get("version") != VERSION:
+        found: dict[str, Any] = content if isinstance(content, dict) else {}
+        if "preset" in found and found.get("version") != VERSION:
             raise ConfigError(
-                f"{self.sweep} has version {content.get('version')}, but this program reads version {VERSION}."
+                f"{self.sweep} has version {found.get('version')}, but this program reads version {VERSION}."
             )
-        return content
+        for key, kind in KEYS.items():
+            if not isinstance(found.get(key), kind):
+                raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
+        return found
 
     def write_record(self, record: TrialRecord) -> None:
         """Write down one trial, whole or not at all."""

@@ -54,18 +54,18 @@ def read_status(folder: RunFolder) -> Status:
     """Look at the records of a sweep.
 
     Raises:
-        ConfigError: the folder holds no sweep.
+        ConfigError, PresetError: the folder holds no sweep, or a damaged one.
     """
-    preset = folder.read_sweep()["preset"]
+    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
     records = list(folder.read_records().values())
     trials = [record for record in records if record.role != CONTROL]
     ended = [record for record in trials if not record.open]
-    budget = preset["search"]["trials"] + sum(record.role == CONFIRMATION for record in trials)
-    if preset["search"]["sampler"] == "grid":  # which may have fewer points than trials are asked for
-        budget = max(min(budget, _grid_size(folder)), len(trials))
+    budget = spec.search.trials + sum(record.role == CONFIRMATION for record in trials)
+    if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
+        budget = max(min(budget, len(grid_points(spec))), len(trials))
     holder = folder.holder()
     return Status(
-        name=preset["name"],
+        name=spec.name,
         holder=holder,
         budget=budget,
         counts=Counter(record.status for record in ended),
@@ -74,10 +74,6 @@ def read_status(folder: RunFolder) -> Status:
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
         seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
     )
-
-
-def _grid_size(folder: RunFolder) -> int:
-    return len(grid_points(validate(folder.read_sweep()["preset"], str(folder.sweep))))
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:

@@ -57,11 +57,12 @@ def select_(
         bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate, "over": over,
                   "confidence": confidence, "defense": defense}  # fmt: skip
         content = deployment(chosen, frame, sweep, bounds)
+        spec = validate(sweep["preset"], str(run_folder.sweep))
+        found = setting_of(spec, chosen.point["defense"], content["params"])
         try:
             write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
             raise ConfigError(f"{run_folder.deploy} cannot be written: {error.strerror}.") from error
-    found = setting_of(validate(sweep["preset"], str(run_folder.sweep)), chosen.point["defense"], content["params"])
     for line in selection_lines(chosen, over, confidence, found):
         say(line)
     print_unfinished(console, run_folder)

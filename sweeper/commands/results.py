@@ -38,10 +38,10 @@ def frontier(
             files += [roc] if roc else []
         except OSError as error:
             raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
-    print_frontier(console, frame, table, volumes)
-    print_comparison(console, frame, table)
-    for path in paths:
-        print_unfinished(console, RunFolder(path))
+        print_frontier(console, frame, table, volumes)
+        print_comparison(console, frame, table)
+        for path in paths:
+            print_unfinished(console, RunFolder(path))
     say(f"Written: {', '.join(map(str, files))}")
     if out is None:
         keep_copy(RunFolder.open(paths[0]), files)

@@ -158,7 +158,7 @@ def test_two_sweeps_of_one_setting_stay_two_points(tmp_path: Path) -> None:
     """The same parameters on another data set or network are other evidence, and so are their controls."""
     for name, acc in (("cifar", 0.9), ("shapes", 0.5)):
         folder = RunFolder.create(tmp_path / name)
-        folder.write_sweep({"preset": {}})
+        folder.write_sweep(sweep_with())
         write_rows(folder, [control_row(val_acc=acc + 0.05), row_with("t0", config="a", val_acc=acc)])
     frame = read_sweeps([tmp_path / "cifar", tmp_path / "shapes"])
     table = points(frame).set_index("config_id")

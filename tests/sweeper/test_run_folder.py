@@ -58,9 +58,18 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str)
 def test_only_a_sweep_is_opened(folder: RunFolder) -> None:
     with pytest.raises(ConfigError, match="holds no sweep"):
         RunFolder.open(folder.path)
-    folder.write_sweep({"preset": {}})
+    folder.write_sweep(sweep_with())
     write_rows(folder, [])
     assert RunFolder.open(folder.path).path == folder.path
+
+
+@pytest.mark.parametrize("key", ["preset", "sweep_id", "data_fingerprint", "data", "provenance"])
+def test_a_description_without_a_key_is_a_sentence(folder: RunFolder, key: str) -> None:
+    whole = sweep_with()
+    for content in ({**whole, key: ["x"]}, {name: value for name, value in whole.items() if name != key}):
+        folder.write_sweep(content)
+        with pytest.raises(ConfigError, match=f"is no description of a sweep: it has no key {key}, or a damaged one"):
+            folder.read_sweep()
 
 
 @pytest.mark.parametrize("version", [None, 0, VERSION + 1, "new"])
