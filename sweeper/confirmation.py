@@ -6,8 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from sweeper.attackers import attackers
-from sweeper.frontier import comparable, points
+from sweeper.frontier import comparable, environments, harmless, points
 from sweeper.records import CONFIRMATION, FINISHED, TRIAL, TrialRecord, next_id
+from sweeper.results import finished
 from sweeper.spec import SweepSpec
 from trainers.errors import ConfigError
 from trainers.trial import TrialConfig
@@ -59,16 +60,18 @@ def confirmations(
 def _against_every_attacker(
     frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
 ) -> list[TrialConfig]:
-    """The leading settings of each defense, each with every set of scenarios that a trial met."""
+    """The leading settings of each defense, each with every set of scenarios that a trial met and that threaten."""
     defenses = sorted(frame.loc[frame["role"] == TRIAL, "defense"].unique())
     # Compared defenses each have leaders of their own.
     parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
     found = [setting for part in parts for setting in leaders(part, top, max_asr)]
     if not found:
         raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
-    ran = [r for r in records.values() if r.role == TRIAL and r.status == FINISHED and r.config is not None]
-    settings = {r.config.setting_key: r.config for r in ran if r.config}
-    met = {repr(r.config.scenarios): r.config.scenarios for r in ran if r.config}.values()
+    ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
+    settings = {config.setting_key: config for config in ran.values()}
+    rows = finished(frame)
+    threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
+    met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()
     return [replace(settings[setting], scenarios=scenarios) for setting in found for scenarios in met]
 
 

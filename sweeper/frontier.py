@@ -75,6 +75,19 @@ def comparable(table: pd.DataFrame) -> pd.Series:
     return (table["weak"] == "") & table["constraints_kept"] & known
 
 
+def harmless(trials: pd.DataFrame) -> list[str]:
+    """Environments in which no attack works without a defense, in any run: they threaten nobody, and are no evidence.
+
+    Where a control did not finish, that is not known.
+
+    Args:
+        trials: rows of ``trials.parquet`` of one role, all finished.
+    """
+    attacked = trials[trials["poison_rate"] > 0]
+    fails = attacked["weak_attack"].eq(True).fillna(False).astype(bool)
+    return [str(name) for name, everywhere in fails.groupby(environments(trials)).all().items() if everywhere]
+
+
 def environments(trials: pd.DataFrame) -> pd.Series:
     """For each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from search_spaces.distributions import Searched
-from sweeper.frontier import comparable, environments, points
+from sweeper.frontier import comparable, environments, harmless, points
 from sweeper.records import CONFIRMATION, CONTROL, FINISHED
 from sweeper.results import as_rows, finished
 from sweeper.spec import SweepSpec
@@ -33,6 +33,8 @@ class Selection:
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
         asr_upper: upper bound of attack success at the confidence asked for; null if none was.
+        asr_upper_of_all: the same, if it is to hold for all confirmed settings at once (Bonferroni); null if none was.
+        confirmed: how many confirmed settings there are.
         no_evidence: environments that say nothing of any setting, since their attack fails without a defense.
     """
 
@@ -40,6 +42,8 @@ class Selection:
     others: int
     hardest_of: list[str]
     asr_upper: float | None = None
+    asr_upper_of_all: float | None = None
+    confirmed: int = 0
     no_evidence: Sequence[str] = ()
 
 
@@ -57,8 +61,8 @@ def select(
     Settings with a weak scenario, or that break a constraint of the sweep, do not qualify. Where the attacker varied
     something between trials (a searched poison rate, or the scenario that a trial meets), each of its values must have
     a setting that qualifies, and the one from the value that leaves the least accuracy is taken: evidence from an
-    easier attacker earns nothing. Values whose attack fails without a defense, against every setting, are left out: it
-    threatens nobody, and is no evidence. A setting that met several attackers must keep the bounds against each of them
+    easier attacker earns nothing. Values at which no attack works without a defense, in any run, are left out: they
+    threaten nobody, and are no evidence. A setting that met several attackers must keep the bounds against each of them
     whose attack works.
 
     Args:
@@ -90,8 +94,7 @@ def select(
     table = points(frame, over)
     if table.empty:
         raise NothingQualifies("No trial finished.")
-    measured = (table["weak"] != "") & table["control_asr"].notna()
-    no_evidence = [str(name) for name, weak in measured.groupby(table["environment"]) if weak.all()]
+    no_evidence = harmless(finished(frame))
     if len(no_evidence) < table["environment"].nunique():
         table = table[~table["environment"].isin(no_evidence)]
     sound = table[comparable(table)]
@@ -121,8 +124,9 @@ def select(
 def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
     """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence.
 
-    What the attacker varied counts as more scenarios. The bound is null on too few seeds, and where a confirming run
-    did not finish or an attacker is missing: what went wrong must not make the evidence better.
+    What the attacker varied counts as more scenarios; where no attack works without a defense, as none. The bound is
+    null on too few seeds, and where a confirming run did not finish or an attacker is missing: what went wrong must
+    not make the evidence better.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -132,7 +136,9 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     rows = finished(frame, CONFIRMATION)
     if rows.empty:
         return points(rows, over, CONFIRMATION).assign(asr_upper=[])
-    varied = environments(rows)
+    varied, idle = environments(rows), harmless(rows)
+    if len(idle) < varied.nunique():
+        rows, varied = rows[~varied.isin(idle)], varied[~varied.isin(idle)]
     rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
     table = points(rows, over, CONFIRMATION)
     begun = frame[(frame["role"] == CONFIRMATION) & (frame["status"] != FINISHED)]["config_id"]
@@ -155,11 +161,12 @@ def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over:
             f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
             f"attacker; the most that is there is {int(table['seeds'].max())}. Run sweeper confirm with more --seeds."
         )
-    keeps = (counted["weak"] == "") & (counted["asr_upper"] <= max_asr) & (counted["val_acc"] >= min_acc)
+    sound = counted[comparable(counted)]
+    if sound.empty:
+        raise NothingQualifies(_nearest(counted, "", max_asr, min_acc, over))
+    keeps = (sound["asr_upper"] <= max_asr) & (sound["val_acc"] >= min_acc)
     if not keeps.any():
-        if (counted["weak"] != "").all():
-            raise NothingQualifies(_nearest(counted, "", max_asr, min_acc, over))
-        row = counted[counted["weak"] == ""].sort_values("asr_upper").iloc[0]
+        row = sound.sort_values("asr_upper").iloc[0]
         raise NothingQualifies(
             f"At confidence {confidence:g} no setting has {over} val_asr <= {max_asr:g}"
             + (f" and val_acc >= {min_acc:g}" if min_acc else "")
@@ -167,9 +174,18 @@ def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over:
             f"{row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) and val_acc "
             f"{row['val_acc']:.3f}."
         )
-    chosen = counted[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
+    chosen = sound[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
     point = as_rows(chosen)[0]
-    return Selection(point, len(chosen) - 1, [], point.pop("asr_upper"))
+    of_all = confirmed(frame, over, 1 - (1 - confidence) / len(counted)).set_index("config_id")["asr_upper"]
+    return Selection(
+        point,
+        len(chosen) - 1,
+        [],
+        asr_upper=point.pop("asr_upper"),
+        asr_upper_of_all=float(of_all[point["config_id"]]),
+        confirmed=len(counted),
+        no_evidence=harmless(finished(frame, CONFIRMATION)),
+    )
 
 
 def _upper(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float) -> float | None:
@@ -249,6 +265,7 @@ def deployment(
         },
         **{name: point[name] for name in _FIGURES},
         "asr_upper": selection.asr_upper,
+        "asr_upper_of_all": selection.asr_upper_of_all,
         "evidence": evidence,
         "source": {
             "sweep": preset["name"],

@@ -1,7 +1,7 @@
 """What a selection shows on the screen."""
 
 from sweeper.selection import Selection
-from sweeper.uncertainty import Over
+from sweeper.uncertainty import Over, may_fail
 from sweeper.words import spread
 
 
@@ -24,6 +24,16 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
     ]
     if found:
         lines.append(f"Found by the search: {found}")
+    if confidence is not None:
+        if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
+            lines.append(
+                f"That bound is of this setting alone; one that holds for all {chosen.confirmed} confirmed settings at "
+                f"once is {chosen.asr_upper_of_all:.3f}."
+            )
+        lines.append(
+            f"It takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds cannot "
+            f"exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than any of them did."
+        )
     if chosen.hardest_of:
         lines.append(
             f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}. This setting was measured there; not "
@@ -31,7 +41,7 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
         )
     if chosen.no_evidence:
         failing = "; ".join(chosen.no_evidence)
-        lines.append(f"No evidence about {failing}: the attack fails there without a defense.")
+        lines.append(f"No evidence about {failing}: no attack works there without a defense.")
     if point["seeds"] == 1:
         lines.append("It rests on one seed: how much the figures vary is not known.")
     return lines

@@ -113,13 +113,21 @@ def clopper_pearson_upper(hits: int, trials: int, confidence: float) -> float:
     return 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, confidence))
 
 
+def may_fail(seeds: int, confidence: float) -> float:
+    """Share of trainings that may exceed what so many seeds in a row kept, at a confidence, whatever the distribution.
+
+    It is the share at which that many successes in a row have a probability of 1 - ``confidence``.
+    """
+    return float(1 - (1 - confidence) ** (1 / seeds))
+
+
 def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float:
     """Upper bound of a setting's attack success: the larger of Student's t over seeds, and Clopper-Pearson over the
     images of the worst seed.
 
     The first speaks of training again, the second of other images. Each seed's figure is aggregated over scenarios
     first; the mean of these worst cases (or worst parts) is at least the worst case of the means, so the bound covers
-    that too.
+    that too. Student's t takes seeds for normally distributed: :func:`may_fail` says what few of them cannot exclude.
 
     Args:
         asr: by seed and scenario, float (S, C), nothing missing.

@@ -89,6 +89,15 @@ def test_a_leader_meets_every_attacker() -> None:
     assert met == {(0.1, 0.1), (0.1, 0.2), (0.3, 0.1), (0.3, 0.2)}
 
 
+def test_an_attacker_who_fails_undefended_is_not_met_again() -> None:
+    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}}])
+    records = {**trials_of(spec, 0.1, 0.2, rate=0.1), **trials_of(spec, 0.1, 0.2, rate=0.2)}
+    rows = frame(records)
+    rows.loc[rows["poison_rate"] == 0.2, ["weak_attack", "control_asr"]] = [True, 0.3]
+    extra = confirmations(spec, rows, records, top=1, seeds=2)
+    assert [r.config.scenarios[0].poison_rate for r in extra if r.config] == [0.1, 0.1]
+
+
 def test_who_leads() -> None:
     rows = [
         control_row(),

@@ -7,6 +7,7 @@ import yaml
 from sweeper.results import as_rows
 from sweeper.run_folder import RunFolder
 from sweeper.selection import NothingQualifies, deployment, select, setting_params
+from sweeper.summary_selection import selection_lines
 from sweeper.uncertainty import clopper_pearson_upper
 from tests.sweeper.small import DATA, control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.defenses import DEFENSES
@@ -276,6 +277,55 @@ def test_a_confirmed_setting_is_one_row_by_its_worst_attacker(one_by_one: dict[s
     assert (chosen.others, chosen.point["environment"], chosen.point["seeds"]) == (0, "", 3)
     assert chosen.point["val_acc"] == pytest.approx(0.75)
     assert chosen.point["val_asr"] == pytest.approx(0.1)
-    weak = [row | {"weak_attack": True, "control_asr": 0.3} if row["val_acc"] == 0.6 else row for row in rows]
+    unknown = [row | {"weak_attack": None, "control_asr": None} if row["val_acc"] == 0.6 else row for row in rows]
     with pytest.raises(NothingQualifies, match="sound evidence"):
-        select(frame_of(*weak), max_asr=0.2, confidence=0.9)
+        select(frame_of(*unknown), max_asr=0.2, confidence=0.9)
+    weak = [row | {"weak_attack": True, "control_asr": 0.3} if row["val_acc"] == 0.6 else row for row in rows]
+    chosen = select(frame_of(*weak), max_asr=0.2, confidence=0.9)
+    assert chosen.point["val_acc"] == pytest.approx(0.9)
+    assert len(chosen.no_evidence) == 1
+    once = [
+        row | {"weak_attack": False, "control_asr": 0.9} if row["trial_id"].endswith("-2-x") else row for row in weak
+    ]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*once), max_asr=0.2, confidence=0.9)
+
+
+def test_an_attack_that_works_beside_one_that_does_not_is_no_idle_threat() -> None:
+    """At a rate at which BadNets fails without a defense, Blend breaks the setting."""
+    faint = {"poison_rate": 0.02, "val_acc": 0.8}
+    both = [
+        row_with("t0", "a", scenario="badnets", val_acc=0.9, val_asr=0.0),
+        row_with("t0", "a", scenario="blend", val_acc=0.9, val_asr=0.0),
+        row_with("t1", "a", scenario="badnets", val_asr=0.0, weak_attack=True, control_asr=0.3, **faint),
+        row_with("t1", "a", scenario="blend", val_asr=0.97, **faint),
+    ]
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.02 rests on sound evidence: .* in badnets"):
+        select(frame_of(*both), max_asr=0.1)
+    both[-1] |= {"weak_attack": True, "control_asr": 0.4}
+    assert select(frame_of(*both), max_asr=0.1).no_evidence == ["poison_rate=0.02"]
+
+
+def test_confirming_runs_must_keep_the_constraints() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9), *confirmed("b", 0.0, 0.0, 0.0, acc=0.8)]
+    frame = frame_of(*rows)
+    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "a"
+    frame = frame.assign(constraints_kept=frame["trial_id"] != "k-a-None-2")
+    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "b"
+    with pytest.raises(NothingQualifies, match="keeps the constraints of the sweep"):
+        select(frame.assign(constraints_kept=False), max_asr=0.1, confidence=0.9)
+
+
+def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.9), *confirmed("b", 0.5, 0.5, 0.5)]
+    chosen = select(frame_of(*rows), max_asr=0.1, confidence=0.9)
+    assert chosen.confirmed == 2
+    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
+    t = 2.919986  # of two degrees of freedom at 0.95
+    assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
+    lines = selection_lines(chosen, "worst", 0.9, "")
+    assert any("holds for all 2 confirmed settings at once is 0.037" in line for line in lines)
+    assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
+    alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
+    assert alone.asr_upper_of_all == alone.asr_upper
+    assert not any("at once" in line for line in selection_lines(alone, "worst", 0.9, ""))
