@@ -33,9 +33,13 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     rows = _attacked(frame)
     sound = rows["weak_attack"].eq(False).fillna(False).astype(bool)
     rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL), sound=sound)
-    by = rows.groupby(["scenario", "poison_rate", "config_id", "defense"], dropna=False)
+    by = ["scenario", "poison_rate", "config_id", "defense"]
     names = {name: (name, "mean") for name in ("val_acc", "val_asr", "asr_floor")}
-    spread = by.agg(**names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique"), sound=("sound", "min"))
+    # A setting may have been proposed twice.
+    seeds = rows.groupby([*by, "seed"], dropna=False).agg(**names, sound=("sound", "min")).reset_index()
+    spread = seeds.groupby(by, dropna=False).agg(
+        **names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique"), sound=("sound", "min")
+    )
     return spread.reset_index()
 
 

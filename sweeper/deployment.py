@@ -34,6 +34,7 @@ class Deployment(BaseModel):
     params: dict[str, Any]
     model: Annotated[ModelConfig, BeforeValidator(read_parameters(ModelConfig))]
     augment: Annotated[Augmentation, BeforeValidator(read_parameters(Augmentation))]
+    amp: bool = True
     images: _Images
     source: dict[str, Any] = {}
 

@@ -256,6 +256,7 @@ def deployment(
         "params": setting_params(rows[0]),
         "model": preset["model"],
         "augment": preset["augment"],
+        "amp": preset["amp"],
         "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
         "chosen_for": {
             **bounds,

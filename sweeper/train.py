@@ -18,7 +18,7 @@ from sweeper.suspicious import draw_suspicious
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, pixels_fingerprint
-from trainers.files import write_text
+from trainers.files import remove_tree, write_text
 from trainers.seeding import derive_seed
 from trainers.state_store import StateStore
 
@@ -53,7 +53,8 @@ def train(
 ) -> Deployed:
     """Train and write everything but the tracking run.
 
-    What is left of an earlier training that was cut off in ``folder`` is gone on with.
+    What is left of an earlier training that was cut off in ``folder`` is gone on with, if nothing was changed since:
+    data, setting, seed, numeric format, CPU or GPU.
 
     Args:
         deployment: the setting.
@@ -72,10 +73,15 @@ def train(
     """
     setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
     key = derive_seed(
-        seed, "deploy", setting, data.fingerprint, None if unlabelled is None else pixels_fingerprint(unlabelled)
+        seed,
+        "deploy",
+        setting,
+        compute.device.type,  # generators of one kind of device read no states of another's
+        compute.amp,
+        data.fingerprint,
+        None if unlabelled is None else pixels_fingerprint(unlabelled),
     )
-    states = folder / "states" / f"{key:x}"
-    store = StateStore(states, state_every_s)
+    store = StateStore(folder / "states" / f"{key:x}", state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("training", total=None)
@@ -93,16 +99,8 @@ def train(
         draw_suspicious(data, review, folder / "suspicious.png")
     write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
     trained.model.save(folder)  # the last, since it says that all the rest is there
-    _remove(states)
+    remove_tree(folder / "states")
     return Deployed(folder, trained, review)
-
-
-def _remove(states: Path) -> None:
-    for path in states.glob("*"):
-        path.unlink(missing_ok=True)
-    for folder in (states, states.parent):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:

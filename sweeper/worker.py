@@ -138,6 +138,8 @@ class TrialActor(tune.Trainable):
         self._results: Iterator[EpochResult] = run_trial(
             trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
         )
+        if trial.compute.compile:  # what earlier trials compiled counts towards a limit, beyond which nothing is
+            torch.compiler.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

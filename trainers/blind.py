@@ -73,7 +73,7 @@ def train_blind(
 
     Raises:
         ConfigError: a parameter is not allowed.
-        TrialError: a loss is not finite, or the defense left no model.
+        TrialError: a loss or a weight is not finite, or the defense left no model.
     """
     kind = DEFENSES[setting.defense]
     data = replace(data, names=None)  # the defense is to judge images, not what their files are called
@@ -93,6 +93,8 @@ def train_blind(
         progress(stage.name, len(losses), total, report.loss)
     if report is None or report.model is None:
         raise TrialError(f"{setting.defense} left no model.")
+    if not all(tensor.isfinite().all() for tensor in report.model.state_dict().values()):
+        raise TrialError("The network's weights are not finite.")
     model = _saved(report.model, setting.model, data, defense.normalise)
     suspicion, credible = (None if x is None else x.detach().cpu() for x in (report.suspicion, report.credible))
     return Trained(model, suspicion, credible, losses)

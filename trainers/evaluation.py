@@ -9,6 +9,7 @@ from trainers.compute import Compute
 from trainers.data.batches import Normalizer
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report
+from trainers.errors import TrialError
 from trainers.models import Network
 from trainers.scenario import ProbeSet, Scenario
 
@@ -77,6 +78,9 @@ class Monitor:
             images_seen: images trained on so far.
             seconds: of training so far.
             final: whether this is the last epoch.
+
+        Raises:
+            TrialError: predictions or scores are not finite.
         """
         figures: dict[str, float | None] = {}
         if report.model is not None:
@@ -87,6 +91,8 @@ class Monitor:
             figures |= self._split_figures(report.credible.cpu())
         if report.suspicion is not None and self._arena.attacked:
             truth = self._arena.poisoned
+            if not report.suspicion.isfinite().all():
+                raise TrialError("The scores of the samples are not finite.")
             if not truth.all():
                 figures["detection_auroc"] = auroc(truth, report.suspicion)
         return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
@@ -104,12 +110,15 @@ class Monitor:
 
     @torch.no_grad()
     def _predict(self, model: Network, images: Tensor, batch_size: int = 1000) -> Tensor:
+        """In float32, as a saved model predicts: among bfloat16 logits many tie, and ties would favour low classes."""
         model.eval()
-        classes = []
+        classes, finite = [], torch.ones((), dtype=torch.bool, device=self._compute.device)
         for chunk in images.split(batch_size):
-            with self._compute.autocast():
-                logits = model(self._normalise(chunk.to(self._compute.device))).logits
+            logits = model(self._normalise(chunk.to(self._compute.device))).logits
+            finite &= logits.isfinite().all()
             classes.append(logits.argmax(1).cpu())
+        if not finite:  # of NaN, argmax makes class 0
+            raise TrialError("The network's predictions are not finite.")
         return torch.cat(classes)
 
     def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
@@ -141,7 +150,7 @@ def auroc(truth: Tensor, scores: Tensor) -> float:
 
 def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:
     """The statistics that a defense normalises by: those of the training images it was handed."""
-    return Normalizer.fit(data.images.to(compute.device))
+    return Normalizer.fit(data.images, compute.device)
 
 
 def share(hits: Tensor) -> float | None:

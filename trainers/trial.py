@@ -153,7 +153,7 @@ def run_trial(
             trains by itself, to the same numbers.
 
     Raises:
-        TrialError: a loss is not finite.
+        TrialError: a loss, a prediction or a score is not finite.
     """
     compute = config.compute.open(gpu_share)
     for number, (scenario_config, repeat) in enumerate(config.runs()):
@@ -175,6 +175,7 @@ def run_trial(
         defense = kind(params, task)
         kept = None if undefended is None else undefended / config.key
         yield from _run_one(defense, scenario, scenario_config, repeat, number, store, kept)
+        del defense, task, scenario  # before those of the next run take their place on a GPU
 
 
 def _run_one(

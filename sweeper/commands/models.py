@@ -111,7 +111,7 @@ def train_(
 
     with one_sentence():
         deployment = read_deployment(deploy)
-        compute = ComputeConfig(device, threads).open(float(torch.cuda.is_available()))
+        compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
         config = DataConfig(source=data, image_size=image_size)
         say("Loading data ...")
         images = load_untrusted(config)

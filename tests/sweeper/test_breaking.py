@@ -55,6 +55,15 @@ def test_it_is_the_mean_over_seeds_that_must_reach_a_half() -> None:
     assert by_rate.loc[("a", 0.05), "seeds"] == 2
 
 
+def test_a_setting_that_was_proposed_twice_is_no_more_seeds() -> None:
+    once = [*against("a", 0.2, rates=(0.1,), seed=0), *against("a", 0.6, rates=(0.1,), seed=1)]
+    twice = [row | {"trial_id": f"{row['trial_id']}-again"} for row in once if row["seed"] == 1]
+    for rows in (once, once + twice):
+        (point,) = as_rows(success_by_rate(frame_of(*rows)))
+        assert (point["val_asr"], point["seeds"]) == (pytest.approx(0.4), 2)
+        assert point["val_asr_sd"] == pytest.approx(0.2 * math.sqrt(2))
+
+
 def test_attacks_and_settings_are_looked_at_one_by_one() -> None:
     frame = frame_of(
         *against("a", 0.6, 0.6, 0.6, scenario="badnets"), *against("a", 0.1, 0.1, 0.1, scenario="blend"),

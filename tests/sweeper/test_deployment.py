@@ -30,6 +30,8 @@ def test_what_select_writes_is_read(tmp_path: Path) -> None:
     found = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
     assert (found.setting.defense, found.setting.params) == ("vab", GOOD["params"])
     assert (found.setting.model.name, found.setting.augmentation.flip) == ("tiny", False)
+    assert found.amp, "as a sweep has it that does not say"
+    assert not read_deployment(written(tmp_path / "exact.yaml", {**GOOD, "amp": False})).amp
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_what_select_writes_is_read(tmp_path: Path) -> None:
         ({"model": {"name": "huge"}}, ["model", "name must be one of tiny"]),
         ({"model": ...}, ["model: is missing"]),
         ({"augment": {"crop": -1}}, ["augment", "crop must be"]),
+        ({"amp": "no"}, ["amp", "valid boolean"]),
         ({"images": {"image_shape": [3, 16], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 0], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 16], "class_names": ["a"]}}, ["images.class_names"]),

@@ -14,7 +14,13 @@ from trainers.defenses import DEFENSES
 
 SWEEP: dict[str, Any] = {
     "data": DATA,
-    "preset": {"name": "small", "model": {"name": "tiny"}, "augment": {"crop": 0}, "data": {"source": "shapes"}},
+    "preset": {
+        "name": "small",
+        "model": {"name": "tiny"},
+        "augment": {"crop": 0},
+        "amp": False,
+        "data": {"source": "shapes"},
+    },
     "data_fingerprint": "abc-def",
     "provenance": {"created": "2026-01-01", "git_commit": "123", "python": "3.11", "versions": {"torch": "2.15.0"}},
 }
@@ -130,7 +136,7 @@ def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
     content = deployment(select(table, 0.2), table, SWEEP, bounds)
     assert content["defense"] == "vab"
     assert content["params"]["threshold"] == 0.2
-    assert (content["model"], content["augment"]) == ({"name": "tiny"}, {"crop": 0})
+    assert (content["model"], content["augment"], content["amp"]) == ({"name": "tiny"}, {"crop": 0}, False)
     assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": [], "no_evidence": []}
     assert (content["val_acc"], content["val_asr"], content["seeds"]) == (0.8, pytest.approx(0.11), 2)
     assert [(e["trial_id"], e["seed"], e["val_asr"]) for e in content["evidence"]] == [("t0", 0, 0.1), ("t0", 1, 0.12)]

@@ -288,6 +288,17 @@ def test_threads_follow_the_trial(start: Start) -> None:
         torch.set_num_threads(1)
 
 
+def test_what_an_earlier_trial_compiled_does_not_count_for_the_next(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[bool] = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: forgotten.append(True))
+    start(job())
+    assert forgotten == []
+    start(job(compile=True))
+    assert forgotten == [True]
+
+
 def test_the_packed_form_holds_both_splits() -> None:
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     both = ImageSet(images, torch.tensor([0, 1]), ("a", "b"))

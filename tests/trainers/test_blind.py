@@ -7,6 +7,8 @@ from trainers.blind import Setting, Trained, train_blind
 from trainers.compute import Compute
 from trainers.data import DataConfig, ImageSet, load_data
 from trainers.data.batches import Augmentation
+from trainers.defenses.base import Report
+from trainers.defenses.none import NoDefense
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
 from trainers.state_store import StateStore
@@ -68,6 +70,20 @@ def test_a_defense_that_marks_nothing_leaves_a_model_alone(tmp_path: Path) -> No
     assert trained
     assert (trained.suspicion, trained.credible, len(trained.losses)) == (None, None, 3)
     assert trained.model.class_names == images().class_names
+
+
+def test_a_network_that_is_not_finite_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step may break what the loss before it did not show."""
+    trained = NoDefense._train
+
+    def broken(self: NoDefense, epoch: int) -> Report:
+        report = trained(self, epoch)
+        torch.nn.init.constant_(self.network.head.bias, float("nan"))
+        return report
+
+    monkeypatch.setattr(NoDefense, "_train", broken)
+    with pytest.raises(TrialError, match="The network's weights are not finite"):
+        run(tmp_path, setting("none", epochs=1))
 
 
 def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from trainers.attack_cost import AttackCost
 from trainers.compute import Compute
 from trainers.data import ImageSet
 from trainers.defenses.base import Report
+from trainers.errors import TrialError
 from trainers.evaluation import METRICS, Measurement, Monitor, share
 from trainers.models import ModelOutput
 from trainers.scenario import Arena, ProbeSet, Scenario
@@ -121,6 +122,40 @@ def test_a_report_without_model_scores_or_split() -> None:
     got = measure(monitor(VAL, TEST), final=True)
     absent = {f.name for f in fields(Measurement)} - {"epoch", "stage", "loss", "images_seen", "seconds"}
     assert all(getattr(got, name) is None for name in absent)
+
+
+class Broken(Reader):
+    """Predicts nothing of the last image of each batch."""
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        logits, features = super().forward(images)
+        logits[-1, 2] = float("nan")
+        return ModelOutput(logits, features)
+
+
+def test_predictions_that_are_not_finite_are_no_figures() -> None:
+    with pytest.raises(TrialError, match="The network's predictions are not finite"):
+        measure(monitor(VAL, TEST), model=Broken())
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(TrialError, match="The scores of the samples are not finite"):
+            measure(monitor(VAL, TEST), suspicion=torch.tensor([0.0] * 9 + [value]))
+
+
+class Exact(Reader):
+    """Two classes apart by less than bfloat16 can tell."""
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        apart = torch.tensor([[1.0, 1.001, 0.0, 0.0]])
+        return ModelOutput(images.flatten(1)[:, :1] * 0 + torch.eye(1) @ apart, images)
+
+
+def test_predictions_are_in_float32_whatever_was_trained_in() -> None:
+    """As of a saved model. The product would be rounded to 1 and 1, and class 0 taken."""
+    watching = monitor(VAL, TEST)
+    watching._compute = Compute(torch.device("cpu"), amp=True)
+    with watching._compute.autocast():
+        assert (torch.eye(1) @ torch.tensor([[1.0, 1.001]])).argmax() == 0
+    assert measure(watching, model=Exact()).val_acc == 2 / 7  # the share of class 1
 
 
 def test_more_images_than_a_batch() -> None:

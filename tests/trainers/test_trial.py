@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -130,6 +131,21 @@ def test_a_run_does_not_depend_on_the_others(splits: Splits) -> None:
     both = run(trial(scenarios=(scenario("a", target=1), scenario("b")), repeats=(0, 1)), splits)
     alone = run(trial(scenarios=(scenario("b"),), repeats=(1,)), splits)
     assert numbers(both)[-2:] == numbers(alone)
+
+
+def test_what_a_run_trained_is_gone_before_the_next_begins(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both would have to fit on a GPU."""
+    opened, alive = NoDefense.__init__, list[int]()
+
+    def counted(self: NoDefense, params: Any, task: Any) -> None:
+        gc.collect()
+        alive.append(sum(isinstance(found, NoDefense) for found in gc.get_objects()))
+        opened(self, params, task)
+
+    monkeypatch.setattr(NoDefense, "__init__", counted)
+    run(trial(repeats=(0, 1, 2)), splits)
+    assert len(alive) == 3
+    assert len(set(alive)) == 1
 
 
 def test_repeats_differ(splits: Splits) -> None:

@@ -26,12 +26,20 @@ class Normalizer:
     std: Tensor
 
     @classmethod
-    def fit(cls, images: Tensor) -> "Normalizer":
-        """The statistics of ``images``: uint8 (N, C, H, W). A channel that never varies gets a deviation of 1."""
-        # Sums over a histogram of the 256 values: exact, and no float copy of the whole set.
-        channels = images.transpose(0, 1).reshape(images.shape[1], -1)
-        counts = torch.stack([torch.bincount(c.long(), minlength=256) for c in channels]).double()
-        values = torch.arange(256, device=images.device, dtype=torch.double) / 255
+    def fit(cls, images: Tensor, device: torch.device | None = None) -> "Normalizer":
+        """The statistics of ``images``: uint8 (N, C, H, W). A channel that never varies gets a deviation of 1.
+
+        Args:
+            images: the set.
+            device: where to compute, and where the statistics are to lie; null: that of ``images``.
+        """
+        # Sums over a histogram of the 256 values: exact, whatever the parts, and no copy of the whole set.
+        device = device or images.device
+        counts = torch.zeros(images.shape[1], 256, dtype=torch.long, device=device)
+        for part in images.split(1000):
+            for count, channel in zip(counts, part.to(device).unbind(1), strict=True):
+                count += torch.bincount(channel.reshape(-1).long(), minlength=256)
+        values = torch.arange(256, device=device, dtype=torch.double) / 255
         share = counts / counts.sum(1, keepdim=True)
         mean = (share * values).sum(1)
         std = (share * (values - mean[:, None]) ** 2).sum(1).sqrt()

@@ -105,7 +105,10 @@ class Bcu(Defense):
         last = epoch + 1 == self.params.training_epochs
         known = self.task.undefended
         if known is None:
-            report = self.training.stages()[0].run(epoch)
+            # What the control had stood for before this attempt is made good, if that is gone now.
+            for own in range(int(self.tensors.get("trained", torch.tensor(0))), epoch + 1):
+                report = self.training.stages()[0].run(own)
+            self.tensors["trained"] = torch.tensor(epoch + 1)
             return Report(report.loss, report.images_seen, self.teacher if last else None)
         if last:
             self.teacher.load_state_dict(known.network)

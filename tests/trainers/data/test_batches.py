@@ -91,8 +91,9 @@ def test_views_are_channels_last_in_memory() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_normaliser_against_numpy(channels: int) -> None:
-    images = random_images(7, channels, 5, 4)
+@pytest.mark.parametrize("count", [7, 2001])
+def test_the_normaliser_against_numpy(channels: int, count: int) -> None:
+    images = random_images(count, channels, 5, 4)
     images[:, 0] //= 3
     pixels = images.numpy().astype(np.float64) / 255
     mean, deviation = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))

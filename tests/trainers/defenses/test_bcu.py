@@ -61,6 +61,25 @@ def test_what_the_control_left_stands_for_it(noise: Noise) -> None:
     assert same(alone.student, sharing.student)
 
 
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_a_control_that_is_gone_in_the_middle_is_made_good(noise: Noise, before: int) -> None:
+    told = task(noise(40))
+    params = {"training_epochs": 3}
+    alone: Any = small("bcu", told, **params)
+    control = NoDefense(alone.params.training, told)
+    losses = [float(report.loss or 0) for _, report in control.epochs()]
+    left = Undefended(control.network.state_dict(), losses, [3.0] * 3)
+    sharing: Any = small("bcu", replace(told, undefended=left), **params)
+    for _ in zip(range(before), sharing.epochs(), strict=False):
+        pass
+    again: Any = small("bcu", told, **params)
+    again.load(sharing.state())
+    later = [report.loss for _, report in again.epochs()]
+    assert [report.loss for _, report in alone.epochs()][before:] == later
+    assert same(alone.teacher, again.teacher)
+    assert same(alone.student, again.student)
+
+
 def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:
     renewed: dict[float, float] = {}
     for scale in (0.0, 1.0, 10.0):
