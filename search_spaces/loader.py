@@ -49,6 +49,8 @@ def _parse(text: str, where: str) -> Any:
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise PresetError(f"{where}: no valid YAML{line}: {problem}.") from error
+    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+        raise PresetError(f"{where}: no valid YAML: {str(error).splitlines()[0]}.") from error
 
 
 MERGE = "tag:yaml.org,2002:merge"

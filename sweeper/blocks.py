@@ -39,6 +39,10 @@ class Block:
             if isinstance(self.values[key], Searched):
                 yield self.names[key], self.values[key]
 
+    def idle(self, chosen: dict[str, Any]) -> list[str]:
+        """Searched parameters that have no part in these values, since their condition does not hold."""
+        return [key for key, value in self.values.items() if isinstance(value, Searched) and not value.applies(chosen)]
+
     def draw(self, choose: Choose) -> dict[str, Any]:
         """Plain values for all parameters; those whose condition does not hold are left out."""
         chosen: dict[str, Any] = {}

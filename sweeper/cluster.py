@@ -8,7 +8,7 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -63,7 +63,7 @@ class Host:
     def __str__(self) -> str:
         named = {"CPU": 0.0, "GPU": 0.0}
         named |= {k: v for k, v in sorted(self.has.items()) if k not in _ON_ANY_HOST and not k.startswith("node:")}
-        return f"{self.address} has {' and '.join(f'{amount:g} {_plural(name)}' for name, amount in named.items())}"
+        return f"{self.address} has {' and '.join(_amount(name, amount) for name, amount in named.items())}"
 
 
 def _fit(name: str, has: float, amount: float) -> int:
@@ -89,8 +89,10 @@ def ray_runtime() -> Iterator[bool]:
         yield False
         return
     try:
-        # Not "auto": that would also join the Ray of another sweep on this machine, which goes when that sweep ends.
-        context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        # Ray has workers look for modules where the driver is started, and that may be a folder of others.
+        with chdir(Path(__file__).resolve().parents[1]):
+            # Not "auto": that would also join the Ray of another sweep on this machine, which goes when it ends.
+            context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except AuthenticationError as error:
         raise ConfigError(
             "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
@@ -129,14 +131,18 @@ def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
     until = time.monotonic() + patience_s
     while not room(wanted):
         if time.monotonic() >= until:
-            asked = " and ".join(f"{amount:g} {_plural(name)}" for name, amount in wanted.items() if amount > 0)
             there = "; ".join(str(host) for host in hosts())
-            raise ConfigError(f"A trial asks for {asked}, which no host has: {there}. Change resources.")
+            raise ConfigError(f"A trial asks for {asked(wanted)}, which no host has: {there}. Change resources.")
         time.sleep(1.0)
 
 
-def _plural(name: str) -> str:
-    return f"{name}s" if name in ("CPU", "GPU") else name
+def asked(wanted: Mapping[str, float]) -> str:
+    """What a trial asks for, in words."""
+    return " and ".join(_amount(name, amount) for name, amount in wanted.items() if amount > 0)
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
 
 
 def code_digest() -> str:

@@ -87,6 +87,14 @@ class Deployment(BaseModel):
             ConfigError: they have another size, another number of channels, or other classes, or are too few for the
                 defense's parameters.
         """
+        known, given = set(self.images.class_names), set(data.class_names)
+        if known != given:
+            parts = [f"missing: {', '.join(sorted(known - given))}"] if known - given else []
+            parts += [f"unknown: {', '.join(sorted(given - known))}"] if given - known else []
+            raise ConfigError(
+                f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
+                "such images, and select from it."
+            )
         found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
         if found[0] != wanted[0]:
             raise ConfigError(f"The images have {found[0]} channels, but the setting was found for {wanted[0]}.")
@@ -95,11 +103,6 @@ class Deployment(BaseModel):
                 f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
                 f"--image-size {wanted[1]} resizes them."
             )
-        known, given = set(self.images.class_names), set(data.class_names)
-        if known != given:
-            parts = [f"there is no {', '.join(sorted(known - given))}"] if known - given else []
-            parts += [f"{', '.join(sorted(given - known))} was unknown"] if given - known else []
-            raise ConfigError(f"The classes differ from those that the setting was found for: {'; '.join(parts)}.")
         kind = DEFENSES[self.defense]
         kind.check(kind.Params(**self.params), data, self.model)
 
@@ -112,7 +115,7 @@ def read_deployment(path: Path) -> Deployment:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no setting to deploy; sweeper select writes one.")

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.loader import read_preset
-from sweeper.cluster import check_hosts, hosts, ray_runtime
+from sweeper.cluster import asked, check_hosts, hosts, ray_runtime
 from sweeper.finding import Finding
 from sweeper.mirror import RUNS
 from sweeper.provenance import PACKAGES, package_versions
-from sweeper.spec import validate
+from sweeper.spec import SweepSpec
 from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
 from trainers.files import write_text
 from trainers.object_store import Place
@@ -22,20 +21,20 @@ LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"
 
 
-def examine(preset: str, storage: Place) -> Iterator[Finding]:
+def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
     """Look at one thing after the other.
 
     Args:
-        preset: whose data is read.
+        spec: a sweep whose data is read, and whose trials are to fit on a host.
         storage: where run folders go.
     """
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("versions", _versions),
         ("GPUs", _gpus),
-        ("Ray", _ray),
+        ("Ray", lambda: _ray(spec)),
         ("storage", lambda: _storage(storage)),
         ("tracking store", lambda: _tracking(storage if isinstance(storage, Path) else RUNS)),
-        ("data", lambda: _data(preset)),
+        ("data", lambda: _data(spec)),
     ]
     for name, check in checks:
         try:
@@ -70,12 +69,16 @@ def _gpus() -> Finding:
     return Finding("GPUs", True, f"{', '.join(names)}; a trial uses one if its preset says resources.gpu")
 
 
-def _ray() -> Finding:
+def _ray(spec: SweepSpec) -> Finding:
     with ray_runtime() as joined:
         known = hosts()
     cpus, gpus = (sum(host.has.get(name, 0.0) for host in known) for name in ("CPU", "GPU"))
     text = f"{len(known)} host{'s' if len(known) > 1 else ''}, {cpus:g} CPUs, {gpus:g} GPUs"
     where = "a cluster that runs" if joined else "started on this machine alone"
+    wanted = spec.resources.by_name()
+    if not any(host.room(wanted) for host in known):
+        text = f"{text} ({where}); a trial asks for {asked(wanted)}, which no host has"
+        return Finding("Ray", False, text, "Change resources of the preset, or start hosts that have it.")
     return Finding("Ray", True, f"{text} ({where})")
 
 
@@ -102,8 +105,7 @@ def _tracking(runs: Path) -> Finding:
     return Finding("tracking store", True, f"{without_secret(uri)} answers and can be written")
 
 
-def _data(preset: str) -> Finding:
-    spec = validate(read_preset(preset), preset)
+def _data(spec: SweepSpec) -> Finding:
     splits = spec.load()
     shape = "x".join(map(str, splits.train.images.shape[1:]))
     text = f"{spec.data.source}: {len(splits.train)} training and {len(splits.test)} test images of {shape}"

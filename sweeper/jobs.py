@@ -1,6 +1,7 @@
 """Sweeps as jobs of a Ray cluster: they go on when the one who began them has left."""
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder import LOCK_FILE, RunFolder
 from trainers.errors import ConfigError
 
 FOLDER = "run_folder"
@@ -49,7 +50,7 @@ def submit(arguments: Sequence[str], folder: Path) -> Submitted:
     Raises:
         ConfigError: no cluster is there, or the job ended before its sweep began; the sentence is the job's.
     """
-    command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, '-m', 'sweeper', *arguments])}"
+    command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, '-P', '-m', 'sweeper', *arguments])}"
     before = _opened(folder)
     with _cluster() as client:
         job = str(client.submit_job(entrypoint=command, metadata={FOLDER: str(folder)}))
@@ -105,10 +106,11 @@ def stop(folder: RunFolder) -> str:
     holder = folder.holder()
     if holder is None:
         raise ConfigError(f"No sweep works on {folder.path}.")
-    words = holder.split()  # process 12 on HOST
-    if len(words) == 4 and words[3] == os.uname().nodename:
+    known = re.fullmatch(r"process (\d+) on (\S+)", holder)
+    # What the file says may have been written by anybody: only who has it open is ended.
+    if known and known[2] == os.uname().nodename and _has_open(int(known[1]), folder.path / LOCK_FILE):
         with suppress(OSError):  # of another user, or of another container of that name
-            os.kill(int(words[1]), signal.SIGTERM)
+            os.kill(int(known[1]), signal.SIGTERM)
             return holder
     with _cluster() as client:
         jobs = [
@@ -121,6 +123,13 @@ def stop(folder: RunFolder) -> str:
             )
         client.stop_job(jobs[0])
     return f"job {jobs[0]}"
+
+
+def _has_open(process: int, path: Path) -> bool:
+    """Whether a process of this machine has a file open, as far as one may know."""
+    with suppress(OSError):
+        return any(file.samefile(path) for file in Path(f"/proc/{process}/fd").iterdir() if file.exists())
+    return False
 
 
 @contextmanager

@@ -159,6 +159,8 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
         refuse_other_driver(store)
         for name in store.walk():
             if name != CLAIM and not name.startswith("states/"):
+                if not all(part.strip(".") for part in name.split("/")):  # others may write there too
+                    raise ConfigError(f"{store} holds {name!r}, which no run folder does; remove it.")
                 path = beside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes((store / name).read_bytes())

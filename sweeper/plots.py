@@ -69,7 +69,8 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     for axes in list(grid.flat)[len(environments) :]:
         axes.set_visible(False)
     seeds = int(table["seeds"].min()) if len(table) else 0
-    note = "one seed: no spread is known" if seeds == 1 else f"means over {seeds} seeds, 95 % bootstrap intervals"
+    one = "one seed: no spread is known" if again.empty else "the search: one seed"
+    note = one if seeds == 1 else f"means over {seeds} seeds, 95 % bootstrap intervals"
     figure.suptitle(f"{title} ({note})", fontsize=12)
     entries = dict(pair for axes in grid.flat for pair in zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(

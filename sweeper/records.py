@@ -1,11 +1,13 @@
 """What is known of each trial: its rows and curves, in the column order of the design."""
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from sweeper.blocks import NAME_PATTERN
 from trainers.attack_cost import AttackCost
 from trainers.evaluation import METRICS, WEAK_ATTACK_BELOW
 from trainers.scenario import ScenarioConfig
@@ -21,6 +23,7 @@ KEY_COLUMNS = (
 )  # fmt: skip
 COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
 EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", *COST_COLUMNS, "error", "attempt")
+TRIAL_ID = r"[ctk]\d{4,9}"
 RunKey = tuple[str, int]
 """Scenario name and repeat: one run within a trial."""
 
@@ -161,15 +164,21 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, text: str) -> "TrialRecord":
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote. Its names become names of files, so they must look like those of a sweep.
 
         Raises:
-            ValueError, KeyError, TypeError: it is no record.
+            ValueError, KeyError, TypeError, AttributeError: it is no record.
         """
         fields = json.loads(text)
+        if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in (TRIAL, CONTROL, CONFIRMATION):
+            raise ValueError("no trial is called so")
         config = fields["config"]
         fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
         fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
         fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
         fields["epochs"] = {(name, r): {e["epoch"]: e for e in epochs} for name, r, epochs in fields["epochs"]}
-        return cls(**fields)
+        record = cls(**fields)
+        for scenario, repeat in record.runs:
+            if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
+                raise ValueError("no scenario is called so")
+        return record

@@ -18,7 +18,7 @@ from sweeper.breaking import breaking_points
 from sweeper.breaking import shown as shown_breaking
 from sweeper.comparison import HEADINGS, HOLDER_HEADINGS, compared, holders, shown_grid, shown_holders, standings
 from sweeper.comparison import shown as shown_standings
-from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments
+from sweeper.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
 from sweeper.importance import importances
 from sweeper.plots import DEFENSE_COLOURS
 from sweeper.records import CONFIRMATION, CONTROL, TRIAL
@@ -43,6 +43,8 @@ POINT_FIGURES = (
     "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "control_acc",
     "control_asr", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
+AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
+"""Of settings that were run again with fresh seeds."""
 
 
 def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> Path:
@@ -60,7 +62,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     names = _searched(frame)
     leading = _leading(table)
     found_attackers = attackers(frame, spec) if spec.attacking else None
-    points_shown = _points(frame, table, names)
+    points_shown = _points(frame, table, names, spec)
     environments_shown = sorted(table["environment"].unique())
     if found_attackers is not None:
         leading = found_attackers.loc[found_attackers["leads"], "trial_id"].tolist()
@@ -77,6 +79,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "attacking": spec.attacking,
         "importance": found,
         "histograms": _histograms(folder, frame, leading),
+        "confirmed": [] if spec.attacking else as_rows(points(frame, role=CONFIRMATION)[list(AGAIN)]),
     }
     page = {
         "name": sweep["preset"]["name"],
@@ -144,7 +147,9 @@ def _searched(frame: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _points(frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _points(
+    frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str], spec: SweepSpec
+) -> list[dict[str, Any]]:
     trials = finished(frame)
     if trials.empty:
         return []
@@ -155,6 +160,10 @@ def _points(frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str]) 
     for row in rows:
         key = (row["config_id"], row["environment"])
         row["params"] = {name: values[name][key] for name in names}
+        for block in spec.defense:
+            if block.kind == row["defense"]:
+                chosen = {name: first.loc[key].get(f"param.defense.{name}") for name in block.values}
+                row["params"] |= dict.fromkeys((name for name in block.idle(chosen) if name in names), None)
     return rows
 
 
@@ -213,7 +222,8 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
         }
         where = f"{row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
         title = f"{row['trial_id']} ({row['defense']}): {where}"
-        found.append({"title": title, "edges": BINS.tolist(), **parts})
+        axis = "entropy, normalised" if row["defense"] == "vab" else "1 - suspicion"
+        found.append({"title": title, "axis": axis, "edges": BINS.tolist(), **parts})
     return found
 
 
@@ -245,7 +255,7 @@ def _attackers(found: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tupl
 def _notes(
     frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, found_attackers: pd.DataFrame | None
 ) -> list[str]:
-    found = caveats(table)
+    found = caveats(table, frame)
     if len(table) == 0:
         found.append("No trial finished.")
     if found_attackers is not None:

@@ -19,7 +19,7 @@ from sweeper.records import TrialRecord
 from sweeper.results import TABLE_COLUMNS, read_table, write_table
 from trainers.errors import ConfigError
 from trainers.files import remove_leftovers, remove_tree, write_text, write_with
-from trainers.object_store import ObjectPath, Place
+from trainers.object_store import ObjectPath, Place, place
 
 VERSION = 1
 """Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
@@ -56,6 +56,7 @@ class RunFolder:
         self.roc = path / "roc.png"
         self.record_written: Callable[[], None] = do_nothing
         """Called when a record was written."""
+        self._ours = self._made = False
 
     @classmethod
     def create(cls, path: Path, store: ObjectPath | None = None) -> "RunFolder":
@@ -64,6 +65,7 @@ class RunFolder:
         Raises:
             ConfigError: it, or its place in the store, holds another sweep, or cannot be written.
         """
+        made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(entry.name != LOCK_FILE for entry in path.iterdir()):
@@ -71,6 +73,7 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(path, error) from error
         folder = cls(path, store)
+        folder._made = made
         folder.check_writable()  # and the store answers
         if store is not None and (store / folder.sweep.name).exists():
             raise ConfigError(f"{store} already holds a sweep; give --out another name.")
@@ -81,13 +84,20 @@ class RunFolder:
         """Open the folder of an earlier sweep.
 
         Raises:
-            ConfigError: it holds none, or one of another version.
+            ConfigError: it holds none, one of another version, or a link: a folder may come from somebody else, who
+                would otherwise decide which other files are read, written and removed.
         """
         folder = cls(path)
         if not folder.sweep.is_file() or not folder.trials.is_file():
             raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
+        _refuse_links(path)
         store = folder.read_sweep().get("store")
-        return folder if store is None else cls(path, ObjectPath(store))
+        if store is None:
+            return folder
+        at = place(str(store))
+        if not isinstance(at, ObjectPath):
+            raise ConfigError(f"{folder.sweep} names the store {store}, which is the address of none.")
+        return cls(path, at)
 
     def check_writable(self) -> None:
         """Try to write a file, into the store too.
@@ -116,7 +126,8 @@ class RunFolder:
             ConfigError: another process holds it, or it cannot be locked.
         """
         try:
-            file = (self.path / LOCK_FILE).open("a+")
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.fdopen(os.open(self.path / LOCK_FILE, flags, 0o644), "a+")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         with file:
@@ -134,10 +145,16 @@ class RunFolder:
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {os.uname().nodename}")
                 file.flush()
-            yield
+            self._ours = True
+            try:
+                yield
+            finally:
+                self._ours = False
 
     def holder(self) -> str | None:
-        """Who holds the folder now; null if nobody does."""
+        """Who holds the folder now; null if nobody does but who asks."""
+        if self._ours:
+            return None
         try:
             with (self.path / LOCK_FILE).open() as file:
                 try:
@@ -167,7 +184,7 @@ class RunFolder:
         """
         try:
             content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
             raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
         found: dict[str, Any] = content if isinstance(content, dict) else {}
         if "preset" in found and found.get("version") != VERSION:
@@ -190,7 +207,9 @@ class RunFolder:
         for path in sorted(self.records.glob("[!.]*.json")):
             try:
                 record = TrialRecord.from_json(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                if record.trial_id != path.stem:
+                    raise ValueError(f"it is that of {record.trial_id}")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 log.warning("%s is damaged and left out: %s", path, error)
                 continue
             records[record.trial_id] = record
@@ -225,6 +244,10 @@ class RunFolder:
             if self.store is not None:
                 with suppress(OSError):
                     (self.store / path.name).unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # something else lies there
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                self.path.rmdir()
 
     def scores_of(self, trial_id: str, scenario: str, seed: int) -> Path:
         """The file of the per-sample scores of one run."""
@@ -254,6 +277,14 @@ class RunFolder:
             raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
+
+
+def _refuse_links(path: Path) -> None:
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            entry = Path(folder, name)
+            if entry.is_symlink():
+                raise ConfigError(f"{entry} is a link; put the file itself there, or remove it.")
 
 
 def do_nothing() -> None:

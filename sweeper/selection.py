@@ -14,7 +14,7 @@ from sweeper.records import CONFIRMATION, CONTROL, FINISHED
 from sweeper.results import as_rows, finished
 from sweeper.spec import SweepSpec
 from sweeper.uncertainty import LEAST_SEEDS, Over, asr_upper
-from sweeper.words import cell
+from sweeper.words import parameter
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.params import Parameters
@@ -282,7 +282,7 @@ def setting_of(spec: SweepSpec, defense: str, params: Mapping[str, Any]) -> str:
     """What the search chose, as people read it: ``threshold=0.213 mixing=none``; empty if it chose nothing."""
     block = next((block for block in spec.defense if block.kind == defense), None)
     searched = [] if block is None else [key for key, value in block.values.items() if isinstance(value, Searched)]
-    return " ".join(f"{key}={cell(params[key])}" for key in searched if key in params)
+    return " ".join(f"{key}={parameter(params[key])}" for key in searched if key in params)
 
 
 def setting_params(row: dict[str, Any]) -> dict[str, Any]:

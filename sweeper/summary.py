@@ -13,12 +13,14 @@ from sweeper.breaking import has_rates
 from sweeper.frontier import hypervolumes, points
 from sweeper.plots import MOST_PANELS, draw_frontier
 from sweeper.records import CONFIRMATION
-from sweeper.results import as_rows, write_table
+from sweeper.results import as_rows, finished, write_table
 from sweeper.run_folder import RunFolder
 from sweeper.selection import confirmed
-from sweeper.words import cell, spread
+from sweeper.words import cell, parameter, spread
 from trainers.errors import ConfigError
 
+FEW_IMAGES = 100
+HIGH_FLOOR = 0.3
 BREAKING = "breaking.png"
 """Attack success against poison rate, where several were tried."""
 
@@ -100,7 +102,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         console.print(shown)
         for row in as_rows(group):
             words = [
-                f"{name.removeprefix('param.defense.')}={cell(params.loc[row['config_id'], name])}"
+                f"{name.removeprefix('param.defense.')}={parameter(params.loc[row['config_id'], name])}"
                 for name in names.get(row["defense"], [])
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
@@ -114,7 +116,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             figures = [spread(row, "val_acc"), spread(row, "val_asr"), cell(row["asr_upper"]), cell(row["asr_floor"])]
             shown.add_row(row["config_id"], str(row["seeds"]), *figures)
         console.print(shown)
-    for caveat in caveats(table):
+    for caveat in caveats(table, frame):
         console.print(caveat)
     if len(table) and table["seeds"].min() > 1:
         console.print(
@@ -134,8 +136,13 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
     console.print(shown)
 
 
-def caveats(table: pd.DataFrame) -> list[str]:
-    """What a reader of the frontier must know of its evidence."""
+def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
+    """What a reader of the frontier must know of its evidence.
+
+    Args:
+        table: its points.
+        frame: rows of ``trials.parquet``.
+    """
     found = []
     alone = table["environment"].nunique() <= 1
     weak: dict[str, set[str]] = {}
@@ -149,7 +156,21 @@ def caveats(table: pd.DataFrame) -> list[str]:
             "measured), so it is no evidence for any setting, and such settings stand on no frontier."
         )
     if len(table) and table["seeds"].min() == 1:
-        found.append("Every figure rests on one seed: how much it varies is not known.")
+        again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
+        found.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+    attacked = finished(frame).query("poison_rate > 0")
+    images = attacked["n_eval"].astype(float).min()
+    if images < FEW_IMAGES:
+        found.append(
+            f"Attack success is measured on as few as {images:g} images, each of which is {1 / images:.3f} of it; more "
+            "test images would tell more."
+        )
+    floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
+    for scenario, floor in floors[floors > HIGH_FLOOR].items():
+        found.append(
+            f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
+            "any trigger (the floor): attack success near that says nothing."
+        )
     return found
 
 

@@ -18,6 +18,7 @@ PROBE = "sweeper-probe"
 """An experiment that is made and deleted to see whether a store can be written; each user of a server has an own one,
 since nobody else may restore it."""
 
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
 _ASIDE = "(raised as a result of "
 """SQLAlchemy puts such a line before the one that says what is wrong."""
 
@@ -114,5 +115,9 @@ def shorten(error: Exception) -> str:
 
 
 def without_secret(text: str) -> str:
-    """The text without user and password of any address in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)
+    """The text without user and password of any address in it, however odd the password is."""
+    for uri in filter(None, map(os.environ.get, _ADDRESSES)):
+        text = text.replace(uri, re.sub(r"://[^/@:]*:(?!\d+/).*@", "://", uri))  # of a known one, spaces and all
+    for secret in (r"(?<=://)[^/\s]*@", r"(?<=://)[^/@:\s]*:(?!\d+/)\S*@", r"(?i)(?<=password=)[^&\s]+"):
+        text = re.sub(secret, "", text)
+    return text

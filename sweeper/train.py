@@ -1,5 +1,6 @@
 """Trains with a chosen setting on images whose labels nobody vouches for, and hands out what a person reviews."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from trainers.files import remove_tree, write_text
 from trainers.seeding import derive_seed
 from trainers.state_store import StateStore
 
+LOST_ABOVE = 0.5
+"""Share of a class's images that were taken for suspicious, above which the class may be lost."""
 REVIEW_COLUMNS = ("index", "path", "label", "score", "verdict")
 
 
@@ -122,6 +125,16 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
     )
 
 
+def lost_classes(review: pd.DataFrame) -> dict[str, float]:
+    """Classes most of whose images the defense took for suspicious, and how many: it may have thrown the class away.
+
+    Args:
+        review: rows of ``suspicious.parquet``.
+    """
+    shares = (review["verdict"] == "suspicious").groupby(review["label"]).mean()
+    return {str(name): float(share) for name, share in shares.items() if share > LOST_ABOVE}
+
+
 def _report(
     deployment: Deployment, data: ImageSet, source: str, review: pd.DataFrame | None, trained: Trained, seed: int
 ) -> str:
@@ -153,8 +166,13 @@ def _report(
         )
         for name, count in zip(data.class_names, counts, strict=True):
             found = int(marked.get(name, 0))
-            lines.append(f"| {name} | {count} | {found} | {found / max(count, 1):.1%} |")
+            lines.append(f"| {_plain(name)} | {count} | {found} | {found / max(count, 1):.1%} |")
         lines.append("")
+        for name, share in lost_classes(review).items():
+            lines += [
+                f"**{share:.0%} of the class {_plain(name)} were not learned as labelled: the model may not know it.**",
+                "",
+            ]
     lines += ["## Setting", "", "```yaml", _yaml(deployment), "```", ""]
     lines += ["## Use", "", "    sweeper predict MODEL_FOLDER IMAGE...", ""]
     lines += [
@@ -163,6 +181,11 @@ def _report(
         "",
     ]
     return "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    """A name that is nothing but text in Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", name)
 
 
 def _yaml(deployment: Deployment) -> str:

@@ -70,13 +70,14 @@ def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tup
 
 @contextmanager
 def _mlflow(store: str, port: int) -> Iterator[str]:
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
+    # -P: nothing that lies in the working folder, which may be somebody's run folder, passes for a module.
+    command = [sys.executable, "-P", "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     address = f"http://{HOST}:{port}"
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise ConfigError(f"Port {port} cannot be used: something listens there.")
     # By the environment: an address with a password does not belong into the process list.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONSAFEPATH": "1"}
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as process:
         try:

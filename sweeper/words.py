@@ -12,6 +12,11 @@ def spread(row: Mapping[str, Any], name: str) -> str:
     return cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
+def parameter(value: Any) -> str:
+    """A parameter's value: of a number three digits that count, since it may be a small learning rate."""
+    return f"{value:.3g}" if isinstance(value, float) and not pd.isna(value) else cell(value)
+
+
 def cell(value: Any) -> str:
     """A figure or word as tables show it; a null is a dash."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):

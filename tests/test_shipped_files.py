@@ -36,6 +36,18 @@ def test_workers_on_aws_are_spot_instances_and_the_head_is_not() -> None:
     assert "InstanceMarketOptions" not in kinds["head"]["node_config"]
 
 
+def test_ray_makes_no_security_group_on_aws() -> None:
+    """Each that it makes lets the whole world reach ssh, whatever else is asked of it."""
+    from ray.autoscaler._private.aws.config import _configure_security_group, _create_default_ssh_inbound_rules
+
+    assert _create_default_ssh_inbound_rules()[0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}], "not needed any more"
+    config = read("cluster-aws.yaml")
+    assert "security_group" not in config["provider"]
+    groups = [kind["node_config"]["SecurityGroupIds"] for kind in config["available_node_types"].values()]
+    assert groups[0] == groups[1]
+    assert _configure_security_group(config) is config, "it asks nothing of AWS"
+
+
 def test_services_publish_nothing_beyond_loopback() -> None:
     services = read("docker/compose.yaml")["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]

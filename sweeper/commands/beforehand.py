@@ -35,7 +35,12 @@ def gallery_(
 
 @app.command()
 def doctor(
-    preset: Annotated[str, typer.Argument(help="The preset whose data is to be read.")] = DEFAULT_PRESET,
+    preset: Annotated[
+        str, typer.Argument(help="The preset whose data is to be read, and whose trials are to fit.")
+    ] = DEFAULT_PRESET,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+    ] = None,
     storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go.")] = "runs",
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Look at the hosts of a cluster file instead, before ray up.")
@@ -46,9 +51,11 @@ def doctor(
     with one_sentence():
         if cluster is None:
             from sweeper.doctor import examine
+            from sweeper.spec import validate
             from trainers.object_store import place
 
-            findings = examine(preset, place(storage))
+            spec = validate(apply_overrides(read_preset(preset), set_ or [], preset), preset)
+            findings = examine(spec, place(storage))
         else:
             from sweeper.remote_hosts import examine_hosts
 

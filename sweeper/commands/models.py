@@ -31,12 +31,14 @@ def select_(
     defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
+    from sweeper.results import as_rows
     from sweeper.run_folder import RunFolder
-    from sweeper.selection import NothingQualifies, deployment, select, setting_of
+    from sweeper.selection import NothingQualifies, confirmed, deployment, select, setting_of
     from sweeper.spec import validate
     from sweeper.status import print_unfinished
     from sweeper.summary_selection import selection_lines
     from sweeper.tracking_store import attach, tracking_uri
+    from sweeper.words import spread
     from trainers.defenses import DEFENSES
     from trainers.files import write_text
 
@@ -59,6 +61,7 @@ def select_(
         content = deployment(chosen, frame, sweep, bounds)
         spec = validate(sweep["preset"], str(run_folder.sweep))
         found = setting_of(spec, chosen.point["defense"], content["params"])
+        earlier = run_folder.deploy.exists()
         try:
             write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
         except OSError as error:
@@ -67,14 +70,23 @@ def select_(
         say(line)
     print_unfinished(console, run_folder)
     if confidence is None:
+        again = confirmed(frame, over)
+        again = again[again["config_id"] == chosen.point["config_id"]]
+        for row in as_rows(again):
+            say(
+                f"With {row['seeds']} fresh seed{'s' if row['seeds'] > 1 else ''}, which count for a confidence alone: "
+                f"val_acc {spread(row, 'val_acc')}, {over} val_asr {spread(row, 'val_asr')}."
+            )
         bounds_given = f"--max-asr {max_asr:g}" + (f" --min-acc {min_acc:g}" if min_acc else "")
         bounds_given += f" --defense {defense}" if defense else ""
+        first = f"sweeper confirm {run_folder.path} --max-asr {max_asr:g}, and then " if again.empty else ""
         say(
-            f"The best of a search flatters itself; before deploying: sweeper confirm {run_folder.path} --max-asr "
-            f"{max_asr:g}, and then sweeper select {run_folder.path} {bounds_given} --confidence 0.9"
+            f"The best of a search flatters itself; before deploying: {first}sweeper select {run_folder.path} "
+            f"{bounds_given} --confidence 0.9"
         )
     attached = attach(tracking_uri(run_folder.path.resolve().parent), sweep, run_folder.deploy)
-    say(f"Written: {run_folder.deploy}" + (" (and to the sweep's run in MLflow)" if attached else ""))
+    instead = ", in the place of an earlier selection" if earlier else ""
+    say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if attached else ""))
     keep_copy(run_folder, [run_folder.deploy])
     kind = DEFENSES[chosen.point["defense"]]
     more = " --unlabelled SOURCE" if kind.unlabelled(kind.Params(**content["params"])) else ""
@@ -103,13 +115,15 @@ def train_(
     from sweeper.deployment import read_deployment
     from sweeper.model_tracking import ALIAS, track_model
     from sweeper.run_folder import RunFolder
-    from sweeper.tracking_store import check_store, tracking_uri
-    from sweeper.train import train
+    from sweeper.tracking_store import check_store, tracking_uri, without_secret
+    from sweeper.train import lost_classes, train
     from trainers.compute import ComputeConfig
     from trainers.data import DataConfig, load_untrusted
     from trainers.saved_model import WEIGHTS
 
     with one_sentence():
+        if deploy.is_dir():
+            raise ConfigError(f"{deploy} is a folder; give {deploy / 'deploy.yaml'}, which sweeper select writes.")
         deployment = read_deployment(deploy)
         compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
         config = DataConfig(source=data, image_size=image_size)
@@ -125,7 +139,9 @@ def train_(
         folder.check_writable()
         if (out / WEIGHTS).exists():
             raise ConfigError(f"{out} already holds a model; give --out an empty or new folder.")
-        uri = tracking_uri(out.resolve().parent)
+        # Beside the sweep that found the setting, where MLflow shows both.
+        sweep = deploy.resolve().parent
+        uri = tracking_uri((sweep if (sweep / "sweep.yaml").exists() else out.resolve()).parent)
         check_store(uri)
         say(f"{len(images)} images, {images.num_classes} classes. Results go to {out}.")
         with folder.lock():
@@ -141,13 +157,15 @@ def train_(
     facts = {"data.source": data, "data.fingerprint": images.fingerprint, "images": len(images), "seed": seed}
     try:
         name, version = track_model(uri, deployment, deployed, facts)
-        say(f"MLflow: model {name}, version {version}, alias {ALIAS}")
+        say(f"MLflow: model {name}, version {version}, alias {ALIAS}, in {without_secret(uri)}")
     except ConfigError as error:
         complain(f"{error} The model and the report are written all the same.")
     if deployed.review is not None:
         count = int((deployed.review["verdict"] == "suspicious").sum())
         seen = f": {out / 'suspicious.png'}" if count else ""
         say(f"{count} of {len(images)} images are suspicious{seen}")
+        for name, share in lost_classes(deployed.review).items():
+            say(f"{share:.0%} of the class {name} were not learned as labelled: the model may not know it.")
     say(f"Model: {out / WEIGHTS}   report: {out / 'report.md'}")
 
 
@@ -159,8 +177,9 @@ def predict(
 ) -> None:
     """Classify images: a line for each, with its path, class and probability, separated by tabs."""
     from sweeper.predict import classify
+    from trainers.printable import printable
     from trainers.saved_model import load_model
 
     with one_sentence():
         for path, name, probability in classify(load_model(model), images, resize):
-            print(f"{path}\t{name}\t{probability:.4f}")
+            print(f"{printable(str(path))}\t{printable(name)}\t{probability:.4f}")

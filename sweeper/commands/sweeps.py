@@ -8,7 +8,7 @@ import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
 from sweeper.commands.folders import RunDir, RunDirOrJob, folder_or_job, here
-from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say
+from sweeper.commands.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def stop_(sweep: RunDirOrJob) -> None:
 
 def _show(ended: "Ended") -> None:
     """Close a sweep on the screen."""
+    from sweeper.records import CONFIRMATION
+    from sweeper.results import finished
     from sweeper.summary import print_frontier
     from sweeper.summary_attacks import print_attackers, print_breaking
     from sweeper.summary_comparison import print_comparison
@@ -191,8 +193,10 @@ def _show(ended: "Ended") -> None:
     store = ended.tracker.shown_uri
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
     say(f"Compare runs: {compare}")
-    if ended.attackers is None:
-        say(f"Pick a setting: sweeper select {path} --max-asr 0.15")
+    if ended.attackers is None and ended.table["on_frontier"].any():
+        again = "" if finished(ended.frame, CONFIRMATION).empty else " --confidence 0.9"
+        say(f"Pick a setting: sweeper select {path} --max-asr 0.15{again}")
+    say_where_programs_are()
     if outcome.finished == 0:
         complain("No trial finished.")
         raise typer.Exit(ALL_FAILED)

@@ -30,7 +30,9 @@ function frontier() {
     ["frontier", front, defenses.length
       ? { color: front.map((p) => data.colours[p.defense]), size: 12, line: { color: "black", width: 2 } }
       : { color: BLUE, size: 11 }],
-  ].filter(([, group]) => group.some((p) => p.val_asr !== null));
+  // A defense all of whose settings stand on the frontier has its place in the legend too.
+  ].filter(([name, group]) => group.some((p) => p.val_asr !== null)
+    || (defenses.includes(name) && front.some((p) => p.defense === name)));
   const bars = (group, name) => ({
     type: "data", symmetric: false, thickness: 1,
     visible: group.some((p) => p[name + "_high"] !== null) && (group[0].on_frontier || group.length < CROWD),
@@ -40,7 +42,8 @@ function frontier() {
   const traces = groups.map(([name, group, marker]) => ({
     name, type: group.length > MANY ? "scattergl" : "scatter", mode: name === "frontier" ? "lines+markers" : "markers", marker,
     line: { shape: "hv", color: defenses.length ? GREY : BLUE, width: 1 },
-    x: group.map((p) => p.val_asr), y: group.map((p) => p.val_acc), customdata: group.map((p) => p.config_id),
+    x: group.length ? group.map((p) => p.val_asr) : [null], y: group.length ? group.map((p) => p.val_acc) : [null],
+    customdata: group.map((p) => p.config_id),
     error_x: bars(group, "val_asr"), error_y: bars(group, "val_acc"),
     text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
       + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
@@ -54,6 +57,19 @@ function frontier() {
     x: controls.map((p) => p.control_asr), y: controls.map((p) => p.control_acc),
     hovertemplate: "no defense<br>accuracy %{y:.3f}, worst ASR %{x:.3f}<extra></extra>",
   });
+  const again = environment === "" ? data.confirmed.filter((p) => p.val_asr !== null && p.val_acc !== null) : [];
+  if (again.length) {
+    const spread = (name) => ({ type: "data", thickness: 1.2, array: again.map((p) => p[name + "_sd"] ?? 0) });
+    traces.push({
+      name: "again with fresh seeds (mean, sd)", type: "scatter", mode: "markers",
+      marker: { symbol: "diamond", size: 11, color: again.map((p) => data.colours[p.defense] ?? BLUE), line: { color: "black", width: 1 } },
+      x: again.map((p) => p.val_asr), y: again.map((p) => p.val_acc), customdata: again.map((p) => p.config_id),
+      error_x: spread("val_asr"), error_y: spread("val_acc"),
+      text: again.map((p) => `<b>${p.config_id}</b> ${p.defense}, again with ${p.seeds} fresh seeds<br>val_acc `
+        + `${share(p.val_acc, p.val_acc_sd)}, val_asr ${share(p.val_asr, p.val_asr_sd)}`),
+      hovertemplate: "%{text}<extra></extra>",
+    });
+  }
   const floors = points.map((p) => p.asr_floor).filter((v) => v !== null);
   const shapes = floors.length ? [{ type: "rect", xref: "x", yref: "paper", x0: 0, x1: Math.max(...floors), y0: 0, y1: 1,
     fillcolor: BLUE, opacity: 0.08, line: { width: 0 } }] : [];
@@ -186,14 +202,14 @@ function rest() {
     })), layout({ barmode: "group", margin: { l: 150, r: 15, t: 20, b: 50 }, legend: { orientation: "h" },
       xaxis: { title: { text: "share of the variance explained" } }, yaxis: { automargin: true } }), CONFIG);
   }
-  data.histograms.forEach(({ title, edges, clean, poisoned }, number) => {
+  data.histograms.forEach(({ title, axis, edges, clean, poisoned }, number) => {
     const middle = edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
     Plotly.react(`histogram-${number}`, [["clean", clean, BLUE], ["poisoned", poisoned, RED]].map(([name, y, color]) => ({
       name, type: "bar", x: middle, y, marker: { color, opacity: 0.6 },
       hovertemplate: `%{x:.2f}: %{y:.1%} of the ${name}<extra></extra>`,
-    })), layout({ barmode: "overlay", bargap: 0, title: { text: title, font: { size: 12 } },
-      xaxis: { title: { text: "1 - suspicion (of V&B the entropy), normalised" } }, yaxis: { title: { text: "share" } },
-      legend: { orientation: "h", y: 1.02 } }), CONFIG);
+    })), layout({ barmode: "overlay", bargap: 0, title: { text: title.replace(": ", ":<br>"), font: { size: 12 } },
+      margin: { l: 55, r: 15, t: 60, b: 50 }, xaxis: { title: { text: axis } }, yaxis: { title: { text: "share" } },
+      legend: { orientation: "h", y: 1.02 } }), { ...CONFIG, displayModeBar: false });  // it would cover the title
   });
 }
 

@@ -53,6 +53,9 @@ def refusal(tmp_path: Path, content: str | bytes) -> str:
     ("content", "message"),
     [
         ("name: x\nname: y\n", "no valid YAML in line 2: the key name stands twice."),
+        ("begun: 2024-13-45\n", "no valid YAML: month must be in 1..12"),
+        (f"name: {'9' * 5000}\n", "no valid YAML: Exceeds the limit"),
+        (f"name: {'[' * 5000}\n", "no valid YAML: maximum recursion depth exceeded"),
         ("defense:\n  lr: 1\n  threshold: 2\n  lr: 3\n", "no valid YAML in line 4: the key lr stands twice."),
         ("- {a: 1}\n- {b: 1, b: 2}\n", "no valid YAML in line 2: the key b stands twice."),
         ("name: [1, 2\n", "no valid YAML in line"),

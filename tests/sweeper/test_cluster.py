@@ -50,7 +50,7 @@ def test_what_the_cluster_has_is_named_where_nothing_fits(monkeypatch: pytest.Mo
         await_room({"CPU": 4, "GPU": 2, "a100": 1}, 0)
     assert str(caught.value) == (
         "A trial asks for 4 CPUs and 2 GPUs and 1 a100, which no host has: 10.0.0.0 has 2 CPUs and 0 GPUs; "
-        "10.0.0.1 has 16 CPUs and 1 GPUs and 1 t4. Change resources."
+        "10.0.0.1 has 16 CPUs and 1 GPU and 1 t4. Change resources."
     )
 
 
@@ -67,7 +67,7 @@ def test_hosts_that_join_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     hosts_with(monkeypatch, {"CPU": 2})
     await_room({"CPU": 1, "GPU": 1}, 30)
     assert now == 14
-    with pytest.raises(ConfigError, match="asks for 1 CPUs and 4 GPUs"):
+    with pytest.raises(ConfigError, match="asks for 1 CPU and 4 GPUs"):
         await_room({"CPU": 1, "GPU": 4}, 30)
     assert now == 44
 
@@ -158,3 +158,22 @@ def test_the_code_has_a_name_that_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert first == code_digest()
     monkeypatch.setattr(cluster, "version", lambda _: "9.9")
     assert code_digest() != first
+
+
+def test_workers_do_not_look_for_modules_where_the_sweep_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's images may lie there, and a file called torch.py beside them."""
+    started: list[Path] = []
+
+    def init(**_: Any) -> None:
+        started.append(Path.cwd())
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="Ray cannot be started: enough"), cluster.ray_runtime():
+        pass
+    assert started == [Path(cluster.__file__).parents[1]]
+    assert Path.cwd() == tmp_path

@@ -4,18 +4,22 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from search_spaces.loader import read_preset
 from sweeper import cli, doctor
 from sweeper.cluster import Host
 from sweeper.doctor import examine
 from sweeper.finding import Finding
+from sweeper.spec import Resources, SweepSpec, validate
 from tests.sweeper.small import fresh_store
+
+REAL_RAY = doctor._ray
 
 
 @pytest.fixture(autouse=True)
 def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Everything that is slow is fine."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
-    monkeypatch.setattr(doctor, "_ray", lambda: Finding("Ray", True, "1 host"))
+    monkeypatch.setattr(doctor, "_ray", lambda _spec: Finding("Ray", True, "1 host"))
     monkeypatch.setattr(doctor, "ray_runtime", _nothing)
     monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", {"CPU": 2})])
     monkeypatch.setattr(doctor, "check_hosts", lambda _folder, load: None)
@@ -28,7 +32,7 @@ class _nothing:  # stands for a function
 
 
 def found(runs: Path, preset: str = "quick.yaml") -> dict[str, Finding]:
-    return {finding.what: finding for finding in examine(preset, runs)}
+    return {finding.what: finding for finding in examine(validate(read_preset(preset), preset), runs)}
 
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def break_(name: str) -> Callable[[pytest.MonkeyPatch, Path], dict[str, object]]
         return {"preset": "cifar10.yaml"}
 
     def ray(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
-        def broken() -> Finding:
+        def broken(_spec: SweepSpec) -> Finding:
             raise RuntimeError("no raylet\nmore")
 
         patch.setattr(doctor, "_ray", broken)
@@ -77,11 +81,30 @@ def test_what_is_amiss_is_named_with_a_remedy_and_the_rest_is_looked_at(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     options = {"runs": tmp_path / "runs", "preset": "quick.yaml"} | break_(name)(monkeypatch, tmp_path)
-    findings = {f.what: f for f in examine(str(options["preset"]), Path(str(options["runs"])))}
+    findings = found(Path(str(options["runs"])), str(options["preset"]))
     assert [what for what, finding in findings.items() if not finding.fine] == [name]
     assert findings[name].remedy
     assert "secret" not in findings[name].found
     assert "\n" not in findings[name].found
+
+
+def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = validate(read_preset("quick.yaml"), "quick.yaml")
+    assert REAL_RAY(spec).found == "1 host, 2 CPUs, 0 GPUs (started on this machine alone)"
+    greedy = spec.model_copy(update={"resources": Resources(cpu=64, gpu=1)})
+    finding = REAL_RAY(greedy)
+    assert not finding.fine
+    assert finding.found.endswith("; a trial asks for 64 CPUs and 1 GPU, which no host has")
+
+
+def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["doctor", "--set", "data.train_size=500"])
+    assert "shapes: 500 training" in result.stdout
+    result = CliRunner().invoke(cli.app, ["doctor", "--set", "defense.threshold=7"])
+    assert result.exit_code == 2
+    assert "threshold must be a number" in result.stderr
+    assert result.stdout == ""
 
 
 def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

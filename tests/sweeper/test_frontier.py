@@ -88,14 +88,14 @@ def test_no_evidence_against_an_attack_that_fails_by_itself(weak: bool | None) -
 
 def test_where_attackers_differ_the_weak_one_is_named_with_what_it_chose() -> None:
     rows = [row_with("t0", poison_rate=0.01, weak_attack=True), row_with("t1", poison_rate=0.1)]
-    (caveat, *_) = caveats(points(frame_of(*rows)))
+    (caveat, *_) = caveats(points(frame_of(*rows)), frame_of(*rows))
     assert caveat.startswith("Weak attack in badnets at poison_rate=0.01: ")
 
 
 def test_where_trials_meet_one_attacker_each_the_weak_ones_are_gathered() -> None:
     rows = [row_with(f"t{n}", poison_rate=rate, weak_attack=True) for n, rate in enumerate((0.1, 0.02, 0.005))]
     rows += [row_with("t3", poison_rate=0.2), row_with("t4", scenario="sig", weak_attack=True)]
-    (caveat, *_) = caveats(points(frame_of(*rows)))
+    (caveat, *_) = caveats(points(frame_of(*rows)), frame_of(*rows))
     assert caveat.startswith("Weak attack in badnets at poison_rate=0.005, 0.02, 0.1; sig: ")
 
 

@@ -76,8 +76,8 @@ def test_a_sweep_is_handed_over_as_it_was_asked_for(
     words = shlex.split(command)
     (folder,) = (tmp_path / "shared").iterdir()
     assert words == [
-        sys.executable, "-m", "sweeper", "run", "quick.yaml", "--set", "search.trials=3", "--set", "search.trials=4",
-        "--out", str(folder), "--storage", str(tmp_path / "shared"),
+        sys.executable, "-P", "-m", "sweeper", "run", "quick.yaml", "--set", "search.trials=3",
+        "--set", "search.trials=4", "--out", str(folder), "--storage", str(tmp_path / "shared"),
     ]  # fmt: skip
     assert cluster.jobs[0].given == {}  # no environment: everybody who sees the cluster sees what a job is given
     assert f"Job: raysubmit_1   results: {folder}" in result.stdout
@@ -87,9 +87,9 @@ def test_a_sweep_is_handed_over_as_it_was_asked_for(
 
 def test_what_the_job_refuses_is_said_here(cluster: Cluster, tmp_path: Path) -> None:
     cluster.does = lambda _folder: JobStatus.FAILED
-    cluster.said = "Loading data ...\nA trial asks for 1 CPUs and 1 GPUs, which no host has: h has 2 CPUs.\n"
+    cluster.said = "Loading data ...\nA trial asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs.\n"
     text = sentence(call("run", "quick.yaml", "--out", str(tmp_path / "run"), "--detach"))
-    assert text == "A trial asks for 1 CPUs and 1 GPUs, which no host has: h has 2 CPUs."
+    assert text == "A trial asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs."
     cluster.said = ""
     assert "raysubmit_1 ended without a word" in sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
 
@@ -122,7 +122,7 @@ def test_what_goes_on_with_a_sweep_is_handed_over_too(
     cluster.does = work
     assert call(command[0], str(folder.path), *command[1:], "--detach").exit_code == 0
     words = [str(folder.path) if word == "DIR" else word for word in handed_over]
-    assert shlex.split(cluster.jobs[0].entrypoint.partition(" && ")[2])[3:] == words
+    assert shlex.split(cluster.jobs[0].entrypoint.partition(" && ")[2])[4:] == words
     assert len(asked) == 3  # it came back once the study was made anew, which is after all refusals
 
 
@@ -187,10 +187,15 @@ def test_stop_ends_what_works_on_the_folder(cluster: Cluster, tmp_path: Path, mo
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda *arguments: sent.append(arguments))
     assert f"No sweep works on {folder.path}" in sentence(call("stop", str(folder.path)))
-    with folder.lock():
+    with RunFolder(folder.path).lock():
         result = call("stop", str(folder.path))
         assert result.exit_code == 0, result.output
         assert sent == [(os.getpid(), signal.SIGTERM)]
+        for process in ("-1", "0", "1", str(os.getppid())):  # whatever others write there
+            (folder.path / LOCK_FILE).write_text(f"process {process} on {os.uname().nodename}")
+            with pytest.raises(ConfigError, match=f"worked on by process {process} on .*, which cannot be reached"):
+                jobs.stop(folder)
+        assert len(sent) == 1
         (folder.path / LOCK_FILE).write_text("process 7 on another")
         with pytest.raises(ConfigError, match="worked on by process 7 on another, which cannot be reached from here"):
             jobs.stop(folder)
@@ -210,5 +215,5 @@ def test_a_process_that_may_not_be_stopped_is_stopped_as_a_job(
 
     monkeypatch.setattr(os, "kill", refuse)
     cluster.jobs.append(Job("sweeper", {jobs.FOLDER: str(folder.path)}))
-    with folder.lock():
+    with RunFolder(folder.path).lock():
         assert jobs.stop(folder) == "job raysubmit_1"

@@ -141,7 +141,7 @@ def test_commands_copy_nothing_while_a_driver_works(
     folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert copy_results(RunFolder(folder.path), [folder.trials]) is None
-    with folder.lock():  # its driver copies
+    with RunFolder(folder.path).lock():  # its driver copies
         assert copy_results(folder, [folder.trials]) is None
     monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, heard of 2 s ago")
     said = copy_results(folder, [folder.trials])
@@ -237,6 +237,20 @@ def test_what_was_fetched_in_part_is_fetched_anew(
             fetch(store, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert fetch(store, tmp_path / "elsewhere").trials.exists()
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "..", "records/../../x", "/etc/x", "a//b", "./x"])
+def test_nothing_is_fetched_to_another_place(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Whoever may write to the bucket names the objects."""
+    Mirror(folder).push()
+    monkeypatch.setattr(ObjectPath, "walk", lambda _: iter(["sweep.yaml", name]))
+    monkeypatch.setattr(ObjectPath, "read_bytes", lambda _: b"x")
+    monkeypatch.setattr(mirror, "refuse_other_driver", lambda _: None)
+    with pytest.raises(ConfigError, match="which no run folder does; remove it"):
+        fetch(store, tmp_path / "deep" / "runs")
+    assert list((tmp_path / "deep").rglob("*")) == [tmp_path / "deep" / "runs"]
 
 
 def test_what_cannot_be_fetched(store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from sweeper.records import TrialRecord
-from sweeper.run_folder import VERSION, RunFolder
+from sweeper.run_folder import LOCK_FILE, VERSION, RunFolder
 from tests.sweeper.small import finish, record_of, spec_with, sweep_with, write_rows
 from trainers.errors import ConfigError
 from trainers.files import LEFTOVER
@@ -127,6 +128,41 @@ def test_a_damaged_record_does_not_count(folder: RunFolder, content: str, caplog
     (folder.records / "t0000.json").write_text(content)
     assert list(folder.read_records()) == ["t0001"]
     assert "t0000.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../../photos", "/home/me/photos", "t0000/../../x", "photos", "t1", "", "t0001", 7])
+def test_a_record_under_a_name_that_no_trial_has_does_not_count(folder: RunFolder, name: Any) -> None:
+    """Names become those of files and folders, which are written and removed."""
+    fields = json.loads(finish(record_of("t0000")).to_json())
+    folder.records.mkdir()
+    (folder.records / "t0000.json").write_text(json.dumps(fields | {"trial_id": name}))
+    assert folder.read_records() == {}
+    fields["config"]["scenarios"][0]["name"] = "../../photos"
+    (folder.records / "t0000.json").write_text(json.dumps(fields))
+    assert folder.read_records() == {}
+
+
+@pytest.mark.parametrize("name", ["states", "records", "roc.png", ".lock", "records/t0000.json", "scores/deeper"])
+def test_a_folder_that_holds_a_link_is_not_opened(folder: RunFolder, tmp_path: Path, name: str) -> None:
+    """It may come from somebody else: what the link leads to would be emptied, read or written."""
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [])
+    aim = tmp_path / "photos"
+    aim.mkdir()
+    (aim / "me.png").touch()
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).symlink_to(aim)
+    with pytest.raises(ConfigError, match=f"{name} is a link; put the file itself there"):
+        RunFolder.open(folder.path)
+    assert (aim / "me.png").exists()
+
+
+def test_a_lock_is_never_taken_through_a_link(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("mine")
+    (folder.path / LOCK_FILE).symlink_to(tmp_path / "own")
+    with pytest.raises(ConfigError, match="cannot be written"), folder.lock():
+        pytest.fail("it was taken")
+    assert (tmp_path / "own").read_text() == "mine"
 
 
 def test_what_a_killed_process_had_not_finished_is_removed(folder: RunFolder) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sweeper.records import FAILED, PRUNED
 from sweeper.run_folder import LOCK_FILE, RunFolder
-from sweeper.status import print_status, read_status
+from sweeper.status import print_status, read_status, unfinished
 from tests.sweeper.small import finish, record_of, sweep_with
 from trainers.errors import ConfigError
 from trainers.state_store import StateStore, new_attempt
@@ -42,7 +42,7 @@ def test_a_sweep_that_runs(tmp_path: Path) -> None:
     records = [finish(record_of("c0000", "control")), ended("t0000", PRUNED, 300), ended("t0001", FAILED, 200, "Nan.")]
     folder = folder_with(tmp_path / "run", [*records, record_of("t0002")], search={"trials": 8})
     states = folder.states / "t0002"
-    with folder.lock():
+    with RunFolder(folder.path).lock():
         os.utime(folder.path / LOCK_FILE, (0, time.time() - 400))
         for _ in range(2):
             number = new_attempt(states)
@@ -60,10 +60,20 @@ def test_a_sweep_that_runs(tmp_path: Path) -> None:
 def test_only_the_pace_since_it_was_gone_on_with_counts(tmp_path: Path, ago: float, left: str | None) -> None:
     folder = folder_with(tmp_path / "run", [ended("t0000", PRUNED, 4000), ended("t0001", PRUNED, 100)],
                          search={"trials": 8})  # fmt: skip
-    with folder.lock():
+    with RunFolder(folder.path).lock():
         os.utime(folder.path / LOCK_FILE, (0, time.time() - ago))
         said = [line for line in shown(folder) if line.startswith("About")]
     assert said == ([] if left is None else [left])
+
+
+def test_its_own_driver_does_not_say_that_it_runs(tmp_path: Path) -> None:
+    """It writes the report before it lets go of the folder."""
+    whole = folder_with(tmp_path / "whole", [finish(record_of())], search={"trials": 1})
+    cut = folder_with(tmp_path / "cut", [finish(record_of()), record_of("t0001")], search={"trials": 3})
+    with whole.lock(), cut.lock():
+        assert unfinished(whole) is None
+        assert unfinished(cut) == f"Only 1 of 3 trials have ended; sweeper resume {cut.path} runs the rest."
+        assert unfinished(RunFolder(cut.path)) == "Only 1 of 3 trials have ended; it runs."
 
 
 def test_a_sweep_that_was_cut_off(tmp_path: Path) -> None:

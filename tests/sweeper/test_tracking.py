@@ -403,10 +403,20 @@ def test_where_runs_are_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("postgresql://host/db", "postgresql://me:secret@host/db"),
         ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
         ("http://host/a@b", "http://host/a@b"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("postgresql://db/mlflow", "postgresql://me:pa/ss@db/mlflow"),
+        ("postgresql://db/mlflow?user=me&password=&x=1", "postgresql://db/mlflow?user=me&password=hunter2&x=1"),
     ],
 )
 def test_an_address_is_shown_without_its_password(shown: str, uri: str) -> None:
     assert without_secret(uri) == shown
+
+
+def test_a_password_of_any_kind_is_hidden_where_the_address_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:a b/c@d@db/optuna")
+    assert (
+        without_secret("postgresql://me:a b/c@d@db/optuna does not answer") == "postgresql://db/optuna does not answer"
+    )
 
 
 def test_facts_of_a_row_are_those_of_the_worker() -> None:

@@ -4,16 +4,52 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
 
 from sweeper import train as module
 from sweeper.deployment import Deployment
-from sweeper.train import train
+from sweeper.train import lost_classes, train
 from trainers.compute import Compute
+from trainers.data import ImageSet
 from trainers.data.shapes import make_shapes
 from trainers.state_store import StateStore
+
+
+def test_classes_that_were_mostly_thrown_away_are_named() -> None:
+    review = pd.DataFrame({"label": [*"aaabbb"], "verdict": [*["suspicious"] * 2, *["credible"] * 3, "suspicious"]})
+    assert lost_classes(review) == {"a": pytest.approx(2 / 3)}
+    assert lost_classes(review.assign(verdict="credible")) == {}
+
+
+def test_a_name_of_a_class_forges_nothing_in_the_report(tmp_path: Path) -> None:
+    """Data that nobody vouches for names its classes."""
+    data = make_shapes(40, 4, 0).train
+    names = ("cat | 500 | 0 | 0.0% |\n| dog", "<script>", "do\ud800g", *data.class_names[3:])
+    data = ImageSet(data.images, data.labels, names, tuple(f"caf\udce9{i}.png" for i in range(40)))
+    chosen = setting_for(
+        data, "vab", warmup_steps=1, warmup_rounds=1, mix_epochs=1, suppression_epochs=0, batch_size=16
+    )
+    train(chosen, data, "shapes", tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True))
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert not any(line.startswith("| dog") for line in lines)
+    assert any(line.startswith(r"| cat \| 500 \| 0 \| 0.0% \|\\n\| dog | ") for line in lines), lines
+    assert not any("<script>" in line for line in lines if line.startswith("|"))
+    assert (tmp_path / "suspicious.parquet").exists()
+
+
+def setting_for(data: ImageSet, defense: str, **params: object) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "defense": defense,
+            "params": params,
+            "model": {"name": "tiny"},
+            "augment": {},
+            "images": {"image_shape": list(data.images.shape[1:]), "class_names": list(data.class_names)},
+        }
+    )
 
 
 def test_a_training_is_gone_on_with_only_where_its_states_can_be_read(
@@ -21,15 +57,7 @@ def test_a_training_is_gone_on_with_only_where_its_states_can_be_read(
 ) -> None:
     """Generators of a CPU read no states of a GPU's; and a model has one numeric format."""
     data = make_shapes(20, 4, 0).train
-    chosen = Deployment.model_validate(
-        {
-            "defense": "none",
-            "params": {"epochs": 1},
-            "model": {"name": "tiny"},
-            "augment": {},
-            "images": {"image_shape": list(data.images.shape[1:]), "class_names": list(data.class_names)},
-        }
-    )
+    chosen = setting_for(data, "none", epochs=1)
     opened = []
 
     def cut_off(setting: Any, data: Any, compute: Compute, seed: int, store: StateStore, *_: Any) -> None:

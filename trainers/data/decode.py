@@ -1,8 +1,10 @@
 """Encoded images in, one uint8 tensor out."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -10,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from trainers.errors import ConfigError
 
-# EPS would have Ghostscript run a program that came with the data; WMF is drawn by Windows alone; Pillow only
-# recognises the others.
-_NOT_READ = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# EPS would have Ghostscript run a program that came with the data, and IPTC opens whatever it holds, an EPS too; WMF is
+# drawn by Windows alone; Pillow only recognises the others.
+_NOT_READ = frozenset({"EPS", "IPTC", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+EpsImagePlugin.gs_binary = False  # and should another format come to open one, no Ghostscript is found
 
 _BLOCK = 256  # images per task of the thread pool: a task per image would spend more time on tasks than on images
 
@@ -48,15 +51,28 @@ def decode(items: Sequence[tuple[str, bytes | Path]], image_size: int | None) ->
         uint8 (N, C, H, W), C of 1 or 3, in the order of ``items``.
 
     Raises:
-        ConfigError: no items; an image that is truncated, unreadable or so large that it may be a decompression bomb;
-            images of several sizes without an ``image_size``; more than memory holds.
+        ConfigError: no items; images that are truncated, unreadable or so large that they may be decompression bombs,
+            of which the first is named and the others are counted; images of several sizes without an ``image_size``;
+            more than memory holds.
     """
     if not items:
         raise ConfigError("There is no image to read.")
     with warnings.catch_warnings():
         # The filters belong to the whole process, so this is set here and not in the threads.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        height, width = _read(*items[0], image_size).shape[:2]
+        broken: dict[int, ConfigError] = {}
+
+        def read(index: int) -> NDArray[np.uint8] | None:
+            try:
+                return _read(*items[index], image_size)
+            except ConfigError as error:
+                broken[index] = error
+                return None
+
+        known = next(((index, image) for index in range(len(items)) if (image := read(index)) is not None), None)
+        if known is None:
+            raise _unreadable(items, broken)
+        first, (height, width) = known[0], known[1].shape[:2]
         # Whether any image has colour is known only at the end, and decoding twice costs more than two channels.
         images = _allocate(len(items), height, width)
         pixels = images.numpy()
@@ -64,10 +80,12 @@ def decode(items: Sequence[tuple[str, bytes | Path]], image_size: int | None) ->
         def fill(start: int) -> bool:
             has_colour = False
             for index in range(start, min(start + _BLOCK, len(items))):
-                image = _read(*items[index], image_size)
+                image = read(index)
+                if image is None:
+                    continue
                 if image.shape[:2] != (height, width):
                     raise ConfigError(
-                        f"All images must have the same size, but {items[0][0]} is {width} x {height} and "
+                        f"All images must have the same size, but {items[first][0]} is {width} x {height} and "
                         f"{items[index][0]} is {image.shape[1]} x {image.shape[0]}; "
                         "data.image_size (of train: --image-size) resizes them."
                     )
@@ -78,7 +96,18 @@ def decode(items: Sequence[tuple[str, bytes | Path]], image_size: int | None) ->
         with ThreadPoolExecutor(_threads(items[0][1])) as pool:
             # A list: any() alone would stop at the first block with colour and drop the others.
             in_colour = any(list(pool.map(fill, range(0, len(items), _BLOCK))))
+        if broken:
+            raise _unreadable(items, broken)
     return images if in_colour else images[:, :1].contiguous()
+
+
+def _unreadable(items: Sequence[tuple[str, bytes | Path]], broken: dict[int, ConfigError]) -> ConfigError:
+    """Names the first of the images that cannot be read, and says how many more there are."""
+    first, *others = sorted(broken)
+    text = str(broken[first])
+    if others:
+        text += f" {len(others)} more cannot be read: {items[others[0]][0]}{' and so on' if len(others) > 1 else ''}."
+    return ConfigError(text)
 
 
 @cache
@@ -95,11 +124,19 @@ def _threads(first: bytes | Path) -> int:
 
 
 def _allocate(count: int, height: int, width: int) -> Tensor:
-    try:
-        return torch.empty((count, 3, height, width), dtype=torch.uint8)
-    except RuntimeError as error:
+    # A small file may hold a huge image, and where memory is promised without being there, the whole process is killed.
+    if count * 3 * height * width > _available():
         size = f"{count} images of {width} x {height}"
-        raise ConfigError(f"{size} do not fit into memory; data.image_size makes them smaller.") from error
+        raise ConfigError(f"{size} do not fit into memory; data.image_size makes them smaller.")
+    return torch.empty((count, 3, height, width), dtype=torch.uint8)
+
+
+def _available() -> float:
+    """Bytes of memory that are free for use; no limit where that is not known."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    return math.inf
 
 
 def _read(name: str, source: bytes | Path, image_size: int | None) -> NDArray[np.uint8]:

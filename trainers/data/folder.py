@@ -1,5 +1,6 @@
 """Image sets in folders, one folder per class."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from trainers.data.decode import decode, image_extensions
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError
+from trainers.printable import printable
+
+log = logging.getLogger(__name__)
 
 _LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/*"
 
@@ -27,8 +31,9 @@ def read_folder(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet |
     """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone): then there is no test
     split.
 
-    Classes are the sorted names of the training folders. Hidden files and folders, files whose extension is that of no
-    image format, folders inside a class and, where there are ``train`` and ``test``, folders beside them are ignored.
+    Classes are the sorted names of the training folders. Hidden files and folders, folders inside a class and, where
+    there are ``train`` and ``test``, folders beside them are ignored. So are files whose extension is that of no image
+    format, which are told of in a warning.
 
     A link that leads out of ``path`` is refused: the folder may come from somebody else, and would otherwise decide
     which files of this machine are read.
@@ -66,7 +71,8 @@ def read_folder(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet |
 def read_unlabelled_folder(path: str, image_size: int | None) -> Tensor:
     """All images below a folder, however deep, or below its ``train`` where there are ``train`` and ``test``.
 
-    Hidden files and folders, and files whose extension is that of no image format, are ignored.
+    Hidden files and folders, and links to folders, are ignored. So are files whose extension is that of no image
+    format, which are told of in a warning.
 
     Args:
         path: the folder.
@@ -82,7 +88,7 @@ def read_unlabelled_folder(path: str, image_size: int | None) -> Tensor:
     if not root.is_dir():
         raise ConfigError(f"{path} is no folder; folder:PATH takes one that holds images.")
     split = root / "train" if {"train", "test"} <= {folder.name for folder in _folders(root, root)} else root
-    files = list(_below(split, root))
+    files = _images(list(_below(split, root)), root)
     if not files:
         raise ConfigError(f"{split} holds no image.")
     return decode([(str(file), file) for file in files], image_size)
@@ -91,22 +97,36 @@ def read_unlabelled_folder(path: str, image_size: int | None) -> Tensor:
 def _below(folder: Path, root: Path) -> Iterator[Path]:
     for entry in _visible(folder, root):
         if entry.is_dir():
-            yield from _below(entry, root)
-        elif entry.suffix.lower() in image_extensions():
+            if not entry.is_symlink():  # it may lead in a circle
+                yield from _below(entry, root)
+        elif entry.is_file():
             yield entry
 
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
     """The image files of each class in ``folder``, everything sorted."""
-    classes = {}
-    for place in _folders(folder, root):
-        files = [file for file in _visible(place, root) if file.suffix.lower() in image_extensions() and file.is_file()]
-        if not files:
-            raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")
-        classes[place.name] = files
-    if not classes:
+    found = {place: [file for file in _visible(place, root) if file.is_file()] for place in _folders(folder, root)}
+    if not found:
         raise ConfigError(f"{folder} holds no class folder; {_LAYOUT}.")
+    images = set(_images([file for files in found.values() for file in files], folder))
+    classes = {}
+    for place, files in found.items():
+        classes[place.name] = [file for file in files if file in images]
+        if not classes[place.name]:
+            raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")
     return classes
+
+
+def _images(files: list[Path], folder: Path) -> list[Path]:
+    """Those with the extension of an image; the user is told of the others."""
+    others = [file for file in files if file.suffix.lower() not in image_extensions()]
+    if others:
+        log.warning(
+            "%d of %d files of %s are left out, since their names do not end as those of images do: %s%s",
+            len(others), len(files), folder, printable(str(others[0].relative_to(folder))),
+            " and so on" if len(others) > 1 else "",
+        )  # fmt: skip
+    return [file for file in files if file.suffix.lower() in image_extensions()]
 
 
 def _folders(folder: Path, root: Path) -> list[Path]:

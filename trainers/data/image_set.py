@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import ConfigError
+from trainers.printable import printable
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class ImageSet:
             raise ConfigError(f"Labels must be int64 ({len(self.images)},), one per image, but got {found}.")
         if len(self.images) == 0:
             raise ConfigError("A data set must hold at least one image, but got none.")
+        shown = tuple(map(printable, self.class_names))
+        if len(set(shown)) < len(shown):
+            raise ConfigError("Two classes have the same name.")
+        object.__setattr__(self, "class_names", shown)
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(map(printable, self.names)))
         if len(self.class_names) < 2:
             raise ConfigError(f"A data set must have at least two classes, but got {list(self.class_names)}.")
         low, high = int(self.labels.min()), int(self.labels.max())

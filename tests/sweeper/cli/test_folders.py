@@ -24,6 +24,7 @@ from tests.sweeper.small import (
     write_rows,
 )
 from trainers.data import load_data
+from trainers.errors import ConfigError
 
 
 @pytest.mark.parametrize("completed", [0, 1])
@@ -71,6 +72,19 @@ def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path
     for command in ("resume", "confirm", "track", "report", "select"):
         more = ["--max-asr", "0.1"] if command == "select" else []
         assert "has version 7, but this program reads version 1" in sentence(call(command, str(run_dir), *more))
+
+
+def test_a_sweep_that_is_refused_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> Outcome:
+        raise ConfigError("A trial asks for 64 CPUs, which no host has.")
+
+    monkeypatch.setattr(launch, "run_sweep", refused)
+    preset = write_preset(tmp_path / "p.yaml")
+    (tmp_path / "own").mkdir()
+    for name in ("new", "own"):
+        assert "64 CPUs" in sentence(call("run", preset, "--out", name))
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "own").iterdir()] == [".lock"], "it was there before"
 
 
 def test_resume_wants_the_same_data(run_dir: Path) -> None:

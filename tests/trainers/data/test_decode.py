@@ -1,4 +1,6 @@
 import io
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,40 @@ def test_postscript_is_never_handed_to_ghostscript() -> None:
     with pytest.raises(ConfigError, match="no known image format"):
         decode(named(encoded(Image.new("RGB", (8, 8)), "EPS")), None)
     assert ".eps" not in image_extensions()
+    assert ".iim" not in image_extensions()
     assert {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif"} <= image_extensions()
+
+
+def test_postscript_within_another_format_is_not_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An IPTC file of compression 5 holds an image of any format, which Pillow opens whatever it is."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def field(record: int, number: int, content: bytes) -> bytes:
+        return bytes([0x1C, record, number]) + struct.pack(">H", len(content)) + content
+
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    head = [(60, b"\x01\x00"), (20, b"\x08"), (30, b"\x08"), (120, b"\x05")]
+    holding = b"".join(field(3, number, content) for number, content in head) + field(8, 10, page) + bytes(5)
+    with pytest.raises(ConfigError, match="no known image format"):
+        decode(named(holding), 8)
+    with pytest.raises(OSError, match="Unable to locate Ghostscript"):
+        Image.open(io.BytesIO(page)).load()
+    assert not (tmp_path / "started").exists()
+
+
+def test_all_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    good = encoded(Image.new("RGB", (8, 8)))
+    with pytest.raises(ConfigError) as caught:
+        decode(named(b"x", good, b"y", good, b"z"), None)
+    wanted = "Cannot read the image image 0: it is in no known image format. 2 more cannot be read: image 2 and so on."
+    assert str(caught.value) == wanted
+    with pytest.raises(ConfigError, match=r"image 1: .* known image format\. 1 more cannot be read: image 2\.$"):
+        decode(named(good, b"y", b"z"), None)
+    with pytest.raises(ConfigError, match="but image 1 is 8 x 8 and image 2 is 4 x 4"):
+        decode(named(b"x", good, encoded(Image.new("RGB", (4, 4)))), None)
 
 
 def test_values_without_a_known_range_are_refused() -> None:

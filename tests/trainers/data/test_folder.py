@@ -1,9 +1,11 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from trainers.data.folder import load_folder, read_unlabelled_folder
+from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.errors import ConfigError
 
 
@@ -70,6 +72,29 @@ def test_no_image_alone(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path.parent)
     with pytest.raises(ConfigError, match="out is a link that leads out"):
         read_unlabelled_folder(str(tmp_path), None)
+
+
+def test_a_folder_that_leads_in_a_circle_is_read_once(tmp_path: Path) -> None:
+    paint(tmp_path / "cat", 1, 2)
+    for name in ("x", "y"):
+        (tmp_path / name).symlink_to(".")
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    assert read_unlabelled_folder(str(tmp_path), None)[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Scraped images may have names without an ending."""
+    paint(tmp_path / "cat", 1, 2)
+    paint(tmp_path / "dog", 3)
+    read_folder(str(tmp_path), None)
+    assert caplog.text == ""
+    (tmp_path / "dog" / "notes.txt").write_text("x")
+    shutil.copy(tmp_path / "cat" / "1.png", tmp_path / "cat" / "image")
+    for read in (read_folder, read_unlabelled_folder):
+        caplog.clear()
+        read(str(tmp_path), None)
+        assert f"2 of 5 files of {tmp_path} are left out, since their names do not end as" in caplog.text
+        assert caplog.text.rstrip().endswith("do: cat/image and so on")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
