@@ -18,6 +18,8 @@ CLAIM = "driver.json"
 RENEW_EVERY_S = 10.0
 FRESH_S = 60.0
 """How long a driver that is not heard of any more keeps its place; hosts' clocks must agree much better than that."""
+LATEST_CLOCK_S = 3600.0
+"""How much later another host's clock may be; what claims to be of a later time is nonsense."""
 _TOKEN = uuid.uuid4().hex
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,9 @@ def other_driver(store: ObjectPath) -> str | None:
         claim = json.loads((store / CLAIM).read_bytes())
         age = time.time() - claim["at"]
         gone = claim["machine"] == _machine() and not _lives(claim["process"])
-        if claim["token"] == _TOKEN or gone or age > FRESH_S:
+        if claim["token"] == _TOKEN or gone or not -LATEST_CLOCK_S < age <= FRESH_S:
             return None
-        return f"process {claim['process']} on {claim['host']}, heard of {age:.0f} s ago"
+        return f"process {claim['process']} on {claim['host']}, heard of {max(age, 0):.0f} s ago"
     except (FileNotFoundError, ValueError, TypeError, KeyError):  # nobody's, or nobody knows whose
         return None
 
@@ -112,7 +114,7 @@ def _machine() -> str:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no such number
         return False
     except PermissionError:  # of another user
         pass

@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from trainers.errors import ConfigError
 
@@ -24,13 +25,15 @@ SECONDS_TO_START = 60
 class _Report(SimpleHTTPRequestHandler):
     """Hands out ``report.html``, and nothing else of the folder."""
 
-    def do_GET(self) -> None:  # the name that the base class calls
-        """Answer a request."""
+    def send_head(self) -> Any:
+        """Answer a request, up to the content."""
+        # Another name for this machine would be that of a page elsewhere, which wants to read along.
+        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (HOST, "localhost"):
+            return self.send_error(403)
         if self.path not in ("/", "/report.html"):
-            self.send_error(404)
-            return
+            return self.send_error(404)
         self.path = "/report.html"
-        super().do_GET()
+        return super().send_head()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

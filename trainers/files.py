@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,14 +24,12 @@ def replacing(path: Place) -> Iterator[Path]:
             path.write_bytes(here.read_bytes())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{LEFTOVER}{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = path.with_name(f"{LEFTOVER}{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
+    beside.touch(exist_ok=False)  # readable for whom the user's mask says
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        beside.chmod(0o644)
         beside.replace(path)
         _sync_folder(path.parent)
     finally:

@@ -29,7 +29,9 @@ def claim(store: ObjectPath, process: int = 7, machine: str = "elsewhere", age: 
     return (store / CLAIM).read_bytes()
 
 
-@pytest.mark.parametrize(("age", "free"), [(0, False), (50, False), (61, True)])
+@pytest.mark.parametrize(
+    ("age", "free"), [(0, False), (50, False), (61, True), (-100, False), (-1e5, True), (float("nan"), True)]
+)
 def test_a_driver_keeps_its_place_for_a_minute(store: ObjectPath, age: float, free: bool) -> None:
     claim(store, age=age)
     if free:
@@ -47,6 +49,8 @@ def test_a_driver_of_this_machine_that_has_died_keeps_nothing(store: ObjectPath)
     assert other_driver(store) is None
     claim(store, os.getppid(), machine)
     assert other_driver(store) is not None
+    claim(store, 10**30, machine)
+    assert other_driver(store) is None
     claim(store, died.pid)  # a process of that number on another machine
     assert other_driver(store) is not None
 

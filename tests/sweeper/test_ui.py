@@ -42,6 +42,21 @@ def test_nothing_but_the_report_is_handed_out(report: Path) -> None:
         for other in ("sweep.yaml", "../", "report.html/../sweep.yaml", "%2e%2e/sweep.yaml"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(page + other)
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(urllib.request.Request(page + other, method="HEAD"), timeout=10)
+
+
+def test_a_page_elsewhere_cannot_read_along(report: Path) -> None:
+    """By a name of its own that leads to this machine."""
+    with serve(report, "http://somewhere:5000", 0, 0) as (page, _):
+        port = page.rstrip("/").rpartition(":")[2]
+        for host, fine in ((f"localhost:{port}", True), (f"127.0.0.1:{port}", True), (f"evil.example:{port}", False)):
+            request = urllib.request.Request(page, headers={"Host": host})
+            if fine:
+                assert urllib.request.urlopen(request, timeout=10).status == 200
+            else:
+                with pytest.raises(urllib.error.HTTPError, match="403"):
+                    urllib.request.urlopen(request, timeout=10)
 
 
 @pytest.mark.parametrize("which", ["report", "mlflow"])

@@ -59,10 +59,15 @@ def test_a_writer_may_itself_replace_the_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_others_may_read_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_the_file_is_for_the_users_mask_to_say(tmp_path: Path, mask: int) -> None:
     # A temporary file is private by default; runs are looked at by other users and containers.
-    write_text(tmp_path / "a.txt", "x")
-    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~mask
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
