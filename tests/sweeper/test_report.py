@@ -55,6 +55,45 @@ def test_the_page_needs_no_network_and_holds_every_setting(tmp_path: Path) -> No
     assert "<dd>123</dd>" in text
 
 
+def test_a_parameter_that_had_no_part_in_a_setting_is_not_shown(tmp_path: Path) -> None:
+    """Its default stands in the table all the same, and would look like a choice in the heat map."""
+    defense = {
+        "name": "vab",
+        "mixing": {"categorical": ["none", "attention"]},
+        "mask_threshold": {"float": [0.0, 0.5], "when": {"mixing": "attention"}},
+    }
+    masks = {f"t{n}": {"param.defense.mask_threshold": value} for n, value in enumerate((0.1, 0.4, 0.1, 0.3))}
+    rows = [control_row(), *(setting(n, **masks[f"t{n}"]) for n in range(4))]
+    _, data = written(tmp_path / "run", rows, defense=defense)
+    shown = {p["config_id"]: (p["params"]["mixing"], p["params"]["mask_threshold"]) for p in data["points"]}
+    assert shown == {
+        "config0": ("none", None), "config1": ("attention", 0.4),
+        "config2": ("none", None), "config3": ("attention", 0.3),
+    }  # fmt: skip
+
+
+def test_settings_that_were_run_again_stand_on_the_page(tmp_path: Path) -> None:
+    again = [
+        setting(3, seed=seed, role="confirmation", val_asr=0.1 * seed) | {"trial_id": f"k{seed}"} for seed in (1, 2)
+    ]
+    text, data = written(tmp_path / "run", [control_row(), setting(3), setting(4), *again])
+    (point,) = data["confirmed"]
+    assert (point["config_id"], point["seeds"], point["val_asr"]) == ("config3", 2, pytest.approx(0.15))
+    assert "how much it varies is not known; of the confirmed settings it is." in text
+    text, data = written(tmp_path / "other", [control_row(), setting(3), setting(4)])
+    assert data["confirmed"] == []
+    assert "how much it varies is not known." in text
+
+
+def test_thin_evidence_is_told(tmp_path: Path) -> None:
+    text, _ = written(tmp_path / "thin", [control_row(), setting(3, n_eval=34, asr_floor=0.45)])
+    assert "measured on as few as 34 images, each of which is 0.029 of it" in text
+    assert "In badnets half of the trainings take 45% or more of the images for the target class" in text
+    text, _ = written(tmp_path / "enough", [control_row(), setting(3, n_eval=340, asr_floor=0.05)])
+    assert "as few as" not in text
+    assert "target class" not in text
+
+
 def test_attack_success_over_the_rates_with_control_and_floor(tmp_path: Path) -> None:
     rows = [
         control_row(poison_rate=0.05, val_asr=0.9), control_row(trial="c0001", poison_rate=0.1, val_asr=1.0),

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sweeper.results import as_rows
 from sweeper.run_folder import RunFolder
 from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
 from tests.sweeper.small import control_row, finish, record_of, row_with, write_rows
@@ -51,6 +52,21 @@ def test_a_defense_may_be_chosen_and_what_it_needs_is_said(tmp_path: Path) -> No
     assert "--defense bcu --confidence 0.9" in second.stdout
     text = sentence(call("select", str(folder.path), "--max-asr", "0.2", "--defense", "pt"), code=3)
     assert "No trial with the defense pt finished; there are bcu, vab" in text
+
+
+def test_what_fresh_seeds_made_of_the_setting_is_said_before_it_is_deployed(run_dir: Path) -> None:
+    first = call("select", str(run_dir), "--max-asr", "0.15").stdout
+    assert f"sweeper confirm {run_dir} --max-asr 0.15, and then sweeper select" in first
+    assert "in the place of an earlier selection" not in first
+    folder = RunFolder(run_dir)
+    again = [row_with(f"k{seed}", "config1", role="confirmation", seed=seed, val_acc=0.7 + seed / 100, val_asr=0.2)
+             for seed in (1, 2, 3)]  # fmt: skip
+    write_rows(folder, [*as_rows(folder.read_trials().drop(columns="constraints_kept")), *again])
+    text = call("select", str(run_dir), "--max-asr", "0.15").stdout
+    assert "With 3 fresh seeds, which count for a confidence alone: val_acc 0.720 ± 0.010, worst val_asr 0.200" in text
+    assert "before deploying: sweeper select" in text
+    assert "sweeper confirm" not in text
+    assert "deploy.yaml, in the place of an earlier selection" in text
 
 
 def test_a_sweep_that_has_not_ended_says_so(run_dir: Path) -> None:
