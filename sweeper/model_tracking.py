@@ -64,8 +64,8 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
             for file in ("report.md", "suspicious.png", "suspicious.parquet"):
                 if (deployed.folder / file).exists():
                     mlflow.log_artifact(str(deployed.folder / file))
-            with tempfile.TemporaryDirectory(prefix="sweeper-code-") as scratch, warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
+            # MLflow wants type hints, which it would take for a schema, whatever filter of warnings was set before.
+            with tempfile.TemporaryDirectory(prefix="sweeper-code-") as scratch, warnings.catch_warnings(record=True):
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("pyfunc_model.py")),

@@ -76,7 +76,7 @@ def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: P
                 axes.plot(wrong, right, color=colour, lw=1.4, alpha=0.8, label=label)
         axes.set_xlim(-0.02, 1.02)  # the best lines would lie on the frame
         axes.set_ylim(-0.02, 1.02)
-        axes.legend(loc="lower right", fontsize=7, title="area under it", title_fontsize=7)
+        axes.legend(loc="best", fontsize=7, title="area under it", title_fontsize=7)
         axes.set_title(where, fontsize=10)
         axes.set_xlabel("clean samples marked")
         axes.set_ylabel("poisoned samples found")
