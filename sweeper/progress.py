@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sweeper.objectives import Constraint, Objective
-from sweeper.records import CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.records import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
 from sweeper.study import control_success
+from sweeper.words import parameter
 
 
 class Display(Protocol):
@@ -36,7 +37,10 @@ def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
     head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
     if record.role == CONTROL:
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
-    settings = " ".join(f"{name}={_short(value)}" for name, value in record.searched.items())
+    if record.role == CONFIRMATION and record.config is not None:
+        seeds = ", ".join(map(str, record.config.repeats))
+        head += f" {record.config.defense} {record.config.setting_key} again, seed {seeds}"
+    settings = " ".join(f"{name}={parameter(value)}" for name, value in record.searched.items())
     if record.status == FINISHED:
         figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]
         settings += ("  " if settings else "") + "; ".join(figures)
@@ -46,10 +50,6 @@ def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
 def _figures(row: dict[str, Any]) -> str:
     shown = {"acc": row["val_acc"], "asr": row["val_asr"], "floor": row["asr_floor"]}
     return " ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class LiveDisplay:

@@ -13,8 +13,8 @@ def spread(row: Mapping[str, Any], name: str) -> str:
 
 
 def parameter(value: Any) -> str:
-    """A parameter's value: of a number three digits that count, since it may be a small learning rate."""
-    return f"{value:.3g}" if isinstance(value, float) and not pd.isna(value) else cell(value)
+    """A parameter's value: of a number four digits that count, since it may be a small learning rate."""
+    return f"{value:.4g}" if isinstance(value, float) and not pd.isna(value) else cell(value)
 
 
 def cell(value: Any) -> str:

@@ -25,6 +25,13 @@ def test_a_control_says_of_what() -> None:
     assert "asr 1.000" in line
 
 
+def test_what_is_run_again_says_which_setting_and_seed() -> None:
+    record = finish(record_of("k0003", "confirmation"))
+    assert record.config
+    line = describe(record, record.rows({}))
+    assert line.startswith(f"k0003 FINISHED vab {record.config.setting_key} again, seed 0  ")
+
+
 @pytest.mark.parametrize("status", ["PRUNED", "FAILED"])
 def test_the_reason_stands_there(status: str) -> None:
     record = finish(record_of())

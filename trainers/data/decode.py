@@ -1,10 +1,8 @@
 """Encoded images in, one uint8 tensor out."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +14,7 @@ from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from trainers.errors import ConfigError
+from trainers.memory import available_memory
 
 # EPS would have Ghostscript run a program that came with the data, and IPTC opens whatever it holds, an EPS too; WMF is
 # drawn by Windows alone; Pillow only recognises the others.
@@ -125,18 +124,10 @@ def _threads(first: bytes | Path) -> int:
 
 def _allocate(count: int, height: int, width: int) -> Tensor:
     # A small file may hold a huge image, and where memory is promised without being there, the whole process is killed.
-    if count * 3 * height * width > _available():
+    if count * 3 * height * width > available_memory():
         size = f"{count} images of {width} x {height}"
         raise ConfigError(f"{size} do not fit into memory; data.image_size makes them smaller.")
     return torch.empty((count, 3, height, width), dtype=torch.uint8)
-
-
-def _available() -> float:
-    """Bytes of memory that are free for use; no limit where that is not known."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    return math.inf
 
 
 def _read(name: str, source: bytes | Path, image_size: int | None) -> NDArray[np.uint8]:

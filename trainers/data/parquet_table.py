@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from trainers.errors import ConfigError
+from trainers.memory import available_memory
 
 _IMAGE_COLUMNS = ("img", "image")
+_ROWS = 256
+"""Read at a time."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def read_image_table(file: Path) -> ImageTable:
         schema = parquet.schema_arrow
         image, leaf = _image_column(schema, file)
         _check_label_column(schema, file)
-        table = parquet.read(columns=[leaf, "label"])
+        table = _read(parquet, [leaf, "label"], file)
         labels = table.column("label").cast(pa.int64())
     items = _items(table, image, leaf, file)
     if labels.null_count:
@@ -65,8 +68,19 @@ def read_images(file: Path) -> list[tuple[str, bytes]]:
     """
     with _opened(file) as parquet:
         image, leaf = _image_column(parquet.schema_arrow, file)
-        table = parquet.read(columns=[leaf])
+        table = _read(parquet, [leaf], file)
     return _items(table, image, leaf, file)
+
+
+def _read(parquet: pq.ParquetFile, columns: list[str], file: Path) -> pa.Table:
+    """The columns, part by part: a few hundred bytes may stand for more than memory holds, without saying so."""
+    parts, size = [], 0
+    for part in parquet.iter_batches(batch_size=_ROWS, columns=columns):
+        size += part.nbytes
+        if size > available_memory():
+            raise ConfigError(f"The images of {file} do not fit into memory.")
+        parts.append(part)
+    return pa.Table.from_batches(parts) if parts else parquet.read(columns=columns)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from trainers.data import parquet_table
 from trainers.data.parquet import load_parquet, read_unlabelled_parquet
-from trainers.data.parquet_table import read_image_table
+from trainers.data.parquet_table import read_image_table, read_images
 from trainers.errors import ConfigError
 
 CIFAR10 = Path(__file__).parents[4] / "shared/data/cifar10-jpeg"
@@ -207,6 +208,29 @@ def test_a_file_of_no_split_beside_train_and_test_is_refused(tmp_path: Path) -> 
         write(tmp_path / f"{name}.parquet", [0, 1])
     with pytest.raises(ConfigError, match=r"extra\.parquet must be named train or test"):
         load_parquet(str(tmp_path), None, 0)
+
+
+def test_many_rows_stay_in_order(tmp_path: Path) -> None:
+    """They are read part by part."""
+    labels = [row * row % 3 for row in range(700)]
+    write(tmp_path / "train.parquet", labels, [row % 251 for row in range(700)], ["a", "b", "c"])
+    table = read_image_table(tmp_path / "train.parquet")
+    assert table.labels.tolist() == labels
+    assert [place for place, _ in table.items][::699] == [f"row {row} of {tmp_path}/train.parquet" for row in (0, 699)]
+    assert [content for _, content in table.items] == [png(row % 251) for row in range(700)]
+
+
+def test_a_file_that_stands_for_more_than_memory_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One value for all rows takes the room of one in the file."""
+    image = {"bytes": bytes(100_000), "path": None}
+    write(tmp_path / "train.parquet", [0, 1] * 500, img=[image] * 1000)
+    assert (tmp_path / "train.parquet").stat().st_size < 200_000
+    monkeypatch.setattr(parquet_table, "available_memory", lambda: 50e6)
+    for read in (read_image_table, read_images):
+        with pytest.raises(ConfigError, match=r"The images of .*train\.parquet do not fit into memory"):
+            read(tmp_path / "train.parquet")
 
 
 def test_files_without_rows(tmp_path: Path) -> None:
