@@ -32,7 +32,8 @@ class Mirror:
 
     def __init__(self, folder: RunFolder):
         assert folder.store is not None
-        self._folder, self._store = folder, folder.store
+        # Whatever the working folder is when it copies, in a thread of its own.
+        self._folder, self._store = RunFolder(folder.path.resolve(), folder.store), folder.store
         self._copied: dict[Path, tuple[int, int]] = {}
         self._lock = Lock()
         self.behind: str | None = None

@@ -1,6 +1,7 @@
 """Trains with a chosen setting on images whose labels nobody vouches for, and hands out what a person reviews."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def train(
         data.fingerprint,
         None if unlabelled is None else pixels_fingerprint(unlabelled),
     )
-    store = StateStore(folder / "states" / f"{key:x}", state_every_s)
+    states = folder / "states" / f"{key:x}"
+    store = StateStore(states, state_every_s)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("training", total=None)
@@ -102,7 +104,9 @@ def train(
         draw_suspicious(data, review, folder / "suspicious.png")
     write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
     trained.model.save(folder)  # the last, since it says that all the rest is there
-    remove_tree(folder / "states")
+    remove_tree(states)
+    with suppress(OSError):  # another training's states, or whatever else lies there
+        states.parent.rmdir()
     return Deployed(folder, trained, review)
 
 

@@ -48,6 +48,16 @@ def test_what_lasts_is_copied_and_nothing_else(folder: RunFolder, store: ObjectP
     assert (store / "records/t0000.json").read_text() == "records/t0000.json"
 
 
+def test_the_working_folder_may_change_meanwhile(
+    folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = Mirror(RunFolder(folder.path.relative_to(tmp_path), store))
+    monkeypatch.chdir("/")
+    copy.push()
+    assert (store / "trials.parquet").read_bytes() == folder.trials.read_bytes()
+
+
 def test_only_what_changed_is_copied_again(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     copy, written = Mirror(folder), []
     copy.push()

@@ -38,6 +38,16 @@ def test_a_name_of_a_class_forges_nothing_in_the_report(tmp_path: Path) -> None:
     assert any(line.startswith(r"| cat \| 500 \| 0 \| 0.0% \|\\n\| dog | ") for line in lines), lines
     assert not any("<script>" in line for line in lines if line.startswith("|"))
     assert (tmp_path / "suspicious.parquet").exists()
+    assert not (tmp_path / "states").exists()
+
+
+def test_what_lies_in_the_folder_beside_the_training_stays(tmp_path: Path) -> None:
+    data = make_shapes(40, 4, 0).train
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "alaska.txt").touch()
+    chosen = setting_for(data, "none", epochs=1, batch_size=16)
+    train(chosen, data, "shapes", tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True), state_every_s=0.0)
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["alaska.txt"]
 
 
 def setting_for(data: ImageSet, defense: str, **params: object) -> Deployment:
