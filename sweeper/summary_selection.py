@@ -31,8 +31,8 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
                 f"once is {chosen.asr_upper_of_all:.3f}."
             )
         lines.append(
-            f"It takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds cannot "
-            f"exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than any of them did."
+            f"The bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
+            f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than any of them did."
         )
     if chosen.hardest_of:
         lines.append(

@@ -119,7 +119,8 @@ function table() {
     const line = document.createElement("tr");
     if (p.on_frontier) line.classList.add("front");
     if (p.weak) line.classList.add("weak");
-    const cells = COLUMNS.map(([key]) => (key + "_sd" in p ? share(p[key], p[key + "_sd"]) : shown(p[key])))
+    const cells = COLUMNS.map(([key]) => (typeof p[key] === "number" && key !== "seeds" ? share(p[key], p[key + "_sd"] ?? null)
+      : shown(p[key])))
       .concat(PARAMS.map((name) => shown(p.params[name])));
     cells.forEach((content, number) => {
       const cell = line.appendChild(document.createElement("td"));
