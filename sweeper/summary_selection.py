@@ -32,7 +32,7 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
             )
         lines.append(
             f"The bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
-            f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than any of them did."
+            f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
         )
     if chosen.hardest_of:
         lines.append(
