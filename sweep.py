@@ -1,6 +1,6 @@
 """The script that ``ray submit`` ships: ``sweeper`` under another name."""
 
-from sweeper.cli import main
+from sweeper.cli.main import main
 
 if __name__ == "__main__":
     main()

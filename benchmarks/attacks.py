@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.timing import table
 from search_spaces.distributions import Searched
 from search_spaces.loader import apply_overrides, read_preset
-from sweeper.blocks import Block
-from sweeper.spec import SweepSpec, validate
+from sweeper.preset.blocks import Block
+from sweeper.preset.spec import SweepSpec, validate
 from trainers.data import load_data
 from trainers.data.image_set import Splits
 from trainers.scenario import ScenarioConfig, build_scenario

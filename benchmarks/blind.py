@@ -21,7 +21,7 @@ from PIL import Image
 
 from trainers.data import DataConfig, load_data
 from trainers.data.image_set import ImageSet
-from trainers.saved_model import load_model
+from trainers.storage.saved_model import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 3

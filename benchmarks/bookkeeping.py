@@ -17,21 +17,21 @@ import pandas as pd
 import torch
 import yaml
 
-from sweeper.frontier import points
-from sweeper.records import TrialRecord
-from sweeper.report import write_report
-from sweeper.results import TABLE_COLUMNS, read_table
-from sweeper.run_folder import RunFolder
-from sweeper.spec import resolve, validate
-from sweeper.summary import write_frontier
-from sweeper.tracking import Tracker
+from sweeper.analysis.frontier import points
+from sweeper.preset.spec import resolve, validate
+from sweeper.report.page import write_report
+from sweeper.report.summary import write_frontier
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.tables import TABLE_COLUMNS, read_table
+from sweeper.tracking.sweep_run import Tracker
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import TrainingTask
 from trainers.models import ModelConfig
-from trainers.state import load_state, save_state
+from trainers.storage.state import load_state, save_state
 
 PRESET: dict[str, Any] = {
     "name": "bookkeeping",
@@ -61,9 +61,9 @@ def ray_cost(trials: int = 24) -> dict[str, float]:
     """Seconds of a sweep that are not training, per trial, with and without reusing actors."""
     from rich.console import Console
 
-    from sweeper import runner
-    from sweeper.cluster import ray_runtime
-    from sweeper.runner import Plan, run_sweep
+    from sweeper.cluster.hosts import ray_runtime
+    from sweeper.running import driver as runner
+    from sweeper.running.driver import Plan, run_sweep
     from trainers.data import load_data
 
     found = {}

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
-from sweeper.comparison import representatives
-from sweeper.run_folder import RunFolder
-from sweeper.spec import validate
+from sweeper.analysis.comparison import representatives
+from sweeper.preset.spec import validate
+from sweeper.run_folder.folder import RunFolder
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig, run_trial
 

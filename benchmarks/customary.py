@@ -223,7 +223,7 @@ class CustomaryVab:
 def attention_mix_one_by_one(
     images: Tensor, targets: Tensor, features: Tensor, partner: Tensor, mask_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """AttentionMix with a loop over the batch; equations as in ``trainers.mixing.attention_mix``.
+    """AttentionMix with a loop over the batch; equations as in ``trainers.defenses.parts.mixing.attention_mix``.
 
     Args:
         images: float (N, C, H, W).

@@ -22,15 +22,16 @@ from typing import Any
 
 from rich.console import Console
 
-from sweeper import runner, searcher
 from sweeper.launch import begin
-from sweeper.progress import LiveDisplay
-from sweeper.run_folder import RunFolder
-from sweeper.searcher import SweepSearcher
-from sweeper.tracking import Tracker
-from sweeper.worker import TrialActor
-from trainers.attack_cost import AttackCost
-from trainers.evaluation import Measurement
+from sweeper.run_folder.folder import RunFolder
+from sweeper.running import driver as runner
+from sweeper.running import searcher
+from sweeper.running.progress import LiveDisplay
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.worker import TrialActor
+from sweeper.tracking.sweep_run import Tracker
+from trainers.measuring.attack_cost import AttackCost
+from trainers.measuring.evaluation import Measurement
 from trainers.trial import EpochResult, TrialConfig
 
 PRESET: dict[str, Any] = {

@@ -26,8 +26,8 @@ import yaml
 from mlflow import MlflowClient
 
 from sweeper.launch import track
-from sweeper.results import as_rows, read_table
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import as_rows, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = {"FINISHED": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}

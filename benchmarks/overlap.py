@@ -19,10 +19,10 @@ from matplotlib import pyplot as plt
 
 from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
-from sweeper.attackers import attackers
-from sweeper.plots import BLUE, RED, save_figure
-from sweeper.run_folder import RunFolder
-from sweeper.spec import SweepSpec, validate
+from sweeper.analysis.attackers import attackers
+from sweeper.preset.spec import SweepSpec, validate
+from sweeper.report.plots import BLUE, RED, save_figure
+from sweeper.run_folder.folder import RunFolder
 from trainers.data import DataConfig, load_data
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig, run_trial

@@ -9,8 +9,8 @@ from trainers.compute import Compute
 from trainers.data import ImageSet
 from trainers.data.batches import Augmentation, shuffled_batches
 from trainers.defenses.base import TrainingTask
+from trainers.defenses.parts.entropy import normalise, prediction_entropy, split_by_threshold
 from trainers.defenses.vab import Vab, VabParams
-from trainers.entropy import normalise, prediction_entropy, split_by_threshold
 from trainers.models import ModelConfig
 from trainers.seeding import seeded
 

@@ -14,7 +14,7 @@ from trainers.compute import ComputeConfig
 from trainers.data import Splits, load_data
 from trainers.data.batches import Augmentation
 from trainers.data.config import DataConfig
-from trainers.evaluation import Measurement
+from trainers.measuring.evaluation import Measurement
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig, run_trial

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from sweeper.cluster import asked, check_hosts, hosts, ray_runtime
-from sweeper.finding import Finding
-from sweeper.mirror import RUNS
-from sweeper.provenance import PACKAGES, package_versions
-from sweeper.spec import SweepSpec
-from sweeper.tracking_store import check_store, shorten, tracking_uri, without_secret
-from trainers.files import write_text
-from trainers.object_store import Place
+from sweeper.cluster.finding import Finding
+from sweeper.cluster.hosts import asked, check_hosts, hosts, ray_runtime
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.mirror import RUNS
+from sweeper.run_folder.provenance import PACKAGES, package_versions
+from sweeper.tracking.store import check_store, shorten, tracking_uri, without_secret
+from trainers.storage.files import write_text
+from trainers.storage.object_store import Place
 
 LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"

@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from sweeper.blocks import scenario_config
-from sweeper.plots import save_figure
-from sweeper.run_folder import RunFolder
-from sweeper.scarce import without_scarce_rates
-from sweeper.spec import validate
-from sweeper.tracking_store import check_store, experiment_id, impatient, shorten, tracking_uri, without_secret
-from trainers.attack_cost import AttackCost
+from sweeper.preset.blocks import scenario_config
+from sweeper.preset.scarce_rates import without_scarce_rates
+from sweeper.preset.spec import validate
+from sweeper.report.plots import save_figure
+from sweeper.run_folder.folder import RunFolder
+from sweeper.tracking.store import check_store, experiment_id, impatient, shorten, tracking_uri, without_secret
 from trainers.compute import Compute, ComputeConfig
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
-from trainers.object_store import Place
+from trainers.measuring.attack_cost import AttackCost
 from trainers.scenario import ScenarioConfig, build_scenario
+from trainers.storage.object_store import Place
 
 AMPLIFIED = 10
 """A difference is multiplied by this, so that it can be seen."""

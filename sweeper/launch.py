@@ -8,30 +8,30 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from sweeper.attack_plots import draw_attackers
-from sweeper.attackers import attackers
-from sweeper.confirmation import confirmations
-from sweeper.errors import SweepBroken
-from sweeper.frontier import hypervolumes, points
-from sweeper.mirror import mirrored
-from sweeper.provenance import provenance
-from sweeper.records import CONFIRMATION, FINISHED, RUNNING, TRIAL
-from sweeper.report import write_report
-from sweeper.roc import write_roc
-from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome, Plan, run_sweep
-from sweeper.scarce import without_scarce_rates
-from sweeper.shared_studies import check_shared, share_study
-from sweeper.spec import SweepSpec, resolve, validate
-from sweeper.store_claim import claimed
-from sweeper.study import control_success, grid_points
-from sweeper.summary import BREAKING, write_frontier
-from sweeper.tracking import Tracker
-from sweeper.tracking_store import tracking_uri
+from sweeper.analysis.attackers import attackers
+from sweeper.analysis.confirmation import confirmations
+from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.preset.grid import grid_points
+from sweeper.preset.scarce_rates import without_scarce_rates
+from sweeper.preset.spec import SweepSpec, resolve, validate
+from sweeper.report.attack_plots import draw_attackers
+from sweeper.report.page import write_report
+from sweeper.report.roc import write_roc
+from sweeper.report.summary import BREAKING, write_frontier
+from sweeper.run_folder.claim import claimed
+from sweeper.run_folder.errors import SweepBroken
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.mirror import mirrored
+from sweeper.run_folder.provenance import provenance
+from sweeper.run_folder.record import CONFIRMATION, FINISHED, RUNNING, TRIAL, control_success
+from sweeper.running.driver import Outcome, Plan, run_sweep
+from sweeper.tracking.shared_studies import check_shared, share_study
+from sweeper.tracking.store import tracking_uri
+from sweeper.tracking.sweep_run import Tracker
 from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
-from trainers.object_store import ObjectPath
+from trainers.storage.object_store import ObjectPath
 
 ATTACKERS = "attackers.png"
 """In the run folder of an attacker's sweep: what each attacker reached."""
@@ -48,8 +48,8 @@ class Ended:
         volumes: hypervolume of each environment.
         outcome: how it ended.
         tracker: the tracking run, closed.
-        attackers: of an attacker's sweep, from :func:`sweeper.attackers.attackers`: those that were searched, and
-            those that were run again with fresh seeds; else null.
+        attackers: of an attacker's sweep, from :func:`sweeper.analysis.attackers.attackers`: those that were searched,
+            and those that were run again with fresh seeds; else null.
         not_copied: why the copy in the store is not up to date; null if it is, or if there is none.
     """
 

@@ -9,15 +9,15 @@ import pandas as pd
 def spread(row: Mapping[str, Any], name: str) -> str:
     """A mean with its standard deviation over seeds, where there is one: ``0.912 ± 0.004``."""
     deviation = row.get(f"{name}_sd")
-    return cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
+    return format_cell(row[name]) + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def parameter(value: Any) -> str:
     """A parameter's value: of a number four digits that count, since it may be a small learning rate."""
-    return f"{value:.4g}" if isinstance(value, float) and not pd.isna(value) else cell(value)
+    return f"{value:.4g}" if isinstance(value, float) and not pd.isna(value) else format_cell(value)
 
 
-def cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A figure or word as tables show it; a null is a dash."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"

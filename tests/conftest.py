@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from trainers.object_store import ObjectPath, Place
+from trainers.storage.object_store import ObjectPath, Place
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from sweeper.cluster import RAY_SETTINGS
+from sweeper.cluster.hosts import RAY_SETTINGS
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from trainers.defenses import DEFENSES
 from trainers.defenses.base import Report, TrainingTask
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, Network, build_model
-from trainers.saved_model import SavedModel
-from trainers.state_store import StateStore
+from trainers.storage.saved_model import SavedModel
+from trainers.storage.state_store import StateStore
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.attack_cost import AttackCost
 from trainers.attacks import ATTACKS, Attack, LabelMap, Workshop
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
-from trainers.object_store import Place
+from trainers.measuring.attack_cost import AttackCost
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
+from trainers.storage.object_store import Place
 from trainers.unlabelled import HeldOut
 
 # Which test images are for validation does not depend on the sweep: two sweeps on the same data share their test half.

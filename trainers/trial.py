@@ -9,21 +9,21 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.attack_cost import AttackCost
 from trainers.compute import ComputeConfig
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, TrainingTask
 from trainers.defenses.none import NoDefense
+from trainers.defenses.parts.undefended import find_undefended, keep_undefended
 from trainers.errors import ConfigError
-from trainers.evaluation import Measurement, Monitor
+from trainers.measuring.attack_cost import AttackCost
+from trainers.measuring.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
-from trainers.object_store import Place
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
-from trainers.state_store import StateStore
-from trainers.undefended import find_undefended, keep_undefended
+from trainers.storage.object_store import Place
+from trainers.storage.state_store import StateStore
 from trainers.unlabelled import unlabelled_images
 
 

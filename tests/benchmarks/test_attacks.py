@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import attacks
 from search_spaces.loader import apply_overrides, read_preset
-from sweeper.spec import validate
+from sweeper.preset.spec import validate
 from tests.benchmarks.here import Here
 from trainers.attacks import ATTACKS
 

@@ -10,8 +10,8 @@ from benchmarks import gpu, shapes_hardness, throughput
 from benchmarks.customary import CustomaryVab, attention_mix_one_by_one, entropies_one_by_one
 from benchmarks.project import ProjectVab
 from trainers.data.shapes import make_shapes
-from trainers.entropy import prediction_entropy
-from trainers.mixing import attention_maps, attention_mix
+from trainers.defenses.parts.entropy import prediction_entropy
+from trainers.defenses.parts.mixing import attention_maps, attention_mix
 from trainers.models import ModelConfig
 from trainers.seeding import seeded
 

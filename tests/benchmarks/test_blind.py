@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from benchmarks import blind
-from sweeper import cli
-from sweeper.selection import deployment, select
+from sweeper.analysis.selection import select
+from sweeper.cli.main import app
+from sweeper.deploy.deployment import deployment
 from tests.sweeper.small import frame_of, fresh_store, row_with, sweep_with
 from trainers.data import load_data
 from trainers.data.config import DataConfig
@@ -51,7 +52,7 @@ def train_here(deploy: Path, data: Path, out: Path) -> None:
         "--threads",
         "1",
     ]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
 
 
@@ -101,7 +102,7 @@ def test_from_a_poisoned_folder_to_a_model_and_the_truth(
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
 
     files = [str(tmp_path / "images" / path) for path in review["path"][:3]]
-    result = CliRunner().invoke(cli.app, ["predict", str(out), *files])
+    result = CliRunner().invoke(app, ["predict", str(out), *files])
     assert result.exit_code == 0, result.output
     lines = [line.split("\t") for line in result.stdout.splitlines()]
     assert [path for path, _, _ in lines] == files

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import clean_cost
-from sweeper.records import TrialRecord
-from sweeper.run_folder import RunFolder
-from sweeper.spec import validate
+from sweeper.preset.spec import validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
 from tests.benchmarks.here import Here
 from tests.sweeper.small import ONE_SETTING, finish, sweep_with
 

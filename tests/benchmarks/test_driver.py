@@ -6,11 +6,11 @@ import pytest
 
 from benchmarks import driver
 from benchmarks.driver import Spent
-from sweeper import searcher
-from sweeper.progress import LiveDisplay
-from sweeper.run_folder import RunFolder
-from sweeper.searcher import SweepSearcher
-from sweeper.tracking import Tracker
+from sweeper.run_folder.folder import RunFolder
+from sweeper.running import searcher
+from sweeper.running.progress import LiveDisplay
+from sweeper.running.searcher import SweepSearcher
+from sweeper.tracking.sweep_run import Tracker
 from tests.sweeper.small import fresh_store
 
 

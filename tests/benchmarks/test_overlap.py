@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import overlap
-from sweeper.records import TrialRecord
-from sweeper.run_folder import RunFolder
-from sweeper.spec import SweepSpec, validate
+from sweeper.preset.spec import SweepSpec, validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
 from tests.benchmarks.here import Here
 from tests.sweeper.small import finish, make_objectives, sweep_with
 

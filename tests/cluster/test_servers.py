@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeper.run_folder import RunFolder
-from sweeper.study import control_success, open_study
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import control_success
+from sweeper.search.study import open_study
 from tests.cluster.hosts import PROJECT, Host, hosts, wait_for
 from tests.sweeper.small import finish, record_of, spec_with, sweep_with
 
@@ -32,7 +33,7 @@ NAMES = ("postgres", "store", "mlflow", "studies")
 TRACK = """
 import json, os, sys
 from typer.testing import CliRunner
-from sweeper.cli import app
+from sweeper.cli.main import app
 usual = dict(os.environ)
 for name, (folder, changes) in json.loads(sys.argv[1]).items():
     os.environ.update(usual | changes)
@@ -161,7 +162,7 @@ def ended_sweep(servers: Servers, name: str) -> RunFolder:
 USERS = """
 from mlflow import MlflowClient
 from mlflow.server import get_app_client
-from sweeper.tracking_store import check_store
+from sweeper.tracking.store import check_store
 check_store("http://mlflow:5000")
 users = get_app_client("basic-auth", "http://mlflow:5000")
 for name in ("writer", "reader"):

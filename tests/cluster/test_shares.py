@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.driver import waiting_trials
-from sweeper import cli
-from sweeper.run_folder import RunFolder
+from sweeper.cli.main import app
+from sweeper.run_folder.folder import RunFolder
 from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store
 
@@ -25,7 +25,7 @@ def _one_gpu(ray_home: Path) -> Iterator[None]:
 def run(out: Path, gpu: float) -> str:
     resources = ("--set", f"resources.gpu={gpu}", "--set", "device=cpu", "--set", "search.sampler=random")
     arguments = ["run", "quick.yaml", *resources, "--trials", "8", "--out", str(out)]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == (0 if gpu <= 1 else 2), result.output
     return result.output
 

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from benchmarks.faults import agree
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder.folder import RunFolder
 from tests.cluster.hosts import wait_for
 from tests.cluster.up import Cluster
-from trainers.state_store import attempts, host_of
+from trainers.storage.state_store import attempts, host_of
 
 # Trials of some ten seconds, whose states are written all the time.
 LONG = (

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder.folder import RunFolder
 from tests.cluster.hosts import PROJECT, Host, hosts
 
 STORE_PORT = 9000

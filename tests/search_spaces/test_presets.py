@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from search_spaces.loader import preset_names, read_preset
-from sweeper.objectives import Constraint
-from sweeper.scarce import without_scarce_rates
-from sweeper.spec import SweepSpec, validate
-from sweeper.study import grid_points
+from sweeper.preset.grid import grid_points
+from sweeper.preset.objectives import Constraint
+from sweeper.preset.scarce_rates import without_scarce_rates
+from sweeper.preset.spec import SweepSpec, validate
 from trainers.attacks import ATTACKS
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.shapes import make_shapes

@@ -8,14 +8,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from search_spaces.loader import apply_overrides, read_preset
-from sweeper import plots
-from sweeper.fleet import Fleet
-from sweeper.records import FINISHED, TrialRecord
-from sweeper.run_folder import RunFolder
-from sweeper.searcher import SweepSearcher
-from sweeper.spec import SweepSpec, validate
-from sweeper.stopping import SweepStopper
-from sweeper.study import open_study
+from sweeper.cluster.fleet import Fleet
+from sweeper.preset.spec import SweepSpec, validate
+from sweeper.report import plots
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FINISHED, TrialRecord
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.search.study import open_study
 from tests.sweeper.small import roomy
 from trainers.trial import TrialConfig
 

@@ -12,15 +12,15 @@ import pandas as pd
 import torch
 from mlflow import MlflowClient
 
-from sweeper.cluster import Host
-from sweeper.fleet import Fleet
-from sweeper.records import TrialRecord
-from sweeper.results import TABLE_COLUMNS, write_table
-from sweeper.run_folder import RunFolder
-from sweeper.searcher import SweepSearcher
-from sweeper.spec import SweepSpec, resolve, validate
+from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.hosts import Host
+from sweeper.preset.spec import SweepSpec, resolve, validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
+from sweeper.running.searcher import SweepSearcher
 from trainers.data import ImageSet
-from trainers.state_store import StateStore
+from trainers.storage.state_store import StateStore
 
 DATA = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
 

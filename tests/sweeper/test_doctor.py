@@ -5,11 +5,12 @@ import pytest
 from typer.testing import CliRunner
 
 from search_spaces.loader import read_preset
-from sweeper import cli, doctor
-from sweeper.cluster import Host
+from sweeper import doctor
+from sweeper.cli.main import app
+from sweeper.cluster.finding import Finding
+from sweeper.cluster.hosts import Host
 from sweeper.doctor import examine
-from sweeper.finding import Finding
-from sweeper.spec import Resources, SweepSpec, validate
+from sweeper.preset.spec import Resources, SweepSpec, validate
 from tests.sweeper.small import fresh_store
 
 REAL_RAY = doctor._ray
@@ -99,9 +100,9 @@ def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) 
 
 def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["doctor", "--set", "data.train_size=500"])
+    result = CliRunner().invoke(app, ["doctor", "--set", "data.train_size=500"])
     assert "shapes: 500 training" in result.stdout
-    result = CliRunner().invoke(cli.app, ["doctor", "--set", "defense.threshold=7"])
+    result = CliRunner().invoke(app, ["doctor", "--set", "defense.threshold=7"])
     assert result.exit_code == 2
     assert "threshold must be a number" in result.stderr
     assert result.stdout == ""
@@ -119,7 +120,7 @@ def test_the_command_ends_with_2_if_anything_is_amiss(
     monkeypatch.chdir(tmp_path)
     if ill:
         monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
-    result = CliRunner().invoke(cli.app, ["doctor"])
+    result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == (2 if ill else 0), result.output
     assert ("NOT OK storage" in result.stdout) == ill
     assert ("-> Give --storage" in result.stdout) == ill

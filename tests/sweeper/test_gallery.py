@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sweeper.gallery import Example, _difference, draw_gallery, examples
-from trainers.attack_cost import AttackCost
 from trainers.compute import Compute
 from trainers.data import DataConfig, Splits, load_data
 from trainers.errors import ConfigError
+from trainers.measuring.attack_cost import AttackCost
 from trainers.scenario import ScenarioConfig, build_scenario
 
 CPU = Compute(torch.device("cpu"))

@@ -7,12 +7,12 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeper.records import TrialRecord
-from sweeper.run_folder import RunFolder
-from sweeper.searcher import SweepSearcher
-from sweeper.spec import SweepSpec
-from sweeper.stopping import SweepStopper
-from sweeper.study import open_study
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.search.study import open_study
 from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
 
 Resume = Callable[..., tuple[SweepSearcher, optuna.Study]]

@@ -11,7 +11,7 @@ from trainers.defenses.base import Report
 from trainers.defenses.none import NoDefense
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
-from trainers.state_store import StateStore
+from trainers.storage.state_store import StateStore
 
 CPU = Compute(torch.device("cpu"))
 VAB = {"warmup_steps": 4, "warmup_rounds": 1, "mix_epochs": 2, "suppression_epochs": 2, "batch_size": 64, "lr": 0.05}

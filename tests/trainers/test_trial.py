@@ -17,7 +17,7 @@ from trainers.defenses.none import NoDefense
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig
-from trainers.state_store import StateStore
+from trainers.storage.state_store import StateStore
 from trainers.trial import EpochResult, TrialConfig, run_trial
 
 Noise = Callable[..., ImageSet]

@@ -20,8 +20,8 @@ from trainers.attacks.workshop import Workshop
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import TrainingTask
+from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.vab import Vab, VabParams
-from trainers.entropy import prediction_entropy
 from trainers.errors import ConfigError, RateError
 from trainers.models import MODELS, ModelConfig
 from trainers.params import param

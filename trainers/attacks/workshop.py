@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.compute import Compute
-from trainers.object_store import Place
 from trainers.seeding import derive_seed
-from trainers.state import StateError, load_state, save_state
+from trainers.storage.object_store import Place
+from trainers.storage.state import StateError, load_state, save_state
 
 WAIT_AT_MOST_S = 900.0
 """How long one process waits for what another makes, until it makes it itself."""

@@ -11,7 +11,7 @@ from trainers.data.decode import decode, image_extensions
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError
-from trainers.printable import printable
+from trainers.text import printable
 
 log = logging.getLogger(__name__)
 

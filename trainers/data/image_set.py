@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import ConfigError
-from trainers.printable import printable
+from trainers.text import printable
 
 
 @dataclass(frozen=True)

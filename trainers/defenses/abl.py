@@ -7,8 +7,8 @@ from torch import Tensor
 
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
-from trainers.defenses.isolating import Isolating
-from trainers.isolation import isolated_count
+from trainers.defenses.parts.isolating_defense import Isolating
+from trainers.defenses.parts.isolation import isolated_count
 from trainers.models import ModelConfig
 from trainers.optim import SgdParams
 from trainers.params import param

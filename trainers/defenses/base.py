@@ -212,7 +212,7 @@ class Defense(ABC):
         return derive_seed(self.task.seed, self.name, index, {key: values[key] for key in sorted(read)})
 
     def state(self) -> dict[str, Any]:
-        """All that changes while training, as a tree for :func:`trainers.state.save_state`."""
+        """All that changes while training, as a tree for :func:`trainers.storage.state.save_state`."""
         return {
             "position": [self._stage, self._epoch],
             "generator": self.generator.get_state(),

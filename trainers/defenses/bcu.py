@@ -9,7 +9,7 @@ import torch
 from trainers.data.batches import augment, shuffled_batches
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Unlabelled
 from trainers.defenses.none import NoDefense, NoneParams
-from trainers.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
+from trainers.defenses.parts.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
 from trainers.errors import ConfigError
 from trainers.models import build_model
 from trainers.optim import SgdParams, cosine

@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
-from trainers.defenses.isolating import Isolating
-from trainers.entropy import prediction_entropy
-from trainers.isolation import RULES, isolated_count
-from trainers.mixing import beta_draw, mixup, soft_cross_entropy
+from trainers.defenses.parts.entropy import prediction_entropy
+from trainers.defenses.parts.isolating_defense import Isolating
+from trainers.defenses.parts.isolation import RULES, isolated_count
+from trainers.defenses.parts.mixing import beta_draw, mixup, soft_cross_entropy
+from trainers.defenses.parts.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
 from trainers.models import ModelConfig
 from trainers.optim import SgdParams
 from trainers.params import param
-from trainers.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
-from trainers.defenses.isolating import Isolating
-from trainers.entropy import prediction_entropy
+from trainers.defenses.parts.entropy import prediction_entropy
+from trainers.defenses.parts.isolating_defense import Isolating
+from trainers.defenses.parts.isolation import RULES, isolated_count
 from trainers.errors import ConfigError
-from trainers.isolation import RULES, isolated_count
 from trainers.models import ModelConfig, Network, build_model
 from trainers.optim import SgdParams
 from trainers.params import param

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
-from trainers.entropy import (
+from trainers.defenses.parts.entropy import (
     normalise,
     prediction_entropy,
     smooth,
@@ -24,8 +24,16 @@ from trainers.entropy import (
     split_by_threshold,
     threshold_at,
 )
+from trainers.defenses.parts.mixing import (
+    attention_maps,
+    attention_mix,
+    beta_draw,
+    cutmix,
+    mixup,
+    soft_cross_entropy,
+    suppress,
+)
 from trainers.errors import ConfigError, TrialError
-from trainers.mixing import attention_maps, attention_mix, beta_draw, cutmix, mixup, soft_cross_entropy, suppress
 from trainers.models import MODELS, ModelConfig
 from trainers.optim import SgdParams
 from trainers.params import param

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import Sweep, agree
-from sweeper.results import as_rows
+from sweeper.run_folder.tables import as_rows
 
 pytestmark = pytest.mark.ray
 

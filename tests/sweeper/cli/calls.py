@@ -9,8 +9,8 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from sweeper import cli
-from sweeper.run_folder import RunFolder
+from sweeper.cli.main import app
+from sweeper.run_folder.folder import RunFolder
 from tests.sweeper.small import (
     control_row,
     preset_with,
@@ -26,7 +26,7 @@ SMALL = ("--set", "data.train_size=200", "--set", "data.test_size=100")
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 def sentence(result: Result, code: int = 2) -> str:

@@ -9,10 +9,12 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sweeper import cli, launch, runner
-from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome
-from sweeper.spec import validate
+from sweeper import launch
+from sweeper.cli.main import app
+from sweeper.preset.spec import validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.running import driver as runner
+from sweeper.running.driver import Outcome
 from tests.sweeper.cli.calls import SWEEP, call, picture, sentence, write_preset
 from tests.sweeper.small import (
     control_row,
@@ -131,7 +133,7 @@ def test_a_sweep_that_has_ended_is_shown_again_without_starting_anything(
     assert trial.state.name == "COMPLETE"
     monkeypatch.setattr(runner, "ray_runtime", partial(pytest.fail, "Ray was started"))
     with pytest.raises(pytest.fail.Exception, match="Ray was started"):
-        CliRunner().invoke(cli.app, ["resume", str(folder.path), "--trials", "2"], catch_exceptions=False)
+        CliRunner().invoke(app, ["resume", str(folder.path), "--trials", "2"], catch_exceptions=False)
 
 
 def test_confirm_wants_a_sweep_that_has_ended(run_dir: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper import cli
+from sweeper.cli import main
 from tests.sweeper.cli.calls import SMALL, call, image_folder, picture, sentence, write_preset
 
 
@@ -142,9 +142,9 @@ def test_a_server_that_is_away_is_found_out_at_the_start(
 
 def test_without_arguments_the_default_preset_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(cli, "app", lambda: seen.append(sys.argv))
+    monkeypatch.setattr(main, "app", lambda: seen.append(sys.argv))
     monkeypatch.setattr(sys, "argv", ["sweep.py"])
-    cli.main()
+    main.main()
     monkeypatch.setattr(sys, "argv", ["sweep.py", "select", "x"])
-    cli.main()
+    main.main()
     assert seen == [["sweep.py", "run", "quick.yaml"], ["sweep.py", "select", "x"]]

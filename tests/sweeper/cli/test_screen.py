@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.commands.screen import LONGEST, complain, console, say, say_where_programs_are
+from sweeper.cli.screen import LONGEST, complain, console, say, say_where_programs_are
 
 
 def test_nothing_that_is_said_is_markup_or_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

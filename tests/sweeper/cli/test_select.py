@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sweeper.results import as_rows
-from sweeper.run_folder import RunFolder
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import as_rows
 from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
 from tests.sweeper.small import control_row, finish, record_of, row_with, write_rows
 from trainers.defenses import DEFENSES

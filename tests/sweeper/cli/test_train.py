@@ -9,7 +9,7 @@ import yaml
 from tests.sweeper.cli.calls import call, image_folder, picture, sentence
 from trainers.data.batches import Normalizer
 from trainers.models import ModelConfig, build_model
-from trainers.saved_model import SavedModel
+from trainers.storage.saved_model import SavedModel
 
 
 def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Path) -> None:

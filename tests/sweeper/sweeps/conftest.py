@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from benchmarks.faults import agree
-from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome, Plan, run_sweep
-from sweeper.spec import validate
-from sweeper.tracking import Tracker
+from sweeper.preset.spec import validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.running.driver import Outcome, Plan, run_sweep
+from sweeper.tracking.sweep_run import Tracker
 from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store, preset_with, sweep_with
 from trainers.data import Splits

@@ -10,10 +10,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.faults import agree
-from sweeper import cli
-from sweeper.results import finished, read_table
-from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome
+from sweeper.cli.main import app
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import finished, read_table
+from sweeper.running.driver import Outcome
 from tests.sweeper.small import colours, fresh_store, make_objectives, preset_with
 from tests.sweeper.sweeps.conftest import VAB, Ended
 
@@ -46,7 +46,7 @@ def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
     out = tmp_path / "run"
 
     def call(*arguments: str, code: int = 0) -> str:
-        result = CliRunner().invoke(cli.app, list(arguments))
+        result = CliRunner().invoke(app, list(arguments))
         assert result.exit_code == code, result.output
         return result.output
 
@@ -100,7 +100,7 @@ def test_a_map_over_poison_rates_of_attackers_met_one_by_one(tmp_path: Path, mon
     )
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
     out = tmp_path / "run"
-    result = CliRunner().invoke(cli.app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
     assert result.exit_code == 0, result.output
     folder = RunFolder.open(out)
 
@@ -144,7 +144,7 @@ def test_an_attackers_sweep_from_the_command_line(tmp_path: Path, monkeypatch: p
     )
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(preset))
     out = tmp_path / "run"
-    result = CliRunner().invoke(cli.app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "small.yaml"), "--out", str(out)])
     assert result.exit_code == 0, result.output
     ended = Ended(RunFolder.open(out), Outcome(3, [], None), uri, result.output)
     ended.agree()
@@ -164,6 +164,6 @@ def test_an_attackers_sweep_from_the_command_line(tmp_path: Path, monkeypatch: p
     assert (out / "attackers.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "breaking.png").exists(), "every attacker has another opacity"
     assert {"attackers.png", "report.html"} <= artifacts_of(uri)
-    refused = CliRunner().invoke(cli.app, ["confirm", str(out), "--max-asr", "0.1"])
+    refused = CliRunner().invoke(app, ["confirm", str(out), "--max-asr", "0.1"])
     assert refused.exit_code == 2
     assert "attacker's sweep" in refused.stderr

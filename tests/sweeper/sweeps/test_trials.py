@@ -12,13 +12,14 @@ import yaml
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sweeper import cli, runner
-from sweeper.progress import LiveDisplay
-from sweeper.records import TrialRecord
-from sweeper.results import finished
-from sweeper.run_folder import RunFolder
-from sweeper.runner import Outcome
-from sweeper.study import grid_points
+from sweeper.cli.main import app
+from sweeper.preset.grid import grid_points
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.tables import finished
+from sweeper.running import driver as runner
+from sweeper.running.driver import Outcome
+from sweeper.running.progress import LiveDisplay
 from tests.sweeper.small import colours, fresh_store, make_objectives, preset_with, spec_with
 from tests.sweeper.sweeps.conftest import VAB, Ended, Sweep
 from trainers.data import Splits
@@ -38,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         arguments = ["run", str(place / "small.yaml"), "--out", str(place / "run"), "--trials", "2"]
-        result = CliRunner().invoke(cli.app, arguments)
+        result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     return Ended(RunFolder.open(place / "run"), Outcome(2, [], None), uri, result.output)
 

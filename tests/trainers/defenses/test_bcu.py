@@ -13,7 +13,7 @@ from trainers.data import ImageSet
 from trainers.defenses.base import Undefended
 from trainers.defenses.bcu import BcuParams
 from trainers.defenses.none import NoDefense
-from trainers.distillation import distillation_loss
+from trainers.defenses.parts.distillation import distillation_loss
 from trainers.errors import ConfigError
 
 Noise = Callable[..., ImageSet]

@@ -18,7 +18,7 @@ from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTa
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
 from trainers.params import Parameters, param
-from trainers.state import load_state, save_state
+from trainers.storage.state import load_state, save_state
 
 Noise = Callable[..., ImageSet]
 CPU = Compute(torch.device("cpu"))

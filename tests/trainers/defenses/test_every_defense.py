@@ -9,9 +9,9 @@ import torch
 
 from tests.trainers.defenses.small_defenses import ISOLATING, SMALL, row, small, task, trace, weights
 from trainers.data import ImageSet
-from trainers.defenses import isolating
+from trainers.defenses.parts import isolating_defense as isolating
 from trainers.errors import TrialError
-from trainers.state import load_state, save_state
+from trainers.storage.state import load_state, save_state
 
 Noise = Callable[..., ImageSet]
 

@@ -13,7 +13,7 @@ from trainers.defenses.base import TrainingTask
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig
-from trainers.state import load_state, save_state
+from trainers.storage.state import load_state, save_state
 
 Noise = Callable[..., ImageSet]
 

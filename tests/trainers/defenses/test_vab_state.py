@@ -7,7 +7,7 @@ import pytest
 
 from tests.trainers.defenses.vab_small import Noise, Trace, figures, row, small, task, weights
 from trainers.defenses.vab import Vab
-from trainers.state import load_state, save_state
+from trainers.storage.state import load_state, save_state
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What the rows of ``trials.parquet`` mean: frontier, uncertainty, selection, comparison."""

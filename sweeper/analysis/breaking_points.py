@@ -1,0 +1,131 @@
+"""The breaking point: the smallest poison rate at which an attack succeeds, with a defense and without one."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sweeper.analysis.frontier import short
+from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
+from sweeper.run_folder.tables import as_rows
+
+SUCCEEDS_AT = 0.5
+"""Attack success from which a defense counts as broken."""
+
+
+def has_rates(frame: pd.DataFrame) -> bool:
+    """Whether an attack was run, all else alike, at more than one poison rate above 0."""
+    rows = _attacked(frame)
+    return bool((rows[rows["role"] == TRIAL].groupby("scenario")["poison_rate"].nunique() > 1).any())
+
+
+def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each scenario, poison rate and setting, and for each control (``config_id`` is then null).
+
+    Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense``, ``val_acc``, ``val_asr``, ``val_asr_sd``,
+    ``asr_floor``, ``seeds`` (means over seeds, and the standard deviation over them) and ``sound`` (whether the attack
+    works without a defense in every seed). What else than the rate was varied in a scenario stands in its name:
+    ``blend, alpha=0.2``.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+    """
+    rows = _attacked(frame)
+    sound = rows["weak_attack"].eq(False).fillna(False).astype(bool)
+    rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL), sound=sound)
+    by = ["scenario", "poison_rate", "config_id", "defense"]
+    names = {name: (name, "mean") for name in ("val_acc", "val_asr", "asr_floor")}
+    # A setting may have been proposed twice.
+    seeds = rows.groupby([*by, "seed"], dropna=False).agg(**names, sound=("sound", "min")).reset_index()
+    spread = seeds.groupby(by, dropna=False).agg(
+        **names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique"), sound=("sound", "min")
+    )
+    return spread.reset_index()
+
+
+def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of finished trials and controls under attack, each scenario named with what else than the rate varied."""
+    known = (frame["status"] == FINISHED) & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)
+    rows = frame[known]
+    name = rows["scenario"]
+    for key in ("target", *sorted(c for c in rows.columns if c.startswith("param.scenario."))):
+        varied = rows.groupby("scenario")[key].nunique(dropna=False) > 1
+        if varied.any():
+            text = f", {key.removeprefix('param.scenario.')}=" + rows[key].map(short)
+            name = name + text.where(rows["scenario"].map(varied), "")
+    return rows.assign(scenario=rows["sweep"] + "/" + name if "sweep" in rows else name)
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where attack success first reaches 0.5 as the poison rate grows, with means over seeds.
+
+    Args:
+        rate: the smallest rate tried at which it does; null if none does.
+        below: the next smaller one tried; null if there is none.
+        highest: the largest one tried; null if nothing was.
+        val_asr, val_asr_sd, asr_floor, val_acc: at ``rate``; null with it.
+        seeds: fewest at any rate.
+    """
+
+    rate: float | None = None
+    below: float | None = None
+    highest: float | None = None
+    val_asr: float | None = None
+    val_asr_sd: float | None = None
+    asr_floor: float | None = None
+    val_acc: float | None = None
+    seeds: int = 0
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Break":
+        """From the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
+        tried = rows[rows["val_asr"].notna()].sort_values("poison_rate")
+        if tried.empty:
+            return cls()
+        highest, seeds = float(tried["poison_rate"].max()), int(tried["seeds"].min())
+        broken = tried[tried["val_asr"] >= SUCCEEDS_AT]
+        if broken.empty:
+            return cls(highest=highest, seeds=seeds)
+        at = as_rows(broken.head(1))[0]
+        smaller = tried.loc[tried["poison_rate"] < at["poison_rate"], "poison_rate"]
+        below = None if smaller.empty else float(smaller.max())
+        return cls(
+            rate=at["poison_rate"], below=below, highest=highest, seeds=seeds,
+            **{name: at[name] for name in ("val_asr", "val_asr_sd", "asr_floor", "val_acc")},
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """The lowest rate tried is an upper bound only, and where no rate succeeds the highest a lower one."""
+        if self.highest is None:
+            return "-"
+        if self.rate is None:
+            return f"not up to {self.highest:g}"
+        return f"{self.rate:g} or less" if self.below is None else f"{self.rate:g} (not {self.below:g})"
+
+
+@dataclass(frozen=True)
+class BreakingPoint:
+    """Where a scenario breaks one setting of a defense, and where it succeeds without a defense."""
+
+    scenario: str
+    config_id: str
+    defense: str
+    defended: Break
+    undefended: Break
+
+
+def breaking_points(frame: pd.DataFrame) -> list[BreakingPoint]:
+    """For each scenario and each setting that met it at several poison rates.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+    """
+    table = success_by_rate(frame)
+    found = []
+    for scenario, rows in table.groupby("scenario"):
+        control = Break.of(rows[rows["config_id"].isna()])
+        for config, own in rows[rows["config_id"].notna()].groupby("config_id"):
+            if own["poison_rate"].nunique() > 1:
+                defense = str(own["defense"].iloc[0])
+                found.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
+    return found

@@ -1,0 +1,110 @@
+"""Defenses side by side: who holds which part of the joint frontier, and how each fares against each attack."""
+
+from typing import Any
+
+import pandas as pd
+
+from sweeper.analysis.confirmation import leaders
+from sweeper.analysis.frontier import CONTROL_KEYS, comparable, environments, hypervolume, non_dominated
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
+from sweeper.run_folder.tables import finished
+
+FIGURES = ("val_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds")
+NO_DEFENSE = "none (control)"
+
+
+def compared(table: pd.DataFrame) -> bool:
+    """Whether points, or rows of ``trials.parquet``, come from several defenses."""
+    trials = table[table["role"] == TRIAL] if "role" in table else table
+    return bool(trials["defense"].nunique() > 1)
+
+
+def own_frontiers(table: pd.DataFrame) -> pd.Series:
+    """Which points stand on the frontier of their own defense: bool, of the index of ``table``.
+
+    Args:
+        table: from :func:`sweeper.analysis.frontier.points`.
+    """
+    found = pd.Series(False, index=table.index)
+    for _, group in table[comparable(table)].groupby(["environment", "defense"]):
+        best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
+        found.loc[group.index[best]] = True
+    return found
+
+
+def holders(table: pd.DataFrame) -> pd.DataFrame:
+    """What each defense holds of the joint frontier, a row for each environment and defense.
+
+    Columns: ``environment``, ``defense``, ``settings``, ``hypervolume`` (of its own frontier), ``joint`` (its points on
+    the joint frontier), ``asr_from`` and ``asr_to`` (attack success of these; NaN where there are none), and ``alone``:
+    the area that the joint frontier would lose without it.
+
+    Args:
+        table: from :func:`sweeper.analysis.frontier.points`.
+    """
+    rows = []
+    for environment, group in table[comparable(table)].groupby("environment"):
+        whole = _area(group)
+        for defense, own in group.groupby("defense"):
+            joint = own[own["on_frontier"]]
+            rows.append({
+                "environment": environment, "defense": defense, "settings": len(own), "hypervolume": _area(own),
+                "joint": len(joint), "asr_from": joint["val_asr"].min(), "asr_to": joint["val_asr"].max(),
+                "alone": whole - _area(group[group["defense"] != defense]),
+            })  # fmt: skip
+    columns = ["environment", "defense", "settings", "hypervolume", "joint", "asr_from", "asr_to", "alone"]
+    return pd.DataFrame(rows, columns=columns).sort_values(
+        ["environment", "hypervolume"], ascending=[True, False], ignore_index=True
+    )
+
+
+def _area(points: pd.DataFrame) -> float:
+    return hypervolume(points["val_acc"].tolist(), points["val_asr"].tolist())
+
+
+def representatives(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``trials.parquet`` of the one setting that stands for each defense.
+
+    It is the one that leads in the search, of those that were confirmed with fresh seeds if there are any, and then the
+    confirming runs are what counts. Of a defense that was not confirmed it is the leading one of the search, whose
+    figures flatter it; where trials met different attackers, the leading one against each. A defense of which no
+    setting met a sound attack has none.
+    """
+    parts = []
+    for defense in sorted(finished(frame)["defense"].unique()):
+        own = frame[frame["defense"] == defense]
+        searched, again = finished(own), finished(own, CONFIRMATION)
+        confirmed = [config for config in leaders(searched, len(searched)) if config in set(again["config_id"])]
+        if confirmed:
+            parts.append(again[again["config_id"] == confirmed[0]])
+            continue
+        for _, group in searched.groupby(environments(searched)):
+            parts.append(group[group["config_id"].isin(leaders(group, 1))])
+    return pd.concat(parts) if parts else frame[:0]
+
+
+def standings(frame: pd.DataFrame) -> pd.DataFrame:
+    """How the representatives fare, and training without a defense: a row for each scenario, poison rate and setting.
+
+    Columns: ``scenario``, ``poison_rate``, ``defense``, ``config_id``, ``seeds``, each of :data:`FIGURES` as its mean
+    over seeds, the same with ``_sd`` (n - 1), and ``weak``.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+    """
+    chosen = representatives(frame)
+    same = [c for c in frame.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
+    controls = finished(frame, CONTROL).assign(defense=NO_DEFENSE, config_id="-")
+    controls = controls.merge(chosen[same].drop_duplicates(), on=same)
+    keys = ["scenario", "poison_rate", "defense", "config_id"]
+    rows: list[dict[str, Any]] = []
+    for values, group in pd.concat([controls, chosen]).groupby(keys, sort=False):
+        figures = group.astype(dict.fromkeys(FIGURES, float)).groupby("seed")[list(FIGURES)].mean()
+        means, deviations = figures.mean(), figures.std(ddof=1).add_suffix("_sd")
+        attacked = bool((group["poison_rate"] > 0).all()) and values[2] != NO_DEFENSE
+        weak = attacked and bool(group["weak_attack"].fillna(True).any())
+        rows.append(
+            {**dict(zip(keys, values, strict=True)), "seeds": len(figures), **means, **deviations, "weak": weak}
+        )
+    names = [*keys, "seeds", *FIGURES, *(f"{name}_sd" for name in FIGURES), "weak"]
+    return pd.DataFrame(rows, columns=names).sort_values(["scenario", "poison_rate", "defense"], ignore_index=True)

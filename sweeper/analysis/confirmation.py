@@ -1,0 +1,112 @@
+"""Leaders of a sweep are run again with fresh seeds, since the best of many owes part of its figures to luck."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from sweeper.analysis.attackers import attackers
+from sweeper.analysis.frontier import comparable, environments, harmless, points
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.record import CONFIRMATION, FINISHED, TRIAL, TrialRecord, next_id
+from sweeper.run_folder.tables import finished
+from trainers.errors import ConfigError
+from trainers.trial import TrialConfig
+
+
+def confirmations(
+    spec: SweepSpec,
+    frame: pd.DataFrame,
+    records: Mapping[str, TrialRecord],
+    top: int,
+    seeds: int,
+    max_asr: float | None = None,
+) -> list[TrialRecord]:
+    """The trials that are missing until each leader has run with so many fresh seeds against every attacker.
+
+    Where the attacker varied something between trials (a searched poison rate), a leader meets every value of it here.
+    The leaders of an attacker's sweep are attackers, each against the one defense.
+
+    Args:
+        spec: the sweep.
+        frame: rows of ``trials.parquet``.
+        records: what has run; confirmations among it count.
+        top: how many leaders of each defense.
+        seeds: how many seeds, none of which the search has used.
+        max_asr: leaders keep this bound; null: those nearest to accuracy 1 and attack success 0.
+
+    Raises:
+        ConfigError: there is no leader, or a bound on the success of attackers was asked for.
+    """
+    if spec.attacking:
+        chosen = _leading_attackers(spec, frame, records, top, max_asr)
+    else:
+        chosen = _against_every_attacker(frame, records, top, max_asr)
+    known = {r.config.key for r in records.values() if r.role == CONFIRMATION and r.config}
+    fresh = range(max(spec.seeds) + 1, max(spec.seeds) + 1 + seeds)
+    missing: list[TrialRecord] = []
+    ids = [name for name, record in records.items() if record.role == CONFIRMATION]
+    for leader in chosen:
+        for seed in fresh:
+            config = replace(leader, repeats=(seed,))
+            if config.key in known:
+                continue
+            controls = {(s.name, r): config.control(s, r, spec.control.as_dict()).key for s, r in config.runs()}
+            ids.append(next_id("k", ids))
+            missing.append(TrialRecord(ids[-1], CONFIRMATION, config, controls))
+    return missing
+
+
+def _against_every_attacker(
+    frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
+) -> list[TrialConfig]:
+    """The leading settings of each defense, each with every set of scenarios that a trial met and that threaten."""
+    defenses = sorted(frame.loc[frame["role"] == TRIAL, "defense"].unique())
+    # Compared defenses each have leaders of their own.
+    parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
+    found = [setting for part in parts for setting in leaders(part, top, max_asr)]
+    if not found:
+        raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
+    ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
+    settings = {config.setting_key: config for config in ran.values()}
+    rows = finished(frame)
+    threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
+    met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()
+    return [replace(settings[setting], scenarios=scenarios) for setting in found for scenarios in met]
+
+
+def _leading_attackers(
+    spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
+) -> list[TrialConfig]:
+    if max_asr is not None:
+        raise ConfigError("--max-asr chooses among settings of a defense, and this is an attacker's sweep.")
+    table = attackers(frame, spec)
+    leading = [records[name].config for name in table.loc[table["leads"], "trial_id"].head(top)]
+    if not leading:
+        raise ConfigError("No attacker keeps the constraints, so there is none to confirm.")
+    return [config for config in leading if config is not None]
+
+
+def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list[str]:
+    """The ``config_id`` of the best settings on the frontier, the best first.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        top: how many.
+        max_asr: by accuracy among those that keep this bound, others after them; null: by the distance to accuracy 1
+            and attack success 0.
+
+    Settings are ranked within an environment, since a milder attacker makes all of them look better; of one that met
+    several, the worst rank counts.
+    """
+    table = points(frame)
+    sound = table[comparable(table)]
+    distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr"] ** 2) ** 0.5
+    sound = sound.assign(
+        misses=sound["val_asr"] > max_asr if max_asr is not None else False,
+        short_of=distance if max_asr is None else 1 - sound["val_acc"],
+    ).sort_values(["misses", "short_of"])
+    sound["place"] = sound.groupby("environment").cumcount()
+    ranks = sound.groupby("config_id")[["misses", "place", "short_of"]].max()
+    ranks = ranks[ranks.index.isin(table.loc[table["on_frontier"], "config_id"])]
+    return [str(config) for config in ranks.sort_values(["misses", "place", "short_of"]).index[:top]]

@@ -1,0 +1,220 @@
+"""The robustness frontier: which settings nobody beats in clean accuracy and in attack success at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from sweeper.analysis.uncertainty import Over, bootstrap, how_many
+from sweeper.run_folder.record import CONTROL, TRIAL
+from sweeper.run_folder.tables import finished
+
+POINT_COLUMNS = (
+    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
+    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "test_asr_floor",
+    "control_acc", "control_asr", "weak", "constraints_kept", "on_frontier", "frontier_share",
+)  # fmt: skip
+
+REFERENCE = (0.0, 1.0)
+"""Accuracy and attack success of the worst setting there could be: where the hypervolume starts."""
+
+ENVIRONMENT_KEYS = ("poison_rate", "target")
+CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
+"""With the attack's parameters: what a trial's run and its control have in common."""
+KEYS = ["config_id", "environment"]
+"""What makes a point."""
+
+RESAMPLES = 1000
+"""Bootstrap samples of the seeds."""
+INTERVAL = (0.025, 0.975)
+
+
+def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.DataFrame:
+    """One row per setting and environment, from the rows of ``trials.parquet``.
+
+    A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
+    trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
+    seeds, then the mean over scenarios for accuracy, and ``over`` scenarios for attack success, its floor beside it.
+
+    ``*_sd`` is the standard deviation over seeds, of the mean accuracy and of attack success in the scenarios that
+    count; ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of
+    its samples whose frontier holds the setting. They are null with one seed.
+
+    ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. ``on_frontier`` is decided
+    among settings without such scenarios that keep the constraints of the sweep.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        over: how attack success is aggregated over scenarios.
+        role: of the rows that count.
+    """
+    trials = finished(frame, role)
+    if trials.empty:
+        kinds = {"on_frontier": bool, "constraints_kept": bool, "weak": str}
+        return pd.DataFrame(columns=list(POINT_COLUMNS)).astype(kinds)
+    # A confirmed setting meets every attacker: they are scenarios of one environment.
+    trials = trials.assign(environment=environments(trials) if role == TRIAL else "")
+    trials = trials.assign(control_acc=_control_acc(trials, finished(frame, CONTROL)))
+    table = _figures(trials, over)
+    table["on_frontier"] = False
+    for _, group in table.groupby("environment"):
+        usable = group[comparable(group)]
+        best = usable.index[non_dominated(usable["val_acc"].to_numpy(float), usable["val_asr"].to_numpy(float))]
+        table.loc[best, "on_frontier"] = True
+    table = _with_intervals(table, trials, over)
+    return table[list(POINT_COLUMNS)].sort_values(
+        ["environment", "val_asr", "val_acc"], ascending=[True, True, False], ignore_index=True
+    )
+
+
+def comparable(table: pd.DataFrame) -> pd.Series:
+    """Which points are evidence and may lead: bool, of the index of ``table``, from :func:`points`."""
+    known = table["val_asr"].notna() & table["val_acc"].notna()
+    return (table["weak"] == "") & table["constraints_kept"] & known
+
+
+def harmless(trials: pd.DataFrame) -> list[str]:
+    """Environments in which no attack works without a defense, in any run: they threaten nobody, and are no evidence.
+
+    Where a control did not finish, that is not known.
+
+    Args:
+        trials: rows of ``trials.parquet`` of one role, all finished.
+    """
+    attacked = trials[trials["poison_rate"] > 0]
+    fails = attacked["weak_attack"].eq(True).fillna(False).astype(bool)
+    return [str(name) for name, everywhere in fails.groupby(environments(trials)).all().items() if everywhere]
+
+
+def environments(trials: pd.DataFrame) -> pd.Series:
+    """For each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
+
+    Where trials meet different scenarios, theirs come first: ``blend, poison_rate=0.05``.
+    """
+    keys = [*ENVIRONMENT_KEYS, *sorted(c for c in trials.columns if c.startswith("param.scenario."))]
+    per_scenario = trials.groupby("scenario")
+    varied = {key: per_scenario[key].nunique(dropna=False) > 1 for key in keys}
+    met = trials.groupby("trial_id")["scenario"].agg(lambda names: "/".join(sorted(set(names))))
+    label = met if met.nunique() > 1 else met.map(lambda _: "")
+    one_each = met.nunique() > 1
+    for key in (key for key, where in varied.items() if where.any()):
+        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(short)).drop_duplicates()
+        if one_each:  # what varies in another scenario says nothing of this one
+            values = values[values["scenario"].map(varied[key])]
+        several = values.groupby("trial_id")["value"].transform("nunique") > 1
+        # Which scenario has which value matters: two that swap their rates are another attacker.
+        values["value"] = values["value"].where(~several, values["scenario"] + " " + values["value"])
+        values = values[["trial_id", "value"]].drop_duplicates().sort_values("value")
+        shown = values.groupby("trial_id")["value"].agg("/".join)
+        text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
+        label = label.where((label == "") | (text == ""), label + ", ") + text
+    return trials["trial_id"].map(label)
+
+
+def short(value: Any) -> str:
+    """A value of an attack's parameter as labels show it."""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _control_acc(trials: pd.DataFrame, controls: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Accuracy of each row's control: float (N,), NaN where it did not finish."""
+    same = [c for c in trials.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
+    known = controls[[*same, "val_acc"]].rename(columns={"val_acc": "control_acc"}).drop_duplicates(same)
+    return trials[same].merge(known, how="left", on=same)["control_acc"].to_numpy(float)
+
+
+def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
+    by_point, by_scenario = trials.groupby(KEYS, sort=False), trials.groupby([*KEYS, "scenario"], sort=False)
+    table = by_point.agg(defense=("defense", "first"), seeds=("seed", "nunique"))
+    table["trials"] = (
+        trials[[*KEYS, "trial_id"]].drop_duplicates().sort_values("trial_id").groupby(KEYS)["trial_id"].agg(", ".join)
+    )
+    means = by_scenario[[*SHOWN, "control_acc", "control_asr"]].mean()
+    for name in ("val_acc", "test_acc", "control_acc"):
+        table[name] = means.groupby(KEYS)[name].mean()
+    table["control_asr"] = means.groupby(KEYS)["control_asr"].min()
+    for asr, floor in (("val_asr", "asr_floor"), ("test_asr", "test_asr_floor")):
+        counted = means[_counted(means[asr], over)]
+        table[[asr, floor]] = counted.groupby(KEYS)[[asr, floor]].mean()
+        if asr == "val_asr":
+            rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
+            table["val_asr_sd"] = _spread(rows[rows["counts"].notna()], "val_asr")
+    table["val_acc_sd"] = _spread(trials, "val_acc")
+    if "constraints_kept" not in trials:
+        trials = trials.assign(constraints_kept=True)
+    table["constraints_kept"] = trials.groupby(KEYS)["constraints_kept"].min().astype(bool)
+    known = trials.assign(sound=trials["weak_attack"].eq(False).fillna(False).astype(bool))
+    sound = known.groupby([*KEYS, "scenario"], sort=False).agg(rate=("poison_rate", "max"), sound=("sound", "min"))
+    weak = sound[(sound["rate"] > 0) & ~sound["sound"]].reset_index().sort_values("scenario")
+    table["weak"] = weak.groupby(KEYS)["scenario"].agg(", ".join)
+    return table.fillna({"weak": ""}).reset_index()
+
+
+SHOWN = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor"]
+
+
+def _counted(asr: pd.Series, over: Over) -> pd.Series:
+    """Which scenarios count for a setting's attack success, by their mean over seeds: bool, of the same index."""
+    ranks = asr.groupby(KEYS).rank(method="first", ascending=False)
+    return ranks <= asr.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
+
+
+def _spread(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Standard deviation over seeds of the mean over scenarios."""
+    return rows.groupby([*KEYS, "seed"])[name].mean().groupby(KEYS).std(ddof=1)
+
+
+def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd.DataFrame:
+    """Add what a bootstrap over seeds says."""
+    names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
+    table[names] = np.nan
+    for environment, group in table.groupby("environment"):
+        rows = trials[trials["environment"] == environment]
+        settings = pd.Index(group["config_id"])
+        acc, asr = (_cube(rows, settings, name) for name in ("val_acc", "val_asr"))
+        if acc.shape[1] < 2:
+            continue
+        usable = comparable(group).to_numpy()
+        found = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
+        single = (group["seeds"] < 2).to_numpy()
+        table.loc[group.index, names] = np.where(single[:, None], np.nan, found)
+    return table
+
+
+def _cube(rows: pd.DataFrame, settings: pd.Index, name: str) -> np.ndarray[Any, Any]:
+    """A figure by setting, seed and scenario: float (K, S, C), NaN where it is missing."""
+    seeds, scenarios = sorted(rows["seed"].unique()), sorted(rows["scenario"].unique())
+    cube = np.full((len(settings), len(seeds), len(scenarios)), np.nan)
+    where = (
+        settings.get_indexer(pd.Index(rows["config_id"])),
+        pd.Index(seeds).get_indexer(pd.Index(rows["seed"])),
+        pd.Index(scenarios).get_indexer(pd.Index(rows["scenario"])),
+    )
+    cube[where] = rows[name].to_numpy(float, na_value=np.nan)
+    return cube
+
+
+def non_dominated(acc: np.ndarray[Any, Any], asr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which points nobody beats: bool (N,). Accuracy is wanted high, attack success low; equal points are all kept."""
+    if len(acc) == 0:
+        return np.zeros(0, dtype=bool)
+    return np.asarray(moocore.is_nondominated(np.column_stack([-acc, asr]), keep_weakly=True), dtype=bool)
+
+
+def hypervolume(acc: Sequence[float], asr: Sequence[float]) -> float:
+    """Area in [0, 1] x [0, 1] that the points dominate; 1 is a setting with accuracy 1 and attack success 0."""
+    if len(acc) == 0:
+        return 0.0
+    losses = np.column_stack([1 - np.asarray(acc, float), np.asarray(asr, float)])
+    return float(moocore.hypervolume(losses, ref=[1 - REFERENCE[0], REFERENCE[1]]))
+
+
+def hypervolumes(table: pd.DataFrame) -> dict[str, float]:
+    """The hypervolume of the frontier of each environment."""
+    found = {}
+    for environment, group in table.groupby("environment"):
+        front = group[group["on_frontier"]]
+        found[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
+    return found

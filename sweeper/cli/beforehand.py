@@ -1,0 +1,69 @@
+"""Commands that come before a sweep: is all there, and what do the attacks do?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search_spaces.loader import apply_overrides, read_preset
+from sweeper.cli.screen import BAD_INPUT, console, one_sentence, say
+
+DEFAULT_PRESET, ATTACKS_PRESET = "quick.yaml", "attacks_cpu.yaml"
+
+app = typer.Typer()
+
+
+@app.command(name="gallery")
+def gallery_(
+    data: Annotated[str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH.")] = None,
+    preset: Annotated[str, typer.Option(help="Whose attacks are shown.")] = ATTACKS_PRESET,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/gallery.png"),
+) -> None:
+    """Draw what each attack does to an image, with what it changes and how much it shows."""
+    from sweeper.gallery import show_attacks
+    from sweeper.tracking.store import without_secret
+
+    with one_sentence():
+        changes = [*(set_ or []), *([] if data is None else [f"data.source={data}"])]
+        content = apply_overrides(read_preset(preset), changes, preset)
+        uri = show_attacks(content, preset, out, console)
+    say(f"Written: {out}, and to MLflow: {without_secret(uri)}")
+
+
+@app.command()
+def doctor(
+    preset: Annotated[
+        str, typer.Argument(help="The preset whose data is to be read, and whose trials are to fit.")
+    ] = DEFAULT_PRESET,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+    ] = None,
+    storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go.")] = "runs",
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Look at the hosts of a cluster file instead, before ray up.")
+    ] = None,
+) -> None:
+    """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
+    ill = False
+    with one_sentence():
+        if cluster is None:
+            from sweeper.doctor import examine
+            from sweeper.preset.spec import validate
+            from trainers.storage.object_store import place
+
+            spec = validate(apply_overrides(read_preset(preset), set_ or [], preset), preset)
+            findings = examine(spec, place(storage))
+        else:
+            from sweeper.cluster.ssh import examine_hosts
+
+            findings = examine_hosts(cluster)
+        for finding in findings:
+            mark = "ok" if finding.fine else "NOT OK"
+            remedy = f" -> {finding.remedy}" if finding.remedy else ""
+            say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
+            ill = ill or not finding.fine
+    if ill:
+        raise typer.Exit(BAD_INPUT)

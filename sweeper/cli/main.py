@@ -1,0 +1,24 @@
+"""The command line."""
+
+import sys
+
+import typer
+
+from sweeper.cli import beforehand, models, results, sweeps
+from sweeper.cli.beforehand import DEFAULT_PRESET
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Finds the hyperparameters with which an image classifier can be trained safely on data nobody vouches for.",
+)
+for group in (sweeps, results, models, beforehand):
+    app.add_typer(group.app)
+
+
+def main() -> None:
+    """Entry point; without any argument, the default preset is run."""
+    if len(sys.argv) == 1:
+        sys.argv += ["run", DEFAULT_PRESET]
+    app()

@@ -1,0 +1,89 @@
+"""Commands that show what a sweep found."""
+
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from sweeper.cli.folders import RunDir, here, keep_copy
+from sweeper.cli.screen import console, one_sentence, say
+from trainers.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def frontier(
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Run folders, or copies of them in a store.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
+) -> None:
+    """Draw the frontier of one sweep, or of several together."""
+    from sweeper.cli.tables import print_comparison, print_frontier, print_unfinished
+    from sweeper.report.roc import write_roc
+    from sweeper.report.summary import read_sweeps, write_frontier
+    from sweeper.run_folder.folder import RunFolder
+
+    with one_sentence():
+        paths = [here(folder) for folder in folders]
+        frame = read_sweeps(paths)
+        target = out or paths[0]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            title = ", ".join(path.resolve().name for path in paths)
+            table, volumes, files = write_frontier(frame, title, target)
+            roc = write_roc(RunFolder(paths[0]), frame, title, target) if len(paths) == 1 else None
+            files += [roc] if roc else []
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
+        print_frontier(console, frame, table, volumes)
+        print_comparison(console, frame, table)
+        for path in paths:
+            print_unfinished(console, RunFolder(path))
+    say(f"Written: {', '.join(map(str, files))}")
+    if out is None:
+        keep_copy(RunFolder.open(paths[0]), files)
+
+
+@app.command()
+def report(folder: RunDir) -> None:
+    """Write report.html, one page to decide from that works offline."""
+    from sweeper.analysis.frontier import points
+    from sweeper.preset.spec import validate
+    from sweeper.report.page import write_report
+    from sweeper.run_folder.folder import RunFolder
+
+    with one_sentence():
+        run_folder = RunFolder.open(here(folder))
+        frame = run_folder.read_trials()
+        spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
+        try:
+            path = write_report(run_folder, frame, points(frame), spec)
+        except OSError as error:
+            raise ConfigError(f"{run_folder.report} cannot be written: {error.strerror}.") from error
+    say(f"Written: {path}")
+    keep_copy(run_folder, [path])
+
+
+@app.command()
+def ui(
+    folder: RunDir,
+    port: Annotated[int, typer.Option(help="Of MLflow's UI; 0: any.")] = 5000,
+    report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
+) -> None:
+    """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
+    from sweeper.run_folder.folder import RunFolder
+    from sweeper.tracking.store import tracking_uri, without_secret
+    from sweeper.tracking.ui import serve
+
+    with one_sentence():
+        run_folder = RunFolder.open(here(folder))
+        if not run_folder.report.exists():
+            raise ConfigError(f"{run_folder.report} is not there; sweeper report {run_folder.path} writes it.")
+        store = tracking_uri(run_folder.path.resolve().parent)
+        with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
+            say(f"Report: {report_address}")
+            say(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)")
+            with suppress(KeyboardInterrupt):
+                Event().wait()

@@ -1,0 +1,59 @@
+"""What all commands share: where they print, and how they refuse."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from search_spaces.loader import PresetError
+from sweeper.run_folder.errors import SweepBroken
+from trainers.errors import ConfigError
+from trainers.text import printable
+
+ALL_FAILED = BROKEN = 1
+BAD_INPUT, NOTHING_QUALIFIES = 2, 3
+"""Exit codes."""
+
+# A file or a pipe has no width; tables and lines are not to be cut for it.
+# Names and errors come from data and folders of others: nothing in them is markup.
+console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+errors = Console(stderr=True, soft_wrap=True, markup=False)
+
+LONGEST = 2000
+"""Characters of a sentence that refuses something: what it quotes may be of any length."""
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what the user can mend into one sentence and exit code 2."""
+    try:
+        yield
+    except (ConfigError, PresetError) as error:
+        complain(str(error))
+        raise typer.Exit(BAD_INPUT) from error
+    except SweepBroken as error:
+        complain(f"{error} What was written before is whole; sweeper resume goes on from it.")
+        raise typer.Exit(BROKEN) from error
+
+
+def say(text: str) -> None:
+    """A line, whole however narrow the screen is: paths and commands are to be copied."""
+    console.print(printable(text), highlight=False, soft_wrap=True)
+
+
+def say_where_programs_are() -> None:
+    """So that commands which were printed can be copied, where the shell would not find them."""
+    programs = Path(sys.executable).parent
+    if shutil.which("sweeper") is None and (programs / "sweeper").exists():
+        here = Path.cwd()
+        shown = f"$PWD/{programs.relative_to(here)}" if programs.is_relative_to(here) else programs
+        say(f"So that the shell finds these commands: export PATH={shown}:$PATH")
+
+
+def complain(text: str) -> None:
+    """A line to standard error."""
+    errors.print(printable(text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), highlight=False)

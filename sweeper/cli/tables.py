@@ -1,0 +1,258 @@
+"""What commands show on the screen."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
+from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.selection import Selection, confirmed
+from sweeper.analysis.uncertainty import Over, may_fail
+from sweeper.report.summary import NOTE, caveats, many_attackers, notes
+from sweeper.report.tables import (
+    BREAKING_HEADINGS,
+    HOLDER_HEADINGS,
+    STANDING_HEADINGS,
+    attacker_rows,
+    breaking_rows,
+    grid_rows,
+    holder_rows,
+    standing_rows,
+)
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
+from sweeper.run_folder.status import Status, unfinished
+from sweeper.run_folder.tables import as_rows
+from sweeper.words import format_cell, parameter, spread
+from trainers.storage.state_store import attempts, host_of
+
+MOST_ATTACKERS = 20
+
+
+def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, volumes: dict[str, float]) -> None:
+    """Show the settings on the frontier, with test figures and what was searched beside them."""
+    front = table[table["on_frontier"]]
+    names = _varied(frame)
+    params = frame.drop_duplicates("config_id").set_index("config_id")
+    if many_attackers(table):
+        _print_many(console, front)
+    for environment in [] if many_attackers(table) else sorted(table["environment"].unique()):
+        group = front[front["environment"] == environment]
+        label = f" at {environment}" if environment else ""
+        if group.empty:
+            console.print(f"Frontier{label}: no setting stands on it.", highlight=False)  # the caveats say why
+            continue
+        title = f"Frontier{label} (hypervolume {volumes[environment]:.3f})"
+        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held"):
+            shown.add_column(column, no_wrap=True)
+        for row in as_rows(group):
+            figures = [spread(row, "val_acc"), spread(row, "val_asr")]
+            figures += [format_cell(row[name]) for name in ("asr_floor", "test_acc", "test_asr", "test_asr_floor")]
+            shown.add_row(row["config_id"], str(row["seeds"]), *figures, format_cell(row["frontier_share"]))
+        console.print(shown)
+        for row in as_rows(group):
+            words = [
+                f"{name.removeprefix('param.defense.')}={parameter(params.loc[row['config_id'], name])}"
+                for name in names.get(row["defense"], [])
+            ]
+            head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
+            console.print(f"{head}: {' '.join(words) or 'its only setting'}", highlight=False, soft_wrap=True)
+    leaders = confirmed(frame)
+    if len(leaders):
+        shown = Table(title="Confirmed with fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor"):
+            shown.add_column(column, no_wrap=True)
+        for row in as_rows(leaders):
+            figures = [
+                spread(row, "val_acc"),
+                spread(row, "val_asr"),
+                format_cell(row["asr_upper"]),
+                format_cell(row["asr_floor"]),
+            ]
+            shown.add_row(row["config_id"], str(row["seeds"]), *figures)
+        console.print(shown)
+    for caveat in caveats(table, frame):
+        console.print(caveat)
+    if len(table) and table["seeds"].min() > 1:
+        console.print(
+            "n: seeds. ±: standard deviation over them. held: share of bootstrap samples of the seeds whose frontier "
+            "holds the setting."
+        )
+
+
+def _print_many(console: Console, front: pd.DataFrame) -> None:
+    """A line for each setting on the frontier of each environment."""
+    shown = Table(title="Frontier by attacker", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("attacker", "config_id", "n", "val_acc", "val_asr", "floor", "control"):
+        shown.add_column(column, no_wrap=True)
+    for row in as_rows(front):
+        figures = [
+            spread(row, "val_acc"),
+            spread(row, "val_asr"),
+            format_cell(row["asr_floor"]),
+            format_cell(row["control_asr"]),
+        ]
+        shown.add_row(row["environment"], row["config_id"], str(row["seeds"]), *figures)
+    console.print(shown)
+
+
+def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """For each defense, the columns of its parameters that differ between its trials."""
+    columns = [name for name in frame.columns if name.startswith("param.defense.")]
+    trials = frame[frame["role"] == "trial"].groupby("defense")
+    return {str(name): [c for c in columns if own[c].nunique(dropna=False) > 1] for name, own in trials}
+
+
+def print_comparison(console: Console, frame: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Show which defense holds which part of the joint frontier, and how each fares against each attack.
+
+    Args:
+        console: to print on.
+        frame: rows of ``trials.parquet``.
+        table: from :func:`sweeper.analysis.frontier.points`.
+    """
+    if not compared(table):
+        return
+    for environment, held in holders(table).groupby("environment"):
+        label = f" at {environment!s}" if environment else ""
+        _print(console, f"Who holds the joint frontier{label}", HOLDER_HEADINGS, holder_rows(held))
+    table = standings(frame)
+    headings, rows = grid_rows(table)
+    if rows:
+        _print(console, "Attack success (and its floor) of each defense against each attack", headings, rows)
+    _print(console, "Each defense against each attack", STANDING_HEADINGS, standing_rows(table))
+    console.print(NOTE)
+
+
+def _print(console: Console, title: str, headings: Sequence[str], rows: list[list[str]]) -> None:
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        view.add_column(heading, no_wrap=True)
+    for row in rows:
+        view.add_row(*row)
+    console.print(view)
+
+
+def print_breaking(console: Console, frame: pd.DataFrame) -> None:
+    """Show the smallest poison rate at which each attack succeeds, against each setting that met several."""
+    rows = breaking_rows(breaking_points(frame))
+    if not rows:
+        return
+    view = _table(f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more, and figures there")
+    for column in BREAKING_HEADINGS:
+        view.add_column(column, no_wrap=True)
+    for row in rows:
+        view.add_row(*row)
+    console.print(view)
+
+
+def print_attackers(console: Console, table: pd.DataFrame, confirmed: pd.DataFrame) -> None:
+    """Show an attacker's sweep, the leading attackers first, and those that were run again with fresh seeds."""
+    _print_attackers(console, "Attackers, those that no other beats first", table.head(MOST_ATTACKERS))
+    for note in notes(table):
+        console.print(note)
+    if len(confirmed):
+        _print_attackers(console, "Confirmed with fresh seeds", confirmed)
+    if len(table) > MOST_ATTACKERS:
+        console.print(f"{len(table) - MOST_ATTACKERS} more attackers are in trials.parquet and in the report.")
+
+
+def _print_attackers(console: Console, title: str, table: pd.DataFrame) -> None:
+    columns, rows = attacker_rows(table)
+    view = _table(title)
+    for column in columns:
+        view.add_column(column.replace("detection_", ""), no_wrap=True)
+    for row in rows:
+        view.add_row(*row)
+    console.print(view)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def selection_lines(chosen: Selection, over: Over, confidence: float | None, found: str) -> list[str]:
+    """The chosen setting, its figures, and what they do not say.
+
+    Args:
+        chosen: from :func:`sweeper.analysis.selection.select`.
+        over: how attack success was aggregated over scenarios.
+        confidence: that was asked for; null: none.
+        found: what the search chose of the setting; empty: nothing.
+    """
+    point = chosen.point
+    bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
+    others = f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
+    lines = [
+        f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
+        f"{over} val_asr {spread(point, 'val_asr')}{bound} "
+        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
+    ]
+    if found:
+        lines.append(f"Found by the search: {found}")
+    if confidence is not None:
+        if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
+            lines.append(
+                f"That bound is of this setting alone; one that holds for all {chosen.confirmed} confirmed settings at "
+                f"once is {chosen.asr_upper_of_all:.3f}."
+            )
+        lines.append(
+            f"The bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
+            f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
+        )
+    if chosen.hardest_of:
+        lines.append(
+            f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}. This setting was measured there; not "
+            "always at the others."
+        )
+    if chosen.no_evidence:
+        failing = "; ".join(chosen.no_evidence)
+        lines.append(f"No evidence about {failing}: no attack works there without a defense.")
+    if point["seeds"] == 1:
+        lines.append("It rests on one seed: how much the figures vary is not known.")
+    return lines
+
+
+def print_status(console: Console, folder: RunFolder, status: Status) -> None:
+    """Show it."""
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    who = f" ({status.holder})" if status.holder else ""
+    line(f"{status.name}: {status.word}{who}")
+    parts = [f"{status.counts[key]} {word}" for key, word in ((PRUNED, "stopped early"), (FAILED, "failed"))
+             if status.counts[key]]  # fmt: skip
+    line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
+         + f"; {status.controls} controls")  # fmt: skip
+    for record in status.running:
+        line(f"  {record.trial_id} {_doing(folder, record, status)}")
+    for reason in status.failed:
+        line(f"FAILED {reason}")
+    if status.seconds_left is not None and status.done < status.budget:
+        line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
+    if status.word == "interrupted":
+        line(f"Go on: sweeper resume {folder.path}")
+    line(f"Results: {folder.path}")
+
+
+def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
+    """Whether an open trial runs, and how often it was handed out."""
+    states = folder.states / record.trial_id
+    try:
+        number = attempts(states)
+        begun = status.holder and host_of(states, number) is not None
+    except OSError:  # the store does not answer, or not to us
+        return "is open"
+    return f"{'runs' if begun else 'waits'}{f', attempt {number}' if number > 1 else ''}"
+
+
+def print_unfinished(console: Console, folder: RunFolder) -> None:
+    """Say it, if so."""
+    text = unfinished(folder)
+    if text is not None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,244 @@
+"""The Ray cluster that a sweep runs on: joining it, what its hosts have, and whether they are fit for the sweep."""
+
+import logging
+import math
+import os
+import platform
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sweeper.run_folder.provenance import code_digest
+from trainers.errors import ConfigError
+from trainers.storage.files import write_text
+from trainers.storage.object_store import Place
+
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU share must not hide GPUs from the next
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own records take their place
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # warm-up epochs have no objective yet
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # SweepStopper listens
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshots are never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearcher hands out no more trials than there is room for
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+PATIENCE_S = 30.0
+"""How long a cluster is given until a host joins that has room for a trial."""
+_ON_ANY_HOST = ("memory", "object_store_memory")
+"""Resources that Ray notes of each host, and no preset asks for."""
+PROBE_S = 60.0
+"""How long a host is given to answer."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of the cluster.
+
+    Args:
+        node_id: Ray's name of it.
+        address: of its network interface.
+        has: its resources by Ray's names: CPU, GPU, custom ones.
+    """
+
+    node_id: str
+    address: str
+    has: Mapping[str, float]
+
+    def room(self, wanted: Mapping[str, float]) -> int:
+        """How many trials that each ask for ``wanted`` fit on it, if nothing else runs there."""
+        return min(_fit(name, self.has.get(name, 0.0), amount) for name, amount in wanted.items() if amount > 0)
+
+    def __str__(self) -> str:
+        named = {"CPU": 0.0, "GPU": 0.0}
+        named |= {k: v for k, v in sorted(self.has.items()) if k not in _ON_ANY_HOST and not k.startswith("node:")}
+        return f"{self.address} has {' and '.join(_amount(name, amount) for name, amount in named.items())}"
+
+
+def _fit(name: str, has: float, amount: float) -> int:
+    if name == "GPU" and amount < 1:  # a share lies on one GPU
+        return int(has) * math.floor(1 / amount + 1e-9)
+    return math.floor(has / amount + 1e-9)
+
+
+@contextmanager
+def ray_runtime() -> Iterator[bool]:
+    """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards.
+
+    Yields:
+        Whether a cluster was joined, whose hosts may come and go.
+
+    Raises:
+        ConfigError: it can be neither joined nor started.
+    """
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
+    if ray.is_initialized():
+        yield False
+        return
+    try:
+        # Ray has workers look for modules where the driver is started, and that may be a folder of others.
+        with chdir(Path(__file__).resolve().parents[2]):
+            # Not "auto": that would also join the Ray of another sweep on this machine, which goes when it ends.
+            context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except AuthenticationError as error:
+        raise ConfigError(
+            "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
+        ) from error
+    except (OSError, RayError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
+    try:
+        # A session is named after the process that started it.
+        yield not context.address_info["session_dir"].endswith(f"_{os.getpid()}")
+    finally:
+        ray.shutdown()
+
+
+def hosts() -> list[Host]:
+    """The hosts that are there now."""
+    return [
+        Host(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]
+    ]
+
+
+def room(wanted: Mapping[str, float]) -> int:
+    """How many trials fit on the hosts that are there now, if nothing else runs on them."""
+    return sum(host.room(wanted) for host in hosts())
+
+
+def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
+    """Wait until a trial fits on some host: those of a cluster that was just started join one after the other.
+
+    Args:
+        wanted: what a trial asks for.
+        patience_s: seconds; 0 where no other host can come.
+
+    Raises:
+        ConfigError: none does.
+    """
+    until = time.monotonic() + patience_s
+    while not room(wanted):
+        if time.monotonic() >= until:
+            there = "; ".join(str(host) for host in hosts())
+            raise ConfigError(f"A trial asks for {asked(wanted)}, which no host has: {there}. Change resources.")
+        time.sleep(1.0)
+
+
+def asked(wanted: Mapping[str, float]) -> str:
+    """What a trial asks for, in words."""
+    return " and ".join(_amount(name, amount) for name, amount in wanted.items() if amount > 0)
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
+
+
+def _load() -> None:
+    """On a host: load what trials run.
+
+    Raises:
+        Exception: it cannot be loaded there: CUDA's libraries are not those that torch wants, say.
+    """
+    import_module("sweeper.running.worker")
+
+
+def unable(among: Sequence[Host]) -> dict[str, str]:
+    """Which hosts cannot load what trials run, by their ids, with the reason. One that does not answer is not among
+    them: it may be busy, or gone.
+    """
+    load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
+    asked = [(host.node_id, _on(host, load)) for host in among]
+    found = {}
+    for node_id, answer in asked:
+        try:
+            ray.get(answer, timeout=PROBE_S)
+        except GetTimeoutError:
+            continue
+        except RayError as error:
+            found[node_id] = _reason(error)
+    return found
+
+
+def _on(host: Host, task: Any, *arguments: Any) -> Any:
+    """Begin a task on a host, and on no other."""
+    strategy = NodeAffinitySchedulingStrategy(host.node_id, soft=False)
+    return task.options(scheduling_strategy=strategy).remote(*arguments)
+
+
+def _reason(error: RayError) -> str:
+    """Its last line: those before are a traceback."""
+    return str(error).strip().splitlines()[-1]
+
+
+def _look(folder: Place, probe: str, load: bool) -> dict[str, Any]:
+    """On a host: what it runs, and whether it sees and may write the folder.
+
+    Raises:
+        Exception: what trials run cannot be loaded there.
+    """
+    if load:
+        _load()
+    found: dict[str, Any] = {
+        "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
+    }  # fmt: skip
+    if (folder / probe).exists():
+        found["sees"] = True
+        try:
+            write_text(folder / f"{probe}-{uuid.uuid4().hex}", "")
+        except OSError as error:
+            found["unwritable"] = error.strerror or str(error)
+    return found
+
+
+def check_hosts(folder: Place, load: bool = False) -> None:
+    """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
+
+    Args:
+        folder: of the sweep, or where sweeps go.
+        load: whether hosts load what trials run too, which takes them seconds.
+
+    Raises:
+        ConfigError: one does not, or does not answer.
+    """
+    known = hosts()
+    if len(known) < 2:
+        return
+    probe = f".probe-{uuid.uuid4().hex[:8]}"
+    write_text(folder / probe, "")
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
+    here = _look(folder, probe, load)
+    try:
+        asked = [(host.address, _on(host, look, folder, probe, load)) for host in known]
+        for address, answer in asked:
+            try:
+                found = ray.get(answer, timeout=PROBE_S)
+            except GetTimeoutError as error:
+                raise ConfigError(f"The host {address} did not answer within {PROBE_S:.0f} s.") from error
+            except RayError as error:
+                raise ConfigError(f"The host {address} cannot run this program: {_reason(error)}") from error
+            for name in ("code", "torch", "Python"):
+                if found[name] != here[name]:
+                    other = f"{name} {found[name]}, and this one {here[name]}"
+                    what = "another version of this program than this one" if name == "code" else other
+                    raise ConfigError(f"The host {address} runs {what}; install the same on all hosts.")
+            if not found["sees"]:
+                raise ConfigError(
+                    f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS)."
+                )
+            if "unwritable" in found:
+                raise ConfigError(f"The host {address} cannot write {folder}: {found['unwritable']}.")
+    finally:
+        for left in folder.glob(f"{probe}*"):
+            left.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""``deploy.yaml``: the setting that ``select`` chose, read again by ``train``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+
+from sweeper.analysis.selection import Selection
+from sweeper.preset.spec import read_parameters
+from sweeper.run_folder.tables import as_rows, finished, setting_params
+from trainers.blind import Setting
+from trainers.data import load_unlabelled
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import ImageSet
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig
+from trainers.unlabelled import HELD_OUT, check_count
+
+
+class _Images(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    class_names: Annotated[list[str], Field(min_length=2)]
+
+
+class Deployment(BaseModel):
+    """What of ``deploy.yaml`` decides a training; evidence and origin beside it are for people."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    defense: str
+    params: dict[str, Any]
+    model: Annotated[ModelConfig, BeforeValidator(read_parameters(ModelConfig))]
+    augment: Annotated[Augmentation, BeforeValidator(read_parameters(Augmentation))]
+    amp: bool = True
+    images: _Images
+    source: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_defense(self) -> "Deployment":
+        if self.defense not in DEFENSES:
+            raise ValueError(f"defense must be one of {', '.join(DEFENSES)}, but got {self.defense}.")
+        kind = DEFENSES[self.defense].Params
+        for key, value in self.params.items():
+            kind.check(key, value)
+        kind(**self.params)
+        return self
+
+    @property
+    def setting(self) -> Setting:
+        """The setting itself."""
+        return Setting(self.defense, self.params, self.model, self.augment)
+
+    def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
+        """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
+
+        Args:
+            source: as given on the command line; null: what the setting names.
+            image_size: resize to this height and width; null: as they are.
+
+        Raises:
+            ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
+        """
+        kind = DEFENSES[self.defense]
+        wanted = kind.unlabelled(kind.Params(**self.params))
+        if wanted is None:
+            if source is not None:
+                raise ConfigError(f"--unlabelled is for defenses that need such images, and {self.defense} does not.")
+            return None
+        if source is None and wanted.source in HELD_OUT:
+            raise ConfigError(
+                f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
+            )
+        images = load_unlabelled(source or wanted.source, image_size)
+        check_count(wanted, len(images))
+        found, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
+        if found != known:
+            raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
+        return images
+
+    def check_fits(self, data: ImageSet) -> None:
+        """Compare images with those that the setting was found for.
+
+        Raises:
+            ConfigError: they have another size, another number of channels, or other classes, or are too few for the
+                defense's parameters.
+        """
+        known, given = set(self.images.class_names), set(data.class_names)
+        if known != given:
+            parts = [f"missing: {', '.join(sorted(known - given))}"] if known - given else []
+            parts += [f"unknown: {', '.join(sorted(given - known))}"] if given - known else []
+            raise ConfigError(
+                f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
+                "such images, and select from it."
+            )
+        found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
+        if found[0] != wanted[0]:
+            raise ConfigError(f"The images have {found[0]} channels, but the setting was found for {wanted[0]}.")
+        if found != wanted:
+            raise ConfigError(
+                f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
+                f"--image-size {wanted[1]} resizes them."
+            )
+        kind = DEFENSES[self.defense]
+        kind.check(kind.Params(**self.params), data, self.model)
+
+
+def read_deployment(path: Path) -> Deployment:
+    """Read ``deploy.yaml``.
+
+    Raises:
+        ConfigError: it is missing, damaged, or names what is not allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no setting to deploy; sweeper select writes one.")
+    try:
+        return Deployment.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        text = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
+
+
+_FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
+
+
+def deployment(
+    selection: Selection, frame: pd.DataFrame, sweep: dict[str, Any], bounds: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of ``deploy.yaml``: the setting, the evidence, and where it came from.
+
+    Args:
+        selection: the choice.
+        frame: rows of ``trials.parquet``.
+        sweep: content of ``sweep.yaml``.
+        bounds: what was asked of the setting.
+    """
+    point = selection.point
+    role = frame.loc[frame["trial_id"].isin(point["trials"].split(", ")), "role"].iloc[0]
+    own = finished(frame, role)
+    rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
+    preset = sweep["preset"]
+    evidence = [
+        {key: row[key] for key in (
+            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_asr", "asr_floor",
+            "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
+        )} for row in rows
+    ]  # fmt: skip
+    return {
+        "defense": point["defense"],
+        "params": setting_params(rows[0]),
+        "model": preset["model"],
+        "augment": preset["augment"],
+        "amp": preset["amp"],
+        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
+        "chosen_for": {
+            **bounds,
+            "environment": point["environment"] or None,
+            "hardest_of": selection.hardest_of,
+            "no_evidence": list(selection.no_evidence),
+        },
+        **{name: point[name] for name in _FIGURES},
+        "asr_upper": selection.asr_upper,
+        "asr_upper_of_all": selection.asr_upper_of_all,
+        "evidence": evidence,
+        "source": {
+            "sweep": preset["name"],
+            "config_id": point["config_id"],
+            "data": preset["data"],
+            "data_fingerprint": sweep["data_fingerprint"],
+            **sweep["provenance"],
+        },
+    }

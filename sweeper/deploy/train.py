@@ -1,0 +1,204 @@
+"""Trains with a chosen setting on images whose labels nobody vouches for, and hands out what a person reviews."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from sweeper.deploy.deployment import Deployment
+from sweeper.deploy.suspicious import draw_suspicious
+from sweeper.run_folder.provenance import provenance
+from sweeper.run_folder.tables import as_rows, write_table
+from trainers.blind import Trained, train_blind
+from trainers.compute import Compute
+from trainers.data.image_set import ImageSet, pixels_fingerprint
+from trainers.seeding import derive_seed
+from trainers.storage.files import remove_tree, write_text
+from trainers.storage.state_store import StateStore
+
+LOST_ABOVE = 0.5
+"""Share of a class's images that were taken for suspicious, above which the class may be lost."""
+REVIEW_COLUMNS = ("index", "path", "label", "score", "verdict")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a training left.
+
+    Args:
+        folder: with ``model.safetensors``, ``model.json``, ``suspicious.parquet``, ``suspicious.png``, ``report.md``.
+        trained: the model and the scores.
+        review: a row per training image, the most suspicious first; null if the defense marks none.
+    """
+
+    folder: Path
+    trained: Trained
+    review: pd.DataFrame | None
+
+
+def train(
+    deployment: Deployment,
+    data: ImageSet,
+    source: str,
+    folder: Path,
+    compute: Compute,
+    seed: int,
+    console: Console,
+    unlabelled: Tensor | None = None,
+    state_every_s: float = 60.0,
+) -> Deployed:
+    """Train and write everything but the tracking run.
+
+    What is left of an earlier training that was cut off in ``folder`` is gone on with, if nothing was changed since:
+    data, setting, seed, numeric format, CPU or GPU.
+
+    Args:
+        deployment: the setting.
+        data: untrusted images.
+        source: where they came from, for the report.
+        folder: where results go.
+        compute: where to compute.
+        seed: of every draw.
+        console: for progress.
+        unlabelled: uint8 (M, C, H, W), for defenses that need images without labels.
+        state_every_s: seconds between states.
+
+    Raises:
+        TrialError: a loss is not finite.
+        OSError: results cannot be written.
+    """
+    setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
+    key = derive_seed(
+        seed,
+        "deploy",
+        setting,
+        compute.device.type,  # generators of one kind of device read no states of another's
+        compute.amp,
+        data.fingerprint,
+        None if unlabelled is None else pixels_fingerprint(unlabelled),
+    )
+    states = folder / "states" / f"{key:x}"
+    store = StateStore(states, state_every_s)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training", total=None)
+
+        def show(stage: str, epoch: int, total: int, loss: float | None) -> None:
+            text = f"{stage}, loss {loss:.3f}" if loss is not None else stage
+            progress.update(task, description=text, completed=epoch, total=total)
+            if not console.is_terminal and (epoch == total or epoch % max(total // 10, 1) == 0):
+                console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
+
+        trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
+    review = _review(data, trained)
+    if review is not None:
+        write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)
+        draw_suspicious(data, review, folder / "suspicious.png")
+    write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
+    trained.model.save(folder)  # the last, since it says that all the rest is there
+    remove_tree(states)
+    with suppress(OSError):  # another training's states, or whatever else lies there
+        states.parent.rmdir()
+    return Deployed(folder, trained, review)
+
+
+def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
+    """Every training image with the defense's opinion of it, the most suspicious first."""
+    if trained.suspicion is None or trained.credible is None:
+        return None
+    frame = pd.DataFrame(
+        {
+            "index": range(len(data)),
+            "path": data.names or [None] * len(data),
+            "label": [data.class_names[label] for label in data.labels.tolist()],
+            "score": trained.suspicion.double().tolist(),
+            "verdict": ["credible" if kept else "suspicious" for kept in trained.credible.tolist()],
+        }
+    )
+    suspicious = frame["verdict"] == "suspicious"
+    return (
+        frame.assign(first=~suspicious).sort_values(["first", "score"], ascending=[True, False]).drop(columns="first")
+    )
+
+
+def lost_classes(review: pd.DataFrame) -> dict[str, float]:
+    """Classes most of whose images the defense took for suspicious, and how many: it may have thrown the class away.
+
+    Args:
+        review: rows of ``suspicious.parquet``.
+    """
+    shares = (review["verdict"] == "suspicious").groupby(review["label"]).mean()
+    return {str(name): float(share) for name, share in shares.items() if share > LOST_ABOVE}
+
+
+def _report(
+    deployment: Deployment, data: ImageSet, source: str, review: pd.DataFrame | None, trained: Trained, seed: int
+) -> str:
+    counts = torch.bincount(data.labels, minlength=data.num_classes).tolist()
+    lines = [
+        f"# A {deployment.model.name} trained with {deployment.defense}",
+        "",
+        f"{len(data)} images of `{source}`, {data.num_classes} classes, fingerprint `{data.fingerprint}`. "
+        f"{len(trained.losses)} epochs, seed {seed}. No image of it was known to be clean or poisoned, so nothing here "
+        "says how accurate or how safe the model is: the evidence for the setting is that of the sweep, below.",
+        "",
+    ]
+    if review is None:
+        lines += [f"{deployment.defense} marks no samples: there is nothing to review.", ""]
+    else:
+        marked = review[review["verdict"] == "suspicious"]["label"].value_counts()
+        lines += (
+            ["No image is suspicious.", ""]
+            if marked.empty
+            else [
+                f"{int(marked.sum())} images ({marked.sum() / len(data):.1%}) are suspicious; the model did not learn "
+                "their labels as they are. Most of them may be clean images that are hard to learn: look at "
+                "`suspicious.png` and `suspicious.parquet` (the most suspicious first), above all where a class stands "
+                "out.",
+                "",
+                "| class | images | suspicious | share |",
+                "|---|---|---|---|",
+            ]
+        )
+        for name, count in zip(data.class_names, counts, strict=True):
+            found = int(marked.get(name, 0))
+            lines.append(f"| {_plain(name)} | {count} | {found} | {found / max(count, 1):.1%} |")
+        lines.append("")
+        for name, share in lost_classes(review).items():
+            lines += [
+                f"**{share:.0%} of the class {_plain(name)} were not learned as labelled: the model may not know it.**",
+                "",
+            ]
+    lines += ["## Setting", "", "```yaml", _yaml(deployment), "```", ""]
+    lines += ["## Use", "", "    sweeper predict MODEL_FOLDER IMAGE...", ""]
+    lines += [
+        "`model.safetensors` holds the weights, `model.json` architecture, classes and normalisation; neither runs "
+        "code when it is read.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    """A name that is nothing but text in Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", name)
+
+
+def _yaml(deployment: Deployment) -> str:
+    content: dict[str, Any] = {
+        "defense": deployment.defense,
+        "params": deployment.params,
+        "model": deployment.model.as_dict(),
+        "augment": deployment.augment.as_dict(),
+        "found by": deployment.source,
+        "trained with": provenance(),
+    }
+    return yaml.safe_dump(content, sort_keys=False).rstrip()

@@ -1,0 +1,50 @@
+"""The points of a grid search."""
+
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from search_spaces.distributions import Searched
+from sweeper.preset.spec import SweepSpec
+from trainers.errors import ConfigError
+from trainers.seeding import derive_seed
+
+MOST_POINTS = 10_000
+"""Of a grid, which is written into the study point by point."""
+
+
+def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Every combination of a grid, in an order shuffled by the sweep's seed, so that a part of it is a fair sample.
+
+    Choices that an earlier choice leaves open are gone through, others are not: a parameter whose condition does not
+    hold, or of a scenario that the trial does not meet, is no part of a combination.
+
+    Raises:
+        ConfigError: there are more than :data:`MOST_POINTS`.
+    """
+    points: list[dict[str, Any]] = []
+    ways: list[tuple[int, ...]] = [()]
+    while ways:
+        way = ways.pop()
+        settled, used = list(way), dict[str, Any]()
+
+        def choose(name: str, searched: Searched, settled: list[int] = settled, used: dict[str, Any] = used) -> Any:
+            if name not in used:
+                options = searched.grid() or ()
+                # What this way has not settled branches: the first option here, the others as ways of their own.
+                if len(used) == len(settled):
+                    ways.extend((*settled, pick) for pick in range(1, len(options)))
+                    settled.append(0)
+                used[name] = options[settled[len(used)]]
+            return used[name]
+
+        # A combination that is refused is proposed all the same, and fails with its reason.
+        with suppress(ConfigError):
+            spec.trial(choose, "")
+        points.append(used)
+        if len(points) > MOST_POINTS:
+            raise ConfigError(
+                f"The grid has more than {MOST_POINTS} points; give larger steps, or another search.sampler."
+            )
+    Random(derive_seed(spec.seed, "grid")).shuffle(points)
+    return points

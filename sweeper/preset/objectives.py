@@ -1,0 +1,73 @@
+"""Objectives and constraints: one figure per trial, aggregated over its scenarios and seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Metric = Literal[
+    "val_acc",
+    "val_asr",
+    "val_ra",
+    "detection_auroc",
+    "detection_tpr",
+    "detection_fpr",
+    "control_asr",
+    "poison_rate",
+    "images_seen",
+]
+"""What may steer a search. Nothing of the test split is among it."""
+
+WORST_BY_DEFAULT = ("val_asr", "control_asr")
+
+
+class _Aggregated(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    metric: Metric
+    aggregate: Literal["worst", "mean"] | None = None
+
+    def _reduce(self, rows: Iterable[Mapping[str, Any]], worst: Any) -> float | None:
+        """Mean over the seeds of each scenario, then the aggregate over scenarios. Undefined figures are left out."""
+        by_scenario: dict[str, list[float]] = {}
+        for row in rows:
+            if row[self.metric] is not None:
+                by_scenario.setdefault(row["scenario"], []).append(row[self.metric])
+        means = [fmean(values) for values in by_scenario.values()]
+        if not means:
+            return None
+        how = self.aggregate or ("worst" if self.metric in WORST_BY_DEFAULT else "mean")
+        return float(worst(means)) if how == "worst" else fmean(means)
+
+
+class Objective(_Aggregated):
+    """A figure to push up or down. Attack success is aggregated by its worst scenario, other figures by the mean."""
+
+    direction: Literal["maximize", "minimize"]
+
+    def value(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
+        """The objective of a trial, given its rows (one per scenario and seed); null if nothing defines it."""
+        return self._reduce(rows, min if self.direction == "maximize" else max)
+
+
+class Constraint(_Aggregated):
+    """A bound that a figure must keep: exactly one of ``max`` and ``min``."""
+
+    max: float | None = Field(default=None, allow_inf_nan=False)
+    min: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> "Constraint":
+        if (self.max is None) == (self.min is None):
+            raise ValueError("needs exactly one of max and min")
+        return self
+
+    def violation(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """How far the bound is missed; 0 or less where it is kept. An undefined figure misses it."""
+        if self.max is not None:
+            value = self._reduce(rows, max)
+            return float("inf") if value is None else value - self.max
+        assert self.min is not None
+        value = self._reduce(rows, min)
+        return float("inf") if value is None else self.min - value

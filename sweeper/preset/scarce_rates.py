@@ -1,0 +1,65 @@
+"""Poison rates of too few images for a figure to mean anything are left out of a map, and named."""
+
+from typing import Any
+
+from search_spaces.distributions import Searched
+from sweeper.preset.blocks import Block, scenario_config
+from sweeper.preset.spec import SweepSpec
+from trainers.data.image_set import ImageSet
+from trainers.errors import ConfigError, RateError
+
+
+def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSet) -> tuple[dict[str, Any], list[str]]:
+    """The preset with the rates alone that poison ``search.min_poisoned`` images or more, or none at all.
+
+    A rate that asks for more images than the attack can poison is left out too. What no other rate would mend is an
+    error.
+
+    Args:
+        spec: the sweep.
+        preset: it was read from.
+        train: the training split.
+
+    Returns:
+        The preset, and a phrase for each scenario on the rates that were left out, and why.
+
+    Raises:
+        ConfigError: no scenario has a rate left, or an attack does not fit the data.
+    """
+    if spec.search.min_poisoned is None:
+        return preset, []
+    kept: list[Any] = []
+    left_out: list[str] = []
+    for number, (raw, block) in enumerate(zip(spec.scenarios, spec.scenario_blocks, strict=True)):
+        value = block.values.get("poison_rate", 0.1)
+        rates = value.grid() if isinstance(value, Searched) else (value,)
+        if rates is None:
+            raise ConfigError("search.min_poisoned needs poison rates with a step, or a list of them.")
+        try:
+            reasons = {rate: _scarce(block, rate, train, spec.search.min_poisoned) for rate in rates}
+        except ConfigError as error:
+            raise ConfigError(f"scenarios.{number}: {error}") from error
+        fine = [rate for rate, reason in reasons.items() if reason is None]
+        scarce = [f"{rate:g} ({why})" for rate, why in reasons.items() if why]
+        left_out += [f"{block.values['name']} at rate {', '.join(scarce)}"] if scarce else []
+        if fine:
+            kept.append(raw | {"poison_rate": {"categorical": fine}})
+    if not kept:
+        raise ConfigError(
+            f"No scenario has a poison rate left that gives {spec.search.min_poisoned} poisoned images "
+            f"(search.min_poisoned): {'; '.join(left_out)}."
+        )
+    return preset | {"scenarios": kept}, left_out
+
+
+def _scarce(block: Block, rate: float, train: ImageSet, least: int) -> str | None:
+    """Why a rate is left out; null if it is not."""
+    drawn = block.draw(lambda _name, searched: searched.corners()[0]) | {"poison_rate": rate}
+    attack = scenario_config(block.kind, drawn).build_attack(train, seed=0)
+    try:
+        count, _ = attack.counts(train.labels, rate)
+    except RateError as error:
+        return str(error).rstrip(".")
+    if rate > 0 and count < least:
+        return f"{count} poisoned image{'s' if count != 1 else ''}"
+    return None

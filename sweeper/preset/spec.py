@@ -1,0 +1,378 @@
+"""The sweep as its preset describes it, validated."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from search_spaces.distributions import MOST_VALUES, Searched
+from search_spaces.loader import PresetError
+from sweeper.preset.blocks import DEFENSE, NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
+from sweeper.preset.objectives import Constraint, Objective
+from trainers.compute import ComputeConfig
+from trainers.data import DataConfig, load_data
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import Splits
+from trainers.defenses import DEFENSES
+from trainers.defenses.base import Defense
+from trainers.defenses.none import NoneParams
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig
+from trainers.params import LARGEST, Parameters
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig
+from trainers.unlabelled import check_unlabelled, with_elsewhere
+
+P = TypeVar("P", bound=Parameters)
+SCENARIO = "scenario"
+"""Name in the study of the choice of one scenario."""
+
+
+def read_parameters(kind: type[P]) -> Callable[[Any], P]:
+    """Let the dataclass check itself, so that its errors read the same everywhere."""
+
+    def build(value: Any) -> P:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError(f"must be a mapping of {', '.join(kind.keys())}, but got {value!r}.")
+        for key, item in value.items():
+            kind.check(str(key), item)
+        return kind(**value)
+
+    return build
+
+
+def _read(kind: type[P]) -> BeforeValidator:
+    return BeforeValidator(read_parameters(kind))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Search(_Strict):
+    """How the space is searched."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    trials: int = Field(default=8, ge=1)
+    time_budget: float | None = Field(default=None, gt=0, description="minutes")
+    scheduler: Literal["none", "asha"] = "none"
+    grace_epochs: int = Field(default=5, ge=1, description="asha: epochs before a trial may be stopped")
+    workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
+    retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
+    scenarios: Literal["all", "one"] = Field(default="all", description="how many of the scenarios a trial meets")
+    defenses: Literal["free", "turns"] = Field(
+        default="free", description="of several: the sampler chooses, or they take turns, each searched by itself"
+    )
+    min_poisoned: int | None = Field(default=None, ge=1, description="leave out rates of fewer poisoned images")
+
+
+class Resources(_Strict):
+    """What Ray reserves for a trial."""
+
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0.0, ge=0, description="below 1: a share of one GPU, with that share of its memory")
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="resources that hosts were started with, to choose among kinds of hosts"
+    )
+
+    def by_name(self) -> dict[str, float]:
+        """All of them by Ray's names."""
+        return {"CPU": self.cpu, "GPU": self.gpu, **self.custom}
+
+
+def _defense_blocks(value: Any) -> list[Block]:
+    blocks = [defense_block(raw) for raw in (value if isinstance(value, list) else [value])]
+    kinds = [block.kind for block in blocks]
+    if not blocks or len(set(kinds)) < len(kinds):
+        raise ConfigError("must list at least one defense, each once.")
+    return blocks
+
+
+class SweepSpec(_Strict):
+    """A whole preset.
+
+    ``defense`` is one block or a list of them; with a list the defense itself is searched.
+    """
+
+    name: str = Field(pattern=f"^{NAME_PATTERN}$")
+    seed: int = Field(default=0, ge=0, le=LARGEST)
+    data: Annotated[DataConfig, _read(DataConfig)] = DataConfig()
+    model: Annotated[ModelConfig, _read(ModelConfig)] = ModelConfig()
+    augment: Annotated[Augmentation, _read(Augmentation)] = Augmentation()
+    defense: Annotated[list[Block], BeforeValidator(_defense_blocks)]
+    control: Annotated[NoneParams, _read(NoneParams)] = NoneParams()
+    scenario_defaults: dict[str, Any] = {}
+    scenarios: list[Any] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=LARGEST)]] = Field(default=[0], min_length=1)
+    objectives: list[Objective] = Field(
+        default=[
+            Objective(metric="val_acc", direction="maximize"),
+            Objective(metric="val_asr", direction="minimize"),
+        ],
+        min_length=1,
+    )
+    constraints: list[Constraint] = []
+    search: Search = Search()
+    resources: Resources = Resources()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    amp: bool = True
+    compile: bool = False
+    state_every_s: float = Field(default=60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> "SweepSpec":
+        blocks = self.scenario_blocks
+        names = [block.values["name"] for block in blocks]
+        if len(set(names)) < len(names):
+            raise ValueError("scenarios: two scenarios have the same name; give each a name of its own.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: a seed stands twice.")
+        if self.device == "cuda" and self.resources.gpu == 0:
+            raise ValueError("device: cuda needs resources.gpu above 0, so that Ray reserves a GPU for each trial.")
+        if self.search.scheduler == "asha":
+            if len(self.objectives) > 1 or len(self.scenarios) > 1 or len(self.seeds) > 1:
+                raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
+            if self.constraints:
+                raise ValueError("search.scheduler: asha cannot take constraints.")
+            if self.search.defenses == "turns":
+                raise ValueError("search.scheduler: asha would prune one defense by another's figures.")
+            varied = [name for name in self.environment() if name != SCENARIO]
+            if varied:
+                raise ValueError(f"search.scheduler: asha would compare trials across values of {varied[0]}; fix it.")
+        if self.search.min_poisoned is not None and self.search.scenarios == "all":
+            raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
+        if self.search.defenses == "turns" and (len(self.defense) < 2 or self.search.sampler in ("grid", "nsga2")):
+            raise ValueError("search.defenses: turns needs several defenses, and one of the samplers tpe, gp, random.")
+        for name, searched in self.environment().items():
+            if searched.grid() is None:
+                raise ValueError(
+                    f"scenarios: {name} is continuous, or has more than {MOST_VALUES} values, but settings are "
+                    "compared value by value; give it a step or a few choices."
+                )
+        if self.search.sampler == "grid":
+            for name, searched in self.space().items():
+                if searched.grid() is None:
+                    raise ValueError(
+                        f"search.sampler: grid needs steps, but {name} is continuous, or has more than {MOST_VALUES} "
+                        "values; give it a step."
+                    )
+        self._check_objectives(blocks)
+        return self
+
+    def _check_objectives(self, blocks: list[Block]) -> None:
+        for i, objective in enumerate(self.objectives):
+            where = f"objectives.{i}"
+            if objective.metric == "control_asr":
+                raise ValueError(f"{where}: control_asr says nothing about the defense; it may be a constraint only.")
+            if objective.metric == "images_seen":
+                raise ValueError(f"{where}: images_seen is a budget; it may be a constraint only.")
+            if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
+                raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
+        metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
+        every = [_smallest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks]
+        # Where a trial meets one scenario, each must give the figure.
+        attacked = all(every) if self.search.scenarios == "one" else any(every)
+        undefined = metrics & {"val_asr", "val_ra", "control_asr", "detection_auroc", "detection_tpr", "detection_fpr"}
+        if undefined and not attacked:
+            figure = sorted(undefined)[0]
+            which = "each" if self.search.scenarios == "one" else "one"
+            raise ValueError(
+                f"scenarios: {figure} is undefined unless {which} has a poison_rate that is always above 0."
+            )
+        if self.attacking:
+            own = {name for block in blocks for name, _ in block.searched()} | {SCENARIO}
+            other = [name for name in self.space() if name not in own]
+            if other:
+                raise ValueError(
+                    f"defense: val_asr is maximized, so this is an attacker's sweep, against one defense; {other[0]} "
+                    "must have one value."
+                )
+
+    @property
+    def attacking(self) -> bool:
+        """Whether this is an attacker's sweep: attack success is to go up."""
+        return any(o.metric == "val_asr" and o.direction == "maximize" for o in self.objectives)
+
+    @cached_property
+    def scenario_blocks(self) -> list[Block]:
+        """The scenarios, with the defaults under them."""
+        blocks = []
+        for number, raw in enumerate(self.scenarios):
+            try:
+                blocks.append(scenario_block(raw, self.scenario_defaults))
+            except ConfigError as error:
+                raise ValueError(f"scenarios.{number}.{error}") from error
+        return blocks
+
+    def space(self) -> dict[str, Searched]:
+        """Every searched parameter by its name in the study. A list of defenses is the parameter ``defense``."""
+        space: dict[str, Searched] = {}
+        if len(self.defense) > 1:
+            space[DEFENSE] = Searched("categorical", tuple(block.kind for block in self.defense))
+        blocks = self.scenario_blocks
+        if self.search.scenarios == "one":
+            space[SCENARIO] = Searched("categorical", tuple(block.values["name"] for block in blocks))
+        for block in [*self.defense, *blocks]:
+            space.update(block.searched())
+        return space
+
+    def environments(self) -> list[dict[str, Searched]]:
+        """Attack parameters of a defender's sweep, searched over but not chosen by the searcher, for each attacker.
+
+        With ``search.scenarios: one`` each scenario is an attacker, and the trials take turns in meeting them.
+        """
+        if self.attacking or self.search.sampler == "grid":
+            return [{}]
+        blocks = self.scenario_blocks
+        if self.search.scenarios == "all":
+            return [{name: searched for block in blocks for name, searched in block.searched()}]
+        return [{SCENARIO: Searched("categorical", (b.values["name"],)), **dict(b.searched())} for b in blocks]
+
+    def turns(self) -> tuple[str, ...]:
+        """Defenses that take turns; none where the sampler chooses, or where there is one."""
+        return tuple(block.kind for block in self.defense) if self.search.defenses == "turns" else ()
+
+    def environment(self) -> dict[str, Searched]:
+        """All of :meth:`environments` together."""
+        return {name: searched for part in self.environments() for name, searched in part.items()}
+
+    def trial(self, choose: Choose, fingerprint: str) -> TrialConfig:
+        """The trial that ``choose`` picks from the space, on data of this ``fingerprint``.
+
+        Raises:
+            ConfigError: the values do not go together.
+        """
+        space = self.space()
+        kind = choose(DEFENSE, space[DEFENSE]) if len(self.defense) > 1 else self.defense[0].kind
+        block = next(block for block in self.defense if block.kind == kind)
+        scenarios = self.scenario_blocks
+        if self.search.scenarios == "one":
+            name = choose(SCENARIO, space[SCENARIO])
+            scenarios = [scenario for scenario in scenarios if scenario.values["name"] == name]
+        return TrialConfig(
+            data_fingerprint=fingerprint,
+            model=self.model,
+            augmentation=self.augment,
+            defense=kind,
+            params=block.draw(choose),
+            scenarios=tuple(scenario_config(b.kind, b.draw(choose)) for b in scenarios),
+            repeats=tuple(self.seeds),
+            sweep_seed=self.seed,
+            compute=ComputeConfig(self.device, self.resources.cpu, self.amp, self.compile),
+        )
+
+    def load(self) -> Splits:
+        """The data, and beside it the images without labels that a defense may take from elsewhere.
+
+        Raises:
+            ConfigError: a source is unknown or cannot be read.
+        """
+        wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
+        sources = {images.source for images in wanted if images is not None}
+        return with_elsewhere(load_data(self.data), sources, self.data.image_size)
+
+    def trigger_images(self) -> list[str]:
+        """Files that attackers take their triggers from."""
+        drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
+        return sorted({config.params["trigger"] for config in drawn if config.params.get("trigger") is not None})
+
+    def _corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
+        """Each defense with its parameters at both ends of every range, and with every choice."""
+        for block in self.defense:
+            defense = DEFENSES[block.kind]
+            for drawn in _extremes(block):
+                with _named(f"defense {block.kind}"):
+                    params = defense.Params(**drawn)
+                yield defense, params
+
+    def check_against(self, splits: Splits) -> None:
+        """Check what only the data can tell, for both ends of every range and for every choice.
+
+        Raises:
+            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
+                the network does not have, ...
+        """
+        for defense, params in self._corner_settings():
+            with _named(f"defense {defense.name}"):
+                defense.check(params, splits.train, self.model)
+                wanted = defense.unlabelled(params)
+                if wanted is not None:
+                    check_unlabelled(wanted, splits)
+        for number, block in enumerate(self.scenario_blocks):
+            for drawn in _extremes(block):
+                config: ScenarioConfig = scenario_config(block.kind, drawn)
+                with _named(f"scenarios.{number}"):
+                    attack = config.build_attack(splits.train, seed=0)
+                    attack.counts(splits.train.labels, config.poison_rate)
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Begin the sentence of an error with the part of the preset that it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{part}: {error}") from error
+
+
+def _extremes(block: Block) -> Iterator[dict[str, Any]]:
+    """Values of a scenario with each corner of each range; and the most poison together with the most cover."""
+    most = max((len(searched.corners()) for _, searched in block.searched()), default=1)
+    for pick in range(most):
+        yield block.draw(lambda _, searched, pick=pick: searched.corners()[pick % len(searched.corners())])  # type: ignore[misc]
+    if all(isinstance(block.values.get(name), Searched) for name in ("poison_rate", "cover_rate")):
+        yield block.draw(lambda _, searched: max(searched.corners(), key=_size))
+
+
+def _size(value: Any) -> float:
+    """For comparing corners; what has no size comes first."""
+    return float(value) if isinstance(value, (int, float)) else -math.inf
+
+
+def _smallest(value: Any) -> float:
+    return float(min(value.corners()) if isinstance(value, Searched) else value)
+
+
+def validate(preset: dict[str, Any], where: str) -> SweepSpec:
+    """Validate a preset read from ``where``.
+
+    Raises:
+        PresetError: one sentence with the file, the key and what is allowed.
+    """
+    try:
+        return SweepSpec.model_validate(preset)
+    except ValidationError as error:
+        raise PresetError(f"{where}: {_first_problem(error)}") from error
+
+
+def resolve(spec: SweepSpec, preset: dict[str, Any]) -> dict[str, Any]:
+    """The preset with the defaults of all keys written out; the defense's parameters stand as they were given."""
+    return spec.model_dump() | {"defense": preset["defense"]}
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":
+        text = str(problem["ctx"]["error"])
+    elif problem["type"] == "extra_forbidden":
+        *way, _ = problem["loc"]
+        text = f"unknown key; known are {', '.join(_known_keys(way))}."
+    elif problem["type"] == "missing":
+        text = "is missing."
+    else:
+        text = f"{problem['msg']}, but got {problem['input']!r}.".replace("Input should", "should")
+    return f"{where}: {text}" if where else text
+
+
+def _known_keys(way: list[Any]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {
+        "search": Search, "resources": Resources, "objectives": Objective, "constraints": Constraint
+    }  # fmt: skip
+    model = models[way[0]] if way else SweepSpec
+    return list(model.model_fields)

@@ -1,0 +1,189 @@
+"""Pictures of what attackers reach: over poison rates, and in an attacker's sweep."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from sweeper.analysis.breaking_points import SUCCEEDS_AT, success_by_rate
+from sweeper.analysis.frontier import non_dominated
+from sweeper.report.plots import BLUE, GREY, RED, save_figure
+
+COLUMNS = 4
+MOST_MAPS, MOST_RATES = 24, 12
+"""Panels, and rates told apart by colour, beyond which nobody reads a map."""
+TICKS = 12
+"""Ticks that find room on the axis of poison rates."""
+
+
+def can_map(frame: pd.DataFrame) -> bool:
+    """Whether a map of these rows of ``trials.parquet`` could be read; an attacker's sweep has too many rates."""
+    table = success_by_rate(frame)
+    return 0 < table["scenario"].nunique() <= MOST_MAPS and table["poison_rate"].nunique() <= MOST_RATES
+
+
+def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
+    """The frontier of every attack and poison rate: a panel for each scenario, a line for each rate.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        title: of the figure.
+        path: of the PNG.
+    """
+    table = success_by_rate(frame).dropna(subset=["val_asr", "val_acc"])
+    rates = table["poison_rate"]
+    norm = LogNorm(rates.min(), rates.max()) if rates.nunique() > 1 else Normalize(0, 2 * rates.max())
+    colours = colormaps["viridis_r"]
+    figure, panels = _panels(table, title)
+    for axes, (_, rows) in panels:
+        for rate in sorted(rows["poison_rate"].unique()):
+            group, colour = rows[rows["poison_rate"] == rate], colours(float(norm(rate)))
+            own, control = group[group["config_id"].notna()], group[group["config_id"].isna()]
+            sound, weak = own[own["sound"]], own[~own["sound"]]
+            best = sound[non_dominated(sound["val_acc"].to_numpy(float), sound["val_asr"].to_numpy(float))]
+            best = best.sort_values("val_asr")
+            axes.scatter(sound["val_asr"], sound["val_acc"], color=colour, s=16, alpha=0.6)
+            axes.scatter(weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=[colour], s=24)
+            axes.step(
+                best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}"
+            )
+            axes.scatter(control["val_asr"], control["val_acc"], color=colour, marker="X", s=70, edgecolors=RED, lw=1)
+        floor = rows["asr_floor"].median()
+        axes.axvline(floor, color=BLUE, ls=":", lw=1)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(0, 1.03)
+        axes.set_xlabel("attack success (val_asr)")
+        axes.set_ylabel("clean accuracy (val_acc)")
+        axes.legend(title="poison rate", loc="lower center", fontsize=7, title_fontsize=8, frameon=False)
+    note = (
+        "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses rimmed in red: no "
+        "defense; dotted: ASR floor"
+    )
+    figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
+    figure.tight_layout()
+    return save_figure(figure, path)
+
+
+def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
+    """Attack success against poison rate, a panel for each scenario with several: settings, no defense, and the floor.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        title: of the figure.
+        path: of the PNG.
+    """
+    table = success_by_rate(frame)
+    table = table[table.groupby("scenario")["poison_rate"].transform("nunique") > 1]
+    figure, panels = _panels(table, title)
+    for axes, (_, rows) in panels:
+        control = rows[rows["config_id"].isna()]
+        axes.errorbar(
+            control["poison_rate"],
+            control["val_asr"],
+            control["val_asr_sd"].fillna(0),
+            color=RED,
+            marker="X",
+            capsize=2,
+        )
+        for _, own in rows[rows["config_id"].notna()].groupby("config_id"):
+            axes.errorbar(
+                own["poison_rate"], own["val_asr"], own["val_asr_sd"].fillna(0), color=BLUE, marker="o", capsize=2
+            )
+        floor = rows.groupby("poison_rate")["asr_floor"].median()
+        axes.plot(floor.index, floor, color=GREY, ls=":")
+        axes.axhline(SUCCEEDS_AT, color=GREY, lw=0.8)
+        axes.set_xscale("log")
+        axes.set_xticks(_apart(sorted(rows["poison_rate"].unique())))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", labelsize=7, rotation=45)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlabel("poison rate")
+        axes.set_ylabel("attack success (val_asr)")
+    note = "red: no defense; blue: settings of the defense; dotted: ASR floor; line at 0.5; bars: standard deviation"
+    figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
+    figure.tight_layout()
+    return save_figure(figure, path)
+
+
+def _apart(rates: list[float]) -> list[float]:
+    """Those of ascending ``rates`` whose labels do not run into each other on a logarithmic axis."""
+    kept: list[float] = []
+    least = np.log(rates[-1] / rates[0]) / TICKS
+    for rate in rates:
+        if not kept or np.log(rate / kept[-1]) >= least:
+            kept.append(rate)
+    return kept
+
+
+def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, tuple[str, pd.DataFrame]]]]:
+    """One of a grid of axes for each scenario."""
+    groups = [(str(name), rows) for name, rows in table.groupby("scenario")]
+    columns = min(len(groups), COLUMNS)
+    lines = -(-len(groups) // columns)
+    figure, grid = plt.subplots(lines, columns, figsize=(4.0 * columns, 3.2 * lines), squeeze=False, sharey=True)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    panels = list(zip(grid.flat, groups, strict=False))
+    for axes, (name, _) in panels:
+        axes.set_visible(True)
+        axes.set_title(name, fontsize=10)
+        axes.grid(alpha=0.25)
+    figure.suptitle(f"{title} ({_over(table.loc[table['config_id'].notna(), 'seeds'])})", fontsize=12)
+    return figure, panels
+
+
+def _over(seeds: pd.Series) -> str:
+    """Over how many seeds figures were averaged, for a title."""
+    if seeds.empty:
+        return "nothing finished"
+    if seeds.min() < seeds.max():
+        return f"means over {seeds.min()} to {seeds.max()} seeds"
+    return "one seed" if seeds.max() == 1 else f"means over {seeds.max()} seeds"
+
+
+def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
+    """Attack success against poison rate, one point per attacker, coloured by how well the defense found the poison.
+
+    Args:
+        table: from :func:`sweeper.analysis.attackers.attackers`.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4.4))
+    sound, weak = table[table["sound"]], table[~table["sound"]]
+    axes.scatter(
+        weak["poison_rate"], weak["val_asr"], facecolors="none", edgecolors=GREY, s=30, label="a constraint is broken"
+    )
+    auroc = sound["detection_auroc"].astype(float)
+    lowest = min(0.5, auroc.min()) if auroc.notna().any() else 0.5
+    colours = colormaps["viridis"].with_extremes(bad=GREY)  # not every defense gives scores
+    shown = axes.scatter(
+        sound["poison_rate"], sound["val_asr"], c=auroc, cmap=colours, vmin=lowest, vmax=1, s=46, plotnonfinite=True
+    ) if len(sound) else None  # fmt: skip
+    if shown is not None and np.isfinite(auroc).any():
+        figure.colorbar(shown, ax=axes, label="detection AUROC of the defense")
+    axes.errorbar(
+        table["poison_rate"], table["val_asr"], table["val_asr_sd"].astype(float).fillna(0), fmt="none", ecolor=GREY,
+        lw=0.8, zorder=0,
+    )  # fmt: skip
+    axes.scatter(table["poison_rate"], table["asr_floor"], color=BLUE, marker="_", s=40, label="ASR floor")
+    leads = table[table["leads"]]
+    axes.scatter(
+        leads["poison_rate"], leads["val_asr"], facecolors="none", edgecolors=RED, s=110, label="beaten by no other"
+    )
+    axes.set_xlabel("poison rate")
+    axes.set_ylabel("attack success against the defense (val_asr)")
+    axes.set_ylim(-0.03, 1.03)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
+    bars = "; bars: standard deviation" if table["val_asr_sd"].notna().any() else ""
+    axes.set_title(f"{title} ({_over(table['seeds'])}{bars})", fontsize=11)
+    figure.tight_layout()
+    return save_figure(figure, path)

@@ -1,0 +1,316 @@
+"""One self-contained page to decide from: everything in it is read from the run folder, and it needs no network."""
+
+import base64
+from collections.abc import Callable, Container, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.offline
+import yaml
+from jinja2 import Environment
+
+from sweeper.analysis.attackers import attackers
+from sweeper.analysis.breaking_points import breaking_points
+from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
+from sweeper.analysis.importance import importances
+from sweeper.analysis.selection import confirmed
+from sweeper.preset.spec import SweepSpec
+from sweeper.report.plots import DEFENSE_COLOURS
+from sweeper.report.summary import NOTE, caveats, notes
+from sweeper.report.tables import (
+    BREAKING_HEADINGS,
+    HOLDER_HEADINGS,
+    STANDING_HEADINGS,
+    attacker_rows,
+    breaking_rows,
+    grid_rows,
+    holder_rows,
+    standing_rows,
+)
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
+from sweeper.run_folder.status import unfinished
+from sweeper.run_folder.tables import as_rows, finished, read_table
+from sweeper.words import spread
+from trainers.errors import ConfigError
+from trainers.storage.files import write_text
+
+MOST_DOTS = 300
+"""Settings drawn for one attack at one poison rate; more are thinned out evenly."""
+MOST_HISTOGRAMS = 12
+BINS = np.linspace(0, 1, 41)
+POINT_FIGURES = (
+    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
+    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "control_acc",
+    "control_asr", "weak", "on_frontier", "frontier_share",
+)  # fmt: skip
+AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
+"""Of settings that were run again with fresh seeds."""
+
+
+def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> Path:
+    """Write ``report.html``.
+
+    Args:
+        folder: the run folder.
+        frame: rows of ``trials.parquet``.
+        table: points of the frontier.
+        spec: the sweep.
+    """
+    sweep = folder.read_sweep()
+    interrupted = {record.trial_id for record in folder.read_records().values() if record.open}
+    found, note = importances(spec, table, frame)
+    names = _searched(frame)
+    leading = _leading(table)
+    found_attackers = attackers(frame, spec) if spec.attacking else None
+    points_shown = _points(frame, table, names, spec)
+    environments_shown = sorted(table["environment"].unique())
+    if found_attackers is not None:
+        leading = found_attackers.loc[found_attackers["leads"], "trial_id"].tolist()
+        # Each attacker is an environment of its own, in which the one setting leads: together they are no frontier.
+        points_shown = [point | {"environment": "", "on_frontier": False} for point in points_shown]
+        environments_shown = [""]
+    data: dict[str, Any] = {
+        "environments": environments_shown,
+        "params": list(names),
+        "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
+        "points": points_shown,
+        "rates": _rates(frame, spec),
+        "colours": _colours(table),
+        "attacking": spec.attacking,
+        "importance": found,
+        "histograms": _histograms(folder, frame, leading),
+        "confirmed": [] if spec.attacking else as_rows(points(frame, role=CONFIRMATION)[list(AGAIN)]),
+    }
+    page = {
+        "name": sweep["preset"]["name"],
+        "summary": _summary(frame, sweep, interrupted),
+        "notes": [text for text in [unfinished(folder)] if text] + _notes(frame, table, spec, found_attackers),
+        "left_out": sweep.get("left_out", []),
+        "environments": data["environments"],
+        "params": data["params"],
+        "importance": found,
+        "importance_note": note,
+        "histograms": data["histograms"],
+        "failed": _failed(frame, interrupted),
+        "attackers": []
+        if found_attackers is None
+        else _attackers(found_attackers, attackers(frame, spec, CONFIRMATION)),
+        "breaking": {"headings": BREAKING_HEADINGS, "rows": breaking_rows(breaking_points(frame))},
+        "comparison": _comparison(folder, frame, table) if compared(table) else None,
+        "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
+        "provenance": _provenance(sweep),
+        "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
+    }
+    source = files("sweeper.report") / "templates"
+    parts = {name: (source / f"report.{end}").read_text() for name, end in (("style", "css"), ("script", "js"))}
+    template = Environment(autoescape=True).from_string((source / "report.html").read_text())
+    write_text(
+        folder.report, template.render(page=page, data=_plain(data), plotly=plotly.offline.get_plotlyjs(), **parts)
+    )
+    return folder.report
+
+
+def _colours(table: pd.DataFrame) -> dict[str, str]:
+    """Of compared defenses; a single one needs none."""
+    present = set(table["defense"])
+    return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
+
+
+def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    """Who holds the joint frontier in each environment, and each defense against each attack."""
+    held = [(str(name), holder_rows(rows)) for name, rows in holders(table).groupby("environment")]
+    table_of_all = standings(frame)
+    headings, rows = grid_rows(table_of_all)
+    return {
+        "holders": {"headings": HOLDER_HEADINGS, "rows": held},
+        "grid": {"headings": headings, "rows": rows},
+        "standings": {"headings": STANDING_HEADINGS, "rows": standing_rows(table_of_all)},
+        "note": NOTE,
+        "roc": base64.b64encode(folder.roc.read_bytes()).decode() if folder.roc.exists() else None,
+    }
+
+
+def _searched(frame: pd.DataFrame) -> dict[str, str]:
+    """What differs between trials: the name attacker_rows, and the column."""
+    trials = frame[frame["role"] == TRIAL]
+    columns = [c for c in trials.columns if c.startswith("param.defense.")]
+    by_defense = trials.groupby("defense")  # what only tells one defense from another is no choice
+    found = {
+        c.removeprefix("param.defense."): c for c in columns if (by_defense[c].nunique(dropna=False) > 1).any()
+    }  # fmt: skip
+    if trials["defense"].nunique() > 1:
+        found = {"defense": "defense", **found}
+    by_scenario = trials.groupby("scenario")
+    for column in (*ENVIRONMENT_KEYS, *(c for c in trials.columns if c.startswith("param.scenario."))):
+        if (by_scenario[column].nunique(dropna=False) > 1).any():
+            found[column.replace("param.scenario.", "attack: ")] = column
+    return found
+
+
+def _points(
+    frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str], spec: SweepSpec
+) -> list[dict[str, Any]]:
+    trials = finished(frame)
+    if trials.empty:
+        return []
+    trials = trials.assign(environment=environments(trials))
+    first = trials.drop_duplicates(["config_id", "environment"]).set_index(["config_id", "environment"])
+    values = {name: first[column].to_dict() for name, column in names.items()}
+    rows = as_rows(table[list(POINT_FIGURES)])
+    for row in rows:
+        key = (row["config_id"], row["environment"])
+        row["params"] = {name: values[name][key] for name in names}
+        for block in spec.defense:
+            if block.kind == row["defense"]:
+                chosen = {name: first.loc[key].get(f"param.defense.{name}") for name in block.values}
+                row["params"] |= dict.fromkeys((name for name in block.idle(chosen) if name in names), None)
+    return rows
+
+
+def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
+    """For each scenario and poison rate: attack success of every setting, of the control, and the floor.
+
+    An attacker's settings are as many as its trials; the median of those at one rate says nothing of the next.
+    """
+    trials, controls = finished(frame), finished(frame, CONTROL)
+    if trials.empty:
+        return []
+    trials = trials.assign(environment=environments(trials))
+    attacked = trials[trials["poison_rate"] > 0]
+    found = []
+    for scenario, rows in attacked.groupby("scenario"):
+        rates = []
+        for rate, group in rows.groupby("poison_rate"):
+            asr = np.sort(group.groupby(KEYS)["val_asr"].mean().dropna().to_numpy(float))
+            same = controls[(controls["scenario"] == scenario) & (controls["poison_rate"] == rate)]
+            kept = np.unique(np.linspace(0, max(len(asr) - 1, 0), MOST_DOTS).astype(int))[: len(asr)]
+            rates.append(
+                {
+                    "rate": rate,
+                    "settings": asr[kept].tolist(),
+                    "median": float(np.median(asr)) if len(asr) and not spec.attacking else None,
+                    "control": same["val_asr"].mean(),
+                    "floor": group["asr_floor"].median(),
+                }
+            )
+        found.append({"scenario": scenario, "rates": rates})
+    return found
+
+
+def _leading(table: pd.DataFrame) -> list[str]:
+    """Trials of the settings on the frontier."""
+    return [trial for cell in table.loc[table["on_frontier"], "trials"] for trial in cell.split(", ")]
+
+
+def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> list[dict[str, Any]]:
+    """Entropies of clean and poisoned samples for runs of the leading trials."""
+    found: list[dict[str, Any]] = []
+    runs = finished(frame)
+    runs = runs[runs["trial_id"].isin(leading)].drop_duplicates(["trial_id", "scenario"])
+    for row in as_rows(runs):
+        path = folder.scores_of(row["trial_id"], row["scenario"], row["seed"])
+        if len(found) == MOST_HISTOGRAMS or not path.exists():
+            continue
+        try:
+            scores = read_table(path)
+        except ConfigError:
+            continue  # a damaged picture is no reason to have no page
+        entropy, poisoned = 1 - scores["suspicion"], scores["poisoned"].astype(bool)
+        parts = {
+            name: (np.histogram(entropy[mask], BINS)[0] / max(int(mask.sum()), 1)).tolist()
+            for name, mask in (("clean", ~poisoned), ("poisoned", poisoned))
+        }
+        where = f"{row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
+        title = f"{row['trial_id']} ({row['defense']}): {where}"
+        axis = "entropy, normalised" if row["defense"] == "vab" else "1 - suspicion"
+        found.append({"title": title, "axis": axis, "edges": BINS.tolist(), **parts})
+    return found
+
+
+def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Container[str]) -> str:
+    trials = frame[frame["role"] == TRIAL].drop_duplicates("trial_id")
+    words = trials["status"].str.lower().to_list()
+    names = trials["trial_id"]
+    status = pd.Series([
+        "interrupted" if name in interrupted else word for name, word in zip(names, words, strict=True)
+    ]).value_counts()  # fmt: skip
+    counts = ", ".join(f"{count} {word}" for word, count in status.items())
+    seeds = frame.loc[frame["role"] == TRIAL, "seed"].nunique()
+    data, source = sweep["data"], sweep["preset"]["data"]["source"]
+    return (
+        f"{len(trials)} trials ({counts}) over {seeds} seed{'s' if seeds != 1 else ''}, on "
+        f"{data['training_images']} training and {data['test_images']} test images of {source}."
+    )
+
+
+def _attackers(found: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+    """Tables with a line above each: the attackers of a sweep, and those that were run again."""
+    words = (
+        "Each trial is an attacker against one defense. Those that lead keep the constraints, and no other that does "
+        "is better in one objective and as good in the others."
+    )
+    return [(words, attacker_rows(found))] + (
+        [("Run again with fresh seeds:", attacker_rows(again))] if len(again) else []
+    )
+
+
+def _notes(
+    frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, found_attackers: pd.DataFrame | None
+) -> list[str]:
+    found = caveats(table, frame)
+    if len(table) == 0:
+        found.append("No trial finished.")
+    if found_attackers is not None:
+        found += notes(found_attackers)
+    elif finished(frame, CONFIRMATION).empty:
+        found.append(
+            "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
+            "select with a confidence."
+        )
+    return found
+
+
+def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A confirmed setting as the page shows it."""
+    figures = {"accuracy": spread(row, "val_acc"), "asr": spread(row, "val_asr")}
+    bound = "too little evidence" if row["asr_upper"] is None else f"{row['asr_upper']:.3f}"
+    return {"setting": row["config_id"], "n": row["seeds"], **figures, "bound": bound, "weak": row["weak"]}
+
+
+def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:
+    rows = as_rows(frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id"))
+    found = [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in rows]
+    return [row | ({"status": "interrupted"} if row["trial_id"] in interrupted else {}) for row in found]
+
+
+def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
+    origin = sweep["provenance"]
+    versions = ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items())
+    return {
+        "begun": str(origin.get("created", "unknown")),
+        "resumed": ", ".join(str(part["created"]) for part in sweep.get("resumed", [])) or "never",
+        "code": str(origin.get("git_commit") or "unknown"),
+        "versions": versions or "unknown",
+        "machine": str(origin.get("machine", "unknown")),
+        "data": str(sweep["preset"]["data"]["source"]),
+        "data fingerprint": str(sweep["data_fingerprint"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON: no NaN, no numpy."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if pd.isna(value):
+        return None
+    convert: Callable[[], Any] = getattr(value, "item", lambda: value)
+    return convert()

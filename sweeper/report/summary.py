@@ -1,0 +1,147 @@
+"""Closes a sweep: tables and pictures of the frontier, in the run folder and on the screen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sweeper.analysis.breaking_points import has_rates
+from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
+from sweeper.report.plots import MOST_PANELS, draw_frontier
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import CONFIRMATION
+from sweeper.run_folder.tables import as_rows, finished, write_table
+from trainers.errors import ConfigError
+
+FEW_IMAGES = 100
+HIGH_FLOOR = 0.3
+BREAKING = "breaking.png"
+"""Attack success against poison rate, where several were tried."""
+
+
+def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.DataFrame, dict[str, float], list[Path]]:
+    """Write ``frontier.parquet`` and ``frontier.png`` into a folder.
+
+    Returns:
+        The table, the hypervolume of each environment, and the files.
+    """
+    table = points(frame)
+    volumes = hypervolumes(table)
+    write_table(into / "frontier.parquet", as_rows(table), tuple(table.columns))
+    if many_attackers(table) and can_map(frame):
+        picture = draw_map(frame, title, into / "frontier.png")
+    else:
+        again = points(frame, role=CONFIRMATION)
+        picture = draw_frontier(table, title, volumes, into / "frontier.png", again)
+    files = [into / "frontier.parquet", picture]
+    if has_rates(frame):
+        files.append(draw_breaking(frame, title, into / BREAKING))
+    return table, volumes, files
+
+
+def many_attackers(table: pd.DataFrame) -> bool:
+    """Whether there are more environments than a person would look at one by one."""
+    return table["environment"].nunique() > MOST_PANELS
+
+
+def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
+    """The rows of one sweep, or of several with the folder's name before each trial's and setting's.
+
+    Raises:
+        ConfigError: a folder holds no sweep, or is given twice.
+    """
+    frames = []
+    for path, sweep in zip(folders, _told_apart(folders), strict=True):
+        frame = RunFolder.open(path).read_trials()
+        if len(folders) > 1:
+            # One setting in two sweeps, on other data or another network perhaps, is two points.
+            ids = {name: sweep + "/" + frame[name] for name in ("trial_id", "config_id")}
+            frame = frame.assign(sweep=sweep, **ids)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart: their names, unless two have the same."""
+    paths = [path.resolve() for path in folders]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(path for path in paths if paths.count(path) > 1)
+    raise ConfigError(f"{twice} is given twice.")
+
+
+def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
+    """What a reader of the frontier must know of its evidence.
+
+    Args:
+        table: its points.
+        frame: rows of ``trials.parquet``.
+    """
+    found = []
+    alone = table["environment"].nunique() <= 1
+    weak: dict[str, set[str]] = {}
+    for row in as_rows(table[["weak", "environment"]]):
+        for name in filter(None, row["weak"].split(", ")):
+            weak.setdefault(name, set()).add(row["environment"].removeprefix(name).removeprefix(", "))
+    if weak:
+        names = [name if alone or places == {""} else f"{name} at {_together(places)}" for name, places in weak.items()]
+        found.append(
+            f"Weak attack in {'; '.join(sorted(names))}: without a defense its success stays below 0.8 (or was not "
+            "measured), so it is no evidence for any setting, and such settings stand on no frontier."
+        )
+    if len(table) and table["seeds"].min() == 1:
+        again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
+        found.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+    attacked = finished(frame).query("poison_rate > 0")
+    images = attacked["n_eval"].astype(float).min()
+    if images < FEW_IMAGES:
+        found.append(
+            f"Attack success is measured on as few as {images:g} images, each of which is {1 / images:.3f} of it; more "
+            "test images would tell more."
+        )
+    floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
+    for scenario, floor in floors[floors > HIGH_FLOOR].items():
+        found.append(
+            f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
+            "any trigger (the floor): attack success near that says nothing."
+        )
+    return found
+
+
+def _together(environments: set[str]) -> str:
+    """``poison_rate=0.01, 0.05`` for two environments that differ in one thing."""
+    parts = sorted(environments)
+    keys = {part.partition("=")[0] for part in parts}
+    if len(keys) == 1 and all(part.count("=") == 1 for part in parts):
+        values = pd.Series([part.partition("=")[2] for part in parts])
+        numbers = pd.to_numeric(values, errors="coerce")
+        return f"{keys.pop()}={', '.join(values[numbers.argsort(kind='stable')])}"
+    return " / ".join(parts)
+
+
+NEAR_THE_FLOOR = 0.1
+"""Attack success above the floor below which an attacker who leads is warned of."""
+NOTE = (
+    "Setting: one of each defense, the same against every attack: by mean accuracy and worst attack the nearest to "
+    "accuracy 1 and attack success 0, of those confirmed with fresh seeds; where none was, of those that the search "
+    "tried, which flatters it. n: seeds. control: attack success without a defense. AUROC: how well it tells poisoned "
+    "samples; below 0.5 it takes clean ones for poisoned. images, s: what its training saw, and its seconds."
+)
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What a reader must know of the attackers that lead."""
+    found = [
+        f"Those that lead are the best of {len(table)} on the seeds that the search used, which flatters them: "
+        "sweeper confirm runs them again with fresh seeds."
+    ]
+    broken = table[table["leads"] & (table["val_asr"] - table["asr_floor"] < NEAR_THE_FLOOR)]
+    if len(broken):
+        found.append(
+            f"{', '.join(broken['trial_id'])}: success is hardly above asr_floor, so the trigger does nothing; the "
+            "model is what has broken down."
+        )
+    return found

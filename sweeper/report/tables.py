@@ -1,0 +1,125 @@
+"""Tables as people read them: headings, and rows of text."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from search_spaces.distributions import Searched
+from sweeper.analysis.attackers import FIGURES
+from sweeper.analysis.breaking_points import BreakingPoint
+from sweeper.analysis.comparison import NO_DEFENSE
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.tables import as_rows
+from sweeper.words import format_cell, parameter, spread
+
+HOLDER_HEADINGS = (
+    "defense",
+    "settings",
+    "hypervolume",
+    "on the joint frontier",
+    "with val_asr",
+    "hypervolume lost without it",
+)
+STANDING_HEADINGS = (
+    "attack",
+    "defense",
+    "setting",
+    "n",
+    "val_acc",
+    "val_asr",
+    "floor",
+    "control",
+    "AUROC",
+    "images",
+    "s",
+)
+MOST_ATTACKS = 8
+"""Columns of :func:`grid_rows` at most."""
+BREAKING_HEADINGS = (
+    "scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n",
+)  # fmt: skip
+
+
+def setting_of(spec: SweepSpec, defense: str, params: Mapping[str, Any]) -> str:
+    """What the search chose, as people read it: ``threshold=0.213 mixing=none``; empty if it chose nothing."""
+    block = next((block for block in spec.defense if block.kind == defense), None)
+    searched = [] if block is None else [key for key, value in block.values.items() if isinstance(value, Searched)]
+    return " ".join(f"{key}={parameter(params[key])}" for key in searched if key in params)
+
+
+def holder_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of text for :func:`~sweeper.analysis.comparison.holders` in one environment (:data:`HOLDER_HEADINGS`)."""
+    rows = []
+    for row in as_rows(table):
+        ends = [] if row["asr_from"] is None else sorted({f"{row['asr_from']:.3f}", f"{row['asr_to']:.3f}"})
+        reach = " to ".join(ends) or "-"
+        figures = [format_cell(row["hypervolume"]), str(row["joint"]), reach, format_cell(row["alone"])]
+        rows.append([row["defense"], str(row["settings"]), *figures])
+    return rows
+
+
+def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """:func:`sweeper.analysis.comparison.standings` at a glance: headings, and a row for each setting with its attack
+    success, and the floor in brackets, in a column for each attack. No rows where there are too many attacks to read.
+
+    The first row is no defense; the others follow by their worst attack.
+    """
+    table = table.assign(attack=[_attack_label(row) for row in as_rows(table)])
+    attacks = list(dict.fromkeys(table["attack"]))
+    headings = ["defense", "setting", "val_acc", "worst val_asr", *attacks]
+    if len(attacks) > MOST_ATTACKS:
+        return headings, []
+    found = []
+    for (defense, config), rows in table.groupby(["defense", "config_id"]):
+        own = {row["attack"]: row for row in as_rows(rows)}
+        cells = [
+            f"{spread(own[a], 'val_asr')} ({format_cell(own[a]['asr_floor'])})" if a in own else "-" for a in attacks
+        ]
+        worst = rows["val_asr"].max()
+        figures = [format_cell(rows["val_acc"].mean()), format_cell(worst)]
+        found.append((defense != NO_DEFENSE, worst, [str(defense), str(config), *figures, *cells]))
+    return headings, [row for *_, row in sorted(found, key=lambda item: item[:2])]
+
+
+def _attack_label(row: dict[str, Any]) -> str:
+    return f"{row['scenario']} {row['poison_rate']:g}" + (" (weak)" if row["weak"] else "")
+
+
+def standing_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of text for :func:`sweeper.analysis.comparison.standings`, under :data:`STANDING_HEADINGS`."""
+    rows = []
+    for row in as_rows(table):
+        figures = [spread(row, "val_acc"), spread(row, "val_asr"), format_cell(row["asr_floor"])]
+        control = "-" if row["defense"] == NO_DEFENSE else format_cell(row["control_asr"])
+        budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
+        found = spread(row, "detection_auroc")
+        setting = [row["defense"], row["config_id"], str(row["seeds"])]
+        rows.append([_attack_label(row), *setting, *figures, control, found, *budget])
+    return rows
+
+
+def attacker_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of text for :func:`sweeper.analysis.attackers.attackers`."""
+    known = {*FIGURES, *(f"{name}_sd" for name in FIGURES), "trial_id", "seeds", "sound", "leads"}
+    searched = [column for column in table.columns if column not in known]
+    rows = []
+    for row in as_rows(table):
+        mark = "yes" if row["leads"] else "" if row["sound"] else "constraint broken"
+        figures = [spread(row, name) for name in FIGURES]
+        rows.append(
+            [row["trial_id"], mark, str(row["seeds"]), *figures, *(format_cell(row[name]) for name in searched)]
+        )
+    return ["trial", "leads", "n", *FIGURES, *searched], rows
+
+
+def breaking_rows(points: list[BreakingPoint]) -> list[list[str]]:
+    """Rows of text for breaking points, under :data:`BREAKING_HEADINGS`."""
+    rows = []
+    for point in points:
+        own, plain = point.defended, point.undefended
+        figures = [spread(asdict(own), "val_asr"), format_cell(own.asr_floor), format_cell(own.val_acc)]
+        without = [str(plain), spread(asdict(plain), "val_asr")]
+        rows.append([point.scenario, point.config_id, point.defense, str(own), *figures, *without, str(own.seeds)])
+    return rows

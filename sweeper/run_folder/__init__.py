@@ -1,0 +1,1 @@
+"""What lasts: the run folder with its records and tables."""

@@ -1,0 +1,308 @@
+"""The run folder: where a sweep's truth lies. MLflow and the Optuna study can be written again from it."""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from sweeper.preset.objectives import Constraint
+from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
+from trainers.errors import ConfigError
+from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
+from trainers.storage.object_store import ObjectPath, Place, place
+
+VERSION = 1
+"""Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
+KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
+"""What every description of a sweep holds."""
+LOCK_FILE = ".lock"
+PATIENCE_S = 0.5
+"""How long a lock is tried for."""
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Names and files of ``runs/<name>/``.
+
+    Args:
+        path: of the folder.
+        store: its place in an object store that all hosts reach: states lie there, and a copy of the folder; null: all
+            hosts see the folder itself.
+    """
+
+    def __init__(self, path: Path, store: ObjectPath | None = None):
+        self.path = path
+        self.store = store
+        self.sweep = path / "sweep.yaml"
+        self.trials = path / "trials.parquet"
+        self.curves = path / "curves.parquet"
+        self.records = path / "records"
+        self.scores = path / "scores"
+        self.states: Place = (store or path) / "states"
+        self.study = path / "study.db"
+        self.deploy = path / "deploy.yaml"
+        self.report = path / "report.html"
+        self.roc = path / "roc.png"
+        self.record_written: Callable[[], None] = do_nothing
+        """Called when a record was written."""
+        self._ours = self._made = False
+
+    @classmethod
+    def create(cls, path: Path, store: ObjectPath | None = None) -> "RunFolder":
+        """Make an empty run folder.
+
+        Raises:
+            ConfigError: it, or its place in the store, holds another sweep, or cannot be written.
+        """
+        made = not path.exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(entry.name != LOCK_FILE for entry in path.iterdir()):
+                raise ConfigError(f"{path} already holds files; give --out an empty or new folder.")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        folder = cls(path, store)
+        folder._made = made
+        folder.check_writable()  # and the store answers
+        if store is not None and (store / folder.sweep.name).exists():
+            raise ConfigError(f"{store} already holds a sweep; give --out another name.")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open the folder of an earlier sweep.
+
+        Raises:
+            ConfigError: it holds none, one of another version, or a link: a folder may come from somebody else, who
+                would otherwise decide which other files are read, written and removed.
+        """
+        folder = cls(path)
+        if not folder.sweep.is_file() or not folder.trials.is_file():
+            raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
+        _refuse_links(path)
+        store = folder.read_sweep().get("store")
+        if store is None:
+            return folder
+        at = place(str(store))
+        if not isinstance(at, ObjectPath):
+            raise ConfigError(f"{folder.sweep} names the store {store}, which is the address of none.")
+        return cls(path, at)
+
+    def check_writable(self) -> None:
+        """Try to write a file, into the store too.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            write_text(self.path / ".writable", "")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if self.store is not None:
+            try:
+                write_text(self.store / ".writable", "")
+                (self.store / ".writable").unlink()
+            except (OSError, ValueError) as error:  # an address that is none
+                raise ConfigError(f"{self.store} cannot be written: {error}") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the kernel lets go of it when this process ends, however it ends (over NFS: once the server
+        hears of it, where the host went with it).
+
+        Raises:
+            ConfigError: another process holds it, or it cannot be locked.
+        """
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.fdopen(os.open(self.path / LOCK_FILE, flags, 0o644), "a+")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with file:
+            try:
+                _take(file)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip()
+                raise ConfigError(
+                    f"{self.path} is in use by another process{f' ({holder})' if holder else ''}; wait for its end."
+                ) from error
+            except OSError as error:
+                raise ConfigError(f"{self.path} cannot be locked: {error.strerror}.") from error
+            with suppress(OSError):  # who holds it is said for convenience; a full disk must not stop a resume here
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}")
+                file.flush()
+            self._ours = True
+            try:
+                yield
+            finally:
+                self._ours = False
+
+    def holder(self) -> str | None:
+        """Who holds the folder now; null if nobody does but who asks."""
+        if self._ours:
+            return None
+        try:
+            with (self.path / LOCK_FILE).open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or "a process"
+        except OSError:
+            return None
+        return None
+
+    def held_since(self) -> float:
+        """When somebody last took hold of the folder, in seconds since 1970; 0: nobody did."""
+        try:
+            return (self.path / LOCK_FILE).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def write_sweep(self, content: Mapping[str, Any]) -> None:
+        """Write ``sweep.yaml``: the resolved preset and where it came from."""
+        write_text(self.sweep, yaml.safe_dump({"version": VERSION, **content}, sort_keys=False))
+
+    def read_sweep(self) -> dict[str, Any]:
+        """Read ``sweep.yaml``.
+
+        Raises:
+            ConfigError: it is damaged, or of another version.
+        """
+        try:
+            content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
+            raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
+        found: dict[str, Any] = content if isinstance(content, dict) else {}
+        if "preset" in found and found.get("version") != VERSION:
+            raise ConfigError(
+                f"{self.sweep} has version {found.get('version')}, but this program reads version {VERSION}."
+            )
+        for key, kind in KEYS.items():
+            if not isinstance(found.get(key), kind):
+                raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
+        return found
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Write down one trial, whole or not at all."""
+        write_text(self.records / f"{record.trial_id}.json", record.to_json())
+        self.record_written()
+
+    def read_records(self) -> dict[str, TrialRecord]:
+        """Every trial and control that was written down, by its id. One that cannot be read does not count."""
+        records = {}
+        for path in sorted(self.records.glob("[!.]*.json")):
+            try:
+                record = TrialRecord.from_json(path.read_text(encoding="utf-8"))
+                if record.trial_id != path.stem:
+                    raise ValueError(f"it is that of {record.trial_id}")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                log.warning("%s is damaged and left out: %s", path, error)
+                continue
+            records[record.trial_id] = record
+        return records
+
+    @property
+    def undefended(self) -> Place:
+        """What controls leave for defenses that begin with the same training; it goes when the states go."""
+        return self.states / "undefended"
+
+    @property
+    def attack_cache(self) -> Place:
+        """What attacks have trained: beside the run folders, as the tracking store is, for all sweeps to share."""
+        return (self.store or self.path.resolve()).parent / "attack-cache"
+
+    def remove_leftovers(self) -> None:
+        """Remove files that a killed process had not finished writing."""
+        states = self.states.glob("*") if isinstance(self.states, Path) else ()  # a store keeps nothing half-written
+        for folder in (self.path, self.records, self.scores, *states):
+            remove_leftovers(folder)
+
+    def remove_states_but(self, known: Container[str]) -> None:
+        """Remove states of trials whose records are gone: the same id may be given to another setting."""
+        for folder in self.states.glob("*"):
+            if folder.name not in known and folder != self.undefended:
+                remove_tree(folder)
+
+    def discard(self) -> None:
+        """Remove what was written for a sweep that did not begin."""
+        for path in (self.sweep, self.trials, self.curves, self.study):
+            path.unlink(missing_ok=True)
+            if self.store is not None:
+                with suppress(OSError):
+                    (self.store / path.name).unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # something else lies there
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def scores_of(self, trial_id: str, scenario: str, seed: int) -> Path:
+        """The file of the per-sample scores of one run."""
+        return self.scores / f"{trial_id}-{scenario}-{seed}.parquet"
+
+    def write_scores(self, trial_id: str, scenario: str, seed: int, scores: pa.Table) -> None:
+        """Write the per-sample scores of one run."""
+        write_with(self.scores_of(trial_id, scenario, seed), lambda beside: pq.write_table(scores, beside))
+
+    def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
+        """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""
+        records = list(records)
+        write_table(self.trials, [row for record in records for row in record.rows(control_asr)], TABLE_COLUMNS)
+        write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
+
+    def read_trials(self) -> pd.DataFrame:
+        """Read ``trials.parquet``; nulls are ``None`` or NaN.
+
+        One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
+
+        Raises:
+            ConfigError: it is damaged, or of another version.
+        """
+        frame = read_table(self.trials)
+        missing = [name for name in TABLE_COLUMNS if name not in frame]
+        if missing:
+            raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
+        known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
+        return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
+
+
+def _refuse_links(path: Path) -> None:
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            entry = Path(folder, name)
+            if entry.is_symlink():
+                raise ConfigError(f"{entry} is a link; put the file itself there, or remove it.")
+
+
+def do_nothing() -> None:
+    """Nothing."""
+
+
+def _take(file: IO[str]) -> None:
+    """Lock a file; :meth:`RunFolder.holder` may hold it for a moment."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be written: {error.strerror}.")

@@ -1,0 +1,175 @@
+"""A run folder's copy in an object store: the folder outlives the machine that it lies on."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from sweeper.run_folder.claim import CLAIM, other_driver, refuse_other_driver
+from sweeper.run_folder.folder import LOCK_FILE, RunFolder, do_nothing
+from trainers.errors import ConfigError
+from trainers.storage.files import LEFTOVER, remove_tree
+from trainers.storage.object_store import ObjectPath
+
+RUNS = Path("runs")
+"""Where run folders go that have their place in an object store."""
+EVERY_S = 10.0
+"""How long what is written may wait for its copy; records do not wait."""
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """Copies what changes in a run folder to its place in the store.
+
+    States are not copied, since trials write them to the store themselves; nor is the study, which is written again
+    from the records.
+
+    Args:
+        folder: it, with a place in a store.
+    """
+
+    def __init__(self, folder: RunFolder):
+        assert folder.store is not None
+        # Whatever the working folder is when it copies, in a thread of its own.
+        self._folder, self._store = RunFolder(folder.path.resolve(), folder.store), folder.store
+        self._copied: dict[Path, tuple[int, int]] = {}
+        self._lock = Lock()
+        self.behind: str | None = None
+        """Why the copy is not up to date; null if it is."""
+
+    def push(self) -> None:
+        """Copy what has changed, records last: one that says that a trial has ended stands for all that it left.
+
+        What cannot be copied now is tried again the next time; where another driver works now, nothing is.
+        """
+        with self._lock:
+            try:
+                other = other_driver(self._store)
+                if other is not None:
+                    raise OSError(f"it is worked on by {other}")
+                # As they are now, and not when all else has been copied: more may have ended by then.
+                records = {path: self._changed(path) for path in sorted(self._folder.records.glob("*"))}
+                for path in sorted(set(self._folder.path.rglob("*")) - set(records)):
+                    self._copy(path, self._changed(path))
+                for path, changed in records.items():
+                    self._copy(path, changed)
+                self.behind = None
+            except OSError as error:
+                if self.behind is None:
+                    log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
+                self.behind = str(error)
+
+    def record_written(self) -> None:
+        """Copy a record and what it stands for, before anything rests on it; a store that is away is not waited for."""
+        if self.behind is None:
+            self.push()
+
+    def _changed(self, path: Path) -> tuple[tuple[int, int], bytes] | None:
+        """What is to be copied of a file, with what tells it from other contents; null for nothing."""
+        try:
+            version = self._version(path)
+            return None if version in (None, self._copied.get(path)) else (version, path.read_bytes())
+        except FileNotFoundError:  # removed just now
+            return None
+
+    def _copy(self, path: Path, changed: tuple[tuple[int, int], bytes] | None) -> None:
+        if changed is not None:
+            version, content = changed
+            (self._store / path.relative_to(self._folder.path).as_posix()).write_bytes(content)
+            self._copied[path] = version
+
+    def _version(self, path: Path) -> tuple[int, int] | None:
+        """Tells contents apart; null for what is not copied."""
+        ours = path.name == LOCK_FILE or path.name.startswith((LEFTOVER, self._folder.study.name))
+        if ours or not path.is_file():
+            return None
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
+
+
+@contextmanager
+def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
+    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store."""
+    if folder.store is None:
+        yield None
+        return
+    mirror, ended = Mirror(folder), Event()
+    mirror.push()  # hosts look there whether they see the sweep
+    folder.record_written = mirror.record_written
+
+    def follow() -> None:
+        while not ended.wait(EVERY_S):
+            mirror.push()
+
+    thread = Thread(target=follow, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield mirror
+    finally:
+        ended.set()
+        thread.join()
+        folder.record_written = do_nothing
+        mirror.push()
+
+
+def copy_results(folder: RunFolder, files: Iterable[Path]) -> str | None:
+    """Copy what was written of a sweep that has ended.
+
+    Nothing is done for a folder without a store, nor while a driver works: one that works here copies them itself.
+
+    Args:
+        folder: the run folder.
+        files: in it.
+
+    Returns:
+        What the user is told; null for nothing.
+    """
+    if folder.store is None or folder.holder() is not None:
+        return None
+    try:
+        other = other_driver(folder.store)
+        if other is not None:
+            return f"Not copied to {folder.store}, which is worked on by {other}."
+        for path in files:
+            (folder.store / path.relative_to(folder.path).as_posix()).write_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        return f"{folder.store} does not take the copy: {error}"
+    return f"Copy: {folder.store}"
+
+
+def fetch(store: ObjectPath, runs: Path) -> RunFolder:
+    """Bring a run folder back from its copy.
+
+    Args:
+        store: where the copy lies.
+        runs: the folder that is to hold it, under the copy's name.
+
+    Raises:
+        ConfigError: there is no copy, a driver works on it, the store does not answer, or a folder of this name is
+            there already.
+    """
+    target, beside = runs / store.name, runs / f"{LEFTOVER}{store.name}"
+    if target.exists():
+        raise ConfigError(f"{target} is there already: give it instead of {store}, or move it away.")
+    remove_tree(beside)
+    try:
+        if not (store / "sweep.yaml").exists():
+            raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
+        refuse_other_driver(store)
+        for name in store.walk():
+            if name != CLAIM and not name.startswith("states/"):
+                if not all(part.strip(".") for part in name.split("/")):  # others may write there too
+                    raise ConfigError(f"{store} holds {name!r}, which no run folder does; remove it.")
+                path = beside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes((store / name).read_bytes())
+        beside.replace(target)
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # an address that is none
+        raise ConfigError(f"{store} cannot be read: {error}") from error
+    finally:
+        remove_tree(beside)
+    return RunFolder.open(target)

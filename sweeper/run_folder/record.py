@@ -1,0 +1,194 @@
+"""What is known of each trial: its rows and curves, in the column order of the design."""
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from sweeper.preset.blocks import NAME_PATTERN
+from trainers.measuring.attack_cost import AttackCost
+from trainers.measuring.evaluation import METRICS, WEAK_ATTACK_BELOW
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig
+
+FINISHED, PRUNED, FAILED, RUNNING = "FINISHED", "PRUNED", "FAILED", "RUNNING"
+TRIAL, CONTROL, CONFIRMATION = "trial", "control", "confirmation"
+"""Roles: what the searcher proposed, an undefended run of its scenario, and a leader run again with fresh seeds."""
+
+KEY_COLUMNS = (
+    "trial_id", "config_id", "role", "status", "scenario", "attack", "poison_rate", "poison_share", "target", "seed",
+    "defense",
+)  # fmt: skip
+COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
+EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", *COST_COLUMNS, "error", "attempt")
+TRIAL_ID = r"[ctk]\d{4,9}"
+RunKey = tuple[str, int]
+"""Scenario name and repeat: one run within a trial."""
+
+
+def next_id(letter: str, known: Iterable[str]) -> str:
+    """The id after the highest one: ``c0007`` after ``c0006``."""
+    return f"{letter}{max((int(name[1:]) for name in known), default=-1) + 1:04d}"
+
+
+@dataclass
+class TrialRecord:
+    """One trial, or one control, as the driver knows it.
+
+    Args:
+        trial_id: ours, in the order of start.
+        role: ``trial`` or ``control``.
+        config: what it runs; null if the parameters refuse what the searcher proposed.
+        controls: for each run, the key of its control's configuration.
+        searched: values of the searched parameters, by name in the study.
+        status: RUNNING until it ends.
+        error: why it failed.
+        interrupted: whether it failed only because the sweep was cut short; ``resume`` goes on with it.
+        attempt: how often it was started.
+        host: address of the host of its last attempt; null if it is not known.
+        began_at: when it was proposed, in seconds since 1970.
+        ended_at: when it ended.
+        epochs: figures by run and epoch.
+        facts: by run, what is known of the poisoned data.
+    """
+
+    trial_id: str
+    role: str
+    config: TrialConfig | None
+    controls: dict[RunKey, str]
+    searched: dict[str, Any] = field(default_factory=dict)
+    status: str = RUNNING
+    error: str | None = None
+    interrupted: bool = False
+    attempt: int = 1
+    host: str | None = None
+    began_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
+    epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    facts: dict[RunKey, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[tuple[ScenarioConfig, int]]:
+        """Every scenario with every repeat."""
+        return self.config.runs() if self.config else []
+
+    @property
+    def open(self) -> bool:
+        """Whether a resumed sweep goes on with it."""
+        return self.status == RUNNING or self.interrupted
+
+    def end(self, status: str, error: str | None = None, interrupted: bool = False) -> None:
+        """Note how it ended, and when."""
+        self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
+
+    def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Add an epoch's figures. Of one that a later attempt reports again, the first are kept: others saw those."""
+        self.epochs.setdefault(run, {}).setdefault(figures["epoch"], {**figures, "reported_at": time.time()})
+        self.facts[run] = facts
+
+    def final(self, run: RunKey) -> dict[str, Any]:
+        """Figures of the last epoch of a run; empty before there is one."""
+        epochs = self.epochs.get(run)
+        return epochs[max(epochs)] if epochs else {}
+
+    def rows(self, control_asr: dict[str, float | None]) -> list[dict[str, Any]]:
+        """One row per run. Only a FINISHED trial has figures.
+
+        Args:
+            control_asr: attack success of each finished control, by key of its configuration.
+        """
+        if self.config is None:
+            refused = {"trial_id": self.trial_id, "role": self.role, "status": self.status, "error": self.error}
+            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused]
+        rows = []
+        for scenario, repeat in self.runs:
+            run = (scenario.name, repeat)
+            figures = self.final(run) if self.status == FINISHED else {}
+            control = control_asr.get(self.controls[run])
+            facts = self.facts.get(run, {})
+            attacked = scenario.poison_rate > 0
+            row: dict[str, Any] = {
+                "trial_id": self.trial_id,
+                "config_id": self.config.setting_key,
+                "role": self.role,
+                "status": self.status,
+                "scenario": scenario.name,
+                "attack": scenario.attack,
+                "poison_rate": scenario.poison_rate,
+                "poison_share": facts.get("poison_share"),
+                "target": scenario.resolved_target,
+                "seed": repeat,
+                "defense": self.config.defense,
+                **{metric: figures.get(metric) for metric in METRICS},
+                "control_asr": control,
+                "weak_attack": control < WEAK_ATTACK_BELOW if control is not None and attacked else None,
+                **{name: facts.get(name) for name in ("n_eval", *COST_COLUMNS)},
+                "error": self.error,
+                "attempt": self.attempt,
+            }
+            row |= {f"param.defense.{key}": value for key, value in self.config.params.items()}
+            row |= {f"param.scenario.{key}": value for key, value in scenario.params.items()}
+            rows.append(row)
+        return rows
+
+    def curve_rows(self) -> list[dict[str, Any]]:
+        """One row per run and epoch."""
+        rows: list[dict[str, Any]] = []
+        if self.config is None:
+            return rows
+        for scenario, repeat in self.runs:
+            for figures in self.epochs.get((scenario.name, repeat), {}).values():
+                head = {
+                    "trial_id": self.trial_id,
+                    "config_id": self.config.setting_key,
+                    "role": self.role,
+                    "scenario": scenario.name,
+                    "attack": scenario.attack,
+                    "poison_rate": scenario.poison_rate,
+                    "seed": repeat,
+                    "defense": self.config.defense,
+                }
+                rows.append({**head, **figures})
+        return rows
+
+    def to_json(self) -> str:
+        """All of it as JSON, for the run folder."""
+        fields = asdict(self)
+        fields["config"] = json.loads(self.config.to_json()) if self.config else None
+        fields["controls"] = [[*run, key] for run, key in self.controls.items()]
+        fields["facts"] = [[*run, facts] for run, facts in self.facts.items()]
+        fields["epochs"] = [[*run, list(epochs.values())] for run, epochs in self.epochs.items()]
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrialRecord":
+        """Read what :meth:`to_json` wrote. Its names become names of files, so they must look like those of a sweep.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is no record.
+        """
+        fields = json.loads(text)
+        if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in (TRIAL, CONTROL, CONFIRMATION):
+            raise ValueError("no trial is called so")
+        config = fields["config"]
+        fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
+        fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
+        fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
+        fields["epochs"] = {(name, r): {e["epoch"]: e for e in epochs} for name, r, epochs in fields["epochs"]}
+        record = cls(**fields)
+        for scenario, repeat in record.runs:
+            if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
+                raise ValueError("no scenario is called so")
+        return record
+
+
+def control_success(records: Iterable[TrialRecord]) -> dict[str, float | None]:
+    """Attack success of each control by the key of its configuration; null where it has not finished."""
+    found: dict[str, float | None] = {}
+    for record in records:
+        if record.role == "control":
+            ((run, key),) = record.controls.items()
+            found[key] = record.final(run).get("val_asr") if record.status == FINISHED else None
+    return found

@@ -1,0 +1,91 @@
+"""How far a sweep is, from its run folder alone: whoever sees the folder may ask."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from sweeper.preset.grid import grid_points
+from sweeper.preset.spec import validate
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run folder says.
+
+    Args:
+        name: of the sweep.
+        holder: who works on it; null: nobody.
+        budget: trials in all, controls not counted.
+        counts: trials by status, controls not counted.
+        controls: controls that have ended.
+        running: trials and controls that run, or would go on with ``resume``.
+        failed: reasons of the trials that failed.
+        seconds_left: if trials go on as they did; null if nobody can know.
+    """
+
+    name: str
+    holder: str | None
+    budget: int
+    counts: Counter[str]
+    controls: int
+    running: list[TrialRecord]
+    failed: list[str]
+    seconds_left: float | None
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended."""
+        return sum(self.counts[status] for status in (FINISHED, PRUNED, FAILED))
+
+    @property
+    def word(self) -> str:
+        """In a word."""
+        if self.holder is not None:
+            return "running"
+        return "interrupted" if self.running or self.done < self.budget else "ended"
+
+
+def read_status(folder: RunFolder) -> Status:
+    """Look at the records of a sweep.
+
+    Raises:
+        ConfigError, PresetError: the folder holds no sweep, or a damaged one.
+    """
+    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    records = list(folder.read_records().values())
+    trials = [record for record in records if record.role != CONTROL]
+    ended = [record for record in trials if not record.open]
+    budget = spec.search.trials + sum(record.role == CONFIRMATION for record in trials)
+    if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
+        budget = max(min(budget, len(grid_points(spec))), len(trials))
+    holder = folder.holder()
+    return Status(
+        name=spec.name,
+        holder=holder,
+        budget=budget,
+        counts=Counter(record.status for record in ended),
+        controls=sum(record.role == CONTROL and not record.open for record in records),
+        running=[record for record in records if record.open],
+        failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
+        seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
+    )
+
+
+def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:
+    """By the pace of the last ten ends since the sweep began, or was gone on with; null before the first."""
+    ends = sorted(record.ended_at for record in ended if record.ended_at is not None and record.ended_at > since)
+    if not ends:
+        return None
+    began = ends[-11] if len(ends) > 10 else since
+    return (time.time() - began) / min(len(ends), 10) * max(budget - len(ended), 0)
+
+
+def unfinished(folder: RunFolder) -> str | None:
+    """What a reader of its figures must know of a sweep that has not ended; null if it has."""
+    status = read_status(folder)
+    if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
+        return None
+    more = "it runs" if status.holder else f"sweeper resume {folder.path} runs the rest"
+    return f"Only {status.done} of {status.budget} trials have ended; {more}."

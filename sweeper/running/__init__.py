@@ -1,0 +1,1 @@
+"""Runs a sweep on Ray Tune. No other room speaks Ray Tune."""

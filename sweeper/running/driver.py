@@ -1,0 +1,210 @@
+"""Runs a sweep: one Ray Tune run over one study, one run folder and one MLflow experiment."""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from optuna.exceptions import StorageInternalError
+from ray import tune
+from rich.console import Console
+
+from search_spaces.distributions import Searched
+from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, ray_runtime
+from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.errors import SweepBroken
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.provenance import code_digest
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord, control_success
+from sweeper.running.callback import RecordKeeper
+from sweeper.running.progress import LiveDisplay
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.running.worker import TrialActor, pack
+from sweeper.search.scheduler import make_scheduler
+from sweeper.search.study import open_study
+from sweeper.tracking.sweep_run import Tracker
+from trainers.data.image_set import Splits
+from trainers.defenses import DEFENSES
+from trainers.storage.files import remove_tree
+
+REUSE_ACTORS = True
+"""A fresh actor imports torch and Ray again, which takes longer than a small trial."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended.
+
+    Args:
+        finished: trials with figures.
+        failed: reasons of the trials without.
+        interrupted: why it was cut short: the user, its time budget; null if it was not.
+    """
+
+    finished: int
+    failed: list[str]
+    interrupted: str | None
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
+        """What the records say."""
+        trials = [record for record in records if record.role != CONTROL]
+        failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error and not record.open]
+        return cls(sum(record.status == FINISHED for record in trials), failed, interrupted)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Args:
+        trials: how many in all, controls and what ``records`` holds included.
+        records: of an earlier part of the sweep.
+        extra: trials that nobody asks the study for, to be run with it.
+    """
+
+    trials: int
+    records: Mapping[str, TrialRecord] = field(default_factory=dict)
+    extra: Sequence[TrialRecord] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every trial has ended already, and so has every control."""
+        asked = sum(record.role == TRIAL for record in self.records.values())
+        return not self.extra and asked >= self.trials and not any(r.open for r in self.records.values())
+
+
+def run_sweep(
+    spec: SweepSpec,
+    sweep: Mapping[str, Any],
+    splits: Splits,
+    folder: RunFolder,
+    tracker: Tracker,
+    console: Console,
+    plan: Plan,
+) -> Outcome:
+    """Run every trial of a sweep that has not run; the run folder is written as they finish.
+
+    Args:
+        spec: the sweep.
+        sweep: content of ``sweep.yaml``.
+        splits: the data.
+        folder: the run folder.
+        tracker: an open tracking run.
+        console: for progress.
+        plan: what is to be run.
+
+    Raises:
+        ConfigError: Ray cannot be started, no host has what one trial asks for, or a host is not fit for the sweep.
+        SweepBroken: the run folder cannot be written any more.
+    """
+    if plan.is_done:
+        console.print("Every trial has ended; nothing is left to run.", highlight=False)
+        open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
+        folder.write_tables(plan.records.values(), control_success(plan.records.values()))
+        return Outcome.of(plan.records.values(), None)
+    end_trials_alone()
+    keep_keys()
+    with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
+        wanted = spec.resources.by_name()
+        await_room(wanted, PATIENCE_S if joined else 0)
+        check_hosts(folder.store or folder.path.resolve())
+        try:
+            folder.write_sweep(sweep)
+            stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
+            study = open_study(spec, folder.study, plan.records)
+            searcher = SweepSearcher(
+                spec, study, splits.fingerprint, folder, stopper, Fleet(wanted), plan.records, plan.trials
+            )
+            for record in plan.extra:
+                searcher.add(record)
+            budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
+            display = LiveDisplay(console, spec.objectives, spec.constraints, budget, plan.records.values())
+            keeper = RecordKeeper(searcher, folder, tracker, display, stopper)
+            keeper.write_tables()
+            try:
+                with stopper:
+                    _tuner(spec, splits, folder, searcher, keeper, stopper, scratch).fit()
+            finally:
+                display.close()
+                keeper.close(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+            if stopper.broken is not None:
+                raise stopper.broken
+        except (OSError, StorageInternalError) as error:
+            raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
+    if not any(record.open for record in searcher.records.values()):
+        remove_tree(folder.states)
+    return Outcome.of(searcher.records.values(), stopper.reason)
+
+
+def _reason(error: Exception) -> str:
+    """What lies under an error of the disk or of the study's database."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return (getattr(cause, "strerror", None) or str(cause).splitlines()[0]).rstrip(".")
+
+
+def _tuner(
+    spec: SweepSpec,
+    splits: Splits,
+    folder: RunFolder,
+    searcher: SweepSearcher,
+    keeper: RecordKeeper,
+    stopper: SweepStopper,
+    scratch: str,
+) -> tune.Tuner:
+    trainable = tune.with_parameters(
+        TrialActor,
+        data=pack(splits),
+        folder=folder.path.resolve(),
+        store=folder.store,
+        code=code_digest(),
+        state_every_s=spec.state_every_s,
+        gpu_share=spec.resources.gpu,
+        objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
+        keep_controls=any(DEFENSES[block.kind].begins_undefended for block in spec.defense),
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, partial(_request, spec.resources.by_name())),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler(spec, _longest_trial(spec)),
+            num_samples=-1,
+            reuse_actors=REUSE_ACTORS,
+        ),
+        run_config=tune.RunConfig(
+            name=spec.name,
+            storage_path=scratch,
+            callbacks=[keeper],
+            stop=stopper,
+            # Our states take the place of Ray's checkpoints.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+
+
+def _request(wanted: dict[str, float], job: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Ray reserves for a job, on any host but those that it avoids."""
+    if "avoid" not in job:
+        return tune.PlacementGroupFactory([wanted])
+    elsewhere = {"ray.io/node-id": f"!in({','.join(job['avoid'])})"}
+    return tune.PlacementGroupFactory([wanted], bundle_label_selector=[elsewhere])
+
+
+def _longest_trial(spec: SweepSpec) -> int:
+    """An upper bound of a trial's epochs, for the scheduler."""
+    longest = 1
+    for block in spec.defense:
+        epochs = 1
+        for key, default in DEFENSES[block.kind].Params().as_dict().items():
+            if key.endswith("epochs") or key == "warmup_rounds":
+                value = block.values.get(key, default)
+                epochs += max(*value.corners(), default if value.when else 0) if isinstance(value, Searched) else value
+        longest = max(longest, epochs)
+    return longest

@@ -1,0 +1,151 @@
+"""What a person sees while a sweep runs."""
+
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sweeper.preset.objectives import Constraint, Objective
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord, control_success
+from sweeper.words import parameter
+
+
+class Display(Protocol):
+    """Shows a sweep's progress."""
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial or control starts."""
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        """One more epoch of it is trained."""
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        """It ended; ``rows`` are its figures."""
+
+    def say(self, text: str) -> None:
+        """Something happened that is no trial's end."""
+
+    def close(self) -> None:
+        """The sweep is over."""
+
+
+def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
+    """One line on an ended trial: settings that were searched, and figures."""
+    head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
+    if record.role == CONTROL:
+        head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
+    if record.role == CONFIRMATION and record.config is not None:
+        seeds = ", ".join(map(str, record.config.repeats))
+        head += f" {record.config.defense} {record.config.setting_key} again, seed {seeds}"
+    settings = " ".join(f"{name}={parameter(value)}" for name, value in record.searched.items())
+    if record.status == FINISHED:
+        figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]
+        settings += ("  " if settings else "") + "; ".join(figures)
+    return f"{head}  {settings}" + (f"  ({record.error})" if record.error else "")
+
+
+def _figures(row: dict[str, Any]) -> str:
+    shown = {"acc": row["val_acc"], "asr": row["val_asr"], "floor": row["asr_floor"]}
+    return " ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
+
+
+class LiveDisplay:
+    """A progress bar over the trials, and a line for each that ended. Without a terminal, only lines.
+
+    Args:
+        console: where to write.
+        objectives: of the sweep; the best value so far of each is shown, by itself.
+        constraints: what a trial must keep to count for that.
+        budget: trials of the sweep, controls not counted.
+        records: of an earlier part of the sweep.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        budget: int,
+        records: Collection[TrialRecord] = (),
+    ):
+        self._console = console
+        self._objectives, self._constraints = objectives, constraints
+        self._budget = budget
+        self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
+        self._running: dict[str, int] = {}
+        self._best: dict[str, float] = {}
+        self._progress: Progress | None = None
+        controls = control_success(records)
+        for record in records:
+            if record.role != CONTROL and not record.open:
+                self._count(record, record.rows(controls))
+        self._done_before = sum(self._counts.values())
+        self._began = time.monotonic()
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, console=console)
+            self._task = self._progress.add_task("starting", total=budget)
+            self._progress.start()
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial or control starts."""
+        self._running[record.trial_id] = 0
+        self._refresh()
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        """One more epoch of it is trained."""
+        self._running[record.trial_id] = sum(len(epochs) for epochs in record.epochs.values())
+        self._refresh()
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        """It ended; ``rows`` are its figures."""
+        self._running.pop(record.trial_id, None)
+        self._console.print(describe(record, rows), markup=False, highlight=False)
+        if record.role != CONTROL and not record.open:
+            self._count(record, rows)
+            if self._progress is None:
+                done = sum(self._counts.values())
+                self._console.print(f"  {done} of {self._budget} done{self._summary()}", markup=False, highlight=False)
+        self._refresh()
+
+    def say(self, text: str) -> None:
+        """Something happened that is no trial's end."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """The sweep is over."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        self._counts[record.status] += 1
+        # Against an attack that fails undefended every setting looks good.
+        weak = any(row["weak_attack"] for row in rows)
+        if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
+            return
+        for objective in self._objectives:
+            value = objective.value(rows)
+            if value is not None:
+                better = max if objective.direction == "maximize" else min
+                self._best[objective.metric] = better(value, self._best.get(objective.metric, value))
+
+    def _summary(self) -> str:
+        """What failed, the best figures so far, and the time that is left if trials go on as they did."""
+        parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
+        if self._best:
+            each = " of each" if len(self._objectives) > 1 else ""
+            found = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
+            parts.append(f"best{each} so far: {found}")
+        done = sum(self._counts.values())
+        if self._done_before < done < self._budget:
+            left = (time.monotonic() - self._began) / (done - self._done_before) * (self._budget - done)
+            parts.append(f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left")
+        return "".join(f", {part}" for part in parts)
+
+    def _refresh(self) -> None:
+        if self._progress is None:
+            return
+        running = ", ".join(f"{name} epoch {epoch}" for name, epoch in self._running.items()) or "waiting"
+        self._progress.update(self._task, description=running + self._summary(), completed=sum(self._counts.values()))

@@ -1,0 +1,216 @@
+"""What runs on a worker: one trial after the other in a reused Ray actor."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import torch
+from ray import tune
+
+from sweeper.preset.objectives import Objective
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.provenance import code_digest
+from trainers.data.image_set import ImageSet, Splits
+from trainers.errors import ConfigError, HostError, TrialError
+from trainers.storage.object_store import ObjectPath
+from trainers.storage.state_store import StateStore, SupersededError
+from trainers.trial import EpochResult, TrialConfig, run_trial
+
+_ELSEWHERE = "elsewhere "
+_FULL = (ENOSPC, EDQUOT)
+
+Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
+
+
+def pack(splits: Splits) -> Packed:
+    """Arrays that Ray's object store shares between workers without copying."""
+    packed: Packed = {"class_names": splits.train.class_names}
+    for name, part in (("train", splits.train), ("test", splits.test), ("held_out", splits.held_out)):
+        if part is None:
+            continue
+        packed[f"{name}_images"], packed[f"{name}_labels"] = part.images.numpy(), part.labels.numpy()
+    for source, images in splits.elsewhere.items():
+        packed[_ELSEWHERE + source] = images.numpy()
+    return packed
+
+
+def unpack(packed: Packed) -> Splits:
+    """The data again, over the same memory; nothing writes to it."""
+
+    def part(name: str) -> ImageSet:
+        names = packed["class_names"]
+        assert isinstance(names, tuple)
+        return ImageSet(_tensor(packed[f"{name}_images"]), _tensor(packed[f"{name}_labels"]), names)
+
+    return Splits(
+        part("train"),
+        part("test"),
+        part("held_out") if "held_out_images" in packed else None,
+        {key.removeprefix(_ELSEWHERE): _tensor(packed[key]) for key in packed if key.startswith(_ELSEWHERE)},
+    )
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(array))
+
+
+def _host() -> str:
+    """Ray's name of the host that this worker runs on; empty outside a worker."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
+def _unfit(folder: RunFolder, code: str | None) -> str | None:
+    """Why no trial of a sweep may run here, which hosts that joined late have not been asked; null if it may."""
+    if code is None:
+        return None
+    if code_digest() != code:
+        return "It runs another version of this program."
+    try:
+        seen = ((folder.store or folder.path) / folder.sweep.name).exists()
+    except OSError as error:
+        return f"It cannot look into {folder.store or folder.path}: {error}"
+    return None if seen else f"It does not see {folder.store or folder.path}."
+
+
+class TrialActor(tune.Trainable):
+    """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the arguments
+        self,
+        config: dict[str, Any],
+        data: Packed,
+        folder: Path,
+        state_every_s: float,
+        gpu_share: float,
+        objective: Objective | None,
+        keep_controls: bool,
+        store: ObjectPath | None = None,
+        code: str | None = None,
+    ) -> None:
+        """Open the data once, then the first trial.
+
+        Args:
+            config: the job: ``trial_id``, ``role``, ``attempt`` (:func:`trainers.storage.state_store.new_attempt`)
+                and the trial's configuration as JSON.
+            data: what :func:`pack` gave.
+            folder: the run folder.
+            state_every_s: seconds between states.
+            gpu_share: GPUs reserved.
+            objective: reported each epoch for the scheduler; null if there is no scheduler.
+            keep_controls: whether what controls train is kept for defenses that begin with it.
+            store: the run folder's place in an object store, if it has one.
+            code: :func:`sweeper.cluster.hosts.code_digest` of the driver; null: not asked for.
+        """
+        self._splits = unpack(data)
+        self._folder = RunFolder(folder, store)
+        self._state_every_s = state_every_s
+        self._gpu_share = gpu_share
+        self._objective = objective
+        self._keep_controls = keep_controls
+        self._host = _host()
+        self._unfit = _unfit(self._folder, code)
+        self._open(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial."""
+        self._open(new_config)
+        return True
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self._trial, self._role = config["trial_id"], config["role"]
+        self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
+        self._begun = False
+        self._held: dict[str, Any] | None = None
+        if self._unfit is not None:  # what another version reads of the job means nothing
+            return
+        trial = TrialConfig.from_json(config["job"])
+        self._left = len(trial.runs())
+        undefended = self._folder.undefended if self._keep_controls else None
+        self._results: Iterator[EpochResult] = run_trial(
+            trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
+        )
+        if trial.compute.compile:  # what earlier trials compiled counts towards a limit, beyond which nothing is
+            torch.compiler.reset()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def step(self) -> dict[str, Any]:
+        """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried.
+
+        Scores have a report of their own before that of the epoch: only the driver writes what lasts, and Ray keeps the
+        last report of each trial to the end.
+        """
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
+        try:
+            if self._unfit is not None:
+                raise HostError(self._unfit)
+            if not self._begun:  # Ray may open a trial on one worker and hand it to another
+                self._begin()
+            result = next(self._results)
+        except SupersededError:  # nobody waits for what this attempt has to say
+            raise
+        except HostError as error:
+            return self._head() | {"unfit": str(error), "done": True}
+        except Exception as error:
+            if isinstance(error, (TrialError, ConfigError)):
+                return self._head() | {"error": str(error), "done": True}
+            # Of a store it is this host's own disk that is full, which files pass through.
+            full = isinstance(error, OSError) and error.errno in _FULL
+            if full and self._folder.store is None:
+                return self._head() | {"disk_full": str(error), "done": True}
+            self._store.note_crash(f"{type(error).__name__}: {error}")
+            raise
+        report = self._report(result)
+        if result.scores is None:
+            return report
+        self._held = report
+        return self._head(result) | {
+            "scores": pa.table({name: column.numpy() for name, column in result.scores.items()}),
+            "done": False,
+        }
+
+    def _begin(self) -> None:
+        """Write down that this attempt begins here.
+
+        Raises:
+            HostError: this host cannot.
+            SupersededError: another attempt has taken over.
+        """
+        try:
+            self._store.begin(self._host)
+        except OSError as error:
+            if error.errno in _FULL:  # of all hosts, or of this one; either is told as such
+                raise
+            raise HostError(f"It cannot write {self._store.folder}: {error}") from error
+        self._begun = True
+
+    def _head(self, result: EpochResult | None = None) -> dict[str, Any]:
+        """Whose report it is, and of which run."""
+        head: dict[str, Any] = {"attempt": self._store.attempt, "host": self._host}
+        return head if result is None else head | {"scenario": result.scenario.name, "seed": result.repeat}
+
+    def _report(self, result: EpochResult) -> dict[str, Any]:
+        self._left -= result.final
+        finished = self._left == 0
+        figures = self._head(result) | {
+            "figures": asdict(result.measurement),
+            "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)},
+            "finished": finished,
+            "done": finished,
+        }
+        if self._objective is not None and self._role == "trial":
+            value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])
+            if value is not None:
+                figures |= {"objective": value, "epoch": result.measurement.epoch}
+        return figures

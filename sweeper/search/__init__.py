@@ -1,0 +1,1 @@
+"""What to train next. Knows nothing of Ray, MLflow or files."""

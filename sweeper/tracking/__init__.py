@@ -1,0 +1,1 @@
+"""MLflow, the UI that shows it, and shared copies of Optuna studies."""

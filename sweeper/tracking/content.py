@@ -1,0 +1,107 @@
+"""What MLflow is told of a sweep and its trials: tags to find them by, parameters, the data, figures to compare."""
+
+import json
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
+
+from sweeper.run_folder.record import RunKey, TrialRecord
+
+
+def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
+    """Tags that every run of a sweep carries."""
+    return {
+        "sweep": sweep["preset"]["name"],
+        "sweep_id": sweep["sweep_id"],
+        "data_fingerprint": sweep["data_fingerprint"],
+        "git_commit": sweep["provenance"]["git_commit"] or "unknown",
+    }
+
+
+def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a sweep's own run. The number of trials is no such: a resumed sweep may raise it."""
+    preset = sweep["preset"]
+    return {
+        "data.source": preset["data"]["source"],
+        "model": preset["model"]["name"],
+        "sampler": preset["search"]["sampler"],
+        "scheduler": preset["search"]["scheduler"],
+        "seeds": preset["seeds"],
+        "objectives": ", ".join(f"{o['direction']} {o['metric']}" for o in preset["objectives"]),
+    }
+
+
+def data_input(sweep: dict[str, Any]) -> DatasetInput:
+    """The data set as MLflow shows it."""
+    source = sweep["preset"]["data"]["source"]
+    dataset = Dataset(
+        name=source.rstrip("/").rpartition("/")[2],
+        digest=sweep["data_fingerprint"][:36],
+        source_type=source.partition(":")[0],
+        source=json.dumps(sweep["preset"]["data"]),
+        profile=json.dumps(sweep["data"]),
+    )
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
+def final_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Figures of an ended trial over its scenarios, under the same names in every sweep: the mean accuracy, and of
+    attack success the worst scenario, each a mean over seeds.
+    """
+    found: dict[str, float] = {}
+    for name, reduce in _FINAL.items():
+        by_scenario: dict[str, list[float]] = {}
+        for row in rows:
+            if row[name] is not None:
+                by_scenario.setdefault(row["scenario"], []).append(row[name])
+        if by_scenario:
+            found[name] = float(reduce([fmean(values) for values in by_scenario.values()]))
+    return found
+
+
+_FINAL: dict[str, Callable[[list[float]], float]] = {
+    "val_acc": fmean, "val_asr": max, "test_acc": fmean, "test_asr": max, "control_asr": min, "detection_auroc": min,
+    "changed_share": max, "psnr": min, "ssim": min,
+}  # fmt: skip
+
+
+def record_tags(record: TrialRecord) -> dict[str, str]:
+    """Tags by which a trial is found."""
+    tags = {"role": record.role, "trial_id": record.trial_id}
+    if record.config is None:
+        return tags | {MLFLOW_RUN_NAME: f"{record.trial_id} refused"}
+    config = record.config
+    names = ", ".join(s.name for s in config.scenarios)
+    seeds = "" if len(config.repeats) > 1 else f" seed {config.repeats[0]}"
+    return tags | {
+        MLFLOW_RUN_NAME: f"{record.trial_id} {config.defense} vs {names}{seeds}",
+        "config_id": config.setting_key,
+        "defense": config.defense,
+        "attack": ", ".join(sorted({s.attack for s in config.scenarios})),
+        "poison_rate": ", ".join(sorted({f"{s.poison_rate:g}" for s in config.scenarios})),
+        "seed": ", ".join(map(str, config.repeats)),
+    }
+
+
+def record_params(record: TrialRecord) -> dict[str, Any]:
+    """Parameters of a trial's run: those of its defense, and each scenario's under its name."""
+    if record.config is None:
+        return record.searched
+    params: dict[str, Any] = {f"defense.{key}": value for key, value in record.config.params.items()}
+    for scenario in record.config.scenarios:
+        common = {"poison_rate": scenario.poison_rate, "target": scenario.resolved_target, **scenario.params}
+        params |= {f"{scenario.name}.{key}": value for key, value in common.items()}
+    return params
+
+
+def metric_prefix(record: TrialRecord, run: RunKey) -> str:
+    """With several runs in a trial, the name of a metric tells which."""
+    return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds since 1970 in MLflow's unit."""
+    return int(seconds * 1000)

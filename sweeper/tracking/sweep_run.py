@@ -1,0 +1,323 @@
+"""MLflow: a parent run per sweep, a child run per trial and control."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from sweeper.report import plots
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, RunKey, TrialRecord
+from sweeper.tracking.content import (
+    data_input,
+    final_figures,
+    metric_prefix,
+    milliseconds,
+    record_params,
+    record_tags,
+    sweep_params,
+    sweep_tags,
+)
+from sweeper.tracking.store import experiment_id, impatient, reach, shorten, without_secret
+from trainers.errors import ConfigError
+from trainers.measuring.evaluation import METRICS
+
+STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED", RUNNING: "RUNNING"}
+BATCH = 1000
+"""Metrics that MLflow takes in one request."""
+PARAMS_A_BATCH = 100
+RUNS_A_PAGE = 1000
+SECONDS_BETWEEN_REQUESTS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds without a request after one failed; each failure doubles them."""
+TAG_LENGTH = 500
+EVERY_EPOCH = "images_seen"
+"""A metric that no epoch lacks: it tells which ones MLflow has."""
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
+"""Answers of a server that is there: asking again will not help."""
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Writes one sweep to MLflow, from what the run folder holds too.
+
+    Whatever the store has already of this sweep is found by the sweep's id and gone on with, so that a sweep which is
+    resumed, or written again, stands there once. A store that is lost on the way is asked again after a pause; what it
+    missed is sent then, or by ``sweeper track``.
+
+    Args:
+        uri: of the tracking store.
+        folder: the run folder.
+        sweep: content of ``sweep.yaml``.
+
+    Raises:
+        ConfigError: the store cannot be reached or written.
+    """
+
+    def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any]):
+        impatient()
+        self.shown_uri = without_secret(uri)
+        self._folder = folder
+        self._sweep = sweep
+        self._tags = sweep_tags(sweep)
+        self._runs: dict[str, _Child] = {}
+        self._behind: dict[str, tuple[TrialRecord, Sequence[dict[str, Any]] | None]] = {}
+        self._refused: set[str] = set()
+        self._lost = False
+        self._unsure = False
+        self._pause = FIRST_PAUSE
+        self._ask_again_at = 0.0
+        self._uri = uri
+        try:
+            reach(uri)
+            self._client = MlflowClient(tracking_uri=uri)
+            self._experiment = experiment_id(self._client, sweep["preset"]["name"], folder.path.parent)
+            self._find_runs()
+            parent = self._known_parent or self._client.create_run(
+                self._experiment, tags={**self._tags, "role": "sweep"}, run_name=folder.path.resolve().name
+            )
+            self.parent = parent.info.run_id
+            if parent.info.status != "RUNNING":
+                self._client.update_run(self.parent, status="RUNNING")
+            self._log_params(self.parent, sweep_params(sweep))
+            self._client.log_inputs(self.parent, [data_input(sweep)])
+        except Exception as error:
+            raise ConfigError(f"The tracking store {self.shown_uri} cannot be used: {shorten(error)}") from error
+
+    @property
+    def behind(self) -> list[str]:
+        """What MLflow does not know in full: ended trials, and the sweep's own run."""
+        ended = {name for name, (_, rows) in self._behind.items() if rows is not None}
+        return sorted(ended | self._refused)
+
+    def follow(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None = None) -> None:
+        """Send what is new of a trial, running ones at most every few seconds.
+
+        Args:
+            record: of the trial.
+            rows: of ``trials.parquet``, once it has ended.
+        """
+        child = self._runs.get(record.trial_id)
+        if rows is None and child and child.introduced and time.monotonic() - child.sent_at < SECONDS_BETWEEN_REQUESTS:
+            return
+        self._behind[record.trial_id] = (record, rows)
+        if time.monotonic() >= self._ask_again_at:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Send all that MLflow misses, until a request fails."""
+        for trial_id, (record, rows) in list(self._behind.items()):
+            del self._behind[trial_id]
+            if self._safely(partial(self._send, record, rows)):
+                self._refused.discard(trial_id)
+            elif self._lost:
+                self._behind[trial_id] = (record, rows)  # at the end, so that one trial does not hold up the others
+                return
+            else:
+                self._refused.add(trial_id)
+
+    def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
+        """Close the parent run with the sweep's tables and pictures. One last time, what MLflow misses is sent.
+
+        Args:
+            artifacts: files; those that are not there are left out.
+            metrics: of the whole sweep.
+            status: FINISHED, FAILED or KILLED.
+        """
+        self._catch_up()
+        parts = [partial(self._close_parent, metrics, status)]
+        parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
+        done = [self._safely(part) for part in parts]  # each of them, whatever becomes of the others
+        if not all(done):
+            self._refused.add("the sweep's own run")
+
+    def _close_parent(self, metrics: dict[str, float], status: str) -> None:
+        known = self._client.get_run(self.parent).data.metrics
+        now = milliseconds(time.time())
+        new = [Metric(name, value, now, 0) for name, value in metrics.items() if known.get(name) != value]
+        if new:
+            self._client.log_batch(self.parent, metrics=new)
+        self._client.set_terminated(self.parent, status)
+
+    def _find_runs(self) -> None:
+        """Learn which runs of this sweep the store holds."""
+        self._known_parent: Run | None = None
+        for run in self._search(f"tags.sweep_id = '{self._sweep['sweep_id']}'"):
+            trial_id = run.data.tags.get("trial_id")
+            if trial_id is None:
+                self._known_parent = run
+            elif trial_id not in self._runs:
+                self._runs[trial_id] = _Child.found(run)
+
+    def _search(self, text: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], text, max_results=RUNS_A_PAGE, order_by=["attributes.start_time"], page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _send(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
+        """Bring a trial's run up to date. Its status is sent last, so that it says whether all the rest is there."""
+        child = self._runs.get(record.trial_id) or self._open(record)
+        if rows is not None and (child.status, child.error) == (record.status, (record.error or "")[:TAG_LENGTH]):
+            return
+        if child.status != RUNNING:
+            self._client.update_run(child.run_id, status="RUNNING")
+            self._client.set_tag(child.run_id, "status", RUNNING)
+            child.status = RUNNING
+        if not child.introduced:
+            self._log_params(child.run_id, record_params(record))
+            self._client.log_inputs(child.run_id, [data_input(self._sweep)])
+            child.introduced = True
+        self._send_epochs(child, record)
+        child.sent_at = time.monotonic()
+        if rows is not None:
+            self._close(child, record, rows)
+
+    def _open(self, record: TrialRecord) -> "_Child":
+        if self._unsure:  # the answer to an earlier request was lost, and the run may be there
+            self._find_runs()
+            self._unsure = False
+            if record.trial_id in self._runs:
+                return self._runs[record.trial_id]
+        tags = {**self._tags, **record_tags(record), MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
+        self._unsure = True
+        run = self._client.create_run(
+            self._experiment, milliseconds(record.began_at), {k: v[:TAG_LENGTH] for k, v in tags.items()}
+        )
+        self._unsure = False
+        child = self._runs[record.trial_id] = _Child(run.info.run_id, sent={})
+        return child
+
+    def _send_epochs(self, child: "_Child", record: TrialRecord) -> None:
+        """Send the epochs that MLflow lacks, whole epochs in each request."""
+        batch: list[Metric] = []
+        going: list[tuple[RunKey, int]] = []
+
+        def send() -> None:
+            if batch:
+                self._client.log_batch(child.run_id, metrics=batch)
+            for run, epoch in going:
+                child.sent[run].add(epoch)
+            batch.clear()
+            going.clear()
+
+        for run, epochs in record.epochs.items():
+            prefix = metric_prefix(record, run)
+            if run not in child.sent:
+                child.sent[run] = self._steps(child.run_id, prefix + EVERY_EPOCH) if child.before else set()
+            for epoch in sorted(set(epochs) - child.sent[run]):
+                figures = epochs[epoch]
+                at = milliseconds(figures["reported_at"])
+                metrics = [
+                    Metric(prefix + name, float(figures[name]), at, epoch)
+                    for name in METRICS
+                    if name != "epoch" and figures.get(name) is not None
+                ]
+                if len(batch) + len(metrics) > BATCH:
+                    send()
+                batch.extend(metrics)
+                going.append((run, epoch))
+        send()
+
+    def _steps(self, run_id: str, key: str) -> set[int]:
+        return {metric.step for metric in self._client.get_metric_history(run_id, key)}
+
+    def _close(self, child: "_Child", record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        at = milliseconds(record.ended_at or record.began_at)
+        step = max((max(epochs) for epochs in record.epochs.values() if epochs), default=0)
+        final = [Metric(f"final/{name}", value, at, step) for name, value in final_figures(rows).items()]
+        if final:
+            self._client.log_batch(child.run_id, metrics=final)
+        try:
+            self._log_pictures(child.run_id, record)
+        except Exception as error:  # noqa: BLE001  # figures matter more than pictures, whatever is wrong with those
+            log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
+        tags = {"attempt": str(record.attempt)}
+        if record.error or child.before:
+            tags["error"] = (record.error or "")[:TAG_LENGTH]
+        weak = sorted({str(row["scenario"]) for row in rows if row["weak_attack"]})
+        if record.role != "control" and weak:
+            tags["weak_attack"] = ", ".join(weak)[:TAG_LENGTH]
+        self._client.log_batch(child.run_id, tags=[RunTag(k, v) for k, v in {**tags, "status": record.status}.items()])
+        self._client.set_terminated(child.run_id, STATUS[record.status], at)
+        child.status, child.error = record.status, (record.error or "")[:TAG_LENGTH]
+
+    def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
+        with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
+            for picture in plots.draw_trial(record, self._folder, Path(scratch)):
+                self._client.log_artifact(run_id, str(picture))
+
+    def _log_params(self, run_id: str, params: dict[str, Any]) -> None:
+        entries = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(entries), PARAMS_A_BATCH):
+            self._client.log_batch(run_id, params=entries[start : start + PARAMS_A_BATCH])
+
+    def _safely(self, action: Callable[[], None]) -> bool:
+        """A lost server costs entries in MLflow for a while, never the sweep: the run folder is the truth.
+
+        Artifact stores raise what their clients raise, so everything is caught.
+
+        Returns:
+            Whether it was done. If not, ``_lost`` says whether the store is away, which may pass.
+        """
+        try:
+            if self._lost:
+                reach(self._uri)
+            action()
+        except Exception as error:  # noqa: BLE001
+            refused = isinstance(error, MlflowException) and error.error_code in REFUSED
+            if refused or not self._lost:  # a store that is still away is no news
+                log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
+            self._lost = not refused
+            if refused:
+                return False
+            self._ask_again_at = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return False
+        self._pause, self._lost = FIRST_PAUSE, False
+        return True
+
+
+class _Child:
+    """What is known of a trial's run in MLflow.
+
+    Args:
+        run_id: there.
+        sent: epochs that MLflow has, by run within the trial.
+        before: whether the run was there before this process, so that the store must be asked what it has.
+        status: as its tag says.
+        error: as its tag says.
+    """
+
+    def __init__(
+        self, run_id: str, sent: dict[RunKey, set[int]], before: bool = False, status: str = RUNNING, error: str = ""
+    ):
+        self.run_id = run_id
+        self.sent = sent
+        self.before = before
+        self.status = status
+        self.error = error
+        self.introduced = False
+        self.sent_at = 0.0
+
+    @classmethod
+    def found(cls, run: Run) -> "_Child":
+        """A run that the store holds."""
+        status = run.data.tags.get("status", RUNNING)
+        whole = run.info.status == STATUS.get(status)
+        error = run.data.tags.get("error", "")
+        return cls(run.info.run_id, {}, before=True, status=status if whole else "", error=error)

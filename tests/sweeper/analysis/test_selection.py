@@ -1,0 +1,338 @@
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from sweeper.analysis.selection import NothingQualifies, select
+from sweeper.analysis.uncertainty import clopper_pearson_upper
+from sweeper.cli.tables import selection_lines
+from sweeper.deploy.deployment import deployment
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import as_rows, setting_params
+from tests.sweeper.small import DATA, control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
+from trainers.defenses import DEFENSES
+
+SWEEP: dict[str, Any] = {
+    "data": DATA,
+    "preset": {
+        "name": "small",
+        "model": {"name": "tiny"},
+        "augment": {"crop": 0},
+        "amp": False,
+        "data": {"source": "shapes"},
+    },
+    "data_fingerprint": "abc-def",
+    "provenance": {"created": "2026-01-01", "git_commit": "123", "python": "3.11", "versions": {"torch": "2.15.0"}},
+}
+
+
+def frame(*points: tuple[float, float]) -> pd.DataFrame:
+    return frame_of(control_row(), *(row_with(f"t{i}", val_acc=a, val_asr=s) for i, (a, s) in enumerate(points)))
+
+
+def test_the_most_accurate_of_those_that_keep_the_bound() -> None:
+    chosen = select(frame((0.9, 0.3), (0.8, 0.1), (0.7, 0.05), (0.6, 0.0)), max_asr=0.15)
+    assert chosen.point["config_id"] == "config-t1"
+    assert (chosen.others, chosen.hardest_of) == (2, [])
+
+
+def test_the_bound_itself_is_allowed() -> None:
+    assert select(frame((0.8, 0.15)), max_asr=0.15, min_acc=0.8).point["val_asr"] == 0.15
+
+
+def test_ties_go_to_the_lower_attack_success() -> None:
+    assert select(frame((0.8, 0.1), (0.8, 0.05), (0.8, 0.12)), max_asr=0.15).point["config_id"] == "config-t1"
+
+
+def test_the_bound_on_accuracy_excludes() -> None:
+    with pytest.raises(NothingQualifies, match=r"val_asr <= 0\.15 and val_acc >= 0\.9"):
+        select(frame((0.8, 0.1)), max_asr=0.15, min_acc=0.9)
+
+
+def test_it_is_the_worst_scenario_that_counts() -> None:
+    rows = [row_with("t0", config="a", scenario="badnets", val_asr=0.0),
+            row_with("t0", config="a", scenario="blend", val_asr=0.4)]  # fmt: skip
+    with pytest.raises(NothingQualifies):
+        select(frame_of(*rows), max_asr=0.2)
+
+
+def test_weak_evidence_never_qualifies() -> None:
+    rows = [row_with("t0", val_acc=0.9, val_asr=0.0, weak_attack=True, control_asr=0.4), row_with("t1", val_acc=0.5)]
+    assert select(frame_of(*rows), max_asr=0.2).point["config_id"] == "config-t1"
+    with pytest.raises(NothingQualifies, match=r"sound evidence.*badnets"):
+        select(frame_of(rows[0]), max_asr=0.2)
+
+
+def test_an_attack_that_fails_undefended_stands_in_nobodys_way() -> None:
+    """Unless it is not known whether it does."""
+    faint = {"poison_rate": 0.01, "weak_attack": True, "control_asr": 0.3}
+    rows = [row_with("t0", "a", val_acc=0.5), row_with("t1", "a", val_acc=0.9, val_asr=0.4, **faint)]
+    chosen = select(frame_of(*rows), max_asr=0.2)
+    assert (chosen.point["environment"], chosen.no_evidence) == ("poison_rate=0.1", ["poison_rate=0.01"])
+    assert chosen.hardest_of == []
+    unknown = row_with("t1", "a", poison_rate=0.01, weak_attack=None, control_asr=None)
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.01 rests on sound evidence"):
+        select(frame_of(rows[0], unknown), max_asr=0.2)
+
+
+def test_a_control_that_failed_is_no_evidence_either() -> None:
+    with pytest.raises(NothingQualifies, match=r"control did not finish, in badnets"):
+        select(frame_of(row_with(weak_attack=None, control_asr=None)), max_asr=0.2)
+
+
+def test_the_nearest_is_named_with_its_figures() -> None:
+    with pytest.raises(NothingQualifies) as caught:
+        select(frame((0.9, 0.9), (0.8, 0.3), (0.7, 0.4)), max_asr=0.15)
+    text = str(caught.value)
+    assert "nearest is vab config-t1 (t1) with worst val_asr 0.300 (floor 0.050) and val_acc 0.800" in text
+    assert "\n" not in text
+
+
+def test_without_any_trial_it_says_so() -> None:
+    with pytest.raises(NothingQualifies, match="No trial finished"):
+        select(frame_of(control_row(), row_with(status="FAILED")), max_asr=0.2)
+
+
+def test_a_sweep_without_attack_selects_nothing() -> None:
+    clean = row_with(poison_rate=0.0, val_asr=None, weak_attack=None, control_asr=None)
+    with pytest.raises(NothingQualifies, match="was measured under attack"):
+        select(frame_of(clean), max_asr=0.2)
+
+
+def environments(hard_asr: float = 0.1) -> pd.DataFrame:
+    return frame_of(
+        row_with("t0", poison_rate=0.05, val_acc=0.95, val_asr=0.0),
+        row_with("t1", poison_rate=0.1, val_acc=0.7, val_asr=hard_asr),
+        row_with("t2", poison_rate=0.1, val_acc=0.6, val_asr=hard_asr),
+    )
+
+
+def test_an_easy_attacker_earns_nothing() -> None:
+    chosen = select(environments(), max_asr=0.15)
+    assert chosen.point["config_id"] == "config-t1"
+    assert chosen.hardest_of == ["poison_rate=0.05", "poison_rate=0.1"]
+
+
+def test_every_environment_must_have_a_setting() -> None:
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.1 has worst val_asr"):
+        select(environments(hard_asr=0.5), max_asr=0.15)
+
+
+def test_one_rate_may_be_looked_at_alone() -> None:
+    chosen = select(environments(hard_asr=0.5), max_asr=0.15, poison_rate=0.05)
+    assert chosen.point["config_id"] == "config-t0"
+    with pytest.raises(NothingQualifies, match=r"poison rate 0\.2; there are 0\.05, 0\.1"):
+        select(environments(), max_asr=0.15, poison_rate=0.2)
+
+
+def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
+    table = frame_of(
+        control_row(),
+        row_with("t0", config="a", seed=0, **{"param.defense.threshold": 0.2}),
+        row_with("t0", config="a", seed=1, val_asr=0.12, **{"param.defense.threshold": 0.2}),
+        row_with("t1", config="b", val_acc=0.1),
+    )
+    bounds = {"max_asr": 0.2, "min_acc": 0.0, "poison_rate": None}
+    content = deployment(select(table, 0.2), table, SWEEP, bounds)
+    assert content["defense"] == "vab"
+    assert content["params"]["threshold"] == 0.2
+    assert (content["model"], content["augment"], content["amp"]) == ({"name": "tiny"}, {"crop": 0}, False)
+    assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": [], "no_evidence": []}
+    assert (content["val_acc"], content["val_asr"], content["seeds"]) == (0.8, pytest.approx(0.11), 2)
+    assert [(e["trial_id"], e["seed"], e["val_asr"]) for e in content["evidence"]] == [("t0", 0, 0.1), ("t0", 1, 0.12)]
+    assert content["evidence"][0]["control_asr"] == 1.0
+    assert content["source"]["sweep"] == "small"
+    assert content["source"]["data_fingerprint"] == "abc-def"
+    assert content["source"]["git_commit"] == "123"
+    assert yaml.safe_load(yaml.safe_dump(content)) == content
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one defense", "beside another defense"])
+def test_deployed_parameters_are_those_of_the_trial_after_the_way_through_parquet(tmp_path: Any, both: bool) -> None:
+    """Whole numbers stay whole beside nulls, lists stay lists, and no parameter of another defense is there."""
+    control, trial = finish(record_of("c0000", "control")), finish(record_of("t0000"))
+    rows = [row for record in (control, trial) for row in record.rows({})]
+    if both:
+        other = finish(record_of("t0001", spec=spec_with(defense={"name": "none", "epochs": 3, "schedule": "cosine"})))
+        rows += other.rows({})
+    folder = RunFolder(tmp_path)
+    write_rows(folder, rows)
+    for row in as_rows(folder.read_trials()):
+        params = yaml.safe_load(yaml.safe_dump(setting_params(row)))
+        expected = {"c0000": control, "t0000": trial}.get(row["trial_id"], trial if not both else None)
+        config = (expected or other).config
+        assert {k: type(v) for k, v in params.items()} == {
+            k: list if isinstance(v, tuple) else type(v) for k, v in config.params.items()
+        }
+        assert DEFENSES[config.defense].Params(**params).as_dict() == config.params
+
+
+def confirmed(config: str, *asr: float, acc: float = 0.8, n_eval: int = 10_000, **changes: Any) -> list[dict[str, Any]]:
+    """Confirming runs of a setting, a seed for each attack success."""
+    known = {"role": "confirmation", "val_acc": acc, "n_eval": n_eval} | changes
+    trial = f"k-{config}-{known.get('poison_rate')}"
+    return [row_with(f"{trial}-{seed}", config, seed=seed, val_asr=value, **known) for seed, value in enumerate(asr, 1)]
+
+
+def searched(*configs: str, asr: float = 0.0) -> list[dict[str, Any]]:
+    return [row_with(f"t-{config}", config, val_asr=asr, val_acc=0.99) for config in configs]
+
+
+def test_a_confidence_rests_on_confirmed_runs_alone() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7), *confirmed("b", 0.2, 0.2, 0.2, acc=0.9)]
+    chosen = select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+    assert chosen.point["config_id"] == "a"
+    assert chosen.point["val_acc"] == pytest.approx(0.7)
+    assert chosen.point["seeds"] == 3
+    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
+    assert chosen.asr_upper > 0.02 + 1.8856 * 0.01 / 3**0.5, "Student's t is the smaller one here"
+    assert chosen.others == 0
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_fewer_than_three_seeds_are_not_enough(seeds: int) -> None:
+    rows = [*searched("a"), *confirmed("a", *[0.0] * seeds)]
+    with pytest.raises(NothingQualifies, match="Not enough seeds"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_a_mean_within_the_bound_is_not_enough() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.04, 0.08)]
+    with pytest.raises(NothingQualifies, match=r"At confidence 0\.9 .* upper bound of 0\.08\d \(mean 0\.040, 3 seeds"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+    assert select(frame_of(*rows), max_asr=0.09, confidence=0.9).point["config_id"] == "a"
+
+
+def test_few_images_are_not_enough_either() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, n_eval=20)]
+    with pytest.raises(NothingQualifies, match=r"upper bound of 0\.109"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+
+
+def test_a_confirmed_setting_must_keep_the_bound_against_every_attacker() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), *confirmed("a", 0.3, 0.3, 0.3, poison_rate=0.2)]
+    with pytest.raises(NothingQualifies, match=r"upper bound of 0\.3"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+
+
+def test_confirming_a_weak_attack_confirms_nothing() -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, weak_attack=True, control_asr=0.2)]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_confirming_runs_do_not_stand_on_the_frontier() -> None:
+    rows = [*searched("a", asr=0.1), *confirmed("b", 0.0, 0.0, 0.0)]
+    assert select(frame_of(*rows), max_asr=0.5).point["config_id"] == "a"
+
+
+@pytest.mark.parametrize(("over", "qualifies"), [("worst", False), ("mean", True), ("cvar", False)])
+def test_the_aggregate_over_scenarios_can_be_chosen(over: Any, qualifies: bool) -> None:
+    rows = [row_with("t0", "a", scenario="x", val_asr=0.0), row_with("t0", "a", scenario="y", val_asr=0.2)]
+    if qualifies:
+        assert select(frame_of(*rows), max_asr=0.15, over=over).point["val_asr"] == pytest.approx(0.1)
+    else:
+        with pytest.raises(NothingQualifies):
+            select(frame_of(*rows), max_asr=0.15, over=over)
+
+
+def test_a_confirming_run_that_did_not_finish_makes_the_evidence_no_better() -> None:
+    failed = row_with("k-a-9", "a", seed=9, role="confirmation", status="FAILED", val_acc=None, val_asr=None)
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), failed]
+    with pytest.raises(NothingQualifies, match="all finished, against every attacker"):
+        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+
+
+def test_a_setting_that_met_the_easier_attacker_alone_is_not_confirmed() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.95), *confirmed("b", 0.01, 0.01, 0.01)]
+    rows += confirmed("b", 0.02, 0.02, 0.02, poison_rate=0.2)
+    assert select(frame_of(*rows), max_asr=0.5, confidence=0.9).point["config_id"] == "b"
+
+
+def met(config: str, **figures: tuple[float, float]) -> list[dict[str, Any]]:
+    """A setting that met attackers one by one: accuracy and attack success under each."""
+    return [
+        row_with(f"t-{config}-{name}", config, scenario=name, attack=name, val_acc=acc, val_asr=asr)
+        for name, (acc, asr) in figures.items()
+    ]
+
+
+def test_who_met_several_attackers_must_keep_the_bounds_against_each() -> None:
+    rows = [*met("a", badnets=(0.95, 0.9), blend=(0.7, 0.05)), *met("b", badnets=(0.9, 0.02), blend=(0.65, 0.05))]
+    chosen = select(frame_of(*rows), max_asr=0.15)
+    assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
+    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is vab a, which "
+                       r"at badnets has val_asr 0\.900 \(floor 0\.050\) and val_acc 0\.950"):  # fmt: skip
+        select(frame_of(*rows[:2], *met("b", badnets=(0.9, 0.02))), max_asr=0.15)
+
+
+def test_the_evidence_of_a_setting_is_all_that_it_met() -> None:
+    table = frame_of(*met("a", badnets=(0.9, 0.1), blend=(0.7, 0.05)), *met("b", badnets=(0.1, 0.1), blend=(0.1, 0.1)))
+    content = deployment(select(table, 0.15), table, SWEEP, {})
+    assert {(e["trial_id"], e["scenario"]) for e in content["evidence"]} == {
+        ("t-a-badnets", "badnets"), ("t-a-blend", "blend"),
+    }  # fmt: skip
+    assert content["val_acc"] == 0.7
+
+
+@pytest.mark.parametrize("one_by_one", [{"poison_rate": 0.2}, {"scenario": "blend", "attack": "blend"}])
+def test_a_confirmed_setting_is_one_row_by_its_worst_attacker(one_by_one: dict[str, Any]) -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9)]
+    rows += [row | {"trial_id": f"{row['trial_id']}-x"} for row in confirmed("a", 0.1, 0.1, 0.1, acc=0.6, **one_by_one)]
+    chosen = select(frame_of(*rows), max_asr=0.2, confidence=0.9)
+    assert (chosen.others, chosen.point["environment"], chosen.point["seeds"]) == (0, "", 3)
+    assert chosen.point["val_acc"] == pytest.approx(0.75)
+    assert chosen.point["val_asr"] == pytest.approx(0.1)
+    unknown = [row | {"weak_attack": None, "control_asr": None} if row["val_acc"] == 0.6 else row for row in rows]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*unknown), max_asr=0.2, confidence=0.9)
+    weak = [row | {"weak_attack": True, "control_asr": 0.3} if row["val_acc"] == 0.6 else row for row in rows]
+    chosen = select(frame_of(*weak), max_asr=0.2, confidence=0.9)
+    assert chosen.point["val_acc"] == pytest.approx(0.9)
+    assert len(chosen.no_evidence) == 1
+    once = [
+        row | {"weak_attack": False, "control_asr": 0.9} if row["trial_id"].endswith("-2-x") else row for row in weak
+    ]
+    with pytest.raises(NothingQualifies, match="sound evidence"):
+        select(frame_of(*once), max_asr=0.2, confidence=0.9)
+
+
+def test_an_attack_that_works_beside_one_that_does_not_is_no_idle_threat() -> None:
+    """At a rate at which BadNets fails without a defense, Blend breaks the setting."""
+    faint = {"poison_rate": 0.02, "val_acc": 0.8}
+    both = [
+        row_with("t0", "a", scenario="badnets", val_acc=0.9, val_asr=0.0),
+        row_with("t0", "a", scenario="blend", val_acc=0.9, val_asr=0.0),
+        row_with("t1", "a", scenario="badnets", val_asr=0.0, weak_attack=True, control_asr=0.3, **faint),
+        row_with("t1", "a", scenario="blend", val_asr=0.97, **faint),
+    ]
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.02 rests on sound evidence: .* in badnets"):
+        select(frame_of(*both), max_asr=0.1)
+    both[-1] |= {"weak_attack": True, "control_asr": 0.4}
+    assert select(frame_of(*both), max_asr=0.1).no_evidence == ["poison_rate=0.02"]
+
+
+def test_confirming_runs_must_keep_the_constraints() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9), *confirmed("b", 0.0, 0.0, 0.0, acc=0.8)]
+    frame = frame_of(*rows)
+    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "a"
+    frame = frame.assign(constraints_kept=frame["trial_id"] != "k-a-None-2")
+    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "b"
+    with pytest.raises(NothingQualifies, match="keeps the constraints of the sweep"):
+        select(frame.assign(constraints_kept=False), max_asr=0.1, confidence=0.9)
+
+
+def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one() -> None:
+    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.9), *confirmed("b", 0.5, 0.5, 0.5)]
+    chosen = select(frame_of(*rows), max_asr=0.1, confidence=0.9)
+    assert chosen.confirmed == 2
+    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
+    t = 2.919986  # of two degrees of freedom at 0.95
+    assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
+    lines = selection_lines(chosen, "worst", 0.9, "")
+    assert any("holds for all 2 confirmed settings at once is 0.037" in line for line in lines)
+    assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
+    alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
+    assert alone.asr_upper_of_all == alone.asr_upper
+    assert not any("at once" in line for line in selection_lines(alone, "worst", 0.9, ""))

@@ -1,0 +1,159 @@
+"""Bounds against values worked out here: by hand, by a search over the binomial's sum, or from tables."""
+
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.analysis.frontier import non_dominated, points
+from sweeper.analysis.uncertainty import (
+    asr_upper,
+    bootstrap,
+    clopper_pearson_upper,
+    how_many,
+    over_scenarios,
+    student_upper,
+)
+from tests.sweeper.small import frame_of, row_with
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("over", "value"),
+    [("worst", 0.9), ("mean", (0.1 + 0.9 + 0.5 + 0.3) / 4), ("cvar", (0.9 + 0.5) / 2)],
+)
+def test_scenarios_are_aggregated(over: str, value: float) -> None:
+    assert over_scenarios(np.array([0.1, 0.9, 0.5, 0.3]), over) == pytest.approx(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "half"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_the_worst_half_is_rounded_up(count: int, half: int) -> None:
+    assert (how_many("cvar", count), how_many("worst", count), how_many("mean", count)) == (half, 1, count)
+
+
+def test_a_scenario_without_the_figure_does_not_count() -> None:
+    asr = np.array([[0.2, NAN, 0.4, NAN], [NAN] * 4])
+    assert over_scenarios(asr, "mean")[0] == pytest.approx(0.3)
+    assert over_scenarios(asr, "cvar")[0] == pytest.approx(0.4)
+    assert np.isnan(over_scenarios(asr, "worst")[1])
+
+
+def test_students_bound_is_that_of_the_table() -> None:
+    values = [0.02, 0.05, 0.08]
+    deviation = sqrt(sum((v - 0.05) ** 2 for v in values) / 2)
+    # t(0.90, 2) = 1.886, t(0.95, 2) = 2.920, t(0.95, 4) = 2.132
+    assert student_upper(values, 0.9) == pytest.approx(0.05 + 1.8856 * deviation / sqrt(3), abs=1e-5)
+    assert student_upper(values, 0.95) == pytest.approx(0.05 + 2.9200 * deviation / sqrt(3), abs=1e-5)
+    assert student_upper([0.1] * 5, 0.95) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 20), (1, 20), (7, 50), (19, 20), (20, 20), (3, 450)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_clopper_and_pearson(hits: int, trials: int, confidence: float) -> None:
+    """At the bound, as few hits as were seen have just the probability 1 - confidence."""
+    bound = clopper_pearson_upper(hits, trials, confidence)
+    if hits == trials:
+        assert bound == 1
+        return
+    tail = sum(comb(trials, k) * bound**k * (1 - bound) ** (trials - k) for k in range(hits + 1))
+    assert tail == pytest.approx(1 - confidence, rel=1e-6)
+    if hits == 0:
+        assert bound == pytest.approx(1 - (1 - confidence) ** (1 / trials))
+
+
+def test_the_larger_bound_counts() -> None:
+    images = np.full((3, 1), 100)
+    spread = np.array([[0.0], [0.1], [0.2]])
+    assert asr_upper(spread, images, "worst", 0.9) == pytest.approx(
+        max(student_upper([0.0, 0.1, 0.2], 0.9), clopper_pearson_upper(20, 100, 0.9))
+    )
+    same = np.full((3, 1), 0.02)
+    assert asr_upper(same, images, "worst", 0.9) == pytest.approx(clopper_pearson_upper(2, 100, 0.9))
+    assert asr_upper(same, np.full((3, 1), 10**7), "worst", 0.9) == pytest.approx(0.02, abs=1e-4)
+    wide = np.array([[0.0], [0.9], [0.9]])
+    assert student_upper(wide[:, 0].tolist(), 0.9) > 1
+    assert asr_upper(wide, images, "worst", 0.9) == 1.0
+
+
+def test_the_worst_seed_is_that_of_the_scenarios_that_count() -> None:
+    asr = np.array([[0.0, 0.3], [0.2, 0.0], [0.1, 0.1]])
+    images = np.array([[50, 200], [50, 200], [50, 200]])
+    worst = asr_upper(asr, images, "worst", 0.9)
+    assert worst == pytest.approx(max(student_upper([0.3, 0.2, 0.1], 0.9), clopper_pearson_upper(60, 200, 0.9)))
+    mean = asr_upper(asr, images, "mean", 0.9)
+    # The scenarios share their images: 0.15 of the 50 that the smaller one has, rounded up, and not 60 of 250.
+    assert mean == pytest.approx(max(student_upper([0.15, 0.1, 0.1], 0.9), clopper_pearson_upper(8, 50, 0.9)))
+
+
+def test_the_bound_holds_as_often_as_it_says() -> None:
+    """Three seeds, two scenarios with known means: the true worst mean lies above the bound in at most a tenth."""
+    random = np.random.default_rng(1)
+    truth = np.array([0.10, 0.12])
+    images = np.full((3, 2), 450)
+    missed = 0
+    for _ in range(400):
+        asr = np.clip(truth + random.normal(0, 0.02, (3, 2)), 0, 1)
+        asr = random.binomial(450, asr) / 450
+        missed += asr_upper(asr, images, "worst", 0.9) < truth.max()
+    assert missed / 400 <= 0.1
+
+
+CUBES = st.integers(2, 4).flatmap(
+    lambda seeds: st.lists(st.lists(st.floats(0, 1), min_size=seeds, max_size=seeds), min_size=1, max_size=5)
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(CUBES)
+def test_an_interval_lies_within_the_seeds_and_some_setting_stands_on_every_frontier(cube: list[list[float]]) -> None:
+    acc = np.array(cube)[:, :, None]
+    found = bootstrap(acc, 1 - acc, np.ones(len(cube), bool), "worst", 50, (0.025, 0.975), non_dominated)
+    low, high, asr_low, asr_high, share = found.T
+    slack = 1e-9
+    assert (low >= acc.min((1, 2)) - slack).all()
+    assert (high <= acc.max((1, 2)) + slack).all()
+    assert (low <= high + slack).all()
+    assert np.allclose(asr_low, 1 - high)
+    assert np.allclose(asr_high, 1 - low)
+    assert share.sum() >= 1 - slack
+    assert ((share >= 0) & (share <= 1)).all()
+
+
+def test_the_bootstrap_of_two_seeds_has_three_outcomes() -> None:
+    acc = np.array([[[0.2], [0.6]], [[0.5], [0.5]]])
+    asr = np.zeros_like(acc)
+    found = bootstrap(acc, asr, np.array([True, True]), "worst", 2000, (0.0, 1.0), non_dominated)
+    assert found[0, :2] == pytest.approx([0.2, 0.6])
+    assert found[1, :2] == pytest.approx([0.5, 0.5])
+    # The first is better only if its good seed is drawn twice: a quarter of the samples.
+    assert found[0, 4] == pytest.approx(0.25, abs=0.04)
+    assert found[1, 4] == pytest.approx(0.75, abs=0.04)
+
+
+def test_spread_and_interval_of_a_point() -> None:
+    def run(seed: int, scenario: str, acc: float, asr: float) -> dict[str, object]:
+        return row_with(config="a", seed=seed, scenario=scenario, val_acc=acc, val_asr=asr)
+
+    frame = frame_of(
+        run(0, "x", 0.8, 0.1), run(0, "y", 0.6, 0.4), run(1, "x", 0.9, 0.3), run(1, "y", 0.7, 0.2),
+    )  # fmt: skip
+    (point,) = points(frame).to_dict("records")
+    assert point["seeds"] == 2
+    assert (point["val_acc"], point["val_asr"]) == (pytest.approx(0.75), pytest.approx(0.3))  # y is the worst
+    assert point["val_acc_sd"] == pytest.approx(abs(0.7 - 0.8) / sqrt(2))
+    assert point["val_asr_sd"] == pytest.approx(abs(0.4 - 0.2) / sqrt(2))
+    assert (point["val_acc_low"], point["val_acc_high"]) == (pytest.approx(0.7), pytest.approx(0.8))
+    # Seed 0 twice: y counts with 0.4; seed 1 twice: x with 0.3; both once: y with 0.3.
+    assert (point["val_asr_low"], point["val_asr_high"]) == (pytest.approx(0.3), pytest.approx(0.4))
+    assert point["frontier_share"] == 1
+    (mean,) = points(frame, "mean").to_dict("records")
+    assert mean["val_asr"] == pytest.approx(0.25)
+
+
+def test_one_seed_has_no_spread() -> None:
+    (point,) = points(frame_of(row_with())).to_dict("records")
+    names = ("val_acc_sd", "val_asr_sd", "val_acc_low", "val_asr_high", "frontier_share")
+    assert all(np.isnan(point[name]) for name in names)

@@ -1,0 +1,177 @@
+"""The folder that outlives its process: locks, versions, records, leftovers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweeper.run_folder.folder import LOCK_FILE, VERSION, RunFolder
+from sweeper.run_folder.record import TrialRecord
+from tests.sweeper.small import finish, record_of, spec_with, sweep_with, write_rows
+from trainers.errors import ConfigError
+from trainers.storage.files import LEFTOVER
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run")
+
+
+def test_the_sweep_comes_back(folder: RunFolder) -> None:
+    content = sweep_with()
+    folder.write_sweep(content)
+    back = folder.read_sweep()
+    assert back == {"version": VERSION, **yaml.safe_load(yaml.safe_dump(content))}
+    folder.write_sweep(back)
+    assert folder.read_sweep() == back
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "", "- 1\n", "name: x\n"])
+def test_a_damaged_description_is_a_sentence(folder: RunFolder, text: str) -> None:
+    folder.sweep.write_text(text)
+    with pytest.raises(ConfigError, match=r"sweep\.yaml"):
+        folder.read_sweep()
+
+
+def test_a_folder_with_anything_in_it_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("")
+    with pytest.raises(ConfigError, match="already holds files; give --out an empty or new folder"):
+        RunFolder.create(tmp_path)
+
+
+def test_an_empty_or_new_folder_is_taken_and_left_empty(tmp_path: Path) -> None:
+    for path in (tmp_path / "a" / "b", tmp_path / "c"):
+        path.mkdir(parents=True) if path.name == "c" else None
+        assert list(RunFolder.create(path).path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "/proc/nowhere"])
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot be written: .*\.$"):
+        RunFolder.create(tmp_path / name)
+
+
+def test_only_a_sweep_is_opened(folder: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="holds no sweep"):
+        RunFolder.open(folder.path)
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [])
+    assert RunFolder.open(folder.path).path == folder.path
+
+
+@pytest.mark.parametrize("key", ["preset", "sweep_id", "data_fingerprint", "data", "provenance"])
+def test_a_description_without_a_key_is_a_sentence(folder: RunFolder, key: str) -> None:
+    whole = sweep_with()
+    for content in ({**whole, key: ["x"]}, {name: value for name, value in whole.items() if name != key}):
+        folder.write_sweep(content)
+        with pytest.raises(ConfigError, match=f"is no description of a sweep: it has no key {key}, or a damaged one"):
+            folder.read_sweep()
+
+
+@pytest.mark.parametrize("version", [None, 0, VERSION + 1, "new"])
+def test_another_version_is_a_sentence(folder: RunFolder, version: object) -> None:
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [])
+    text = folder.sweep.read_text()
+    folder.sweep.write_text(text.replace(f"version: {VERSION}", f"version: {json.dumps(version)}"))
+    with pytest.raises(ConfigError, match=rf"has version {version}, but this program reads version {VERSION}"):
+        RunFolder.open(folder.path)
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(folder: RunFolder) -> None:
+    hold = "import sys; from pathlib import Path; from sweeper.run_folder.folder import RunFolder\n"
+    hold += "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"  # noqa: PT018
+        with (
+            pytest.raises(ConfigError, match=rf"in use by another process \(process {other.pid} on .*\)"),
+            folder.lock(),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        with folder.lock():  # the kernel let go of it
+            pass
+
+
+def test_a_folder_that_only_holds_a_lock_is_taken(folder: RunFolder) -> None:
+    with folder.lock():
+        pass
+    assert RunFolder.create(folder.path).path == folder.path
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 7]])
+def test_records_come_back_as_they_went(folder: RunFolder, seeds: list[int]) -> None:
+    running, ended = record_of("t0001", spec=spec_with(seeds=seeds)), finish(record_of("t0000"))
+    refused = TrialRecord("t0002", "trial", None, {}, {"vab.mix_epochs": 0})
+    refused.end("FAILED", "must not both be 0")
+    control = finish(record_of("c0000", "control"), val_asr=None)
+    before = [control, ended, running, refused]
+    for record in before:
+        folder.write_record(record)
+    back = folder.read_records()
+    assert list(back) == ["c0000", "t0000", "t0001", "t0002"]
+    assert list(back.values()) == before
+    assert [record.open for record in back.values()] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"trial_id": "t0000"}', "null", "\x00" * 50])
+def test_a_damaged_record_does_not_count(folder: RunFolder, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder.write_record(finish(record_of("t0001")))
+    (folder.records / "t0000.json").write_text(content)
+    assert list(folder.read_records()) == ["t0001"]
+    assert "t0000.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../../photos", "/home/me/photos", "t0000/../../x", "photos", "t1", "", "t0001", 7])
+def test_a_record_under_a_name_that_no_trial_has_does_not_count(folder: RunFolder, name: Any) -> None:
+    """Names become those of files and folders, which are written and removed."""
+    fields = json.loads(finish(record_of("t0000")).to_json())
+    folder.records.mkdir()
+    (folder.records / "t0000.json").write_text(json.dumps(fields | {"trial_id": name}))
+    assert folder.read_records() == {}
+    fields["config"]["scenarios"][0]["name"] = "../../photos"
+    (folder.records / "t0000.json").write_text(json.dumps(fields))
+    assert folder.read_records() == {}
+
+
+@pytest.mark.parametrize("name", ["states", "records", "roc.png", ".lock", "records/t0000.json", "scores/deeper"])
+def test_a_folder_that_holds_a_link_is_not_opened(folder: RunFolder, tmp_path: Path, name: str) -> None:
+    """It may come from somebody else: what the link leads to would be emptied, read or written."""
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [])
+    aim = tmp_path / "photos"
+    aim.mkdir()
+    (aim / "me.png").touch()
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).symlink_to(aim)
+    with pytest.raises(ConfigError, match=f"{name} is a link; put the file itself there"):
+        RunFolder.open(folder.path)
+    assert (aim / "me.png").exists()
+
+
+def test_a_lock_is_never_taken_through_a_link(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("mine")
+    (folder.path / LOCK_FILE).symlink_to(tmp_path / "own")
+    with pytest.raises(ConfigError, match="cannot be written"), folder.lock():
+        pytest.fail("it was taken")
+    assert (tmp_path / "own").read_text() == "mine"
+
+
+def test_what_a_killed_process_had_not_finished_is_removed(folder: RunFolder) -> None:
+    folder.write_record(record_of())
+    state = folder.states / "t0000"
+    state.mkdir(parents=True)
+    for place in (folder.path, folder.records, state):
+        (place / f"{LEFTOVER}half-x.json").write_text("half")
+    (state / "run-0.1.safetensors").write_text("whole")
+    folder.remove_leftovers()
+    left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert left == {"records/t0000.json", "states/t0000/run-0.1.safetensors"}

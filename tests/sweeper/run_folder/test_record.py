@@ -1,0 +1,80 @@
+import pytest
+
+from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS
+from sweeper.run_folder.tables import TABLE_COLUMNS
+from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
+from trainers.measuring.evaluation import METRICS
+
+RUN = ("badnets", 0)
+
+
+def test_a_row_per_scenario_and_seed() -> None:
+    scenarios = [{"attack": "badnets", "labels": "all_to_all"}, {"attack": "blend", "target": 3, "alpha": 0.3}]
+    record = finish(record_of(spec=spec_with(scenarios=scenarios, seeds=[0, 5])))
+    rows = record.rows(dict.fromkeys(record.controls.values(), 0.9))
+    assert [(row["scenario"], row["seed"], row["target"]) for row in rows] == [
+        ("badnets", 0, None), ("badnets", 5, None), ("blend", 0, 3), ("blend", 5, 3),
+    ]  # fmt: skip
+    assert {row["config_id"] for row in rows} == {record.config.setting_key}
+    assert [row.get("param.scenario.alpha") for row in rows] == [None, None, 0.3, 0.3]
+    assert [row.get("param.scenario.size") for row in rows] == [3, 3, None, None]
+    assert {row["param.defense.threshold"] for row in rows} == {0.1}
+    for row in rows:
+        assert tuple(row)[: len(TABLE_COLUMNS)] == TABLE_COLUMNS
+
+
+def test_figures_are_those_of_the_last_epoch() -> None:
+    record = record_of()
+    for epoch in (1, 2, 3):
+        record.add_epoch(RUN, epoch_figures(epoch, val_acc=0.9 - epoch / 10), FACTS)
+    record.status = "FINISHED"
+    row = record.rows({})[0]
+    assert (row["epoch"], row["val_acc"]) == (3, pytest.approx(0.6))
+    assert {metric: row[metric] for metric in METRICS} == {metric: record.final(RUN)[metric] for metric in METRICS}
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "PRUNED", "FAILED"])
+def test_only_a_finished_trial_has_figures(status: str) -> None:
+    record = finish(record_of())
+    record.status, record.error = status, "why"
+    row = record.rows(dict.fromkeys(record.controls.values(), 0.95))[0]
+    assert {row[metric] for metric in METRICS} == {None}
+    assert (row["status"], row["error"], row["control_asr"], row["weak_attack"]) == (status, "why", 0.95, False)
+    assert len(record.curve_rows()) == 3
+
+
+@pytest.mark.parametrize(("control", "weak"), [(None, None), (0.0, True), (0.7999, True), (0.8, False), (1.0, False)])
+def test_an_attack_is_weak_below_its_bound(control: float | None, weak: bool | None) -> None:
+    record = finish(record_of())
+    row = record.rows(dict.fromkeys(record.controls.values(), control))[0]
+    assert (row["control_asr"], row["weak_attack"]) == (control, weak)
+
+
+def test_without_poison_no_attack_is_weak() -> None:
+    objectives = [{"metric": "val_acc", "direction": "maximize"}]
+    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": 0}], objectives=objectives)
+    record = finish(record_of(spec=spec), val_asr=None)
+    row = record.rows(dict.fromkeys(record.controls.values()))[0]
+    assert (row["poison_rate"], row["weak_attack"], row["val_asr"]) == (0, None, None)
+
+
+def test_of_an_epoch_reported_again_the_first_stays() -> None:
+    record = record_of()
+    for acc in (0.1, 0.2):
+        for epoch in (1, 2):
+            record.add_epoch(RUN, epoch_figures(epoch, val_acc=acc * epoch), FACTS)
+    rows = record.curve_rows()
+    assert [(row["epoch"], row["val_acc"]) for row in rows] == [(1, 0.1), (2, 0.2)]
+    assert {(row["trial_id"], row["role"], row["scenario"], row["stage"]) for row in rows} == {
+        ("t0000", "trial", "badnets", "mix")
+    }
+
+
+def test_a_trial_without_an_epoch_has_its_row() -> None:
+    row = record_of().rows({})[0]
+    assert (row["status"], row["n_eval"], row["poison_share"], row["attempt"]) == ("RUNNING", None, None, 1)
+
+
+def test_the_columns_of_keys_and_extras() -> None:
+    assert (*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS) == TABLE_COLUMNS
+    assert len(set(TABLE_COLUMNS)) == len(TABLE_COLUMNS)

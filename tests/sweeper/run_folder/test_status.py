@@ -1,0 +1,103 @@
+"""How far a sweep is, by its run folder."""
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweeper.cli.tables import print_status
+from sweeper.run_folder.folder import LOCK_FILE, RunFolder
+from sweeper.run_folder.record import FAILED, PRUNED
+from sweeper.run_folder.status import read_status, unfinished
+from tests.sweeper.small import finish, record_of, sweep_with
+from trainers.errors import ConfigError
+from trainers.storage.state_store import StateStore, new_attempt
+
+
+def folder_with(path: Path, records: list[Any], **changes: Any) -> RunFolder:
+    folder = RunFolder.create(path)
+    folder.write_sweep(sweep_with(**changes))
+    for record in records:
+        folder.write_record(record)
+    return folder
+
+
+def shown(folder: RunFolder) -> list[str]:
+    out = io.StringIO()
+    print_status(Console(file=out, width=200), folder, read_status(folder))
+    return out.getvalue().splitlines()
+
+
+def ended(trial_id: str, status: str, seconds_ago: float = 0.0, error: str | None = None) -> Any:
+    record = record_of(trial_id)
+    record.end(status, error)
+    record.ended_at = time.time() - seconds_ago
+    return record
+
+
+def test_a_sweep_that_runs(tmp_path: Path) -> None:
+    records = [finish(record_of("c0000", "control")), ended("t0000", PRUNED, 300), ended("t0001", FAILED, 200, "Nan.")]
+    folder = folder_with(tmp_path / "run", [*records, record_of("t0002")], search={"trials": 8})
+    states = folder.states / "t0002"
+    with RunFolder(folder.path).lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - 400))
+        for _ in range(2):
+            number = new_attempt(states)
+            assert f"  t0002 waits{', attempt 2' if number == 2 else ''}" in shown(folder)
+            StateStore(states, attempt=number).begin("host")
+        lines = shown(folder)
+    assert lines[0].startswith("small: running (process ")
+    assert lines[1:4] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 controls", "  t0002 runs, attempt 2",
+                          "FAILED t0001: Nan."]  # fmt: skip
+    assert lines[4] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
+    assert lines[5:] == [f"Results: {folder.path}"]
+
+
+@pytest.mark.parametrize(("ago", "left"), [(5000, "About 250 min left."), (150, "About 15 min left."), (50, None)])
+def test_only_the_pace_since_it_was_gone_on_with_counts(tmp_path: Path, ago: float, left: str | None) -> None:
+    folder = folder_with(tmp_path / "run", [ended("t0000", PRUNED, 4000), ended("t0001", PRUNED, 100)],
+                         search={"trials": 8})  # fmt: skip
+    with RunFolder(folder.path).lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - ago))
+        said = [line for line in shown(folder) if line.startswith("About")]
+    assert said == ([] if left is None else [left])
+
+
+def test_its_own_driver_does_not_say_that_it_runs(tmp_path: Path) -> None:
+    """It writes the report before it lets go of the folder."""
+    whole = folder_with(tmp_path / "whole", [finish(record_of())], search={"trials": 1})
+    cut = folder_with(tmp_path / "cut", [finish(record_of()), record_of("t0001")], search={"trials": 3})
+    with whole.lock(), cut.lock():
+        assert unfinished(whole) is None
+        assert unfinished(cut) == f"Only 1 of 3 trials have ended; sweeper resume {cut.path} runs the rest."
+        assert unfinished(RunFolder(cut.path)) == "Only 1 of 3 trials have ended; it runs."
+
+
+def test_a_sweep_that_was_cut_off(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "run", [finish(record_of()), record_of("t0001")], search={"trials": 3})
+    assert shown(folder) == [
+        "small: interrupted", "1 of 3 trials done; 0 controls", "  t0001 waits",
+        f"Go on: sweeper resume {folder.path}", f"Results: {folder.path}",
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_has_ended(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "run", [finish(record_of())], search={"trials": 1})
+    assert shown(folder)[0] == "small: ended"
+    assert folder.holder() is None
+
+
+def test_a_grid_ends_with_its_last_point(tmp_path: Path) -> None:
+    grid = {"name": "none", "lr": {"categorical": [0.1, 0.2]}, "epochs": 1}
+    records = [finish(record_of(name)) for name in ("t0000", "t0001")]
+    folder = folder_with(tmp_path / "run", records, defense=grid, search={"sampler": "grid", "trials": 50})
+    assert shown(folder)[:2] == ["small: ended", "2 of 2 trials done; 0 controls"]
+
+
+def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sweep.yaml cannot be read"):
+        read_status(RunFolder(tmp_path))

@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import TABLE_COLUMNS, as_rows, finished, read_table, write_table
+from tests.sweeper.small import control_row, finish, record_of, row_with, spec_with, write_rows
+from trainers.errors import ConfigError
+
+KEYS = "trial_id config_id role status scenario attack poison_rate poison_share target seed defense"
+FIGURES = (
+    "epoch loss images_seen seconds val_acc val_asr val_ra asr_floor test_acc test_asr test_ra test_asr_floor "
+    "detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible"
+)
+DESIGN = f"{KEYS} {FIGURES} control_asr weak_attack n_eval changed_share psnr ssim error attempt".split()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run")
+
+
+def test_columns_and_types(folder: RunFolder) -> None:
+    trial = finish(record_of("t0000"))
+    folder.write_tables([trial], {})
+    schema = pq.read_schema(folder.trials)
+    assert list(TABLE_COLUMNS) == DESIGN
+    assert schema.names[: len(DESIGN)] == DESIGN
+    rest = schema.names[len(DESIGN) :]
+    assert rest == sorted(rest)
+    assert {n for n in rest if not n.startswith("param.")} == set()
+    assert set(rest) == {f"param.defense.{k}" for k in trial.config.params} | {
+        f"param.scenario.{k}" for k in trial.config.scenarios[0].params
+    }
+    kinds = {name: str(schema.field(name).type) for name in schema.names}
+    assert {kinds[n] for n in ("trial_id", "config_id", "role", "status", "scenario", "error")} == {"string"}
+    assert {kinds[n] for n in ("target", "seed", "epoch", "images_seen", "n_eval", "attempt")} == {"int64"}
+    assert {kinds[n] for n in ("poison_rate", "val_acc", "val_asr", "loss", "seconds", "control_asr")} == {"double"}
+    assert kinds["weak_attack"] == "bool"
+    assert (kinds["param.defense.threshold"], kinds["param.defense.mixing"]) == ("double", "string")
+
+
+def test_an_empty_table_has_its_columns_and_types(folder: RunFolder) -> None:
+    write_rows(folder, [])
+    assert pq.read_schema(folder.trials).names == DESIGN
+    assert len(folder.read_trials()) == 0
+    assert finished(folder.read_trials()).empty
+
+
+def test_rows_come_back_as_they_went(folder: RunFolder) -> None:
+    rows = [row_with("t0"), control_row(), row_with("t1", status="FAILED", val_acc=None, error="The loss is nan.")]
+    write_rows(folder, rows)
+    back = as_rows(folder.read_trials())
+    for row, found in zip(rows, back, strict=True):
+        assert {key: found[key] for key in DESIGN} == {key: row[key] for key in DESIGN}
+
+
+def test_parameters_of_several_kinds_become_json(folder: RunFolder) -> None:
+    values = [3, "three", None, [1, 2], True]
+    write_rows(folder, [row_with(f"t{i}", **{"param.defense.x": value}) for i, value in enumerate(values)])
+    column = pq.read_table(folder.trials)["param.defense.x"].to_pylist()
+    assert column == ["3", '"three"', None, "[1, 2]", "true"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "back"),
+    [
+        ([1, 2], "int64", [1, 2]),
+        ([1, None], "int64", [1, None]),
+        ([1, 0.5], "double", [1.0, 0.5]),
+        ([True, False, None], "bool", [True, False, None]),
+        (["a", None], "string", ["a", None]),
+        ([None, None], "null", [None, None]),
+        ([True, 1], "string", ["true", "1"]),
+        ([(0.5,), (0.25, 0.5)], "string", ["[0.5]", "[0.25, 0.5]"]),
+    ],
+)
+def test_a_parameter_column_has_the_type_of_its_values(
+    tmp_path: Path, values: list[Any], kind: str, back: list[Any]
+) -> None:
+    path = tmp_path / "x.parquet"
+    write_table(path, [{"id": i, "x": value} for i, value in enumerate(values)], ("id",))
+    table = pq.read_table(path)
+    assert (str(table.schema.field("x").type), table["x"].to_pylist()) == (kind, back)
+
+
+def test_a_failed_write_leaves_the_old_table(folder: RunFolder) -> None:
+    write_rows(folder, [row_with("t0")])
+    before = folder.trials.read_bytes()
+    with pytest.raises(pa.ArrowException):
+        write_rows(folder, [row_with("t1", target="not a number")])
+    assert folder.trials.read_bytes() == before
+    write_rows(folder, [row_with("t0"), row_with("t1")])
+    assert len(folder.read_trials()) == 2
+    assert sorted(path.name for path in folder.path.iterdir()) == ["trials.parquet"]
+
+
+def test_tables_are_written_from_the_records(folder: RunFolder) -> None:
+    record = finish(record_of(spec=spec_with(seeds=[0, 1])), epochs=3)
+    folder.write_tables([record], {})
+    frame = read_table(folder.curves)
+    assert len(frame) == 6
+    assert frame.groupby("seed")["epoch"].apply(list).tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert {"trial_id", "config_id", "role", "scenario", "seed", "stage", "loss", "val_acc"} <= set(frame.columns)
+    assert folder.read_trials()["seed"].tolist() == [0, 1]
+    folder.write_tables([], {})
+    assert len(read_table(folder.curves)) == len(folder.read_trials()) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table at all", None])
+def test_a_damaged_table_is_a_sentence(folder: RunFolder, content: bytes | None) -> None:
+    if content is not None:
+        folder.trials.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"trials\.parquet cannot be read: ") as caught:
+        folder.read_trials()
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_table_is_a_sentence(folder: RunFolder) -> None:
+    write_rows(folder, [row_with(f"t{i}") for i in range(20)])
+    content = folder.trials.read_bytes()
+    folder.trials.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        folder.read_trials()
+
+
+def test_a_table_of_another_version_is_a_sentence(folder: RunFolder) -> None:
+    write_table(folder.trials, [{"trial_id": "t0"}], ("trial_id",))
+    with pytest.raises(ConfigError, match="another version: it has no column config_id"):
+        folder.read_trials()
+
+
+def test_every_kind_of_null_is_none() -> None:
+    frame = pd.DataFrame({"a": [None, "x"], "b": [np.nan, 1.0], "c": pd.array([None, 1], dtype="Int64")})
+    assert as_rows(frame) == [{"a": None, "b": None, "c": None}, {"a": "x", "b": 1.0, "c": 1}]

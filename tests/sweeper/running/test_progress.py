@@ -1,0 +1,130 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from sweeper.preset.objectives import Constraint
+from sweeper.run_folder.record import control_success
+from sweeper.running.progress import LiveDisplay, describe
+from tests.sweeper.small import FACTS, epoch_figures, finish, make_objectives, record_of, spec_with
+
+RUN = ("badnets", 0)
+
+
+def test_an_ended_trial_is_one_line() -> None:
+    record = finish(record_of())
+    assert describe(record, record.rows({})) == (
+        "t0000 FINISHED  vab.threshold=0.1 vab.mixing=none  badnets: acc 0.800 asr 0.100 floor 0.050"
+    )
+
+
+def test_a_control_says_of_what() -> None:
+    record = finish(record_of("c0000", "control"), val_asr=1.0)
+    line = describe(record, record.rows({}))
+    assert line.startswith("c0000 FINISHED control of badnets at rate 0.1, seed 0")
+    assert "asr 1.000" in line
+
+
+def test_what_is_run_again_says_which_setting_and_seed() -> None:
+    record = finish(record_of("k0003", "confirmation"))
+    assert record.config
+    line = describe(record, record.rows({}))
+    assert line.startswith(f"k0003 FINISHED vab {record.config.setting_key} again, seed 0  ")
+
+
+@pytest.mark.parametrize("status", ["PRUNED", "FAILED"])
+def test_the_reason_stands_there(status: str) -> None:
+    record = finish(record_of())
+    record.status, record.error = status, "The loss is nan."
+    line = describe(record, record.rows({}))
+    assert line.startswith(f"t0000 {status}  vab.threshold=0.1")
+    assert line.endswith("(The loss is nan.)")
+    assert "acc" not in line
+
+
+def test_figures_that_are_undefined_are_left_out() -> None:
+    record = finish(record_of(), val_asr=None)
+    assert "badnets: acc 0.800 floor 0.050" in describe(record, record.rows({}))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_display_follows_a_sweep(terminal: bool) -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), spec_with().objectives, [], budget=3)
+    records = [record_of(name) for name in ("t0000", "t0001", "t0002")]
+    for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
+        display.trial_started(record)
+        record.add_epoch(RUN, epoch_figures(1), FACTS)
+        display.epoch_ended(record)
+        record.end(status, "[why]" if status == "FAILED" else None)
+        display.trial_ended(record, record.rows({}))
+    control = finish(record_of("c0000", "control"))
+    display.trial_ended(control, control.rows({}))
+    display.close()
+    text = file.getvalue()
+    for line in ("t0000 FINISHED", "t0001 PRUNED", "t0002 FAILED", "([why])", "c0000 FINISHED control of"):
+        assert line in text
+    if terminal:
+        assert "1 failed" in text
+        assert "3/3" in text
+    else:
+        assert [line.strip() for line in text.splitlines()][1::2] == [
+            "1 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
+            "2 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
+            "3 of 3 done, 1 failed, best of each so far: val_acc 0.800, val_asr 0.100",
+        ]
+
+
+def test_the_best_of_each_objective_and_what_ran_before_is_shown() -> None:
+    file = io.StringIO()
+    before = finish(record_of("t0000"), val_acc=0.9, val_asr=0.4)
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [before, record_of("t0001")])
+    record = finish(record_of("t0001"), val_acc=0.7, val_asr=0.05)
+    display.trial_ended(record, record.rows({}))
+    assert "2 of 3 done, best of each so far: val_acc 0.900, val_asr 0.050" in file.getvalue()
+
+
+def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:
+    file = io.StringIO()
+    control = finish(record_of("c0000", "control"), val_asr=0.85)
+    one = spec_with(objectives=make_objectives(("val_acc", "maximize"))).objectives
+    kept, broken = Constraint(metric="control_asr", min=0.8), Constraint(metric="control_asr", min=0.9)
+    for constraint in (kept, broken):
+        before = finish(record_of("t0000"), val_acc=0.9)
+        display = LiveDisplay(Console(file=file, width=200), one, [constraint], 3, [control, before])
+        record = record_of("t0001")
+        record.end("FAILED", "why")
+        display.trial_ended(record, record.rows({}))
+    first, second = [line for line in file.getvalue().splitlines() if "of 3 done" in line]
+    assert "1 failed, best so far: val_acc 0.900, " in first
+    assert "best" not in second
+
+
+def test_against_an_attack_that_fails_undefended_nobody_is_best() -> None:
+    file = io.StringIO()
+    control = finish(record_of("c0000", "control"), val_asr=0.3)
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [control])
+    record = finish(record_of())
+    display.trial_ended(record, record.rows(control_success([control])))
+    assert "1 of 3 done" in file.getvalue()
+    assert "best" not in file.getvalue()
+
+
+def test_an_interrupted_trial_has_not_failed() -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
+    record = record_of()
+    record.end("FAILED", "Not finished: the sweep was interrupted.", interrupted=True)
+    display.trial_ended(record, record.rows({}))
+    assert file.getvalue().startswith("t0000 interrupted")
+    assert "failed" not in file.getvalue()
+
+
+def test_a_trial_that_was_never_started_may_end() -> None:
+    written = io.StringIO()
+    display = LiveDisplay(Console(file=written), spec_with().objectives, [], budget=1)
+    record = record_of(spec=spec_with(seeds=[0, 1]))
+    record.status = "FAILED"
+    display.trial_ended(record, record.rows({}))
+    display.close()
+    assert f"{record.trial_id} FAILED" in written.getvalue()

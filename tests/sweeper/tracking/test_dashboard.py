@@ -1,0 +1,49 @@
+"""The study opens in optuna-dashboard, with states and constraints as they are."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna_dashboard import wsgi
+from werkzeug.test import Client
+
+from sweeper.run_folder.folder import RunFolder
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.search.study import open_study
+from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["as it was written", "written again"])
+def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
+    spec = spec_with(search={"sampler": "tpe", "trials": 4}, constraints=[{"metric": "val_acc", "min": 0.75}])
+    folder = RunFolder(tmp_path)
+    study = open_study(spec, folder.study)
+    searcher = SweepSearcher(spec, study, "data", folder, SweepStopper(None), roomy(), budget=4)
+    for number in range(5):
+        searcher.suggest(str(number))
+    for ray_id, acc in (("0", 0.9), ("1", 0.8), ("2", 0.7)):
+        searcher.by_ray_id[ray_id].add_epoch(("badnets", 0), epoch_figures(1, val_acc=acc), FACTS)
+        searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
+    searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
+    searcher.on_trial_complete("4", {"attempt": 1})
+    if again:
+        folder.study.unlink()
+        open_study(spec, folder.study, folder.read_records())
+    client = Client(wsgi(RDBStorage(f"sqlite:///{folder.study}")))
+    (study,) = json.loads(client.get("/api/studies").data)["study_summaries"]
+    assert study["study_name"] == "small"
+    detail = json.loads(client.get(f"/api/studies/{study['study_id']}").data)
+    assert detail["directions"] == ["maximize", "minimize"]
+    trials = detail["trials"]
+    assert [trial["state"] for trial in trials] == ["Complete", "Complete", "Fail", "Pruned"]
+    assert [trial["values"] for trial in trials[:2]] == [[0.8, 0.1], [0.7, 0.1]]
+    notes = [{note["key"]: note["value"] for note in trial["user_attrs"]} for trial in trials]
+    # The dashboard's own column of constraints is that of older Optunas.
+    violations = [json.loads(note["violations"]) for note in notes[:2]]
+    assert violations == [{"0-val_acc": pytest.approx(-0.05)}, {"0-val_acc": pytest.approx(0.05)}]
+    assert notes[2] == {"trial_id": "t0002", "error": "The loss is nan."}
+    frozen = optuna.load_study(study_name="small", storage=f"sqlite:///{folder.study}").trials
+    assert [trial.constraints for trial in frozen[:2]] == violations

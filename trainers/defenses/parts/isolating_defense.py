@@ -1,0 +1,104 @@
+"""What ABL, PT and DLP have in common: mark samples by a score, descend on the rest, forget the marked ones."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from trainers.data.batches import shuffled_batches, spread
+from trainers.defenses.base import Defense, LossMeter, Report
+from trainers.defenses.parts.entropy import normalise
+from trainers.defenses.parts.isolation import isolate, sample_losses
+from trainers.defenses.parts.unlearning import bounded_ascent
+from trainers.errors import TrialError
+from trainers.models import Network
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Isolating(Defense):
+    """Base of defenses that isolate suspicious samples. Their scores are low where a sample is suspicious."""
+
+    def everything(self) -> Tensor:
+        """Indices of all samples: int64 (N,)."""
+        return torch.arange(len(self.images), device=self.device)
+
+    def kept(self) -> Tensor:
+        """Indices of the credible samples."""
+        return self.tensors["credible"].nonzero().squeeze(1)
+
+    def isolated(self) -> Tensor:
+        """Indices of the suspicious samples."""
+        return (~self.tensors["credible"]).nonzero().squeeze(1)
+
+    def mark(self, scores: Tensor, rule: str, rate: float) -> None:
+        """Divide the samples by ``scores``, float (N,).
+
+        Raises:
+            TrialError: a score is not finite.
+        """
+        if not scores.isfinite().all():
+            raise TrialError("The scores that samples are to be isolated by are not finite.")
+        self.tensors["scores"] = scores
+        self.tensors["credible"] = ~isolate(scores, rule, rate, self.task.seed)
+
+    def losses(self, network: nn.Module) -> Tensor:
+        """Cross-entropy of every sample as it is, with the label it was handed: float (N,)."""
+        return sample_losses(self.logits_of(network, self.images), self.labels)
+
+    def descend(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, chosen: Tensor, batch_size: int, reduce: Reduce
+    ) -> LossMeter:
+        """One epoch over ``chosen``; ``reduce`` turns the losses of a batch, float (M,), into what is descended on."""
+        network.train()
+        meter = LossMeter(self.device)
+        for batch in shuffled_batches(chosen, batch_size, self.generator):
+            losses = sample_losses(self.run_network(network, self.view(batch)).logits, self.labels[batch])
+            self.step(optimizer, reduce(losses))
+            meter.add(losses.mean(), len(batch))
+        return meter
+
+    def pairs(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every kept sample once, in batches, and beside each batch its share of the isolated ones.
+
+        Yields:
+            Indices: of ``batch_size`` kept samples (the last batch may differ), and of isolated ones as :func:`spread`
+            deals them out, so that batch-norm meets the two about as they stand to each other in the data.
+        """
+        kept = list(shuffled_batches(self.kept(), batch_size, self.generator))
+        yield from zip(kept, spread(self.isolated(), len(kept), self.generator), strict=True)
+
+    def forget(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        weight: float,
+        ceiling: float,
+    ) -> LossMeter:
+        """One epoch of descent on the kept samples, and of bounded ascent on isolated ones, batch by batch.
+
+        Both go through the network in one pass (an interpretation), so that batch-norm sees one kind of batch.
+
+        Args:
+            network: trained in place.
+            optimizer: of it.
+            batch_size: of the kept samples.
+            weight: of the ascent.
+            ceiling: loss from which an isolated sample is left alone.
+        """
+        network.train()
+        meter = LossMeter(self.device)
+        for kept, others in self.pairs(batch_size):
+            batch = torch.cat([kept, others])
+            losses = sample_losses(self.run_network(network, self.view(batch)).logits, self.labels[batch])
+            loss = losses[: len(kept)].mean() + weight * bounded_ascent(losses[len(kept) :], ceiling)
+            self.step(optimizer, loss)
+            meter.add(losses[: len(kept)].mean(), len(batch))
+        return meter
+
+    def report(self, meter: LossMeter, network: Network | None) -> Report:
+        """What this epoch has to say."""
+        scores = self.tensors.get("scores")
+        suspicion = None if scores is None else 1 - normalise(scores)
+        return Report(meter.mean(), meter.images, network, suspicion, self.tensors.get("credible"))

@@ -1,0 +1,52 @@
+"""Telling suspicious samples by a score of each: the lowest share, or a mixture of two components."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainers.defenses.parts.entropy import split_by_mixture
+from trainers.errors import ConfigError
+
+RULES = ("rate", "gmm")
+"""What divides scores: the lowest share of them, or a two-component Gaussian mixture."""
+
+
+def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample with the label it was handed: float (N,)."""
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def isolated_count(rate: float, samples: int) -> int:
+    """How many of ``samples`` a ``rate`` isolates: rounded, and at least one on either side.
+
+    Raises:
+        ConfigError: it leaves no sample on one side.
+    """
+    count = round(rate * samples)
+    if not 0 < count < samples:
+        least, most = 0.5 / samples, 1 - 0.5 / samples
+        raise ConfigError(
+            f"An isolation_rate of {rate:g} isolates {count} of {samples} samples, which leaves none on one side; "
+            f"allowed is above {least:.2g} and below {most:.4g}."
+        )
+    return count
+
+
+def isolate(scores: Tensor, rule: str, rate: float, seed: int) -> Tensor:
+    """Which samples are suspicious, those of low score: bool (N,).
+
+    Args:
+        scores: float (N,), losses or entropies; poisoned samples have low ones early in training.
+        rule: ``rate`` isolates the lowest share, ties by order; ``gmm`` asks a mixture of two Gaussians.
+        rate: the share; not read by ``gmm``.
+        seed: of the mixture's initialisation.
+
+    Raises:
+        ConfigError: the rate leaves no sample on one side.
+    """
+    if rule == "gmm":
+        return ~split_by_mixture(scores, seed)
+    lowest = scores.argsort(stable=True)[: isolated_count(rate, len(scores))]
+    suspicious = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    suspicious[lowest] = True
+    return suspicious

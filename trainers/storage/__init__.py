@@ -1,0 +1,1 @@
+"""Files, object stores, states of trainings and saved models."""
