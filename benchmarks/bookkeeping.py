@@ -59,11 +59,11 @@ def sweep_content(preset: dict[str, Any]) -> dict[str, Any]:
 
 def ray_cost(trials: int = 24) -> dict[str, float]:
     """Seconds of a sweep that are not training, per trial, with and without reusing actors."""
-    from rich.console import Console
-
     from sweeper.cluster.hosts import ray_runtime
-    from sweeper.running import driver as runner
+    from sweeper.report.plots import draw_trial
+    from sweeper.running import driver
     from sweeper.running.driver import Plan, run_sweep
+    from sweeper.running.ledger import Ledger
     from trainers.data import load_data
 
     found = {}
@@ -73,17 +73,16 @@ def ray_cost(trials: int = 24) -> dict[str, float]:
         spec = validate(preset, "bookkeeping")
         with tempfile.TemporaryDirectory() as place, ray_runtime():
             folder = RunFolder.create(Path(place) / "run")
-            tracker = Tracker(f"sqlite:///{place}/mlflow.db", folder, sweep_content(preset))
+            tracker = Tracker(f"sqlite:///{place}/mlflow.db", folder, sweep_content(preset), draw_trial)
             began = time.perf_counter()
             splits = load_data(spec.data)
-            original = runner.REUSE_ACTORS
-            runner.REUSE_ACTORS = reuse
+            original = driver.REUSE_ACTORS
+            driver.REUSE_ACTORS = reuse
             try:
-                with (Path(place) / "log").open("w") as log:
-                    quiet = Console(file=log)
-                    run_sweep(spec, sweep_content(preset), splits, folder, tracker, quiet, Plan(count))
+                ledger = Ledger(folder, {}, [tracker])
+                run_sweep(spec, sweep_content(preset), splits, ledger, Plan(count), lambda _text: None)
             finally:
-                runner.REUSE_ACTORS = original
+                driver.REUSE_ACTORS = original
             took = time.perf_counter() - began
             training = float(read_table(folder.curves).groupby("trial_id")["seconds"].max().sum())
         found["with reuse" if reuse else "without reuse"] = (took - training) / (count + 1)
@@ -100,7 +99,7 @@ def tracking_cost(trials: int = 5, epochs: int = 200) -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder.create(Path(place) / "run")
-        tracker = Tracker(f"sqlite:///{place}/mlflow.db", folder, sweep_content(PRESET))
+        tracker = Tracker(f"sqlite:///{place}/mlflow.db", folder, sweep_content(PRESET), lambda *_: [])
         spent = 0.0
         for number in range(trials):
             record = TrialRecord(f"t{number:04d}", "trial", config, {("badnets", 0): "control"})
@@ -108,12 +107,12 @@ def tracking_cost(trials: int = 5, epochs: int = 200) -> float:
                 figures = {"epoch": epoch, "stage": "mix", "images_seen": epoch, "seconds": float(epoch), **metrics}
                 record.add_epoch(("badnets", 0), figures, {"poison_share": 0.1, "n_eval": 90})
                 began = time.perf_counter()
-                tracker.follow(record)
+                tracker.epoch_ended(record)
                 spent += time.perf_counter() - began
             record.end("FINISHED")
             rows = record.rows({"control": 1.0})
             began = time.perf_counter()
-            tracker.follow(record, rows)
+            tracker.trial_ended(record, rows)
             spent += time.perf_counter() - began
     return spent / trials
 

@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 
 from sweeper.launch import begin
+from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
-from sweeper.running import driver as runner
-from sweeper.running import searcher
+from sweeper.running import driver, searcher
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.worker import TrialActor
@@ -68,14 +68,14 @@ class WaitingActor(TrialActor):
 @contextmanager
 def waiting_trials(wait_s: float) -> Iterator[None]:
     """Let sweeps of this process run trials that compute nothing, and take so many seconds each."""
-    kind, with_parameters = runner.TrialActor, runner.tune.with_parameters
-    runner.TrialActor = WaitingActor  # type: ignore[misc]
-    runner.tune.with_parameters = lambda actor, **known: with_parameters(actor, wait_s=wait_s, **known)
+    kind, with_parameters = driver.TrialActor, driver.tune.with_parameters
+    driver.TrialActor = WaitingActor  # type: ignore[misc]
+    driver.tune.with_parameters = lambda actor, **known: with_parameters(actor, wait_s=wait_s, **known)
     try:
         yield
     finally:
-        runner.TrialActor = kind  # type: ignore[misc]
-        runner.tune.with_parameters = with_parameters
+        driver.TrialActor = kind  # type: ignore[misc]
+        driver.tune.with_parameters = with_parameters
 
 
 class Spent:
@@ -117,7 +117,7 @@ def measure(
     for owner, name, label in (
         (SweepSearcher, "_ask", "asking the study"), (SweepSearcher, "_tell", "telling the study"),
         (RunFolder, "write_record", "records"), (searcher, "new_attempt", "attempts"),
-        (RunFolder, "write_tables", "tables"), (Tracker, "follow", "MLflow"), (LiveDisplay, "trial_ended", "display"),
+        (RunFolder, "write_tables", "tables"), (Tracker, "_follow", "MLflow"), (LiveDisplay, "trial_ended", "display"),
     ):  # fmt: skip
         spent.watch(owner, name, label)
     memory = [resident_mib()]
@@ -132,7 +132,8 @@ def measure(
     search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
     began = time.perf_counter()
     with (place / "log").open("w") as log, waiting_trials(wait_s):
-        ended = begin(PRESET | {"data": data, "search": search}, "driver", place / "run", Console(file=log))
+        preset = PRESET | {"data": data, "search": search}
+        ended = begin(validate(preset, "driver"), preset, place / "run", Console(file=log))
     took = time.perf_counter() - began
     ends = sorted(r.ended_at for r in ended.folder.read_records().values() if r.ended_at)
     fifth = len(ends) // 5

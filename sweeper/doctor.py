@@ -13,6 +13,7 @@ from sweeper.cluster.hosts import asked, check_hosts, hosts, ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.mirror import RUNS
 from sweeper.run_folder.provenance import PACKAGES, package_versions
+from sweeper.running import WORKER
 from sweeper.tracking.store import check_store, shorten, tracking_uri, without_secret
 from trainers.storage.files import write_text
 from trainers.storage.object_store import Place
@@ -93,7 +94,7 @@ def _storage(storage: Place) -> Finding:
         text = f"{storage.resolve()} can be written, {free / 2**30:.0f} GiB free"
     with ray_runtime():
         many = len(hosts())
-        check_hosts(storage, load=True)
+        check_hosts(storage, WORKER)
     if free < LITTLE_SPACE:
         return Finding("storage", False, text, _REMEDIES["storage"])
     return Finding("storage", True, text + (f", as {many} hosts can, which run the same program" if many > 1 else ""))

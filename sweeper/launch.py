@@ -16,6 +16,7 @@ from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import SweepSpec, resolve, validate
 from sweeper.report.attack_plots import draw_attackers
 from sweeper.report.page import write_report
+from sweeper.report.plots import draw_trial
 from sweeper.report.roc import write_roc
 from sweeper.report.summary import BREAKING, write_frontier
 from sweeper.run_folder.claim import claimed
@@ -24,7 +25,11 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import mirrored
 from sweeper.run_folder.provenance import provenance
 from sweeper.run_folder.record import CONFIRMATION, FINISHED, RUNNING, TRIAL, control_success
+from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
+from sweeper.running.ledger import Ledger
+from sweeper.running.progress import LiveDisplay
+from sweeper.running.study_file import open_study
 from sweeper.tracking.shared_studies import check_shared, share_study
 from sweeper.tracking.store import tracking_uri
 from sweeper.tracking.sweep_run import Tracker
@@ -63,12 +68,14 @@ class Ended:
     not_copied: str | None = None
 
 
-def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store: ObjectPath | None = None) -> Ended:
+def begin(
+    spec: SweepSpec, preset: dict[str, Any], out: Path, console: Console, store: ObjectPath | None = None
+) -> Ended:
     """Run the sweep of a preset in a new run folder.
 
     Args:
-        preset: as read, with overrides.
-        where: it was read.
+        spec: the sweep.
+        preset: it was validated from.
         out: the run folder.
         console: for progress.
         store: the folder's place in an object store; null: all hosts see the folder.
@@ -77,10 +84,10 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store
         ConfigError, PresetError: it cannot begin.
         SweepBroken: the run folder cannot be written any more.
     """
-    spec = validate(preset, where)
     splits = _load(spec, console)
     preset, left_out = without_scarce_rates(spec, preset, splits.train)
-    spec = validate(preset, where)
+    if left_out:
+        spec = validate(preset, spec.name)
     spec.check_against(splits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
@@ -99,6 +106,7 @@ def begin(preset: dict[str, Any], where: str, out: Path, console: Console, store
         "left_out": left_out,
         "provenance": provenance(),
     } | ({} if store is None else {"store": str(store)})
+    folder.remember(sweep["preset"], spec)
     with folder.lock(), claimed(folder.store):
         # Before anything else knows of the sweep, so that whatever kills it now can be resumed from.
         folder.write_sweep(sweep)
@@ -131,7 +139,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         sweep = folder.read_sweep()
         if trials is not None:
             sweep["preset"]["search"]["trials"] = trials
-        spec = _with_budget(validate(sweep["preset"], str(folder.sweep)), time_budget)
+        spec = _with_budget(folder.validated(sweep["preset"]), time_budget)
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
         folder.remove_states_but(records)
@@ -163,7 +171,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
                 f"{path} has trials that did not end ({', '.join(unfinished)}); run sweeper resume {path} first."
             )
         folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep left older ones
-        spec = _with_budget(validate(sweep["preset"], str(folder.sweep)), None)
+        spec = _with_budget(folder.validated(sweep["preset"]), None)
         extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
         plan = Plan(0, records, extra)
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
@@ -178,14 +186,19 @@ def track(path: Path, uri: str) -> Tracker:
     folder = RunFolder.open(path)
     with folder.lock():
         sweep, records = folder.read_sweep(), folder.read_records()
-        tracker = Tracker(uri, folder, sweep)
+        tracker = Tracker(uri, folder, sweep, draw_trial)
         asr = control_success(records.values())
         folder.write_tables(records.values(), asr)  # a killed sweep left older ones
         for record in records.values():
-            tracker.follow(record, None if record.status == RUNNING else record.rows(asr))
+            if record.status == RUNNING:
+                tracker.epoch_ended(record)
+            else:
+                tracker.trial_ended(record, record.rows(asr))
         _close(tracker, folder, hypervolumes(points(folder.read_trials())))
         if tracker.behind:
             raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
+        if not folder.study.exists():  # as in a copy from an object store
+            open_study(folder.spec(), folder.study, records)
         share_study(folder)
     return tracker
 
@@ -229,11 +242,11 @@ def _run_here(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
     check_shared()
-    tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep)
+    tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep, draw_trial)
     asr = control_success(plan.records.values())
     for record in plan.records.values():
         if not record.open:  # what a killed driver had written down, and MLflow had not been told
-            tracker.follow(record, record.rows(asr))
+            tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
@@ -241,7 +254,10 @@ def _run_here(
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
         console.print(f"{part}for all: sweeper resume {folder.path} --trials {whole}.", highlight=False, soft_wrap=True)
     try:
-        outcome = run_sweep(spec, sweep, splits, folder, tracker, console, plan)
+        total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
+        with LiveDisplay(console, spec.objectives, spec.constraints, total, plan.records.values()) as display:
+            ledger = Ledger(folder, plan.records, [tracker, display])
+            outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
         found = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None

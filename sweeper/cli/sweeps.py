@@ -45,7 +45,8 @@ def run(
         content = apply_overrides(read_preset(preset), overrides, preset)
         from sweeper.preset.spec import validate
 
-        path, store = _placed(storage, out, validate(content, preset).name)
+        spec = validate(content, preset)
+        path, store = _placed(storage, out, spec.name)
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
@@ -55,7 +56,7 @@ def run(
             return
         from sweeper.launch import begin
 
-        ended = begin(content, preset, path, console, store)
+        ended = begin(spec, content, path, console, store)
     _show(ended)
 
 

@@ -3,11 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import count
+from threading import Thread
 
-from sweeper.cluster.hosts import Host, hosts, unable
+from sweeper.cluster.hosts import Host, hosts
 
 LOOK_EVERY_S = 1.0
+LOOK_AGAIN_S = 0.5
+"""The same while a host may just have gone."""
 NOTICED_AFTER_S = 8.0
 """How long a cluster with the health checks of ``cluster.yaml`` may take to notice that a host is gone."""
 BAD_AFTER = 3
@@ -20,18 +24,18 @@ class Fleet:
     Args:
         wanted: what a trial asks for, by Ray's names.
         look: finds the hosts that are there.
-        load: tells which of some hosts cannot load what trials run, and why.
+        find_unusable: tells which of some hosts cannot load what trials run, and why, which may take a minute.
     """
 
     def __init__(
         self,
         wanted: Mapping[str, float],
         look: Callable[[], Sequence[Host]] = hosts,
-        load: Callable[[Sequence[Host]], Mapping[str, str]] = unable,
+        find_unusable: Callable[[Sequence[Host]], Mapping[str, str]] = lambda _hosts: {},
     ):
         self._wanted = wanted
         self._look = look
-        self._load = load
+        self._find_unusable = find_unusable
         self._looked_at = -math.inf
         self._there: dict[str, Host] = {}
         self._names: dict[str, str] = {}
@@ -55,20 +59,21 @@ class Fleet:
             self._failed.clear()
         return sum(host.room(self._wanted) for name, host in self._there.items() if name not in self.avoided)
 
-    def is_gone(self, node_id: str) -> bool:
-        """Whether a host is gone, on which a trial broke off; the cluster is given time to notice.
+    def is_gone(self, node_id: str, since: float) -> bool | None:
+        """Whether a host is gone, on which a trial broke off.
 
-        No time is given where there is one host alone: it is the one that this runs on.
+        Args:
+            node_id: Ray's name of the host.
+            since: when that was noticed, by the monotonic clock.
+
+        Returns:
+            Null while the cluster may not have noticed yet. No time is given where there is one host alone: it is the
+            one that this runs on.
         """
-        until = time.monotonic() + NOTICED_AFTER_S
-        while True:
-            self._looked_at = -math.inf
-            self._refresh()
-            if node_id not in self._there:
-                return True
-            if len(self._there) < 2 or time.monotonic() >= until:
-                return False
-            time.sleep(0.5)
+        self._refresh(0.0 if self._looked_at < since else LOOK_AGAIN_S)
+        if node_id not in self._there:
+            return True
+        return False if len(self._there) < 2 or time.monotonic() >= since + NOTICED_AFTER_S else None
 
     def name(self, node_id: str) -> str:
         """What people call it."""
@@ -103,28 +108,55 @@ class Fleet:
         self.avoided[node_id] = reason
         return True
 
-    def avoid_unable(self) -> str | None:
-        """Look for hosts that cannot load what trials run, which takes seconds, and avoid them from now on.
+    def ask_whether_usable(self) -> Future[Mapping[str, str]]:
+        """Ask hosts, in a thread of its own, whether they can load what trials run.
+
+        Returns:
+            What :meth:`avoid_unusable_hosts` takes, once it is there.
+        """
+        self._refresh()
+        there = [host for name, host in self._there.items() if name not in self.avoided]
+        return _in_background(self._find_unusable, there)
+
+    def avoid_unusable_hosts(self, reasons: Mapping[str, str]) -> str | None:
+        """Avoid hosts that cannot load what trials run from now on.
+
+        Args:
+            reasons: why each of them cannot, by Ray's names.
 
         Returns:
             What the user is told; null if there is none.
         """
-        self._refresh()
-        found = self._load([host for name, host in self._there.items() if name not in self.avoided])
-        self._looked_at = -math.inf
-        self._refresh()
+        self._refresh(0.0)
         left = self._there.keys() - self.avoided.keys()
-        found = {name: reason for name, reason in found.items() if name in left}  # one may have gone meanwhile
-        if len(found) == len(left):  # then it is no host's fault, and trials tell what is wrong
+        reasons = {name: reason for name, reason in reasons.items() if name in left}  # one may have gone meanwhile
+        if len(reasons) == len(left):  # then it is no host's fault, and trials tell what is wrong
             return None
-        self.avoided |= found
+        self.avoided |= reasons
         said = [f"The host {self.name(name)} is avoided from now on, since it cannot load what trials run: {reason}"
-                for name, reason in found.items()]  # fmt: skip
+                for name, reason in reasons.items()]  # fmt: skip
         return " ".join(said) or None
 
-    def _refresh(self) -> None:
+    def _refresh(self, every_s: float | None = None) -> None:
+        """Look for hosts, if the last look is older than ``every_s`` (null: :data:`LOOK_EVERY_S`)."""
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_EVERY_S:
+        if now - self._looked_at >= (LOOK_EVERY_S if every_s is None else every_s):
             self._there = {host.node_id: host for host in self._look()}
             self._names |= {name: host.address for name, host in self._there.items()}
             self._looked_at = now
+
+
+def _in_background(
+    call: Callable[[Sequence[Host]], Mapping[str, str]], hosts: Sequence[Host]
+) -> Future[Mapping[str, str]]:
+    """Call in a thread that does not keep the program from ending."""
+    answer: Future[Mapping[str, str]] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call(hosts))
+        except Exception as error:  # noqa: BLE001  # whoever asks for the result gets it
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True, name="find-unusable-hosts").start()
+    return answer

@@ -145,30 +145,34 @@ def _amount(name: str, amount: float) -> str:
     return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
 
 
-def _load() -> None:
+def unusable_hosts(among: Sequence[Host], module: str) -> dict[str, str]:
+    """Which hosts cannot load what trials run, by their ids, with the reason.
+
+    One that does not answer within :data:`PROBE_S` is not among them: it may be busy, or gone.
+
+    Args:
+        among: hosts that are asked, all at once.
+        module: what trials run.
+    """
+    load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
+    answers = {_on(host, load, module): host.node_id for host in among}
+    done, _ = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_S) if answers else ([], [])
+    reasons = {}
+    for answer in done:
+        try:
+            ray.get(answer)
+        except RayError as error:
+            reasons[answers[answer]] = _reason(error)
+    return reasons
+
+
+def _load(module: str) -> None:
     """On a host: load what trials run.
 
     Raises:
         Exception: it cannot be loaded there: CUDA's libraries are not those that torch wants, say.
     """
-    import_module("sweeper.running.worker")
-
-
-def unable(among: Sequence[Host]) -> dict[str, str]:
-    """Which hosts cannot load what trials run, by their ids, with the reason. One that does not answer is not among
-    them: it may be busy, or gone.
-    """
-    load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
-    asked = [(host.node_id, _on(host, load)) for host in among]
-    found = {}
-    for node_id, answer in asked:
-        try:
-            ray.get(answer, timeout=PROBE_S)
-        except GetTimeoutError:
-            continue
-        except RayError as error:
-            found[node_id] = _reason(error)
-    return found
+    import_module(module)
 
 
 def _on(host: Host, task: Any, *arguments: Any) -> Any:
@@ -182,14 +186,14 @@ def _reason(error: RayError) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _look(folder: Place, probe: str, load: bool) -> dict[str, Any]:
+def _look(folder: Place, probe: str, module: str | None) -> dict[str, Any]:
     """On a host: what it runs, and whether it sees and may write the folder.
 
     Raises:
         Exception: what trials run cannot be loaded there.
     """
-    if load:
-        _load()
+    if module is not None:
+        _load(module)
     found: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip
@@ -202,12 +206,12 @@ def _look(folder: Place, probe: str, load: bool) -> dict[str, Any]:
     return found
 
 
-def check_hosts(folder: Place, load: bool = False) -> None:
+def check_hosts(folder: Place, module: str | None = None) -> None:
     """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
 
     Args:
         folder: of the sweep, or where sweeps go.
-        load: whether hosts load what trials run too, which takes them seconds.
+        module: what trials run; hosts load it too, which takes them seconds. Null: they do not.
 
     Raises:
         ConfigError: one does not, or does not answer.
@@ -218,9 +222,9 @@ def check_hosts(folder: Place, load: bool = False) -> None:
     probe = f".probe-{uuid.uuid4().hex[:8]}"
     write_text(folder / probe, "")
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
-    here = _look(folder, probe, load)
+    here = _look(folder, probe, module)
     try:
-        asked = [(host.address, _on(host, look, folder, probe, load)) for host in known]
+        asked = [(host.address, _on(host, look, folder, probe, module)) for host in known]
         for address, answer in asked:
             try:
                 found = ray.get(answer, timeout=PROBE_S)

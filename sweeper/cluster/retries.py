@@ -1,7 +1,10 @@
 """Whether a trial that broke off is tried again: Ray tells no lost host from a crash, and keeps away from no host."""
 
+import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 from sweeper.cluster.fleet import Fleet
 from sweeper.run_folder.record import TrialRecord
@@ -30,6 +33,23 @@ class Decision:
     said: str | None = None
 
 
+@dataclass
+class _Ending:
+    """An attempt that broke off, and of which it is not decided yet what follows.
+
+    Args:
+        host: Ray's name of the host where it began; null if it never did.
+        reason: why it crashed; null if it left no word.
+        at: when it was noticed, by the monotonic clock.
+        usable: answer of the hosts on whether they can load what trials run; null if they were not asked.
+    """
+
+    host: str | None
+    reason: str | None
+    at: float
+    usable: Future[Mapping[str, str]] | None = None
+
+
 class Retries:
     """Counts how often each trial broke off, since this driver began.
 
@@ -44,25 +64,61 @@ class Retries:
         self._crashed: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._crashed_on: defaultdict[str, set[str]] = defaultdict(set)
-        self._unfit_for: defaultdict[str, set[str]] = defaultdict(set)
+        self._unusable_for: defaultdict[str, set[str]] = defaultdict(set)
         self._told_of: set[str] = set()
         self._never_began: Counter[str] = Counter()
+        self._undecided: dict[str, _Ending] = {}
 
-    def decide(self, record: TrialRecord, states: Place) -> Decision:
-        """Look at what an attempt that broke off left in the folder of the trial's states."""
-        host, reason = host_of(states, record.attempt), crash_reason(states, record.attempt)
-        if host is None:
+    def decide(self, record: TrialRecord, states: Place) -> Decision | None:
+        """Decide on an attempt that broke off, by what it left in the folder of the trial's states.
+
+        Returns:
+            The decision; null as long as it is not known what became of the host. Then ask again: nothing waits here.
+        """
+        end = self._undecided.get(record.trial_id)
+        if end is None:
+            end = _Ending(host_of(states, record.attempt), crash_reason(states, record.attempt), time.monotonic())
+            self._undecided[record.trial_id] = end
+        decision = self._decide(record, end)
+        if decision is not None:
+            del self._undecided[record.trial_id]
+        return decision
+
+    def _decide(self, record: TrialRecord, end: "_Ending") -> Decision | None:
+        if end.host is None:
+            return self._never_began_again(record, end)
+        if end.reason is None:
+            gone = self._fleet.is_gone(end.host, end.at)
+            if gone is None:
+                return None
+            if gone:
+                return self._lost_host(record, self._fleet.name(end.host))
+        return self.crashed(record, end.host, end.reason or NO_WORD)
+
+    def _lost_host(self, record: TrialRecord, name: str) -> Decision:
+        decision = self._lose(record, f"It lost its host {{}}, the last time {name}.", None)
+        more = "; it goes on elsewhere" if decision.again else ""
+        return replace(decision, said=f"{record.trial_id} lost its host {name}{more}.")
+
+    def _never_began_again(self, record: TrialRecord, end: "_Ending") -> Decision | None:
+        """An attempt was cut off before it began. After a few of them, hosts are asked why, which takes a while."""
+        said = None
+        if end.usable is None:
             self._never_began[record.trial_id] += 1
-            return self._lose(record, "It was cut off {} before it began.", None)
-        if reason is None and self._fleet.is_gone(host):
-            name = self._fleet.name(host)
-            return self._lose(record, f"It lost its host {{}}, the last time {name}.", name)
-        return self.crashed(record, host, reason or NO_WORD)
+            if self._never_began[record.trial_id] == ASKED_AFTER:
+                end.usable = self._fleet.ask_whether_usable()
+        if end.usable is not None:
+            if not end.usable.done():
+                return None
+            said = self._fleet.avoid_unusable_hosts(end.usable.result()) or (
+                f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
+            )
+        return self._lose(record, "It was cut off {} before it began.", said)
 
-    def unfit(self, record: TrialRecord, host: str, reason: str) -> Decision:
+    def unusable(self, record: TrialRecord, host: str, reason: str) -> Decision:
         """A host is not fit for a trial, which costs it no retry while there is another."""
-        self._unfit_for[record.trial_id].add(host)
-        if not self._fleet.others(self._unfit_for[record.trial_id]):
+        self._unusable_for[record.trial_id].add(host)
+        if not self._fleet.others(self._unusable_for[record.trial_id]):
             return self.crashed(record, host, reason)
         said = self._blame(record, host, reason)
         if said is None and host not in self._told_of:
@@ -89,19 +145,14 @@ class Retries:
 
         Of hosts where it crashed, so many others must be left that the loss of one does not leave it waiting.
         """
-        own, crashed_on = self._unfit_for[record.trial_id], self._crashed_on[record.trial_id]
+        own, crashed_on = self._unusable_for[record.trial_id], self._crashed_on[record.trial_id]
         own = own if self._fleet.others(own) else set()
         if self._fleet.others(own | crashed_on) >= 2:
             own = own | crashed_on
         return sorted(own | self._fleet.avoided.keys())
 
-    def _lose(self, record: TrialRecord, reason: str, name: str | None) -> Decision:
+    def _lose(self, record: TrialRecord, reason: str, said: str | None) -> Decision:
+        """An attempt was lost through no fault of its own; ``reason`` has a place for how often that happened."""
         self._lost[record.trial_id] += 1
         times = self._lost[record.trial_id]
-        again = times <= LOST_AT_MOST
-        said = f"{record.trial_id} lost its host {name}{'; it goes on elsewhere' if again else ''}." if name else None
-        if name is None and self._never_began[record.trial_id] == ASKED_AFTER:
-            said = self._fleet.avoid_unable() or (
-                f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
-            )
-        return Decision(again, reason.format(f"{times} times" if times > 1 else "once"), said)
+        return Decision(times <= LOST_AT_MOST, reason.format(f"{times} times" if times > 1 else "once"), said)

@@ -1,5 +1,6 @@
 """The sweep as its preset describes it, validated."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -351,8 +352,12 @@ def validate(preset: dict[str, Any], where: str) -> SweepSpec:
 
 
 def resolve(spec: SweepSpec, preset: dict[str, Any]) -> dict[str, Any]:
-    """The preset with the defaults of all keys written out; the defense's parameters stand as they were given."""
-    return spec.model_dump() | {"defense": preset["defense"]}
+    """The preset with the defaults of all keys written out, as a file holds it: lists, and no tuples.
+
+    The defense's parameters stand as they were given.
+    """
+    resolved: dict[str, Any] = json.loads(json.dumps(spec.model_dump() | {"defense": preset["defense"]}))
+    return resolved
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,5 +1,6 @@
 """The run folder: where a sweep's truth lies. MLflow and the Optuna study can be written again from it."""
 
+import copy
 import fcntl
 import logging
 import os
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sweeper.preset.objectives import Constraint
+from sweeper.preset.spec import SweepSpec, validate
 from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
 from trainers.errors import ConfigError
@@ -57,6 +59,7 @@ class RunFolder:
         self.record_written: Callable[[], None] = do_nothing
         """Called when a record was written."""
         self._ours = self._made = False
+        self._validated: tuple[dict[str, Any], SweepSpec] | None = None
 
     @classmethod
     def create(cls, path: Path, store: ObjectPath | None = None) -> "RunFolder":
@@ -195,6 +198,28 @@ class RunFolder:
             if not isinstance(found.get(key), kind):
                 raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
         return found
+
+    def spec(self) -> SweepSpec:
+        """The sweep as ``sweep.yaml`` describes it; the same description is validated once.
+
+        Raises:
+            ConfigError, PresetError: it is damaged, or of another version.
+        """
+        return self.validated(self.read_sweep()["preset"])
+
+    def validated(self, preset: dict[str, Any]) -> SweepSpec:
+        """The sweep that a preset describes, which stands in ``sweep.yaml``, or will.
+
+        Raises:
+            ConfigError, PresetError: it is damaged.
+        """
+        if self._validated is None or self._validated[0] != preset:
+            self._validated = copy.deepcopy(preset), validate(preset, str(self.sweep))
+        return self._validated[1]
+
+    def remember(self, preset: dict[str, Any], spec: SweepSpec) -> None:
+        """Take a preset for validated."""
+        self._validated = copy.deepcopy(preset), spec
 
     def write_record(self, record: TrialRecord) -> None:
         """Write down one trial, whole or not at all."""

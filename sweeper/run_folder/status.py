@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sweeper.preset.grid import grid_points
-from sweeper.preset.spec import validate
+from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,11 @@ def read_status(folder: RunFolder) -> Status:
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
     """
-    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    spec = folder.spec()
     records = list(folder.read_records().values())
     trials = [record for record in records if record.role != CONTROL]
     ended = [record for record in trials if not record.open]
-    budget = spec.search.trials + sum(record.role == CONFIRMATION for record in trials)
-    if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
-        budget = max(min(budget, len(grid_points(spec))), len(trials))
+    budget = trials_in_all(spec, spec.search.trials, records)
     holder = folder.holder()
     return Status(
         name=spec.name,
@@ -71,6 +70,20 @@ def read_status(folder: RunFolder) -> Status:
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
         seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
     )
+
+
+def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:
+    """How many trials a sweep has in the end, controls not counted.
+
+    Args:
+        spec: the sweep.
+        asked: how many trials are asked for.
+        records: trials that are known already, and confirming ones that are to run.
+    """
+    roles = Counter(record.role for record in records)
+    if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
+        asked = min(asked, len(grid_points(spec)))
+    return max(asked, roles[TRIAL]) + roles[CONFIRMATION]
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:

@@ -1,32 +1,30 @@
 """Runs a sweep: one Ray Tune run over one study, one run folder and one MLflow experiment."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from ray import tune
-from rich.console import Console
 
 from search_spaces.distributions import Searched
 from sweeper.cluster.fleet import Fleet
-from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, ray_runtime
+from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, ray_runtime, unusable_hosts
 from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
-from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import code_digest
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED, TRIAL, TrialRecord, control_success
-from sweeper.running.callback import RecordKeeper
-from sweeper.running.progress import LiveDisplay
+from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
+from sweeper.running import WORKER
+from sweeper.running.callback import LedgerCallback
+from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
+from sweeper.running.study_file import open_study
 from sweeper.running.worker import TrialActor, pack
 from sweeper.search.scheduler import make_scheduler
-from sweeper.search.study import open_study
-from sweeper.tracking.sweep_run import Tracker
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.storage.files import remove_tree
@@ -82,10 +80,9 @@ def run_sweep(
     spec: SweepSpec,
     sweep: Mapping[str, Any],
     splits: Splits,
-    folder: RunFolder,
-    tracker: Tracker,
-    console: Console,
+    ledger: Ledger,
     plan: Plan,
+    say: Callable[[str], None],
 ) -> Outcome:
     """Run every trial of a sweep that has not run; the run folder is written as they finish.
 
@@ -93,19 +90,19 @@ def run_sweep(
         spec: the sweep.
         sweep: content of ``sweep.yaml``.
         splits: the data.
-        folder: the run folder.
-        tracker: an open tracking run.
-        console: for progress.
+        ledger: over the run folder, with the records of ``plan``.
         plan: what is to be run.
+        say: tells the user what no trial's end tells.
 
     Raises:
         ConfigError: Ray cannot be started, no host has what one trial asks for, or a host is not fit for the sweep.
         SweepBroken: the run folder cannot be written any more.
     """
+    folder = ledger.folder
     if plan.is_done:
-        console.print("Every trial has ended; nothing is left to run.", highlight=False)
+        say("Every trial has ended; nothing is left to run.")
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
-        folder.write_tables(plan.records.values(), control_success(plan.records.values()))
+        ledger.write_tables()
         return Outcome.of(plan.records.values(), None)
     end_trials_alone()
     keep_keys()
@@ -115,30 +112,28 @@ def run_sweep(
         check_hosts(folder.store or folder.path.resolve())
         try:
             folder.write_sweep(sweep)
-            stopper = SweepStopper(spec.search.time_budget and spec.search.time_budget * 60)
-            study = open_study(spec, folder.study, plan.records)
-            searcher = SweepSearcher(
-                spec, study, splits.fingerprint, folder, stopper, Fleet(wanted), plan.records, plan.trials
+            stopper = SweepStopper(
+                spec.search.time_budget and spec.search.time_budget * 60, lambda: ledger.broken is not None
             )
+            study = open_study(spec, folder.study, plan.records)
+            fleet = Fleet(wanted, find_unusable=partial(unusable_hosts, module=WORKER))
+            searcher = SweepSearcher(spec, study, splits.fingerprint, ledger, stopper, fleet, plan.trials, say)
             for record in plan.extra:
                 searcher.add(record)
-            budget = searcher.budget + sum(r.role == CONFIRMATION for r in searcher.records.values())
-            display = LiveDisplay(console, spec.objectives, spec.constraints, budget, plan.records.values())
-            keeper = RecordKeeper(searcher, folder, tracker, display, stopper)
-            keeper.write_tables()
+            ledger.write_tables()
             try:
                 with stopper:
-                    _tuner(spec, splits, folder, searcher, keeper, stopper, scratch).fit()
+                    _tuner(spec, splits, ledger, searcher, stopper, scratch).fit()
             finally:
-                display.close()
-                keeper.close(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
-            if stopper.broken is not None:
-                raise stopper.broken
+                searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+                ledger.write_tables()
+            if ledger.broken is not None:
+                raise ledger.broken
         except (OSError, StorageInternalError) as error:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
-    if not any(record.open for record in searcher.records.values()):
+    if not any(record.open for record in ledger.records.values()):
         remove_tree(folder.states)
-    return Outcome.of(searcher.records.values(), stopper.reason)
+    return Outcome.of(ledger.records.values(), stopper.reason)
 
 
 def _reason(error: Exception) -> str:
@@ -152,17 +147,16 @@ def _reason(error: Exception) -> str:
 def _tuner(
     spec: SweepSpec,
     splits: Splits,
-    folder: RunFolder,
+    ledger: Ledger,
     searcher: SweepSearcher,
-    keeper: RecordKeeper,
     stopper: SweepStopper,
     scratch: str,
 ) -> tune.Tuner:
     trainable = tune.with_parameters(
         TrialActor,
         data=pack(splits),
-        folder=folder.path.resolve(),
-        store=folder.store,
+        folder=ledger.folder.path.resolve(),
+        store=ledger.folder.store,
         code=code_digest(),
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
@@ -180,7 +174,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name=spec.name,
             storage_path=scratch,
-            callbacks=[keeper],
+            callbacks=[LedgerCallback(ledger)],
             stop=stopper,
             # Our states take the place of Ray's checkpoints.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),

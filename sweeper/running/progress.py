@@ -1,8 +1,8 @@
-"""What a person sees while a sweep runs."""
+"""What a person sees while a sweep runs: a follower of its ledger."""
 
 import time
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -10,25 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sweeper.preset.objectives import Constraint, Objective
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord, control_success
 from sweeper.words import parameter
-
-
-class Display(Protocol):
-    """Shows a sweep's progress."""
-
-    def trial_started(self, record: TrialRecord) -> None:
-        """A trial or control starts."""
-
-    def epoch_ended(self, record: TrialRecord) -> None:
-        """One more epoch of it is trained."""
-
-    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        """It ended; ``rows`` are its figures."""
-
-    def say(self, text: str) -> None:
-        """Something happened that is no trial's end."""
-
-    def close(self) -> None:
-        """The sweep is over."""
 
 
 def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
@@ -87,7 +68,6 @@ class LiveDisplay:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("starting", total=budget)
-            self._progress.start()
 
     def trial_started(self, record: TrialRecord) -> None:
         """A trial or control starts."""
@@ -114,8 +94,14 @@ class LiveDisplay:
         """Something happened that is no trial's end."""
         self._console.print(text, markup=False, highlight=False)
 
-    def close(self) -> None:
-        """The sweep is over."""
+    def __enter__(self) -> "LiveDisplay":
+        """Start the bar."""
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is: the sweep is over."""
         if self._progress is not None:
             self._progress.stop()
 

@@ -1,7 +1,7 @@
 """Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from errno import ENOSPC
 from typing import Any
 
@@ -12,10 +12,9 @@ from ray.tune.search import Searcher
 
 from search_spaces.distributions import Searched, suggest
 from sweeper.cluster.fleet import Fleet
-from sweeper.cluster.retries import Retries
+from sweeper.cluster.retries import Decision, Retries
 from sweeper.preset.blocks import DEFENSE
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import (
     CONFIRMATION,
     CONTROL,
@@ -25,16 +24,15 @@ from sweeper.run_folder.record import (
     RUNNING,
     TRIAL,
     TrialRecord,
-    control_success,
     next_id,
 )
+from sweeper.running.ledger import Ledger
 from sweeper.running.stopper import SweepStopper
 from sweeper.search.pools import Pools
 from sweeper.search.study import make_sampler, verdict
-from sweeper.search.turns import deal
+from sweeper.search.turns import assign
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
-from trainers.storage.object_store import Place
 from trainers.storage.state_store import new_attempt
 from trainers.trial import TrialConfig
 
@@ -48,11 +46,12 @@ class SweepSearcher(Searcher):
         spec: the sweep.
         study: an open study; what waits in it is asked for first.
         fingerprint: of the data.
-        folder: the run folder; every trial is written down there before it starts.
+        ledger: has the records of an earlier part of the sweep, whose trials that did not end go on under their ids.
+            Every trial is written down there before it starts.
         stopper: knows why the sweep ends early.
         fleet: the hosts.
-        records: of an earlier part of the sweep. Trials that did not end then go on under their ids.
-        budget: trials in all, controls not counted, earlier ones included.
+        trials: how many in all, controls not counted, earlier ones included.
+        say: tells the user of trials that go on elsewhere, and of hosts.
     """
 
     def __init__(
@@ -60,23 +59,22 @@ class SweepSearcher(Searcher):
         spec: SweepSpec,
         study: optuna.Study,
         fingerprint: str,
-        folder: RunFolder,
+        ledger: Ledger,
         stopper: SweepStopper,
         fleet: Fleet,
-        records: Mapping[str, TrialRecord] | None = None,
-        budget: int | None = None,
+        trials: int = 0,
+        say: Callable[[str], None] = lambda _text: None,
     ):
         super().__init__()
         self._spec = spec
         self._study = study
         self._fingerprint = fingerprint
-        self._folder = folder
-        self._stopper = stopper
+        self.ledger = ledger
+        self.stopper = stopper
         self._fleet = fleet
         self._retries = Retries(spec.search.retries, fleet)
         self._running = 0
-        self.say: Callable[[str], None] = lambda _text: None
-        """Tells the user of trials that go on elsewhere, and of hosts."""
+        self._say = say
         self._waits = False
         self._environments = spec.environments()
         self._sampler = study.sampler
@@ -84,23 +82,18 @@ class SweepSearcher(Searcher):
         self._queue: deque[TrialRecord] = deque()
         self._open: dict[str, optuna.Trial] = {}
         self._untold: dict[str, TrialRecord] = {}
-        self.by_ray_id: dict[str, TrialRecord] = {}
-        self.refused: deque[TrialRecord] = deque()
-        before = dict(records or {})
-        self.records: dict[str, TrialRecord] = {name: r for name, r in before.items() if not r.open}
-        self._interrupted = {name: r for name, r in before.items() if r.open}
-        self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before.values() if r.role == CONTROL}
-        self.control_asr: dict[str, float | None] = control_success(self.records.values())
+        self._undecided: list[tuple[TrialRecord, dict[str, Any]]] = []
+        """Trials that broke off, and may be tried again, with their last results."""
+        before = [*ledger.records.values(), *ledger.interrupted.values()]
+        self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before if r.role == CONTROL}
         waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
         known = len(study.get_trials(deepcopy=False))
         # A grid stands in the study already, and may be smaller than the number of trials asked for.
         grid = spec.search.sampler == "grid"
-        self._to_ask = len(waiting) if grid else len(waiting) + max((budget or 0) - known, 0)
-        self.budget = known - len(waiting) + self._to_ask
-        """Trials of the whole sweep, controls not counted."""
-        for record in list(self.records.values()):
+        self._to_ask = len(waiting) if grid else len(waiting) + max(trials - known, 0)
+        for record in list(ledger.records.values()):
             self._queue_controls(record)
-        for record in self._interrupted.values():
+        for record in ledger.interrupted.values():
             if record.role == CONFIRMATION:
                 self.add(TrialRecord(record.trial_id, CONFIRMATION, record.config, record.controls))
 
@@ -111,21 +104,22 @@ class SweepSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job; null while there is no room for it, or that there is none left. Ray calls this."""
-        if self._stopper.stop_all():  # with nothing running, Ray asks for nothing else
+        if self.stopper.stop_all():  # with nothing running, Ray asks for nothing else
             return str(Searcher.FINISHED)
+        self._settle()
         if self._is_full():
             return None
-        with self._stopper.guard():
+        with self.ledger.guard():
             while not self._queue and self._to_ask > 0:
                 self._ask()
         if not self._queue:  # what runs may break off, and be tried again
-            return None if self._running else str(Searcher.FINISHED)
+            return None if self._running or self._undecided else str(Searcher.FINISHED)
         record = self._queue.popleft()
         assert record.config is not None
-        self.by_ray_id[trial_id] = record
+        self.ledger.hand_out(trial_id, record)
         self._running += 1
-        with self._stopper.guard():
-            record.attempt = new_attempt(self._states(record))
+        with self.ledger.guard():
+            record.attempt = new_attempt(self.ledger.states_of(record))
         job: dict[str, Any] = {"job": record.config.to_json(), "trial_id": record.trial_id, "role": record.role,
                                "attempt": record.attempt}  # fmt: skip
         avoided = self._retries.avoided_by(record)
@@ -138,7 +132,7 @@ class SweepSearcher(Searcher):
         room = self._fleet.room()
         waits = not room and not self._running
         if waits and not self._waits:
-            self.say("No host is left that has room for a trial; the sweep waits until one joins.")
+            self._say("No host is left that has room for a trial; the sweep waits until one joins.")
         self._waits = waits
         return self._running >= room
 
@@ -146,9 +140,9 @@ class SweepSearcher(Searcher):
         """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
         self._to_ask -= 1
         waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
-        # What waits in the study is asked for first, and was dealt its part when it was first proposed.
+        # What waits in the study is asked for first, and was assigned its part when it was first proposed.
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
-        fixed = deal(self._environments, number, self._spec.turns())
+        fixed = assign(self._environments, number, self._spec.turns())
         pool = self._pools.propose(number, **fixed) if DEFENSE in fixed else None
         # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
@@ -168,11 +162,11 @@ class SweepSearcher(Searcher):
             config = self._spec.trial(choose, self._fingerprint)
         except ConfigError as error:
             record = TrialRecord(trial_id, TRIAL, None, {}, chosen)
-            record.end(FAILED, str(error))
             trial.set_user_attr("error", str(error))
             self._study.tell(trial, state=TrialState.FAIL)
-            self._keep(record)
-            self.refused.append(record)
+            self.ledger.add(record)
+            self.ledger.end(record, FAILED, str(error))
+            self.ledger.announce(record)
             return
         controls = {(s.name, r): self._control_of(config, s, r).key for s, r in config.runs()}
         self._open[trial_id] = trial
@@ -188,110 +182,117 @@ class SweepSearcher(Searcher):
         for scenario, repeat in record.config.runs():
             control = self._control_of(record.config, scenario, repeat)
             key = control.key
-            if key not in self.control_asr:
-                self.control_asr[key] = None
+            if key not in self.ledger.control_asr:
+                self.ledger.control_asr[key] = None
                 control_id = self._control_ids.setdefault(key, next_id("c", self._control_ids.values()))
                 self._enqueue(TrialRecord(control_id, CONTROL, control, {(scenario.name, repeat): key}))
 
     def _enqueue(self, record: TrialRecord) -> None:
-        before = self._interrupted.get(record.trial_id)
-        if before is not None:
-            record.began_at = before.began_at
-        self._keep(record)
+        self.ledger.add(record)
         self._queue.append(record)
 
-    def _keep(self, record: TrialRecord) -> None:
-        self.records[record.trial_id] = record
-        self._folder.write_record(record)
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Take note of a report, with its keys as Ray flattens them. Ray does not call this for a trial's last one.
+
+        Only an epoch speaks for the host: trials may end there without any.
+        """
+        record = self.ledger.of(trial_id)
+        if record is not None and result.get("host"):
+            record.host = self._fleet.name(result["host"])
+            if "finished" in result:
+                self._fleet.worked(result["host"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Take note of an end. Ray calls this before the callbacks, which then find the record up to date."""
-        record = self.by_ray_id.get(trial_id)
+        """Take note of an end."""
+        record = self.ledger.of(trial_id)
         if record is None or record.status != RUNNING:
             return
         self._running -= 1
-        with self._stopper.guard():
-            result = result or {}
-            reason = None
-            if error or "unfit" in result:
-                decision = (
-                    self._retries.unfit(record, result["host"], result["unfit"]) if "unfit" in result
-                    else self._retries.decide(record, self._states(record))
-                )  # fmt: skip
+        result = result or {}
+        self.on_trial_result(trial_id, result)
+        if error or "unusable" in result:
+            self._undecided.append((record, result))
+            self._settle()
+            return
+        self._end(record, result)
+
+    def _settle(self) -> None:
+        """Decide what becomes of trials that broke off, as soon as it is known."""
+        undecided, self._undecided = self._undecided, []
+        for record, result in undecided:
+            with self.ledger.guard():
+                if "unusable" in result:
+                    decision: Decision | None = self._retries.unusable(record, result["host"], result["unusable"])
+                else:
+                    decision = self._retries.decide(record, self.ledger.states_of(record))
+                if decision is None:
+                    self._undecided.append((record, result))
+                    continue
                 if decision.said:
-                    self.say(decision.said)
-                if decision.again and self._stopper.reason is None:
+                    self._say(decision.said)
+                if decision.again and self.stopper.reason is None:
                     self._queue.appendleft(record)
-                    return
-                reason = None if decision.again else decision.reason
-            self._end(record, result, reason)
-            if record.role == CONTROL:
-                self.control_asr |= control_success([record])
-            elif record.role == TRIAL:
+                else:
+                    self._end(record, result, None if decision.again else decision.reason)
+
+    def _end(self, record: TrialRecord, result: dict[str, Any], crash: str | None = None) -> None:
+        """End a trial everywhere. What cannot be written in one place is written in the others all the same."""
+        with self.ledger.guard():
+            self._note_end(record, result, crash)
+        with self.ledger.guard():
+            if record.role == TRIAL:
                 self._untold[record.trial_id] = record
-            self._folder.write_record(record)
             self._tell_ready()
+        with self.ledger.guard():
+            self.ledger.announce(record)
 
-    def got_on(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
-        """A trial reported from its host. Only an epoch speaks for the host: trials may end there without any."""
-        if result.get("host"):
-            record.host = self._fleet.name(result["host"])
-            if "figures" in result:
-                self._fleet.worked(result["host"])
-
-    def _states(self, record: TrialRecord) -> Place:
-        return self._folder.states / record.trial_id
-
-    def _end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:
+    def _note_end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:
         """Note status and reason of an ended trial, from its last result, or from why it crashed."""
+        if result.get("disk_full"):
+            self.ledger.give_up(OSError(ENOSPC, result["disk_full"]))
         if crash is not None:
-            record.end(FAILED, crash)
+            self.ledger.end(record, FAILED, crash)
         elif result.get("disk_full"):
-            self._stopper.give_up(OSError(ENOSPC, result["disk_full"]))
-            record.end(FAILED, f"Not finished: {result['disk_full']}.", interrupted=True)
+            self.ledger.end(record, FAILED, f"Not finished: {result['disk_full']}.", interrupted=True)
         elif result.get("error"):
-            record.end(FAILED, str(result["error"]))
-        elif self._stopper.broken is not None:  # its scores may not have been written
-            record.end(FAILED, f"Not finished: {self._stopper.reason}.", interrupted=True)
-        elif result.get("finished"):
-            record.end(FINISHED)
-        elif self._stopper.reason:
-            record.end(FAILED, f"Not finished: {self._stopper.reason}.", interrupted=True)
+            self.ledger.end(record, FAILED, str(result["error"]))
+        elif result.get("finished") and self.ledger.broken is None:  # else its scores may not have been written
+            self.ledger.end(record, FINISHED)
+        elif self.stopper.reason is not None:
+            self.ledger.end(record, FAILED, f"Not finished: {self.stopper.reason}.", interrupted=True)
         else:
-            record.end(PRUNED)
+            self.ledger.end(record, PRUNED)
 
     def _tell_ready(self) -> None:
         """Tell the study each ended trial whose controls have ended too: a constraint may ask for them."""
-        running = {key for r in self.records.values() if r.role == CONTROL and r.status == RUNNING
-                   for key in r.controls.values()}  # fmt: skip
+        running = {key for r in self.ledger.running() if r.role == CONTROL for key in r.controls.values()}
         for trial_id, record in list(self._untold.items()):
             if not running & set(record.controls.values()):
                 del self._untold[trial_id]
                 self._tell(self._open.pop(trial_id), record)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        found = verdict(self._spec, record, self.control_asr)
-        if found.state == TrialState.FAIL and record.status != FAILED:
-            record.end(FAILED, found.error)
-            self._folder.write_record(record)
-        for name, note in found.notes.items():
+        judged = verdict(self._spec, record, self.ledger.control_asr)
+        if judged.state == TrialState.FAIL and record.status != FAILED:
+            self.ledger.end(record, FAILED, judged.error)
+        for name, note in judged.notes.items():
             trial.set_user_attr(name, note)
-        for name, value in found.constraints.items():
+        for name, value in judged.constraints.items():
             trial.set_constraint(name, value)
-        self._study.tell(trial, found.values, state=found.state)
+        self._study.tell(trial, judged.values, state=judged.state)
 
-    def abandon(self, reason: str) -> list[TrialRecord]:
-        """End what still runs or waits, after the sweep was cut short; returns the records concerned."""
-        cut = [record for record in self.records.values() if record.status == RUNNING]
+    def abandon(self, reason: str) -> None:
+        """End what still runs or waits, after the sweep was cut short."""
+        cut = self.ledger.running()
         for record in cut:
-            record.end(FAILED, reason, interrupted=True)
-            self._folder.write_record(record)
+            self.ledger.end(record, FAILED, reason, interrupted=True)
         self._tell_ready()  # trials that ended, and only waited for a control
         for trial in self._open.values():
             trial.set_user_attr("error", reason)
             self._study.tell(trial, state=TrialState.FAIL)
         self._open.clear()
-        return cut
+        for record in cut:
+            self.ledger.announce(record)
 
     # Ray pickles the searcher into files of its own, which nobody reads: the study and the run folder are ours.
 

@@ -1,13 +1,11 @@
-"""Ends a whole sweep before its last trial: Ctrl-C, SIGTERM, or a time budget."""
+"""Ends a whole sweep before its last trial: Ctrl-C, SIGTERM, a time budget, or files that cannot be written."""
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
 from ray.tune import Stopper
 
 
@@ -17,28 +15,24 @@ class SweepStopper(Stopper):
 
     Args:
         time_budget_s: seconds from now; null: no limit.
+        is_broken: tells whether nothing can be written down any more.
     """
 
-    def __init__(self, time_budget_s: float | None):
+    def __init__(self, time_budget_s: float | None, is_broken: Callable[[], bool] = lambda: False):
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-        self.reason: str | None = None
-        self.broken: Exception | None = None
+        self._is_broken = is_broken
+        self._reason: str | None = None
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Note the first error of the disk or of the study's database, and end the sweep. Ray would take an error that
-        is raised in its own loop for one of the trial's.
-        """
-        try:
-            yield
-        except (OSError, StorageInternalError) as error:
-            self.give_up(error)
+    @property
+    def reason(self) -> str | None:
+        """Why the sweep ends early; null if it does not."""
+        if self._reason is None and self._is_broken():
+            self._reason = "its files cannot be written any more"
+        return self._reason
 
-    def give_up(self, error: Exception) -> None:
-        """End the sweep, since nothing more can be written down."""
-        if self.broken is None:
-            self.broken = error
-            self.reason = self.reason or "its files cannot be written any more"
+    def stop(self, reason: str) -> None:
+        """End the sweep."""
+        self._reason = reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Single trials are the scheduler's business."""
@@ -47,7 +41,7 @@ class SweepStopper(Stopper):
     def stop_all(self) -> bool:
         """Whether the sweep ends now; Ray asks between epochs."""
         if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
-            self.reason = "the time budget ended"
+            self.stop("the time budget ended")
         return self.reason is not None
 
     def __enter__(self) -> "SweepStopper":
@@ -59,6 +53,6 @@ class SweepStopper(Stopper):
             signal.signal(number, handler)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        self.reason = "the sweep was interrupted"
+        self.stop("the sweep was interrupted")
         # Not the handler of before: a shell's background jobs begin with Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -68,7 +68,7 @@ def _host() -> str:
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
 
 
-def _unfit(folder: RunFolder, code: str | None) -> str | None:
+def unusable_reason(folder: RunFolder, code: str | None) -> str | None:
     """Why no trial of a sweep may run here, which hosts that joined late have not been asked; null if it may."""
     if code is None:
         return None
@@ -117,7 +117,7 @@ class TrialActor(tune.Trainable):
         self._objective = objective
         self._keep_controls = keep_controls
         self._host = _host()
-        self._unfit = _unfit(self._folder, code)
+        self._unusable = unusable_reason(self._folder, code)
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -130,7 +130,7 @@ class TrialActor(tune.Trainable):
         self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
-        if self._unfit is not None:  # what another version reads of the job means nothing
+        if self._unusable is not None:  # what another version reads of the job means nothing
             return
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
@@ -153,15 +153,15 @@ class TrialActor(tune.Trainable):
             held, self._held = self._held, None
             return held
         try:
-            if self._unfit is not None:
-                raise HostError(self._unfit)
+            if self._unusable is not None:
+                raise HostError(self._unusable)
             if not self._begun:  # Ray may open a trial on one worker and hand it to another
                 self._begin()
             result = next(self._results)
         except SupersededError:  # nobody waits for what this attempt has to say
             raise
         except HostError as error:
-            return self._head() | {"unfit": str(error), "done": True}
+            return self._head() | {"unusable": str(error), "done": True}
         except Exception as error:
             if isinstance(error, (TrialError, ConfigError)):
                 return self._head() | {"error": str(error), "done": True}

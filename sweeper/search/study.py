@@ -1,60 +1,60 @@
-"""The Optuna study behind a sweep."""
+"""The Optuna study behind a sweep: its sampler, and what it is told of each trial."""
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.record import FINISHED, PRUNED, TrialRecord, control_success
+from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord, control_success
 from trainers.seeding import derive_seed
-from trainers.storage.files import replacing
 
 STARTUP_TRIALS = 10
 """Random trials before a model is fitted (Optuna's default), or half of a sweep that is shorter than twice that."""
 
 
-def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecord] | None = None) -> optuna.Study:
-    """Create the study of a sweep in its own SQLite file; only the driver writes to it.
+def fill_study(
+    study: optuna.Study, spec: SweepSpec, records: Collection[TrialRecord], notes: Mapping[int, Mapping[str, Any]]
+) -> int:
+    """Write what is known of a sweep into its new study.
 
-    With the ``records`` of an earlier part of the sweep, the study is written again from them: trials that ended are
-    told as they ended, and those that did not wait to be asked for again, with their numbers and values. From the file
-    that was there, only what the sampler noted beside its trials is taken over.
+    Trials that ended are told as they ended, and those that did not wait to be asked for again, with their numbers and
+    values. The points of a grid wait too.
+
+    Args:
+        study: without any trial.
+        spec: the sweep.
+        records: of an earlier part of the sweep.
+        notes: from :func:`sampler_notes` of the study of that part.
+
+    Returns:
+        How many trials there were.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Conditional samplers and constraints are experimental by Optuna's word; the user can do nothing about that.
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    trials = {_number(r): r for r in (records or {}).values() if r.role == "trial"}
-    notes = _sampler_notes(spec, database) if database.exists() else {}
-    with replacing(database) as beside:
-        storage = RDBStorage(f"sqlite:///{beside}")
-        study = optuna.create_study(
-            storage=storage, study_name=spec.name, directions=[objective.direction for objective in spec.objectives]
-        )
-        asr = control_success((records or {}).values())
-        for number in range(max(trials, default=-1) + 1):
-            record = trials.get(number)
-            if record is None or record.open:
-                study.enqueue_trial(record.searched if record else {})
-            else:
-                study.add_trial(_ended(spec, record, asr, notes.get(number, {})))
-        if spec.search.sampler == "grid":
-            # Optuna's GridSampler would end the study from inside `tell`, which only works in its own loop.
-            for point in grid_points(spec)[len(study.trials) : spec.search.trials]:
-                study.enqueue_trial(point)
-        storage.engine.dispose()
-    return optuna.load_study(
-        study_name=spec.name, storage=RDBStorage(f"sqlite:///{database}"), sampler=make_sampler(spec, len(trials))
-    )
+    trials = {_number(record): record for record in records if record.role == TRIAL}
+    asr = control_success(records)
+    for number in range(max(trials, default=-1) + 1):
+        record = trials.get(number)
+        if record is None or record.open:
+            study.enqueue_trial(record.searched if record else {})
+        else:
+            study.add_trial(_ended(spec, record, asr, notes.get(number, {})))
+    if spec.search.sampler == "grid":
+        # Optuna's GridSampler would end the study from inside `tell`, which only works in its own loop.
+        for point in grid_points(spec)[len(study.trials) : spec.search.trials]:
+            study.enqueue_trial(point)
+    return len(trials)
+
+
+def sampler_notes(study: optuna.Study) -> dict[int, dict[str, Any]]:
+    """What the sampler noted beside each trial (NSGA-II: its generation), by number."""
+    ours = ("constraints", "fixed_params")
+    trials = study.get_trials(deepcopy=False)
+    return {t.number: {k: v for k, v in t.system_attrs.items() if not k.startswith(ours)} for t in trials}
 
 
 @dataclass(frozen=True)
@@ -105,38 +105,23 @@ def _number(record: TrialRecord) -> int:
 
 
 def _ended(
-    spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None], notes: dict[str, Any]
+    spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None], notes: Mapping[str, Any]
 ) -> FrozenTrial:
     """An ended trial as the study knew it."""
-    found = verdict(spec, record, control_asr)
+    judged = verdict(spec, record, control_asr)
     space = spec.space()
     trial = create_trial(
-        state=found.state,
-        values=found.values,
+        state=judged.state,
+        values=judged.values,
         params=record.searched,
         distributions={name: space[name].distribution() for name in record.searched},
-        user_attrs={"trial_id": record.trial_id, **found.notes},
+        user_attrs={"trial_id": record.trial_id, **judged.notes},
         system_attrs=dict(notes),
-        constraints=found.constraints,
+        constraints=judged.constraints,
     )
     trial.datetime_start = datetime.fromtimestamp(record.began_at)
     trial.datetime_complete = datetime.fromtimestamp(record.ended_at or record.began_at)
     return trial
-
-
-def _sampler_notes(spec: SweepSpec, database: Path) -> dict[int, dict[str, Any]]:
-    """What the sampler noted beside each trial (NSGA-II: its generation), by number; nothing from a damaged file."""
-    storage = None
-    try:
-        storage = RDBStorage(f"sqlite:///{database}")
-        trials = optuna.load_study(study_name=spec.name, storage=storage).get_trials(deepcopy=False)
-    except Exception:  # noqa: BLE001  # a damaged file raises whatever its driver raises
-        return {}
-    finally:
-        if storage is not None:
-            storage.engine.dispose()
-    ours = ("constraints", "fixed_params")
-    return {t.number: {k: v for k, v in t.system_attrs.items() if not k.startswith(ours)} for t in trials}
 
 
 def make_sampler(spec: SweepSpec, known: int, defense: str | None = None) -> BaseSampler:

@@ -7,7 +7,7 @@ from search_spaces.distributions import Searched
 from sweeper.preset.blocks import DEFENSE
 
 
-def deal(
+def assign(
     environments: Sequence[dict[str, Searched]], trial_number: int, defenses: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The defense and the environment of one trial, by its number from 0.

@@ -8,9 +8,7 @@ import os
 import optuna
 from optuna.storages import RDBStorage
 
-from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
-from sweeper.search.study import open_study
 from sweeper.tracking.store import reach, shorten, without_secret
 from trainers.errors import ConfigError
 
@@ -34,7 +32,7 @@ def share_study(folder: RunFolder) -> None:
 
     Args:
         folder: the run folder. The copy has its name, and a part of the sweep's id, since folders of others may be
-            called the same. Where the study is missing, as in a copy from an object store, it is written again first.
+            called the same.
 
     Raises:
         ConfigError: the database does not take it.
@@ -46,8 +44,6 @@ def share_study(folder: RunFolder) -> None:
     name = f"{folder.path.resolve().name}-{sweep['sweep_id'][:8]}"
     shared = _storage(uri)
     try:
-        if not folder.study.exists():
-            open_study(validate(sweep["preset"], str(folder.sweep)), folder.study, folder.read_records())
         own = f"sqlite:///{folder.study}"
         optuna.load_study(study_name=sweep["preset"]["name"], storage=own)  # before an earlier copy is deleted
         if name in optuna.get_all_study_names(shared):

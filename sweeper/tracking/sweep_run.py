@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from sweeper.report import plots
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, RunKey, TrialRecord
 from sweeper.tracking.content import (
@@ -44,11 +43,13 @@ EVERY_EPOCH = "images_seen"
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
 """Answers of a server that is there: asking again will not help."""
 
+DrawTrial = Callable[[TrialRecord, RunFolder, Path], Iterable[Path]]
+
 log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Writes one sweep to MLflow, from what the run folder holds too.
+    """Writes one sweep to MLflow, from what the run folder holds too: a follower of the sweep's ledger.
 
     Whatever the store has already of this sweep is found by the sweep's id and gone on with, so that a sweep which is
     resumed, or written again, stands there once. A store that is lost on the way is asked again after a pause; what it
@@ -58,16 +59,18 @@ class Tracker:
         uri: of the tracking store.
         folder: the run folder.
         sweep: content of ``sweep.yaml``.
+        draw_trial: draws what a trial's run shows, from its record and the run folder, as files in a scratch folder.
 
     Raises:
         ConfigError: the store cannot be reached or written.
     """
 
-    def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any]):
+    def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any], draw_trial: DrawTrial):
         impatient()
         self.shown_uri = without_secret(uri)
         self._folder = folder
         self._sweep = sweep
+        self._draw_trial = draw_trial
         self._tags = sweep_tags(sweep)
         self._runs: dict[str, _Child] = {}
         self._behind: dict[str, tuple[TrialRecord, Sequence[dict[str, Any]] | None]] = {}
@@ -99,13 +102,19 @@ class Tracker:
         ended = {name for name, (_, rows) in self._behind.items() if rows is not None}
         return sorted(ended | self._refused)
 
-    def follow(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None = None) -> None:
-        """Send what is new of a trial, running ones at most every few seconds.
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial or control starts, or starts again."""
+        self._follow(record, None)
 
-        Args:
-            record: of the trial.
-            rows: of ``trials.parquet``, once it has ended.
-        """
+    def epoch_ended(self, record: TrialRecord) -> None:
+        """One more epoch of it is trained: what is new is sent at most every few seconds."""
+        self._follow(record, None)
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        """It ended; ``rows`` are those of ``trials.parquet``."""
+        self._follow(record, rows)
+
+    def _follow(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
         child = self._runs.get(record.trial_id)
         if rows is None and child and child.introduced and time.monotonic() - child.sent_at < SECONDS_BETWEEN_REQUESTS:
             return
@@ -258,7 +267,7 @@ class Tracker:
 
     def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
         with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:
-            for picture in plots.draw_trial(record, self._folder, Path(scratch)):
+            for picture in self._draw_trial(record, self._folder, Path(scratch)):
                 self._client.log_artifact(run_id, str(picture))
 
     def _log_params(self, run_id: str, params: dict[str, Any]) -> None:

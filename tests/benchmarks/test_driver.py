@@ -38,7 +38,7 @@ def test_what_a_function_calls_is_not_counted_twice(monkeypatch: pytest.MonkeyPa
 @pytest.mark.ray
 def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, ray_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [(SweepSearcher, "_ask"), (SweepSearcher, "_tell"), (RunFolder, "write_record"),
-               (searcher, "new_attempt"), (RunFolder, "write_tables"), (Tracker, "follow"),
+               (searcher, "new_attempt"), (RunFolder, "write_tables"), (Tracker, "_follow"),
                (LiveDisplay, "trial_ended")]  # fmt: skip
     for owner, name in changed:
         monkeypatch.setattr(owner, name, getattr(owner, name))  # as they were, afterwards

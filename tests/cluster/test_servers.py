@@ -18,7 +18,7 @@ import yaml
 
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import control_success
-from sweeper.search.study import open_study
+from sweeper.running.study_file import open_study
 from tests.cluster.hosts import PROJECT, Host, hosts, wait_for
 from tests.sweeper.small import finish, record_of, spec_with, sweep_with
 

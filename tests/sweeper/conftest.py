@@ -13,9 +13,10 @@ from sweeper.preset.spec import SweepSpec, validate
 from sweeper.report import plots
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FINISHED, TrialRecord
+from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
-from sweeper.search.study import open_study
+from sweeper.running.study_file import open_study
 from tests.sweeper.small import roomy
 from trainers.trial import TrialConfig
 
@@ -51,16 +52,16 @@ def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.S
 
     def make(
         spec: SweepSpec,
-        stopper: SweepStopper | None = None,
+        time_budget_s: float | None = None,
         fleet: Fleet | None = None,
         workers: int | None = None,
+        said: Callable[[str], None] = lambda _text: None,
     ) -> tuple[SweepSearcher, optuna.Study]:
         spec = spec.model_copy(update={"search": spec.search.model_copy(update={"workers": workers})})
         study = open_study(spec, tmp_path / "study.db")
-        folder = RunFolder(tmp_path)
-        return SweepSearcher(
-            spec, study, "data", folder, stopper or SweepStopper(None), fleet or roomy(), budget=spec.search.trials
-        ), study
+        ledger = Ledger(RunFolder(tmp_path), {})
+        stopper = SweepStopper(time_budget_s, lambda: ledger.broken is not None)
+        return SweepSearcher(spec, study, "data", ledger, stopper, fleet or roomy(), spec.search.trials, said), study
 
     return make
 

@@ -4,6 +4,7 @@ import atexit
 import copy
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,21 @@ def roomy() -> Fleet:
 def begin_on_a_host(searcher: SweepSearcher, *ray_ids: str) -> None:
     """As a worker does, which then may crash."""
     for ray_id in ray_ids:
-        record = searcher.by_ray_id[ray_id]
-        StateStore(searcher._folder.states / record.trial_id, attempt=record.attempt).begin("1")
+        record = searcher.ledger.of(ray_id)
+        StateStore(searcher.ledger.states_of(record), attempt=record.attempt).begin("1")
+
+
+class Watcher:
+    """A follower of a ledger that does nothing."""
+
+    def trial_started(self, record: TrialRecord) -> None:
+        pass
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        pass
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        pass
 
 
 def colours(count: int) -> ImageSet:

@@ -10,9 +10,10 @@ import pytest
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
+from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
-from sweeper.search.study import open_study
+from sweeper.running.study_file import open_study
 from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
 
 Resume = Callable[..., tuple[SweepSearcher, optuna.Study]]
@@ -22,18 +23,19 @@ Resume = Callable[..., tuple[SweepSearcher, optuna.Study]]
 def resume(tmp_path: Path) -> Resume:
     """A searcher over what the run folder holds."""
 
-    def make(spec: SweepSpec, stopper: SweepStopper | None = None) -> tuple[SweepSearcher, optuna.Study]:
+    def make(spec: SweepSpec) -> tuple[SweepSearcher, optuna.Study]:
         folder = RunFolder(tmp_path)
         records = folder.read_records()
         study = open_study(spec, folder.study, records)
-        stopper = stopper or SweepStopper(None)
-        return SweepSearcher(spec, study, "data", folder, stopper, roomy(), records, spec.search.trials), study
+        return SweepSearcher(
+            spec, study, "data", Ledger(folder, records), SweepStopper(None), roomy(), spec.search.trials
+        ), study
 
     return make
 
 
 def finish(searcher: SweepSearcher, ray_id: str, **figures: Any) -> TrialRecord:
-    record = searcher.by_ray_id[ray_id]
+    record = searcher.ledger.of(ray_id)
     values = {"val_asr": 0.95} if record.role == "control" else {}
     for scenario, repeat in record.runs:
         record.add_epoch((scenario.name, repeat), epoch_figures(1, **(values | figures)), FACTS)
@@ -65,35 +67,34 @@ def test_what_ended_stays_and_what_ran_goes_on_under_its_name(resume: Resume) ->
     assert ask(first, *"0123") == ["c0000", "t0000", "t0001", "t0002"]
     finish(first, "0")
     finish(first, "2", val_acc=0.7, val_asr=0.3)
-    before = {name: (r.config.key, r.searched, r.began_at) for name, r in first.records.items() if r.config}
+    before = {name: (r.config.key, r.searched, r.began_at) for name, r in first.ledger.records.items() if r.config}
 
     second, study = resume(spec)
     assert states(study) == ["WAITING", "COMPLETE", "WAITING"]
     assert study.trials[1].values == [0.7, 0.3]
-    assert study.trials[1].params == first.records["t0001"].searched
+    assert study.trials[1].params == first.ledger.records["t0001"].searched
     assert drain(second) == ["t0000", "t0002", "t0003", "t0004"]
     assert states(study) == ["COMPLETE"] * 5
     assert [trial.user_attrs["trial_id"] for trial in study.trials] == [f"t000{n}" for n in range(5)]
-    after = {name: (r.config.key, r.searched, r.began_at) for name, r in second.records.items() if r.config}
+    after = {name: (r.config.key, r.searched, r.began_at) for name, r in second.ledger.records.items() if r.config}
     assert {name: after[name] for name in before} == before
-    assert second.records["t0000"].rows(second.control_asr)[0]["control_asr"] == 0.95
+    assert second.ledger.records["t0000"].rows(second.ledger.control_asr)[0]["control_asr"] == 0.95
 
 
 def test_a_sweep_that_was_interrupted_goes_on_too(resume: Resume) -> None:
     spec = spec_with(search={"sampler": "random", "trials": 3})
-    stopper = SweepStopper(None)
-    first, study = resume(spec, stopper)
+    first, study = resume(spec)
     ask(first, *"01")
-    stopper.reason = "the sweep was interrupted"
+    first.stopper.stop("the sweep was interrupted")
     first.on_trial_complete("0", {"attempt": 1})
     first.abandon("Not finished: the sweep was interrupted.")
     assert states(study) == ["FAIL"]
-    assert all(record.interrupted for record in first.records.values())
+    assert all(record.interrupted for record in first.ledger.records.values())
 
     second, study = resume(spec)
     assert drain(second) == ["c0000", "t0000", "t0001", "t0002"]
     assert states(study) == ["COMPLETE"] * 3
-    assert {record.error for record in second.records.values()} == {None}
+    assert {record.error for record in second.ledger.records.values()} == {None}
 
 
 @pytest.mark.parametrize("ending", [{"error": "The loss is nan.", "attempt": 1}, {"attempt": 1}])
@@ -118,7 +119,7 @@ def test_a_control_that_failed_is_not_run_again_and_one_that_was_cut_is(resume: 
     second, study = resume(spec)
     assert drain(second) == ["c0001"]
     assert states(study) == ["COMPLETE"]
-    rows = second.records["t0000"].rows(second.control_asr)
+    rows = second.ledger.records["t0000"].rows(second.ledger.control_asr)
     assert [row["control_asr"] for row in rows] == [None, 0.95]
 
 
@@ -133,7 +134,6 @@ def test_a_sweep_that_is_complete_asks_for_nothing(resume: Resume) -> None:
 def test_more_trials_than_before_may_be_asked_for(resume: Resume) -> None:
     drain(resume(spec_with(search={"sampler": "random", "trials": 2}))[0])
     second, study = resume(spec_with(search={"sampler": "random", "trials": 4}))
-    assert second.budget == 4
     assert drain(second) == ["t0002", "t0003"]
     values = [trial.params["vab.threshold"] for trial in study.trials]
     assert len(set(values)) == 4, "the sampler does not draw the same numbers again"
@@ -145,7 +145,6 @@ def test_a_grid_goes_on_where_it_was(resume: Resume) -> None:
     assert ask(whole, *"012") == ["c0000", "t0000", "t0001"]
     finish(whole, "2")
     second, study = resume(spec_with(defense=defense, search={"sampler": "grid", "trials": 5}))
-    assert second.budget == 5
     assert drain(second) == ["c0000", "t0000", "t0002", "t0003", "t0004"]
     assert sorted(trial.params["vab.threshold"] for trial in study.trials) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
@@ -210,7 +209,9 @@ def test_a_damaged_record_is_run_again_under_its_number(resume: Resume, tmp_path
     second, study = resume(spec)
     assert sorted(drain(second)) == ["c0000", "t0001"]
     assert states(study) == ["COMPLETE"] * 3
-    assert {row["control_asr"] for r in second.records.values() for row in r.rows(second.control_asr)} == {0.95}
+    assert {
+        row["control_asr"] for r in second.ledger.records.values() for row in r.rows(second.ledger.control_asr)
+    } == {0.95}
 
 
 def test_a_proposal_that_was_refused_stays_refused(resume: Resume) -> None:

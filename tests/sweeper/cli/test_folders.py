@@ -15,6 +15,7 @@ from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running import driver as runner
 from sweeper.running.driver import Outcome
+from sweeper.running.ledger import Ledger
 from tests.sweeper.cli.calls import SWEEP, call, picture, sentence, write_preset
 from tests.sweeper.small import (
     control_row,
@@ -35,9 +36,9 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
 ) -> None:
     failed = row_with("t0000", status="FAILED", val_acc=None, val_asr=None, error="The loss is nan.")
 
-    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
-        folder.write_sweep(SWEEP)
-        write_rows(folder, [control_row(), failed, *[row_with("t0001")] * completed])
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        ledger.folder.write_sweep(SWEEP)
+        write_rows(ledger.folder, [control_row(), failed, *[row_with("t0001")] * completed])
         return Outcome(completed, ["t0000: The loss is nan."], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)
@@ -49,8 +50,8 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
 
 
 def test_a_grid_that_is_not_run_whole_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
-        write_rows(folder, [control_row(), row_with("t0000")])
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
         return Outcome(1, [], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)

@@ -9,6 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from sweeper.cluster import hosts as cluster
 from sweeper.cluster.hosts import Host, await_room, check_hosts, room
+from sweeper.running import WORKER
 from trainers.errors import ConfigError
 
 
@@ -138,8 +139,8 @@ def test_a_host_that_cannot_load_what_trials_run_is_named(monkeypatch: pytest.Mo
     check_hosts(tmp_path)
     assert asked == []
     with pytest.raises(ConfigError, match=r"10.0.0.1 cannot run this program: OSError: libcudart.so.13: cannot open"):
-        check_hosts(tmp_path, load=True)
-    assert set(asked) == {"sweeper.running.worker"}
+        check_hosts(tmp_path, WORKER)
+    assert set(asked) == {WORKER}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import Mirror, copy_results, fetch, mirrored
 from sweeper.run_folder.record import FINISHED, RUNNING, TrialRecord
 from sweeper.running.driver import Outcome
+from sweeper.running.ledger import Ledger
 from tests.sweeper.cli.calls import call, sentence, sweep_at, write_preset
 from tests.sweeper.small import control_row, finish, fresh_store, record_of, row_with, write_rows
 from trainers.errors import ConfigError
@@ -277,9 +278,9 @@ def test_a_sweep_whose_storage_is_a_store(store: ObjectPath, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
 
-    def sweep(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
-        folder.write_sweep(content)
-        write_rows(folder, [control_row(), row_with("t0000")])
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        ledger.folder.write_sweep(content)
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
         return Outcome(1, [], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)
@@ -298,8 +299,8 @@ def test_a_sweep_whose_storage_is_a_store(store: ObjectPath, monkeypatch: pytest
 def test_a_sweep_that_is_refused_after_it_began_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
 
-    def late(spec: Any, content: Any, splits: Any, folder: RunFolder, *_: Any) -> Outcome:
-        folder.write_record(finish(record_of()))
+    def late(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        ledger.folder.write_record(finish(record_of()))
         raise ConfigError("trials.parquet cannot be read.")
 
     monkeypatch.setattr(launch, "run_sweep", late)

@@ -12,8 +12,8 @@ from rich.console import Console
 from sweeper.cli.tables import print_status
 from sweeper.run_folder.folder import LOCK_FILE, RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED
-from sweeper.run_folder.status import read_status, unfinished
-from tests.sweeper.small import finish, record_of, sweep_with
+from sweeper.run_folder.status import read_status, trials_in_all, unfinished
+from tests.sweeper.small import finish, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
 from trainers.storage.state_store import StateStore, new_attempt
 
@@ -101,3 +101,17 @@ def test_a_grid_ends_with_its_last_point(tmp_path: Path) -> None:
 def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sweep.yaml cannot be read"):
         read_status(RunFolder(tmp_path))
+
+
+def test_how_many_trials_a_sweep_has_in_the_end() -> None:
+    spec = spec_with(search={"trials": 4})
+    again = [record_of(f"k000{number}", "confirmation") for number in range(3)]
+    known = [record_of(f"t000{number}") for number in range(2)]
+    controls = [record_of("c0000", "control")]
+    assert trials_in_all(spec, 4, []) == 4
+    assert trials_in_all(spec, 4, [*known, *controls]) == 4
+    assert trials_in_all(spec, 0, [*known, *controls, *again]) == 5, "confirm asks for no more trials of the search"
+    grid = {"name": "vab", "mixing": {"categorical": ["none", "mixup", "attention"]}}
+    small = spec_with(defense=grid, search={"sampler": "grid", "trials": 10})
+    assert trials_in_all(small, 10, []) == 3, "a grid may have fewer points"
+    assert trials_in_all(small, 2, []) == 2

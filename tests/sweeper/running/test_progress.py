@@ -52,15 +52,15 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
     file = io.StringIO()
     display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), spec_with().objectives, [], budget=3)
     records = [record_of(name) for name in ("t0000", "t0001", "t0002")]
-    for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
-        display.trial_started(record)
-        record.add_epoch(RUN, epoch_figures(1), FACTS)
-        display.epoch_ended(record)
-        record.end(status, "[why]" if status == "FAILED" else None)
-        display.trial_ended(record, record.rows({}))
-    control = finish(record_of("c0000", "control"))
-    display.trial_ended(control, control.rows({}))
-    display.close()
+    with display:
+        for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
+            display.trial_started(record)
+            record.add_epoch(RUN, epoch_figures(1), FACTS)
+            display.epoch_ended(record)
+            record.end(status, "[why]" if status == "FAILED" else None)
+            display.trial_ended(record, record.rows({}))
+        control = finish(record_of("c0000", "control"))
+        display.trial_ended(control, control.rows({}))
     text = file.getvalue()
     for line in ("t0000 FINISHED", "t0001 PRUNED", "t0002 FAILED", "([why])", "c0000 FINISHED control of"):
         assert line in text
@@ -125,6 +125,6 @@ def test_a_trial_that_was_never_started_may_end() -> None:
     display = LiveDisplay(Console(file=written), spec_with().objectives, [], budget=1)
     record = record_of(spec=spec_with(seeds=[0, 1]))
     record.status = "FAILED"
-    display.trial_ended(record, record.rows({}))
-    display.close()
+    with display:
+        display.trial_ended(record, record.rows({}))
     assert f"{record.trial_id} FAILED" in written.getvalue()

@@ -7,7 +7,6 @@ import pytest
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.running.searcher import SweepSearcher
-from sweeper.running.stopper import SweepStopper
 from tests.sweeper.small import begin_on_a_host
 
 MakeSpec = Callable[..., SweepSpec]
@@ -15,7 +14,7 @@ MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
 
 
 def finish(searcher: SweepSearcher, ray_id: str, asr: float = 0.1, acc: float = 0.8) -> None:
-    record = searcher.by_ray_id[ray_id]
+    record = searcher.ledger.of(ray_id)
     for scenario, repeat in record.config.runs():
         success = asr if record.role == "trial" else 0.95
         figures = {"epoch": 1, "stage": "mix", "val_acc": acc, "val_asr": success}
@@ -38,7 +37,9 @@ def test_a_control_comes_once_before_the_first_trial_that_needs_it(
     spec = make_spec("seeds=[0, 1]", "search.trials=3", "scenarios.0.poison_rate={categorical: [0.05, 0.1]}")
     searcher, study = make_searcher(spec)
     assert drain(searcher) == ["c0000", "c0001", "t0000", "c0002", "c0003", "t0001", "t0002"]
-    assert [record.config.defense for record in searcher.records.values() if record.role == "control"] == ["none"] * 4
+    assert [record.config.defense for record in searcher.ledger.records.values() if record.role == "control"] == [
+        "none"
+    ] * 4
     assert len(study.trials) == 3
 
 
@@ -54,11 +55,16 @@ def test_the_study_says_what_ran_and_how_it_ended(make_spec: MakeSpec, make_sear
     searcher.on_trial_complete("4", error=True)
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]
-    assert [record.status for record in searcher.records.values()][1:] == ["FINISHED", "PRUNED", "FAILED", "FAILED"]
+    assert [record.status for record in searcher.ledger.records.values()][1:] == [
+        "FINISHED",
+        "PRUNED",
+        "FAILED",
+        "FAILED",
+    ]
     assert study.trials[0].values == [0.7, 0.3]
     assert study.trials[2].user_attrs["error"] == "The loss is nan."
     assert "died" in study.trials[3].user_attrs["error"]
-    record = searcher.records["t0000"]
+    record = searcher.ledger.records["t0000"]
     assert study.trials[0].params == record.searched
     assert record.config.params["threshold"] == record.searched["vab.threshold"]
 
@@ -82,7 +88,7 @@ def test_the_environment_is_dealt_evenly_and_known_to_the_study(
     drain(searcher)
     rates = [trial.params["scenario.poison_rate"] for trial in study.trials]
     assert Counter(rates) == {0.05: 4, 0.1: 4}
-    assert rates == [r.config.scenarios[0].poison_rate for r in searcher.records.values() if r.role == "trial"]
+    assert rates == [r.config.scenarios[0].poison_rate for r in searcher.ledger.records.values() if r.role == "trial"]
 
 
 def test_a_grid_visits_every_combination_once(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
@@ -111,25 +117,26 @@ def test_the_same_sweep_asks_for_the_same_trials(
     for _ in range(2):
         searcher, _study = make_searcher(spec)
         drain(searcher)
-        jobs.append([record.config for record in searcher.records.values()])
+        jobs.append([record.config for record in searcher.ledger.records.values()])
         (tmp_path / "study.db").unlink()
     assert jobs[0] == jobs[1]
 
 
 def test_what_a_cut_sweep_leaves_has_failed_with_the_reason(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
-    stopper = SweepStopper(0.0)
-    searcher, study = make_searcher(make_spec("search.trials=2"), stopper)
+    searcher, study = make_searcher(make_spec("search.trials=2"), time_budget_s=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stopper, "stop_all", lambda: False)
+        patch.setattr(searcher.stopper, "stop_all", lambda: False)
         for ray_id in "012":
             searcher.suggest(ray_id)
-    assert stopper.stop_all()
+    assert searcher.stopper.stop_all()
     finish(searcher, "0")
     searcher.on_trial_complete("1", {"attempt": 1})
-    cut = searcher.abandon("Not finished: the time budget ended.")
-    assert [record.trial_id for record in cut] == ["t0001"]
+    assert [record.trial_id for record in searcher.ledger.running()] == ["t0001"]
+    searcher.abandon("Not finished: the time budget ended.")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
-    assert {searcher.records[name].error for name in ("t0000", "t0001")} == {"Not finished: the time budget ended."}
+    assert {searcher.ledger.records[name].error for name in ("t0000", "t0001")} == {
+        "Not finished: the time budget ended."
+    }
 
 
 def test_a_combination_that_is_refused_has_failed_with_its_reason(
@@ -142,9 +149,10 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason(
     refused = [t for t in study.trials if not t.params["vab.mix_epochs"] and not t.params["vab.suppression_epochs"]]
     assert refused
     assert {trial.state.name for trial in refused} == {"FAIL"}
-    assert len(searcher.refused) == len(refused)
-    assert all("must not both be 0" in str(record.error) for record in searcher.refused)
-    rows = [row for record in searcher.refused for row in record.rows({})]
+    failed = [record for record in searcher.ledger.records.values() if record.status == "FAILED"]
+    assert len(failed) == len(refused)
+    assert all("must not both be 0" in str(record.error) for record in failed)
+    rows = [row for record in failed for row in record.rows({})]
     assert {(row["role"], row["status"], row["scenario"]) for row in rows} == {("trial", "FAILED", None)}
     assert len(rows) == len(refused)
 
@@ -159,7 +167,7 @@ def test_defenses_take_turns(make_spec: MakeSpec, make_searcher: MakeSearcher) -
     names = {"vab": {"defense", "vab.threshold"}, "abl": {"defense", "abl.isolation_rate"}}
     for trial in study.trials:
         assert set(trial.params) == names[trial.params["defense"]]
-        record = searcher.records[trial.user_attrs["trial_id"]]
+        record = searcher.ledger.records[trial.user_attrs["trial_id"]]
         assert record.config is not None
         assert record.config.defense == trial.params["defense"]
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 8

@@ -17,7 +17,6 @@ from sweeper.preset.grid import grid_points
 from sweeper.run_folder.record import FAILED, FINISHED, RUNNING
 from sweeper.running import searcher as module
 from sweeper.running.searcher import SweepSearcher
-from sweeper.running.stopper import SweepStopper
 from tests.sweeper.small import FACTS, begin_on_a_host, epoch_figures, make_objectives, spec_with
 from trainers.errors import ConfigError
 from trainers.storage.state_store import StateStore, new_attempt
@@ -33,7 +32,7 @@ def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
 
 
 def end(searcher: SweepSearcher, ray_id: str, **figures: Any) -> None:
-    record = searcher.by_ray_id[ray_id]
+    record = searcher.ledger.of(ray_id)
     for scenario, repeat in record.config.runs():
         record.add_epoch((scenario.name, repeat), epoch_figures(1, **figures), FACTS)
     searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
@@ -50,11 +49,11 @@ def test_a_job_is_the_configuration_that_the_record_holds(make_searcher: MakeSea
         ("c0000", "control"), ("t0000", "trial"), ("t0001", "trial"),
     ]  # fmt: skip
     for job in jobs:
-        record = searcher.records[job["trial_id"]]
+        record = searcher.ledger.records[job["trial_id"]]
         assert TrialConfig.from_json(job["job"]).key == record.config.key
         assert record.status == RUNNING
-    trial = searcher.records["t0000"].config
-    assert searcher.records["c0000"].config.params["epochs"] == 1
+    trial = searcher.ledger.records["t0000"].config
+    assert searcher.ledger.records["c0000"].config.params["epochs"] == 1
     assert trial.params["threshold"] == study.trials[0].params["vab.threshold"]
     assert trial.params["mixing"] == study.trials[0].params["vab.mixing"]
     assert study.trials[0].user_attrs["trial_id"] == "t0000"
@@ -69,13 +68,13 @@ def test_there_is_one_control_per_resolved_scenario_and_seed(make_searcher: Make
     names = start(searcher, *map(str, range(11)))
     assert names == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003",
                      "None"]  # fmt: skip
-    controls = [record.config for record in searcher.records.values() if record.role == "control"]
+    controls = [record.config for record in searcher.ledger.records.values() if record.role == "control"]
     assert {(c.scenarios[0].attack, c.scenarios[0].params.get("size"), c.repeats) for c in controls} == {
         ("badnets", size, (seed,)) for size in (2, 3) for seed in (0, 1)
     } | {("blend", None, (seed,)) for seed in (0, 1)}
     assert all(c.defense == "none" for c in controls)
-    keys = {record.config.key for record in searcher.records.values() if record.role == "control"}
-    assert all(set(r.controls.values()) <= keys for r in searcher.records.values())
+    keys = {record.config.key for record in searcher.ledger.records.values() if record.role == "control"}
+    assert all(set(r.controls.values()) <= keys for r in searcher.ledger.records.values())
 
 
 def test_a_controls_success_reaches_the_rows_of_its_trials(make_searcher: MakeSearcher) -> None:
@@ -83,9 +82,9 @@ def test_a_controls_success_reaches_the_rows_of_its_trials(make_searcher: MakeSe
     start(searcher, "0", "1", "2")
     end(searcher, "0", val_asr=0.79)
     end(searcher, "1")
-    row = searcher.records["t0000"].rows(searcher.control_asr)[0]
+    row = searcher.ledger.records["t0000"].rows(searcher.ledger.control_asr)[0]
     assert (row["control_asr"], row["weak_attack"]) == (0.79, True)
-    control = searcher.records["c0000"].rows(searcher.control_asr)[0]
+    control = searcher.ledger.records["c0000"].rows(searcher.ledger.control_asr)[0]
     assert (control["role"], control["defense"], control["val_asr"]) == ("control", "none", 0.79)
     assert states(study) == ["COMPLETE", "RUNNING"]
 
@@ -98,7 +97,7 @@ def test_a_control_that_failed_leaves_its_trials_without_evidence(make_searcher:
     assert states(study) == ["RUNNING", "RUNNING"]
     searcher.on_trial_complete("0", {"error": "The loss is nan.", "attempt": 1})
     assert states(study) == ["COMPLETE", "RUNNING"]
-    row = searcher.records["t0000"].rows(searcher.control_asr)[0]
+    row = searcher.ledger.records["t0000"].rows(searcher.ledger.control_asr)[0]
     assert (row["control_asr"], row["weak_attack"]) == (None, None)
     assert list(study.trials[0].constraints.values()) == [float("inf")]
 
@@ -138,17 +137,17 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     for trial_id in ("t0000", "t0001"):
         states = tmp_path / "states" / trial_id
         store = StateStore(states, attempt=new_attempt(states))
-        searcher.records[trial_id].attempt = store.attempt
+        searcher.ledger.records[trial_id].attempt = store.attempt
         store.begin("1")
         if trial_id == "t0000":
             store.note_crash("MemoryError: no more")
     searcher.on_trial_complete("1", error=True)
     searcher.on_trial_complete("2", error=True)
-    first, second = searcher.records["t0000"], searcher.records["t0001"]
+    first, second = searcher.ledger.records["t0000"], searcher.ledger.records["t0001"]
     assert (first.status, first.error, first.attempt) == (FAILED, "MemoryError: no more", 2)
     assert second.error == "The worker died without a word; Ray's logs may tell why."
     assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
-    assert first.rows(searcher.control_asr)[0]["attempt"] == 2
+    assert first.rows(searcher.ledger.control_asr)[0]["attempt"] == 2
 
 
 def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher: MakeSearcher) -> None:
@@ -156,26 +155,25 @@ def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher
     assert start(searcher, "0", "1", "2") == ["c0000", "t0000", "None"]  # what runs may have to be tried again
     begin_on_a_host(searcher, "1", "0")
     searcher.on_trial_complete("1", error=True)
-    assert searcher.records["t0000"].status == RUNNING
+    assert searcher.ledger.records["t0000"].status == RUNNING
     assert start(searcher, "3") == ["t0000"]
-    assert searcher.records["t0000"].attempt == 2
+    assert searcher.ledger.records["t0000"].attempt == 2
     begin_on_a_host(searcher, "3")
     searcher.on_trial_complete("0", error=True)
     assert start(searcher, "4") == ["c0000"]
     end(searcher, "4")
     searcher.on_trial_complete("3", error=True)
-    assert searcher.records["t0000"].status == FAILED
+    assert searcher.ledger.records["t0000"].status == FAILED
     assert start(searcher, "5") == ["FINISHED"]
     assert states(study) == ["FAIL"]
 
 
 def test_a_crash_while_the_sweep_ends_is_left_for_resume(make_searcher: MakeSearcher, tmp_path: Path) -> None:
-    stopper = SweepStopper(None)
-    searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}), stopper=stopper)
+    searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}))
     start(searcher, "0", "1")
-    stopper.reason = "the sweep was interrupted"
+    searcher.stopper.stop("the sweep was interrupted")
     searcher.on_trial_complete("1", error=True)
-    assert searcher.records["t0000"].interrupted
+    assert searcher.ledger.records["t0000"].interrupted
 
 
 def test_no_more_trials_run_than_there_is_room_for(make_searcher: MakeSearcher) -> None:
@@ -191,21 +189,24 @@ def test_no_more_trials_run_than_there_is_room_for(make_searcher: MakeSearcher) 
 def test_a_trial_whose_host_is_not_fit_is_asked_for_again(make_searcher: MakeSearcher) -> None:
     searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}))
     start(searcher, "0", "1")
-    unfit = {"host": "1", "unfit": "It runs another version of this program.", "done": True}
-    searcher.on_trial_complete("1", unfit)
-    assert searcher.records["t0000"].status == RUNNING
+    unusable = {"host": "1", "unusable": "It runs another version of this program.", "done": True}
+    searcher.on_trial_complete("1", unusable)
+    assert searcher.ledger.records["t0000"].status == RUNNING
     assert start(searcher, "2") == ["t0000"]
-    searcher.on_trial_complete("2", unfit)
-    assert (searcher.records["t0000"].status, searcher.records["t0000"].error) == (FAILED, unfit["unfit"])
+    searcher.on_trial_complete("2", unusable)
+    assert (searcher.ledger.records["t0000"].status, searcher.ledger.records["t0000"].error) == (
+        FAILED,
+        unusable["unusable"],
+    )
 
 
 def test_a_sweep_without_hosts_waits_says_so_once_and_can_be_stopped(
     make_searcher: MakeSearcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_module, "LOOK_EVERY_S", 0.0)
-    there, said, stopper = [Host("1", "10.0.0.1", {"CPU": 1})], [], SweepStopper(None)
-    searcher, _ = make_searcher(spec_with(), stopper=stopper, fleet=Fleet({"CPU": 1}, lambda: there))
-    searcher.say = said.append
+    there: list[Host] = [Host("1", "10.0.0.1", {"CPU": 1})]
+    said: list[str] = []
+    searcher, _ = make_searcher(spec_with(), fleet=Fleet({"CPU": 1}, lambda: there), said=said.append)
     assert start(searcher, "0") == ["c0000"]
     there.clear()
     assert start(searcher, "1") == ["None"]  # its control is not known to be lost yet
@@ -213,7 +214,7 @@ def test_a_sweep_without_hosts_waits_says_so_once_and_can_be_stopped(
     end(searcher, "0")
     assert start(searcher, "1", "1", "1") == ["None"] * 3
     assert said == ["No host is left that has room for a trial; the sweep waits until one joins."]
-    stopper.reason = "the sweep was interrupted"
+    searcher.stopper.stop("the sweep was interrupted")
     assert start(searcher, "1") == ["FINISHED"]
 
 
@@ -223,12 +224,12 @@ def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
     searcher, _ = make_searcher(spec_with(), fleet=fleet)
     assert "avoid" not in searcher.suggest("0")
     fleet.room()
-    searcher.got_on(searcher.by_ray_id["0"], {"host": "1", "error": "Its trigger image is not here."})
-    searcher.got_on(searcher.by_ray_id["0"], {"host": "2", "figures": {}})
-    assert searcher.by_ray_id["0"].host == "10.0.0.2"
+    searcher.on_trial_result("0", {"host": "1", "error": "Its trigger image is not here."})
+    searcher.on_trial_result("0", {"host": "2", "finished": False})
+    assert searcher.ledger.of("0").host == "10.0.0.2"
     for trial in ("a", "b", "c"):
         fleet.failed("1", trial, "no disk")
-        searcher.got_on(searcher.by_ray_id["0"], {"host": "2", "figures": {}})
+        searcher.on_trial_result("0", {"host": "2", "finished": False})
     assert searcher.suggest("1")["avoid"] == ["1"]
 
 
@@ -237,10 +238,10 @@ def test_an_undefined_objective_fails_the_trial_in_table_and_study(make_searcher
     start(searcher, "0", "1")
     end(searcher, "0")
     end(searcher, "1", val_asr=None)
-    record = searcher.records["t0000"]
+    record = searcher.ledger.records["t0000"]
     assert (record.status, record.error) == (FAILED, "An objective is undefined for this trial.")
     assert states(study) == ["FAIL"]
-    assert record.rows(searcher.control_asr)[0]["val_acc"] is None
+    assert record.rows(searcher.ledger.control_asr)[0]["val_acc"] is None
 
 
 def test_objectives_and_constraints_of_several_scenarios(make_searcher: MakeSearcher) -> None:
@@ -255,7 +256,7 @@ def test_objectives_and_constraints_of_several_scenarios(make_searcher: MakeSear
     start(searcher, *map(str, range(5)))
     for ray_id in "0123":
         end(searcher, ray_id, val_asr=1.0)
-    record = searcher.by_ray_id["4"]
+    record = searcher.ledger.of("4")
     for (scenario, repeat), asr in zip(record.config.runs(), (0.0, 0.2, 0.3, 0.5), strict=True):
         record.add_epoch((scenario.name, repeat), epoch_figures(1, val_asr=asr, val_acc=asr, val_ra=0.7 - asr), FACTS)
     searcher.on_trial_complete("4", {"finished": True})
@@ -268,9 +269,10 @@ def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(make_
     searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1", "2")
     end(searcher, "1", val_acc=0.7, val_asr=0.2)
-    cut = searcher.abandon("Not finished: the sweep was interrupted.")
+    cut = searcher.ledger.running()
+    searcher.abandon("Not finished: the sweep was interrupted.")
     assert [record.trial_id for record in cut] == ["c0000", "t0001"]
-    assert [record.status for record in searcher.records.values()] == [FAILED, FINISHED, FAILED]
+    assert [record.status for record in searcher.ledger.records.values()] == [FAILED, FINISHED, FAILED]
     assert states(study) == ["COMPLETE", "FAIL"]
     assert study.trials[0].values == [0.7, 0.2]
     assert study.trials[1].user_attrs["error"] == "Not finished: the sweep was interrupted."
@@ -281,7 +283,7 @@ def test_what_was_asked_but_never_started_is_not_left_running(make_searcher: Mak
     start(searcher, "0")
     searcher.abandon("cut")
     assert states(study) == ["FAIL"]
-    assert {name: (r.status, r.interrupted) for name, r in searcher.records.items()} == {
+    assert {name: (r.status, r.interrupted) for name, r in searcher.ledger.records.items()} == {
         "c0000": (FAILED, True), "t0000": (FAILED, True),
     }  # fmt: skip
 
@@ -293,7 +295,6 @@ def test_a_combination_that_is_refused_has_failed_with_its_reason_and_the_rest_r
     searcher, study = make_searcher(
         spec_with(defense={"name": "vab", **lengths}, search={"sampler": "grid", "trials": 10})
     )
-    assert searcher.budget == 4
     names = start(searcher, *map(str, range(5)))
     assert len([name for name in names if name.startswith("t")]) == 3
     assert names[-1] == "None"
@@ -315,7 +316,7 @@ def test_a_part_of_a_grid_is_a_shuffled_sample_of_it(make_searcher: MakeSearcher
     assert points != sorted(points, key=lambda p: (p["vab.threshold"], p["vab.mixing"]))
     searcher, study = make_searcher(spec)
     start(searcher, *map(str, range(6)))
-    assert searcher.budget == 4
+    assert len(study.trials) == 4
     assert [trial.params for trial in study.trials] == points[:4]
 
 
@@ -404,9 +405,9 @@ def test_a_grid_over_attackers_runs_each_with_its_controls(make_searcher: MakeSe
         search={"sampler": "grid", "trials": 20, "scenarios": "one"},
     )
     searcher, study = make_searcher(spec)
-    assert searcher.budget == 6
+    assert len(study.trials) == 6
     start(searcher, *map(str, range(10)))
-    records = searcher.records.values()
+    records = searcher.ledger.records.values()
     trials = [record for record in records if record.role == "trial"]
     assert as_set([trial.params for trial in study.trials]) == as_set(grid_points(spec))
     for trial, record in zip(study.trials, trials, strict=True):
@@ -425,7 +426,7 @@ def test_attackers_take_turns_and_the_searcher_chooses_the_rest(make_searcher: M
     met = [(trial.params["scenario"], trial.params.get("badnets.size")) for trial in study.trials]
     assert met == [("badnets", 2), ("blend", None), ("badnets", 3), ("blend", None)] * 2
     assert len({trial.params["vab.threshold"] for trial in study.trials}) == 8
-    configs = [record.config for record in searcher.records.values() if record.role == "trial"]
+    configs = [record.config for record in searcher.ledger.records.values() if record.role == "trial"]
     assert [config.scenarios[0].name for config in configs] == ["badnets", "blend"] * 4
     assert [config.scenarios[0].params.get("size") for config in configs] == [2, None, 3, None] * 2
 
@@ -437,7 +438,7 @@ def test_a_list_of_defenses_is_searched_with_its_own_parameters(make_searcher: M
     for trial in study.trials:
         own = {"none": "none.epochs", "vab": "vab.threshold"}[trial.params["defense"]]
         assert set(trial.params) == {"defense", own}
-        assert searcher.records[trial.user_attrs["trial_id"]].config.defense == trial.params["defense"]
+        assert searcher.ledger.records[trial.user_attrs["trial_id"]].config.defense == trial.params["defense"]
     assert {trial.params["defense"] for trial in study.trials} == {"none", "vab"}
 
 
@@ -458,20 +459,18 @@ def test_ray_may_pickle_it_and_finds_nothing(make_searcher: MakeSearcher, tmp_pa
 
 
 def test_a_full_disk_ends_the_sweep_and_resume_goes_on_with_the_trial(make_searcher: MakeSearcher) -> None:
-    stopper = SweepStopper(None)
-    searcher, _ = make_searcher(spec_with(), stopper)
+    searcher, _ = make_searcher(spec_with())
     start(searcher, "0", "1")
     end(searcher, "0")
     searcher.on_trial_complete("1", {"attempt": 1, "disk_full": "No space left on device", "done": True})
-    record = searcher.records["t0000"]
+    record = searcher.ledger.records["t0000"]
     assert (record.status, record.interrupted) == (FAILED, True)
-    assert stopper.stop_all()
-    assert "No space left on device" in str(stopper.broken)
+    assert searcher.stopper.stop_all()
+    assert "No space left on device" in str(searcher.ledger.broken)
 
 
 def test_a_study_that_cannot_be_told_costs_no_finished_trial(make_searcher: MakeSearcher) -> None:
-    stopper = SweepStopper(None)
-    searcher, study = make_searcher(spec_with(), stopper)
+    searcher, study = make_searcher(spec_with())
     start(searcher, "0", "1")
     end(searcher, "0")
 
@@ -482,7 +481,7 @@ def test_a_study_that_cannot_be_told_costs_no_finished_trial(make_searcher: Make
         patch.setattr(study, "tell", full)
         end(searcher, "1")
     searcher.on_trial_complete("1", error=True)  # Ray takes the error for one of the trial's, and tries again
-    record = searcher.records["t0000"]
+    record = searcher.ledger.records["t0000"]
     assert (record.status, record.error) == (FINISHED, None)
-    assert stopper.stop_all()
-    assert isinstance(stopper.broken, StorageInternalError)
+    assert searcher.stopper.stop_all()
+    assert isinstance(searcher.ledger.broken, StorageInternalError)

@@ -73,6 +73,6 @@ def test_outside_of_it_ctrl_c_is_what_it_was() -> None:
 
 def test_an_interruption_goes_before_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     stopper = SweepStopper(0.0)
-    stopper.reason = "the sweep was interrupted"
+    stopper.stop("the sweep was interrupted")
     assert stopper.stop_all()
     assert stopper.reason == "the sweep was interrupted"

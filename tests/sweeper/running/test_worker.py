@@ -213,7 +213,7 @@ def test_a_host_without_the_gpu_that_it_promised_is_a_crash_since_another_may_ha
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = start(job(device="cuda", resources={"gpu": 1})).step()
-    assert "A GPU is asked for, but torch sees none here" in result.pop("unfit")
+    assert "A GPU is asked for, but torch sees none here" in result.pop("unusable")
     assert result == {"attempt": 1, "host": "", "done": True}
 
 
@@ -249,16 +249,16 @@ def test_a_trial_that_was_opened_and_not_begun_was_not_attempted(start: Start, t
 def test_a_host_that_joined_late_with_other_code_or_without_the_folder_takes_no_trial(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert start(job(), code=code_digest()).step()["unfit"] == f"It does not see {tmp_path}."
+    assert start(job(), code=code_digest()).step()["unusable"] == f"It does not see {tmp_path}."
     (tmp_path / "sweep.yaml").touch()
-    assert start(job(), code="other").step()["unfit"] == "It runs another version of this program."
-    assert "unfit" not in start(job(), code=code_digest()).step()
+    assert start(job(), code="other").step()["unusable"] == "It runs another version of this program."
+    assert "unusable" not in start(job(), code=code_digest()).step()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", lambda _: (_ for _ in ()).throw(PermissionError("not you")))
-        assert start(job(), code=code_digest()).step()["unfit"] == f"It cannot look into {tmp_path}: not you"
+        assert start(job(), code=code_digest()).step()["unusable"] == f"It cannot look into {tmp_path}: not you"
     actor = start(job())
     monkeypatch.setattr(StateStore, "begin", lambda *_: (_ for _ in ()).throw(PermissionError("not you")))
-    assert actor.step()["unfit"] == f"It cannot write {tmp_path / 'states' / 't0000'}: not you"
+    assert actor.step()["unusable"] == f"It cannot write {tmp_path / 'states' / 't0000'}: not you"
     assert host_of(tmp_path / "states" / "t0000", 2) is None
 
 

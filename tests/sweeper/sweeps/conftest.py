@@ -1,7 +1,7 @@
 """Whole sweeps through Ray, each on 200 shapes with a network four channels wide."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from rich.console import Console
 
 from benchmarks.faults import agree
 from sweeper.preset.spec import validate
+from sweeper.report.plots import draw_trial
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome, Plan, run_sweep
+from sweeper.running.ledger import Follower, Ledger
+from sweeper.running.progress import LiveDisplay
 from sweeper.tracking.sweep_run import Tracker
 from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store, preset_with, sweep_with
@@ -78,6 +81,7 @@ def sweep(tmp_path: Path) -> Sweep:
         name: str = "run",
         before: Callable[[RunFolder], None] | None = None,
         splits: Splits | None = None,
+        followers: Sequence[Follower] = (),
         **changes: Any,
     ) -> Ended:
         preset = preset_with(**changes)
@@ -88,10 +92,12 @@ def sweep(tmp_path: Path) -> Sweep:
             before(folder)
         uri = fresh_store(tmp_path / f"{name}.db")
         content = sweep_with(name, **changes)
-        tracker = Tracker(uri, folder, content)
+        tracker = Tracker(uri, folder, content, draw_trial)
         shown = io.StringIO()
         plan = Plan(spec.search.trials)
-        outcome = run_sweep(spec, content, splits, folder, tracker, Console(file=shown, width=300), plan)
+        display = LiveDisplay(Console(file=shown, width=300), spec.objectives, spec.constraints, plan.trials)
+        ledger = Ledger(folder, {}, [tracker, display, *followers])
+        outcome = run_sweep(spec, content, splits, ledger, plan, display.say)
         return Ended(folder, outcome, uri, shown.getvalue())
 
     return start

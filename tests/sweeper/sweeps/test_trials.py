@@ -17,10 +17,8 @@ from sweeper.preset.grid import grid_points
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import finished
-from sweeper.running import driver as runner
 from sweeper.running.driver import Outcome
-from sweeper.running.progress import LiveDisplay
-from tests.sweeper.small import colours, fresh_store, make_objectives, preset_with, spec_with
+from tests.sweeper.small import Watcher, colours, fresh_store, make_objectives, preset_with, spec_with
 from tests.sweeper.sweeps.conftest import VAB, Ended, Sweep
 from trainers.data import Splits
 from trainers.errors import ConfigError
@@ -134,11 +132,10 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
     """States cannot be written. For the first trial the driver mends that when it starts again; the second fails."""
     blocked: list[Path] = []
 
-    class Mending(LiveDisplay):
+    class Mending(Watcher):
         started: ClassVar[list[str]] = []
 
         def trial_started(self, record: TrialRecord) -> None:
-            super().trial_started(record)
             self.started.append(record.trial_id)
             if self.started == ["c0000", "t0000", "t0000"]:
                 blocked[0].rmdir()
@@ -148,8 +145,7 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
         for path in blocked:
             path.mkdir(parents=True)
 
-    monkeypatch.setattr(runner, "LiveDisplay", Mending)
-    ended = sweep(before=block, defense=VAB, search={"trials": 2, "workers": 1, "retries": 1})
+    ended = sweep(before=block, followers=[Mending()], defense=VAB, search={"trials": 2, "workers": 1, "retries": 1})
     ended.agree()
     assert Mending.started == ["c0000", "t0000", "t0000", "t0001", "t0001"]
     mended, broken = (ended.frame.set_index("trial_id").loc[name] for name in ("t0000", "t0001"))
@@ -164,19 +160,17 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
     assert run.data.tags["attempt"] == "2"
 
 
-class Interrupting(LiveDisplay):
+class Interrupting(Watcher):
     """Presses Ctrl-C in the second epoch of the first trial."""
 
     def epoch_ended(self, record: TrialRecord) -> None:
-        super().epoch_ended(record)
         if record.role == "trial" and len(next(iter(record.epochs.values()))) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_ends_cleanly_with_everything_so_far(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LiveDisplay", Interrupting)
     before = signal.getsignal(signal.SIGINT)
-    ended = sweep(defense={**VAB, "mix_epochs": 200}, search={"trials": 3, "workers": 1})
+    ended = sweep(followers=[Interrupting()], defense={**VAB, "mix_epochs": 200}, search={"trials": 3, "workers": 1})
     assert signal.getsignal(signal.SIGINT) is before
     assert ended.outcome.interrupted == "the sweep was interrupted"
     assert ended.outcome.finished == 0

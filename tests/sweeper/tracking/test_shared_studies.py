@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeper.run_folder.folder import RunFolder
-from sweeper.search.study import open_study
+from sweeper.running.study_file import open_study
 from sweeper.tracking.shared_studies import check_shared, share_study
 from tests.sweeper.small import finish, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
@@ -58,14 +58,6 @@ def test_a_study_that_cannot_be_copied_is_said_in_a_sentence(tmp_path: Path, dat
         share_study(folder)
     (name,) = optuna.get_all_study_names(database)
     assert len(optuna.load_study(study_name=name, storage=database).trials) == 2, "the earlier copy is there"
-
-
-def test_a_study_that_is_missing_is_written_again(tmp_path: Path, database: str) -> None:
-    folder = folder_with(tmp_path / "one", 2)
-    folder.study.unlink()
-    share_study(folder)
-    (name,) = optuna.get_all_study_names(database)
-    assert len(optuna.load_study(study_name=name, storage=database).trials) == 2
 
 
 def test_a_database_that_is_away_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sweeper.report.plots import draw_trial
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
 from sweeper.tracking import sweep_run as tracking
@@ -47,7 +48,7 @@ def make_tracker(tmp_path: Path, uri: str) -> MakeTracker:
     """A tracker of a sweep; the same name is the same sweep in another process."""
 
     def make(name: str = "run", uri: str = uri) -> Tracker:
-        return Tracker(uri, RunFolder(tmp_path / name), sweep_with(name))
+        return Tracker(uri, RunFolder(tmp_path / name), sweep_with(name), draw_trial)
 
     return make
 
@@ -68,7 +69,7 @@ def steps(client: MlflowClient, trial_id: str, key: str) -> list[tuple[int, floa
 
 def end(tracker: Tracker, record: TrialRecord, **figures: Any) -> None:
     finish(record, **figures)
-    tracker.follow(record, record.rows({}))
+    tracker.trial_ended(record, record.rows({}))
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_child_run_says_what_ran(make_tracker: MakeTracker, client: MlflowClie
     tracker = make_tracker()
     trial, control = record_of("t0000"), record_of("c0000", "control")
     for record in (control, trial):
-        tracker.follow(record)
+        tracker.epoch_ended(record)
     parent = client.get_run(tracker.parent)
     assert (parent.info.run_name, parent.info.status) == ("run", "RUNNING")
     assert (parent.data.params["data.source"], parent.data.params["sampler"]) == ("shapes", "random")
@@ -104,7 +105,7 @@ def test_a_child_run_says_what_ran(make_tracker: MakeTracker, client: MlflowClie
 def test_the_data_set_is_an_input_of_every_run(make_tracker: MakeTracker, client: MlflowClient) -> None:
     for _ in range(2):
         tracker = make_tracker()
-        tracker.follow(record_of())
+        tracker.epoch_ended(record_of())
     for run_id in (tracker.parent, children(client)["t0000"].info.run_id):
         (given,) = client.get_run(run_id).inputs.dataset_inputs
         assert (given.dataset.name, given.dataset.digest, given.dataset.source_type) == ("shapes", "data", "shapes")
@@ -115,10 +116,10 @@ def test_the_data_set_is_an_input_of_every_run(make_tracker: MakeTracker, client
 def test_metrics_have_a_step_per_epoch(make_tracker: MakeTracker, client: MlflowClient) -> None:
     tracker = make_tracker()
     record = record_of()
-    tracker.follow(record)
+    tracker.epoch_ended(record)
     for epoch in (1, 2, 3):
         record.add_epoch(RUN, epoch_figures(epoch, val_acc=epoch / 10, val_asr=None), FACTS)
-        tracker.follow(record)
+        tracker.epoch_ended(record)
     end(tracker, record)
     assert steps(client, "t0000", "val_acc") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     known = {name for name in children(client)["t0000"].data.metrics if not name.startswith("final/")}
@@ -131,7 +132,7 @@ def test_figures_of_any_sweep_compare_under_the_same_names(make_tracker: MakeTra
     for (scenario, repeat), asr in zip(record.runs, (0.1, 0.3, 0.0, 0.2), strict=True):
         record.add_epoch((scenario.name, repeat), epoch_figures(4, val_asr=asr, val_acc=0.9 - asr), FACTS)
     record.end("FINISHED")
-    tracker.follow(record, record.rows(dict.fromkeys(record.controls.values(), 0.97)))
+    tracker.trial_ended(record, record.rows(dict.fromkeys(record.controls.values(), 0.97)))
     run = children(client)["t0000"]
     assert {name for name in run.data.metrics if name.endswith("/val_acc")} == {
         "final/val_acc", *(f"{scenario}/seed{seed}/val_acc" for scenario in ("badnets", "blend") for seed in (0, 3))
@@ -146,7 +147,7 @@ def test_figures_of_any_sweep_compare_under_the_same_names(make_tracker: MakeTra
 def test_more_metrics_than_one_request_takes(make_tracker: MakeTracker, client: MlflowClient) -> None:
     tracker = make_tracker()
     record = finish(record_of(), epochs=80)  # of 17 figures
-    tracker.follow(record, record.rows({}))
+    tracker.trial_ended(record, record.rows({}))
     for name in ("loss", "poison_in_credible"):
         assert [step for step, _ in steps(client, "t0000", name)] == list(range(1, 81))
 
@@ -155,10 +156,10 @@ def test_more_metrics_than_one_request_takes(make_tracker: MakeTracker, client: 
 def test_how_it_ended(make_tracker: MakeTracker, client: MlflowClient, status: str, shown: str) -> None:
     tracker = make_tracker()
     record = finish(record_of())
-    tracker.follow(record)
+    tracker.epoch_ended(record)
     record.attempt = 2
     record.end(status, "x" * 2000 if status == "FAILED" else None)
-    tracker.follow(record, record.rows(dict.fromkeys(record.controls.values(), 0.3)))
+    tracker.trial_ended(record, record.rows(dict.fromkeys(record.controls.values(), 0.3)))
     run = children(client)["t0000"]
     assert (run.info.status, run.data.tags["status"], run.data.tags["attempt"]) == (shown, status, "2")
     assert run.info.end_time == int((record.ended_at or 0) * 1000)
@@ -169,7 +170,7 @@ def test_how_it_ended(make_tracker: MakeTracker, client: MlflowClient, status: s
 def test_a_refused_proposal_has_its_run(make_tracker: MakeTracker, client: MlflowClient) -> None:
     record = TrialRecord("t0007", "trial", None, {}, {"vab.mix_epochs": 0})
     record.end("FAILED", "must not both be 0")
-    make_tracker().follow(record, record.rows({}))
+    make_tracker().trial_ended(record, record.rows({}))
     run = children(client)["t0007"]
     assert (run.info.status, run.data.tags["error"], run.data.params["vab.mix_epochs"]) == (
         "FAILED", "must not both be 0", "0",
@@ -218,9 +219,9 @@ def test_a_resumed_sweep_goes_on_in_its_runs(
     for record in (cut, killed):
         for epoch in (1, 2):
             record.add_epoch(RUN, epoch_figures(epoch), FACTS)
-            first.follow(record)
+            first.epoch_ended(record)
     cut.end("FAILED", "Not finished: the sweep was interrupted.", interrupted=True)
-    first.follow(cut, cut.rows({}))
+    first.trial_ended(cut, cut.rows({}))
     first.sweep_ended([], {}, "KILLED")
     before = {name: run.info.run_id for name, run in children(client).items()}
     assert [run.info.status for run in children(client).values()].count("RUNNING") == 1
@@ -230,13 +231,13 @@ def test_a_resumed_sweep_goes_on_in_its_runs(
     for name in ("t0001", "t0002"):
         record = record_of(name)
         record.add_epoch(RUN, epoch_figures(1), FACTS)
-        second.follow(record)
+        second.epoch_ended(record)
         assert children(client)[name].info.status == "RUNNING"
         for epoch in (1, 2, 3, 4):  # measured again from the last state, with other seconds
             record.add_epoch(RUN, epoch_figures(epoch, seconds=9.0 + epoch), FACTS)
-            second.follow(record)
+            second.epoch_ended(record)
         record.end("FINISHED")
-        second.follow(record, record.rows({}))
+        second.trial_ended(record, record.rows({}))
     second.sweep_ended([], {}, "FINISHED")
     runs = children(client)
     assert {name: run.info.run_id for name, run in runs.items()} == before
@@ -253,7 +254,7 @@ def test_a_sweep_written_again_stands_there_once(make_tracker: MakeTracker, clie
     for _ in range(2):
         tracker = make_tracker()
         for record in records:
-            tracker.follow(record, record.rows({}))
+            tracker.trial_ended(record, record.rows({}))
         tracker.sweep_ended([], {"hypervolume": 0.5}, "FINISHED")
         runs.append({name: (run.info.run_id, run.data.metrics) for name, run in children(client).items()})
     assert runs[0] == runs[1]
@@ -282,11 +283,11 @@ def test_what_a_lost_server_missed_is_sent_when_it_is_back(
     tracker = make_tracker()
     known, unknown = record_of("t0000"), record_of("t0001")
     known.add_epoch(RUN, epoch_figures(1), FACTS)
-    tracker.follow(known)
+    tracker.epoch_ended(known)
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         cut_off(patch, tracker, error)
         for record in (known, unknown):
-            tracker.follow(record)
+            tracker.epoch_ended(record)
             end(tracker, record)
     assert tracker.behind == ["t0000", "t0001"]
     assert caplog.text.count("MLflow sqlite") == 1, "that it is still away is no news"
@@ -336,7 +337,7 @@ def test_a_lost_server_is_not_asked_at_every_epoch(make_tracker: MakeTracker, no
             patch.setattr(tracker._client, name, lost)
         for epoch in range(1, 50):
             record.add_epoch(RUN, epoch_figures(epoch), FACTS)
-            tracker.follow(record)
+            tracker.epoch_ended(record)
     assert len(asked) == 1
 
 
@@ -353,7 +354,7 @@ def test_an_answer_that_was_lost_makes_no_second_run(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracker._client, "create_run", unheard)
-        tracker.follow(record_of())
+        tracker.epoch_ended(record_of())
     end(tracker, record_of())
     assert children(client)["t0000"].info.status == "FINISHED"
 
@@ -363,7 +364,7 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(
 ) -> None:
     tracker = make_tracker()
     deleted = record_of("t0000")
-    tracker.follow(deleted)
+    tracker.epoch_ended(deleted)
     client.delete_run(children(client)["t0000"].info.run_id)
     end(tracker, deleted)
     end(tracker, record_of("t0001"))
@@ -375,7 +376,7 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(
 def test_a_server_that_is_away_is_found_out_in_seconds(tmp_path: Path, kind: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError) as caught:
-        Tracker(f"{kind}://someone:secret@127.0.0.1:9", RunFolder(tmp_path), sweep_with())
+        Tracker(f"{kind}://someone:secret@127.0.0.1:9", RunFolder(tmp_path), sweep_with(), draw_trial)
     assert time.monotonic() - began < 20
     text = str(caught.value)
     assert text.startswith(f"The tracking store {kind}://127.0.0.1:9 cannot be used: ")
@@ -386,7 +387,7 @@ def test_a_server_that_is_away_is_found_out_in_seconds(tmp_path: Path, kind: str
 @pytest.mark.parametrize("uri", ["sqlite:////proc/nowhere/mlflow.db", "file:/tmp/mlruns", "nonsense://x"])
 def test_a_store_that_cannot_be_used_is_a_sentence(tmp_path: Path, uri: str) -> None:
     with pytest.raises(ConfigError, match=r"The tracking store .* cannot be used: ") as caught:
-        Tracker(uri, RunFolder(tmp_path), sweep_with())
+        Tracker(uri, RunFolder(tmp_path), sweep_with(), draw_trial)
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,132 @@
+"""What the driver knows of a sweep as it runs, and writes down."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from optuna.exceptions import StorageInternalError
+
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import CONTROL, RUNNING, TrialRecord, control_success
+from trainers.storage.files import remove_tree
+from trainers.storage.object_store import Place
+
+TABLES_SHARE = 20
+"""Tables are written whole at each end, but over a long sweep no more often than takes a twentieth of the time; each
+trial's own record is always written."""
+
+
+class Follower(Protocol):
+    """Is told of every trial and control: MLflow, the display."""
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """It starts, or starts again."""
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        """One more epoch of it is trained."""
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        """It ended; ``rows`` are those of ``trials.parquet``."""
+
+
+class Ledger:
+    """Owns the records of a sweep: what is known of each trial is changed here, written down, and told to followers.
+
+    Args:
+        folder: the run folder.
+        records: of an earlier part of the sweep.
+        followers: who is told.
+    """
+
+    def __init__(self, folder: RunFolder, records: Mapping[str, TrialRecord], followers: Sequence[Follower] = ()):
+        self.folder = folder
+        self._followers = followers
+        self.records: dict[str, TrialRecord] = {name: record for name, record in records.items() if not record.open}
+        """By trial id: what has ended, and what this driver has begun."""
+        self.interrupted: dict[str, TrialRecord] = {name: record for name, record in records.items() if record.open}
+        """By trial id: what an earlier driver left open."""
+        self.control_asr: dict[str, float | None] = control_success(self.records.values())
+        """Attack success of each finished control, by key of its configuration."""
+        self.broken: Exception | None = None
+        """Why nothing can be written any more; null: it can."""
+        self._by_ray_id: dict[str, TrialRecord] = {}
+        self._tables_written_at = self._writing_tables_took = 0.0
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Note the first error of the disk or of the study's database, which ends the sweep. Ray would take an error
+        that is raised in its own loop for one of the trial's.
+        """
+        try:
+            yield
+        except (OSError, StorageInternalError) as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Note that nothing more can be written down."""
+        if self.broken is None:
+            self.broken = error
+
+    def states_of(self, record: TrialRecord) -> Place:
+        """Where a trial keeps its states."""
+        return self.folder.states / record.trial_id
+
+    def add(self, record: TrialRecord) -> None:
+        """Write down a trial that is to run."""
+        before = self.interrupted.get(record.trial_id)
+        if before is not None:
+            record.began_at = before.began_at
+        self.records[record.trial_id] = record
+        self.folder.write_record(record)
+
+    def hand_out(self, ray_id: str, record: TrialRecord) -> None:
+        """Note under which name Ray knows a trial from now on."""
+        self._by_ray_id[ray_id] = record
+
+    def of(self, ray_id: str) -> TrialRecord | None:
+        """The trial that Ray knows by this name."""
+        return self._by_ray_id.get(ray_id)
+
+    def started(self, record: TrialRecord) -> None:
+        """A trial starts, or starts again."""
+        for follower in self._followers:
+            follower.trial_started(record)
+
+    def reported(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
+        """Write down what a worker reported: scores of the samples, or the figures of an epoch."""
+        if "scores" in result:
+            with self.guard():
+                self.folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
+        if "figures" in result:
+            record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
+            for follower in self._followers:
+                follower.epoch_ended(record)
+
+    def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
+        """Write down how a trial ended."""
+        record.end(status, error, interrupted)
+        if record.role == CONTROL:
+            self.control_asr |= control_success([record])
+        self.folder.write_record(record)
+
+    def announce(self, record: TrialRecord) -> None:
+        """Tell of an end, once the study knows it too."""
+        if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
+            self.write_tables()
+        rows = record.rows(self.control_asr)
+        for follower in self._followers:
+            follower.trial_ended(record, rows)
+        if not record.open:
+            remove_tree(self.states_of(record))
+
+    def running(self) -> list[TrialRecord]:
+        """Trials and controls that have begun, or wait for their turn."""
+        return [record for record in self.records.values() if record.status == RUNNING]
+
+    def write_tables(self) -> None:
+        """Write ``trials.parquet`` and ``curves.parquet`` as things stand."""
+        began = time.monotonic()
+        self.folder.write_tables(self.records.values(), self.control_asr)
+        self._tables_written_at = time.monotonic()
+        self._writing_tables_took = self._tables_written_at - began

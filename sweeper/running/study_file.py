@@ -1,0 +1,51 @@
+"""The study of a sweep in its file, which only the driver writes to."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
+
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.record import TrialRecord
+from sweeper.search.study import fill_study, make_sampler, sampler_notes
+from trainers.storage.files import replacing
+
+
+def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecord] | None = None) -> optuna.Study:
+    """Create the study of a sweep in a SQLite file of its own.
+
+    With the ``records`` of an earlier part of the sweep, the study is written again from them
+    (:func:`sweeper.search.study.fill_study`). From the file that was there, only what the sampler noted beside its
+    trials is taken over.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Conditional samplers and constraints are experimental by Optuna's word; the user can do nothing about that.
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    notes = _notes_in(database, spec.name) if database.exists() else {}
+    with replacing(database) as beside:
+        storage = RDBStorage(f"sqlite:///{beside}")
+        study = optuna.create_study(
+            storage=storage, study_name=spec.name, directions=[objective.direction for objective in spec.objectives]
+        )
+        known = fill_study(study, spec, (records or {}).values(), notes)
+        storage.engine.dispose()
+    return optuna.load_study(
+        study_name=spec.name, storage=RDBStorage(f"sqlite:///{database}"), sampler=make_sampler(spec, known)
+    )
+
+
+def _notes_in(database: Path, name: str) -> dict[int, dict[str, Any]]:
+    """What the sampler noted in the file of a study; nothing from a damaged file."""
+    storage = None
+    try:
+        storage = RDBStorage(f"sqlite:///{database}")
+        return sampler_notes(optuna.load_study(study_name=name, storage=storage))
+    except Exception:  # noqa: BLE001  # a damaged file raises whatever its driver raises
+        return {}
+    finally:
+        if storage is not None:
+            storage.engine.dispose()
