@@ -20,11 +20,11 @@ from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
 from sweeper.running import WORKER
 from sweeper.running.callback import LedgerCallback
 from sweeper.running.ledger import Ledger
+from sweeper.running.scheduler import make_scheduler
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
 from sweeper.running.worker import TrialActor, pack
-from sweeper.search.scheduler import make_scheduler
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.storage.files import remove_tree

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from trainers.data.memory import available_memory
 from trainers.errors import ConfigError
-from trainers.memory import available_memory
 
 # EPS would have Ghostscript run a program that came with the data, and IPTC opens whatever it holds, an EPS too; WMF is
 # drawn by Windows alone; Pillow only recognises the others.

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from trainers.data.memory import available_memory
 from trainers.errors import ConfigError
-from trainers.memory import available_memory
 
 _IMAGE_COLUMNS = ("img", "image")
 _ROWS = 256

@@ -5,7 +5,7 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from sweeper.running.driver import _longest_trial
-from sweeper.search.scheduler import make_scheduler
+from sweeper.running.scheduler import make_scheduler
 from tests.sweeper.small import make_objectives, spec_with
 
 
