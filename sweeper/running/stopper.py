@@ -34,6 +34,10 @@ class SweepStopper(Stopper):
         """End the sweep."""
         self._reason = reason
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its stopper into a file of its own, which nobody reads."""
+        return {}
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Single trials are the scheduler's business."""
         return False

@@ -159,6 +159,16 @@ def fresh_store(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+class Hosts:
+    """Those that are there: two trials fit on each."""
+
+    def __init__(self, *names: str):
+        self.names = list(names)
+
+    def __call__(self) -> list[Host]:
+        return [Host(name, f"10.0.0.{name}", {"CPU": 2}) for name in self.names]
+
+
 def roomy() -> Fleet:
     """One host with room for any number of trials."""
     return Fleet({"CPU": 1}, lambda: [Host("1", "10.0.0.1", {"CPU": 1e6})])

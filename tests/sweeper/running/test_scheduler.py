@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from sweeper.running.driver import _longest_trial
 from sweeper.running.scheduler import make_scheduler
 from tests.sweeper.small import make_objectives, spec_with
 
@@ -57,14 +56,3 @@ def test_the_last_epoch_is_reached() -> None:
 @pytest.mark.parametrize(("grace", "epochs"), [(5, 3), (5, 5), (1, 1)])
 def test_a_grace_longer_than_the_trial_is_cut(grace: int, epochs: int) -> None:
     assert isinstance(asha(grace=grace, epochs=epochs), AsyncHyperBandScheduler)
-
-
-def test_the_longest_trial_bounds_every_trial() -> None:
-    vab = {"name": "vab", "warmup_rounds": {"int": [1, 4]}, "mix_epochs": 10, "suppression_epochs": {"int": [1, 5]}}
-    none = {"name": "none", "epochs": {"categorical": [3, 30]}}
-    assert _longest_trial(spec_with(defense=vab)) == 1 + 4 + 10 + 5
-    assert _longest_trial(spec_with(defense=[vab, none])) >= 30
-
-
-def test_the_longest_trial_may_be_a_middle_choice() -> None:
-    assert _longest_trial(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30

@@ -1,0 +1,201 @@
+"""What becomes of trials that broke off."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.hosts import Host
+from sweeper.cluster.retries import LOST_AT_MOST, NO_WORD, Decision, Retries
+from sweeper.run_folder.record import TrialRecord
+from tests.sweeper.small import Hosts, record_of
+from trainers.storage.state_store import StateStore, new_attempt
+
+
+def able(_: Sequence[Host]) -> Mapping[str, str]:
+    """Every host can load what trials run."""
+    return {}
+
+
+def begun(folder: Path, record: TrialRecord, host: str, crash: str | None = None) -> tuple[TrialRecord, Path]:
+    """A trial that was handed out again, and began on a host."""
+    record.attempt = new_attempt(folder)
+    store = StateStore(folder, attempt=record.attempt)
+    store.begin(host)
+    if crash:
+        store.note_crash(crash)
+    return record, folder
+
+
+def test_a_crash_is_retried_as_often_as_the_preset_says(tmp_path: Path) -> None:
+    retries, record = Retries(2, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    decisions = [retries.decide(*begun(tmp_path, record, "1", "MemoryError: no more")) for _ in range(3)]
+    assert [d.again for d in decisions] == [True, True, False]
+    assert {(d.reason, d.said) for d in decisions} == {("MemoryError: no more", None)}
+
+
+def test_a_worker_that_died_on_a_host_that_lives_is_a_crash(tmp_path: Path) -> None:
+    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1"))), record_of()
+    decisions = [retries.decide(*begun(tmp_path, record, "1")) for _ in range(2)]
+    assert [(d.again, d.reason, d.said) for d in decisions] == [(True, NO_WORD, None), (False, NO_WORD, None)]
+
+
+def test_a_lost_host_is_no_fault_of_its_trials_unless_it_happens_again_and_again(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    retries, record = Retries(0, fleet), record_of()
+    there.names = ["2"]
+    decision = retries.decide(*begun(tmp_path, record, "1"))
+    assert (decision.again, decision.said) == (True, "t0000 lost its host 10.0.0.1; it goes on elsewhere.")
+    for _ in range(LOST_AT_MOST):
+        decision = retries.decide(*begun(tmp_path, record, "1"))
+    assert not decision.again
+    assert decision.reason == f"It lost its host {LOST_AT_MOST + 1} times, the last time 10.0.0.1."
+
+
+def test_a_trial_that_crashed_before_its_host_went_has_crashed(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    there.names = ["2"]
+    assert not Retries(0, fleet).decide(*begun(tmp_path, record_of(), "1", "ValueError: odd")).again
+
+
+def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    fleet.worked("2")
+    retries = Retries(1, fleet)
+    said = []
+    for i in range(3):
+        said.append(retries.decide(*begun(tmp_path / str(i), record_of(f"t000{i}"), "1", "OSError: no disk")).said)
+        fleet.worked("2")
+    assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every trial failed there: OSError: no disk"
+    assert said[:-1] == [None, None]
+
+
+def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_the_one_before(tmp_path: Path) -> None:
+    retries, record = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able)), record_of()
+    begun(tmp_path, record, "1", "ValueError: odd")
+    for number in range(1, LOST_AT_MOST + 2):
+        record.attempt = new_attempt(tmp_path)
+        decision = decided(retries, record, tmp_path)
+        assert decision.again == (number <= LOST_AT_MOST)
+        told = "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
+        assert decision.said == (told if number == 3 else None)
+    assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
+
+
+def decided(retries: Retries, record: TrialRecord, folder: Path) -> Decision:
+    """The decision, once hosts have answered."""
+    until = time.monotonic() + 10
+    while (decision := retries.decide(record, folder)) is None:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    return decision
+
+
+def never_begins(retries: Retries, folder: Path) -> list[str | None]:
+    """What is said when a trial is cut off before it begins, three times."""
+    record, said = record_of(), []
+    for _ in range(3):
+        record.attempt = new_attempt(folder)
+        said.append(decided(retries, record, folder).said)
+    return said
+
+
+def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: Path) -> None:
+    asked = []
+
+    def load(among: Sequence[Host]) -> dict[str, str]:
+        asked.append([host.node_id for host in among])
+        return {"2": "ImportError: libcudart.so.12"}
+
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), load)
+    said = never_begins(Retries(0, fleet), tmp_path)
+    assert said[:-1] == [None, None]
+    assert said[-1] == (
+        "The host 10.0.0.2 is avoided from now on, since it cannot load what trials run: ImportError: libcudart.so.12"
+    )
+    assert asked == [["1", "2"]]
+    assert fleet.room() == 2
+    assert Retries(0, fleet).avoided_by(record_of("t0001")) == ["2"]
+
+
+def test_a_host_that_went_when_it_was_asked_is_not_blamed(tmp_path: Path) -> None:
+    there = Hosts("1", "2", "3")
+
+    def load(_: Sequence[Host]) -> dict[str, str]:
+        there.names = ["2", "3"]
+        return {"1": "The node died.", "2": "ImportError: odd"}
+
+    fleet = Fleet({"CPU": 1}, there, load)
+    fleet.room()
+    assert "10.0.0.1" not in str(never_begins(Retries(0, fleet), tmp_path)[-1])
+    assert fleet.avoided == {"2": "ImportError: odd"}
+
+
+@pytest.mark.parametrize("unable", [{}, {"1": "ImportError: odd", "2": "ImportError: odd"}])
+def test_where_every_host_can_or_none_can_none_is_avoided(tmp_path: Path, unable: dict[str, str]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: unable)
+    said = never_begins(Retries(0, fleet), tmp_path)
+    assert said[-1] == "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
+    assert fleet.avoided == {}
+
+
+def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there, able)
+    fleet.room()
+    retries, record = Retries(0, fleet), record_of()
+    there.names = ["2"]
+    for _ in range(3):
+        retries.decide(*begun(tmp_path, record, "1"))
+    assert never_begins(retries, tmp_path) == [
+        None,
+        None,
+        "t0000 was cut off 3 times before it began; sweeper doctor may tell why.",
+    ]
+
+
+def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
+    there = Hosts("1", "2", "3")
+    retries, record = Retries(2, Fleet({"CPU": 1}, there)), record_of()
+    assert retries.avoided_by(record) == []
+    retries.decide(*begun(tmp_path, record, "1", "OSError: no disk"))
+    assert retries.avoided_by(record) == ["1"]
+    assert retries.avoided_by(record_of("t0001")) == []
+    retries.crashed(record, "2", "OSError: no disk")
+    assert retries.avoided_by(record) == []  # one other host alone is left
+
+
+def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    retries = Retries(0, fleet)
+    decisions = []
+    for i in range(3):
+        decisions.append(retries.unusable(record_of(f"t000{i}"), "1", "It runs another version."))
+        fleet.worked("2")
+    assert all(decision.again for decision in decisions)  # it costs no retry
+    assert [decision.said for decision in decisions[:2]] == [
+        "The host 10.0.0.1 is not fit for t0000, which goes elsewhere: It runs another version.", None,
+    ]  # fmt: skip
+    assert retries.avoided_by(record_of("t0000")) == ["1"]
+    assert decisions[-1].said == (
+        "The host 10.0.0.1 is avoided from now on, since every trial failed there: It runs another version."
+    )
+    assert retries.avoided_by(record_of("t0009")) == ["1"]
+
+
+def test_a_host_that_is_not_fit_is_left_at_once_and_where_no_other_is_left_the_trial_fails(tmp_path: Path) -> None:
+    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1", "2"))), record_of()
+    assert retries.unusable(record, "1", "It runs another version.").again
+    assert retries.avoided_by(record) == ["1"]
+    decisions = [retries.unusable(record, "2", "It does not see the folder.") for _ in range(2)]
+    assert [decision.again for decision in decisions] == [True, False]
+    assert decisions[-1].reason == "It does not see the folder."
+    assert retries.avoided_by(record) == []

@@ -1,0 +1,63 @@
+"""What a sweep is made of; sweeps that run are in tests/sweeper/sweeps."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FAILED, PRUNED
+from sweeper.running import driver
+from sweeper.running.driver import Outcome, Plan, _longest_trial, _request, run_sweep
+from sweeper.running.ledger import Ledger
+from tests.sweeper.small import finish, record_of, spec_with
+
+
+def test_an_outcome_counts_trials_and_no_controls() -> None:
+    failed, cut, pruned = (record_of(f"t000{number}") for number in (1, 2, 3))
+    failed.end(FAILED, "The loss is nan.")
+    cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    pruned.end(PRUNED)
+    control = record_of("c0001", "control")
+    control.end(FAILED, "odd")
+    records = [finish(record_of("c0000", "control")), control, finish(record_of("t0000")), failed, cut, pruned,
+               finish(record_of("k0000", "confirmation"))]  # fmt: skip
+    assert Outcome.of(records, "the time budget ended") == Outcome(
+        2, ["t0001: The loss is nan."], "the time budget ended"
+    )
+
+
+def test_a_plan_is_done_when_every_trial_and_control_has_ended() -> None:
+    ended = {record.trial_id: finish(record) for record in (record_of("c0000", "control"), record_of())}
+    assert Plan(1, ended).is_done
+    assert not Plan(2, ended).is_done
+    assert not Plan(1, ended, [record_of("k0000", "confirmation")]).is_done
+    assert not Plan(1, ended | {"c0001": record_of("c0001", "control")}).is_done
+
+
+def test_what_is_done_is_written_again_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "ray_runtime", lambda: pytest.fail("Ray was started"))
+    records = {"t0000": finish(record_of())}
+    folder, said = RunFolder(tmp_path), []
+    outcome = run_sweep(spec_with(), {}, None, Ledger(folder, records), Plan(1, records), said.append)
+    assert (outcome.finished, said) == (1, ["Every trial has ended; nothing is left to run."])
+    assert folder.read_trials()["trial_id"].tolist() == ["t0000"]
+    assert folder.study.exists()
+
+
+def test_a_job_asks_for_any_host_but_those_it_avoids() -> None:
+    wanted = {"CPU": 2.0, "GPU": 0.5}
+    assert _request(wanted, {"job": "..."}).bundles == [wanted]
+    avoiding = _request(wanted, {"job": "...", "avoid": ["a", "b"]})
+    assert avoiding.bundles == [wanted]
+    assert avoiding._kwargs["bundle_label_selector"] == [{"ray.io/node-id": "!in(a,b)"}]
+
+
+def test_the_longest_trial_bounds_every_trial() -> None:
+    vab = {"name": "vab", "warmup_rounds": {"int": [1, 4]}, "mix_epochs": 10, "suppression_epochs": {"int": [1, 5]}}
+    none = {"name": "none", "epochs": {"categorical": [3, 30]}}
+    assert _longest_trial(spec_with(defense=vab)) == 1 + 4 + 10 + 5
+    assert _longest_trial(spec_with(defense=[vab, none])) >= 30
+
+
+def test_the_longest_trial_may_be_a_middle_choice() -> None:
+    assert _longest_trial(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30

@@ -1,0 +1,127 @@
+from collections.abc import Sequence
+from errno import ENOSPC
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FAILED, FINISHED, TrialRecord
+from sweeper.running import ledger as module
+from sweeper.running.ledger import Ledger
+from tests.sweeper.small import FACTS, Watcher, epoch_figures, finish, record_of
+
+RUN = ("badnets", 0)
+
+
+class Listening(Watcher):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self.told.append(("started", record.trial_id))
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        self.told.append(("epoch", record.trial_id, record.final(RUN)["epoch"]))
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        self.told.append(("ended", record.trial_id, record.status, rows[0]["val_asr"], rows[0]["control_asr"]))
+
+
+@pytest.fixture
+def follower() -> Listening:
+    return Listening()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, follower: Listening) -> Ledger:
+    return Ledger(RunFolder(tmp_path), {}, [follower])
+
+
+def report(record: TrialRecord, epoch: int, **figures: Any) -> dict[str, Any]:
+    return {"scenario": RUN[0], "seed": RUN[1], "figures": epoch_figures(epoch, **figures), "facts": FACTS}
+
+
+def test_what_happens_to_a_trial_is_written_down_and_told_in_its_order(ledger: Ledger, follower: Listening) -> None:
+    control, trial = record_of("c0000", "control"), record_of()
+    for record, asr in ((control, 0.97), (trial, 0.2)):
+        ledger.add(record)
+        ledger.hand_out(f"ray-{record.trial_id}", record)
+        ledger.started(record)
+        ledger.reported(record, report(record, 1, val_asr=asr))
+        ledger.end(record, FINISHED)
+        assert ledger.folder.read_records()[record.trial_id].status == FINISHED
+        ledger.announce(record)
+    assert follower.told == [
+        ("started", "c0000"), ("epoch", "c0000", 1), ("ended", "c0000", FINISHED, 0.97, 0.97),
+        ("started", "t0000"), ("epoch", "t0000", 1), ("ended", "t0000", FINISHED, 0.2, 0.97),
+    ]  # fmt: skip
+    assert ledger.of("ray-t0000") is trial
+    assert ledger.of("a trial of somebody else") is None
+    ledger.write_tables()
+    assert ledger.folder.read_trials()["val_asr"].tolist() == [0.97, 0.2]
+
+
+def test_scores_of_samples_are_kept_and_are_no_epoch(ledger: Ledger, follower: Listening) -> None:
+    record = record_of()
+    ledger.add(record)
+    scores = pa.table({"suspicion": [0.1, 0.9]})
+    ledger.reported(record, {"scenario": "badnets", "seed": 0, "scores": scores})
+    assert pq.read_table(ledger.folder.scores_of("t0000", "badnets", 0)) == scores
+    assert follower.told == []
+
+
+def test_a_trial_that_was_interrupted_goes_on_with_the_time_at_which_it_began(tmp_path: Path) -> None:
+    before, ended = record_of(), finish(record_of("t0001"))
+    before.began_at = 17.0
+    before.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    ledger = Ledger(RunFolder(tmp_path), {record.trial_id: record for record in (before, ended)})
+    assert (list(ledger.records), list(ledger.interrupted)) == (["t0001"], ["t0000"])
+    again = record_of()
+    ledger.add(again)
+    assert again.began_at == 17.0
+    assert [record.trial_id for record in ledger.running()] == ["t0000"]
+
+
+def test_states_of_a_trial_that_may_go_on_are_kept(ledger: Ledger) -> None:
+    over, cut = record_of("t0000"), record_of("t0001")
+    for record in (over, cut):
+        ledger.add(record)
+        ledger.states_of(record).mkdir(parents=True)
+    ledger.end(over, FAILED, "The loss is nan.")
+    ledger.end(cut, FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    for record in (over, cut):
+        ledger.announce(record)
+    assert [path.name for path in ledger.folder.states.glob("*")] == ["t0001"]
+
+
+@pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), StorageInternalError("disk is full")])
+def test_the_first_error_of_the_disk_or_the_study_is_noted(ledger: Ledger, error: Exception) -> None:
+    with ledger.guard():
+        raise error
+    with ledger.guard():
+        raise OSError("another")
+    assert ledger.broken is error
+    with pytest.raises(ZeroDivisionError), ledger.guard():
+        raise ZeroDivisionError
+
+
+def test_tables_take_a_twentieth_of_the_time_at_most(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, writes = [1000.0], []
+
+    def slowly(*_: Any) -> None:
+        writes.append(now[0])
+        now[0] += 2.0
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ledger.folder, "write_tables", slowly)
+    record = finish(record_of())
+    for moment in (1000.0, 1010.0, 1041.9, 1042.1):  # written at 1002, after 2 s: the next is due 40 s later
+        now[0] = moment
+        ledger.announce(record)
+    assert writes == [1000.0, 1042.1]
