@@ -110,8 +110,8 @@ def examples(
     """
     for config in scenarios:
         scenario = build_scenario(config, splits, sweep_seed, 0, compute, cache)
-        chosen = scenario.arena.poisoned.nonzero().squeeze(1)
-        probe = scenario.arena.val
+        chosen = scenario.truth.poisoned.nonzero().squeeze(1)
+        probe = scenario.truth.val
         if len(chosen) == 0 or len(probe.eligible) == 0:
             raise ConfigError(f"{config.name} has no image to show: its poison_rate is 0, or no image is eligible.")
         before, after = splits.train.images[chosen], scenario.data.images[chosen]
