@@ -17,11 +17,11 @@ RunDir = Annotated[
 RunDirOrJob = Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")]
 
 
-def here(given: str) -> Path:
-    """The path of a run folder; one that lies in a store is brought to this machine.
+def resolve_run_folder(given: str) -> Path:
+    """The local path of a run folder; a copy in a store is fetched first.
 
     Raises:
-        ConfigError: it cannot be brought.
+        ConfigError: it cannot be fetched.
     """
     from sweeper.run_folder.mirror import RUNS, fetch
     from trainers.storage.object_store import ObjectPath, place

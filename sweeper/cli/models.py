@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from sweeper.analysis.uncertainty import Over
-from sweeper.cli.folders import RunDir, here, keep_copy
+from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
 from sweeper.cli.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
 from trainers.errors import ConfigError, TrialError
 
@@ -49,7 +49,7 @@ def select_(
                 raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
         if confidence is not None and not 0.5 <= confidence < 1:
             raise ConfigError(f"--confidence must lie in [0.5, 1), but got {confidence:g}.")
-        run_folder = RunFolder.open(here(folder))
+        run_folder = RunFolder.open(resolve_run_folder(folder))
         frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
         try:
             chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence, defense)

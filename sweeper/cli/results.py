@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeper.cli.folders import RunDir, here, keep_copy
+from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
 from sweeper.cli.screen import console, one_sentence, say
 from trainers.errors import ConfigError
 
@@ -26,7 +26,7 @@ def frontier(
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
-        paths = [here(folder) for folder in folders]
+        paths = [resolve_run_folder(folder) for folder in folders]
         frame = read_sweeps(paths)
         target = out or paths[0]
         try:
@@ -55,7 +55,7 @@ def report(folder: RunDir) -> None:
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
-        run_folder = RunFolder.open(here(folder))
+        run_folder = RunFolder.open(resolve_run_folder(folder))
         frame = run_folder.read_trials()
         spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
         try:
@@ -78,7 +78,7 @@ def ui(
     from sweeper.tracking.ui import serve
 
     with one_sentence():
-        run_folder = RunFolder.open(here(folder))
+        run_folder = RunFolder.open(resolve_run_folder(folder))
         if not run_folder.report.exists():
             raise ConfigError(f"{run_folder.report} is not there; sweeper report {run_folder.path} writes it.")
         store = tracking_uri(run_folder.path.resolve().parent)

@@ -49,8 +49,8 @@ def say_where_programs_are() -> None:
     """So that commands which were printed can be copied, where the shell would not find them."""
     programs = Path(sys.executable).parent
     if shutil.which("sweeper") is None and (programs / "sweeper").exists():
-        here = Path.cwd()
-        shown = f"$PWD/{programs.relative_to(here)}" if programs.is_relative_to(here) else programs
+        folder = Path.cwd()
+        shown = f"$PWD/{programs.relative_to(folder)}" if programs.is_relative_to(folder) else programs
         say(f"So that the shell finds these commands: export PATH={shown}:$PATH")
 
 

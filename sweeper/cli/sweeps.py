@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
-from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, here
+from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, resolve_run_folder
 from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
 from trainers.errors import ConfigError
 
@@ -94,7 +94,7 @@ def resume_(
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         if detach:
             more = ["--trials", str(trials)] if trials is not None else []
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
@@ -118,7 +118,7 @@ def confirm_(
 ) -> None:
     """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         if detach:
             more = ["--max-asr", str(max_asr)] if max_asr is not None else []
             _detach(["confirm", str(path.resolve()), "--top", str(top), "--seeds", str(seeds), *more], path)
@@ -139,7 +139,7 @@ def track_(
     from sweeper.tracking.store import tracking_uri
 
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         tracker = track(path, to or tracking_uri(path.resolve().parent))
     say(f"Written to {tracker.shown_uri}, run {tracker.parent}.")
 

@@ -169,12 +169,13 @@ def _report(
             ]
         )
         for name, count in zip(data.class_names, counts, strict=True):
-            found = int(marked.get(name, 0))
-            lines.append(f"| {_plain(name)} | {count} | {found} | {found / max(count, 1):.1%} |")
+            suspicious = int(marked.get(name, 0))
+            lines.append(f"| {_escape_markdown(name)} | {count} | {suspicious} | {suspicious / max(count, 1):.1%} |")
         lines.append("")
         for name, share in lost_classes(review).items():
             lines += [
-                f"**{share:.0%} of the class {_plain(name)} were not learned as labelled: the model may not know it.**",
+                f"**{share:.0%} of the class {_escape_markdown(name)} were not learned as labelled: the model may not "
+                "know it.**",
                 "",
             ]
     lines += ["## Setting", "", "```yaml", _yaml(deployment), "```", ""]
@@ -187,8 +188,8 @@ def _report(
     return "\n".join(lines)
 
 
-def _plain(name: str) -> str:
-    """A name that is nothing but text in Markdown."""
+def _escape_markdown(name: str) -> str:
+    """The name with all that Markdown would interpret escaped."""
     return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", name)
 
 

@@ -110,7 +110,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     parts = {name: (source / f"report.{end}").read_text() for name, end in (("style", "css"), ("script", "js"))}
     template = Environment(autoescape=True).from_string((source / "report.html").read_text())
     write_text(
-        folder.report, template.render(page=page, data=_plain(data), plotly=plotly.offline.get_plotlyjs(), **parts)
+        folder.report, template.render(page=page, data=_for_json(data), plotly=plotly.offline.get_plotlyjs(), **parts)
     )
     return folder.report
 
@@ -136,7 +136,7 @@ def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> 
 
 
 def _searched(frame: pd.DataFrame) -> dict[str, str]:
-    """What differs between trials: the name attacker_rows, and the column."""
+    """What differs between trials: the column of each parameter, by the name that the page shows."""
     trials = frame[frame["role"] == TRIAL]
     columns = [c for c in trials.columns if c.startswith("param.defense.")]
     by_defense = trials.groupby("defense")  # what only tells one defense from another is no choice
@@ -302,12 +302,12 @@ def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """The same for JSON: no NaN, no numpy."""
+def _for_json(value: Any) -> Any:
+    """The value as JSON can hold it: no NaN, no numpy types."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _for_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_for_json(item) for item in value]
     if value is None or isinstance(value, (str, bool)):
         return value
     if pd.isna(value):

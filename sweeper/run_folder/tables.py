@@ -63,10 +63,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of plain Python values, with every null as ``None``."""
-    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): _python_value(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
+    """A cell as a plain Python value; ``None`` for a null."""
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value

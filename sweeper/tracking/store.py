@@ -36,7 +36,7 @@ def check_store(uri: str) -> None:
     Raises:
         ConfigError: it does not, or cannot.
     """
-    impatient()
+    set_short_timeouts()
     try:
         reach(uri)
         client = MlflowClient(tracking_uri=uri)
@@ -72,7 +72,7 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
     file = uri.removeprefix("sqlite:///")
     if uri.startswith("sqlite:///") and not Path(file).exists():
         return False  # MLflow would make a new store
-    impatient()
+    set_short_timeouts()
     try:
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(sweep["preset"]["name"])
@@ -98,8 +98,8 @@ def reach(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
 
 
-def impatient() -> None:
-    """Find out in seconds that a server is away, and not by MLflow's retries over minutes; its own words stay away."""
+def set_short_timeouts() -> None:
+    """Make MLflow give up on an unreachable server within seconds instead of minutes, and silence its own log."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
