@@ -1,15 +1,18 @@
 """How commands are given the run folder that they work on."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeper.cli.screen import say
+from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeper.run_folder.folder import RunFolder
+    from trainers.storage.object_store import ObjectPath
 
 RunDir = Annotated[
     str, typer.Argument(metavar="DIR", help="A run folder, or its copy in a store (s3://), which is fetched first.")
@@ -28,6 +31,29 @@ def resolve_run_folder(given: str) -> Path:
 
     at = place(given)
     return fetch(at, RUNS).path if isinstance(at, ObjectPath) else at
+
+
+def place_run_folder(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
+    """Where a new run folder goes, and its place in the object store, if the storage is one.
+
+    Args:
+        storage: a folder, or the address of an object store.
+        out: the run folder that was asked for; null: it is named after the sweep and the time.
+        name: of the sweep.
+
+    Raises:
+        ConfigError: ``out`` is no folder.
+    """
+    from sweeper.run_folder.mirror import RUNS
+    from trainers.storage.object_store import ObjectPath, place
+
+    at = place(storage)
+    if out is not None and ":" in out.parts[0]:
+        raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
+    name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if isinstance(at, ObjectPath):
+        return out or RUNS / name, at / name
+    return out or at / name, None
 
 
 def folder_or_job(given: str) -> "RunFolder":

@@ -1,19 +1,16 @@
 """Commands that run a sweep, and look after one that runs."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
-from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, resolve_run_folder
+from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, place_run_folder, resolve_run_folder
 from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
-from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeper.launch import Ended
-    from trainers.storage.object_store import ObjectPath
 
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
@@ -45,7 +42,7 @@ def run(
         content = apply_overrides(read_preset(preset), overrides, preset)
         from sweeper.preset.spec import validate
 
-        path, store = _placed(storage, out, validate(content, preset).name)
+        path, store = place_run_folder(storage, out, validate(content, preset).name)
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
@@ -57,20 +54,6 @@ def run(
 
         ended = begin(content, preset, path, console, store)
     _show(ended)
-
-
-def _placed(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
-    """Where a new run folder goes, and its place in the object store, if the storage is one."""
-    from sweeper.run_folder.mirror import RUNS
-    from trainers.storage.object_store import ObjectPath, place
-
-    at = place(storage)
-    if out is not None and ":" in out.parts[0]:
-        raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
-    name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if isinstance(at, ObjectPath):
-        return out or RUNS / name, at / name
-    return out or at / name, None
 
 
 def _detach(arguments: list[str], path: Path) -> None:

@@ -1,6 +1,8 @@
 """What commands show on the screen."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
@@ -28,6 +30,9 @@ from sweeper.run_folder.status import Status, unfinished
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import format_cell, parameter, spread
 from trainers.storage.state_store import attempts, host_of
+
+if TYPE_CHECKING:
+    from sweeper.deploy.select import Selected  # it brings MLflow, which takes seconds to import
 
 MOST_ATTACKERS = 20
 
@@ -175,14 +180,14 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def selection_lines(chosen: Selection, over: Over, confidence: float | None, found: str) -> list[str]:
+def selection_lines(chosen: Selection, over: Over, confidence: float | None, searched: str) -> list[str]:
     """The chosen setting, its figures, and what they do not say.
 
     Args:
         chosen: from :func:`sweeper.analysis.selection.select`.
         over: how attack success was aggregated over scenarios.
         confidence: that was asked for; null: none.
-        found: what the search chose of the setting; empty: nothing.
+        searched: the values that the search chose, as text; empty: none.
     """
     point = chosen.point
     bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
@@ -192,8 +197,8 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
         f"{over} val_asr {spread(point, 'val_asr')}{bound} "
         f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
     ]
-    if found:
-        lines.append(f"Found by the search: {found}")
+    if searched:
+        lines.append(f"Found by the search: {searched}")
     if confidence is not None:
         if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
             lines.append(
@@ -214,6 +219,31 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
         lines.append(f"No evidence about {failing}: no attack works there without a defense.")
     if point["seeds"] == 1:
         lines.append("It rests on one seed: how much the figures vary is not known.")
+    return lines
+
+
+def confirmation_lines(folder: Path, selected: "Selected") -> list[str]:
+    """What to know of a setting that was chosen without a confidence: its figures with fresh seeds, if there are any,
+    and the commands that choose with a confidence.
+
+    Args:
+        folder: the run folder.
+        selected: the setting.
+    """
+    bounds, again = selected.bounds, selected.confirmed
+    lines = []
+    if again is not None:
+        lines.append(
+            f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which count for a confidence alone: "
+            f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr {spread(again, 'val_asr')}."
+        )
+    confirm = f"sweeper confirm {folder} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
+    options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
+    options += f" --defense {bounds.defense}" if bounds.defense else ""
+    lines.append(
+        f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder} {options} "
+        "--confidence 0.9"
+    )
     return lines
 
 

@@ -114,8 +114,10 @@ def read_deployment(path: Path) -> Deployment:
     """Read ``deploy.yaml``.
 
     Raises:
-        ConfigError: it is missing, damaged, or names what is not allowed.
+        ConfigError: it is missing, a folder or damaged, or names what is not allowed.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give {path / 'deploy.yaml'}, which sweeper select writes.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none

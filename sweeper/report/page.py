@@ -18,7 +18,7 @@ from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
 from sweeper.analysis.importance import importances
 from sweeper.analysis.selection import confirmed
-from sweeper.preset.spec import SweepSpec
+from sweeper.preset.spec import SweepSpec, validate
 from sweeper.report.plots import DEFENSE_COLOURS
 from sweeper.report.summary import NOTE, caveats, notes
 from sweeper.report.tables import (
@@ -50,6 +50,20 @@ POINT_FIGURES = (
 )  # fmt: skip
 AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
 """Of settings that were run again with fresh seeds."""
+
+
+def rewrite_report(folder: RunFolder) -> Path:
+    """Write ``report.html`` from what the run folder holds.
+
+    Raises:
+        ConfigError, PresetError: the folder is damaged, or the page cannot be written.
+    """
+    frame = folder.read_trials()
+    spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+    try:
+        return write_report(folder, frame, points(frame), spec)
+    except OSError as error:
+        raise ConfigError(f"{folder.report} cannot be written: {error.strerror}.") from error
 
 
 def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> Path:

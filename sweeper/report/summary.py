@@ -1,6 +1,7 @@
 """Closes a sweep: tables and pictures of the frontier, in the run folder and on the screen."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from sweeper.analysis.breaking_points import has_rates
 from sweeper.analysis.frontier import hypervolumes, points
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
+from sweeper.report.roc import write_roc
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import as_rows, finished, write_table
@@ -38,6 +40,44 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
     if has_rates(frame):
         files.append(draw_breaking(frame, title, into / BREAKING))
     return table, volumes, files
+
+
+@dataclass(frozen=True)
+class JointFrontier:
+    """The frontier of one sweep, or of several together, as it was written.
+
+    Args:
+        frame: rows of ``trials.parquet`` of all of them.
+        table: points of the frontier.
+        volumes: hypervolume of each environment.
+        files: what was written.
+    """
+
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    volumes: dict[str, float]
+    files: list[Path]
+
+
+def write_joint_frontier(folders: Sequence[Path], into: Path) -> JointFrontier:
+    """Write the frontier of one sweep, or of several together, and for one that compares defenses its ROC curves.
+
+    Args:
+        folders: run folders.
+        into: a folder, made if it is not there.
+
+    Raises:
+        ConfigError: a run folder holds no sweep or is given twice, or ``into`` cannot be written.
+    """
+    frame = read_sweeps(folders)
+    title = ", ".join(path.resolve().name for path in folders)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        table, volumes, files = write_frontier(frame, title, into)
+        roc = write_roc(RunFolder(folders[0]), frame, title, into) if len(folders) == 1 else None
+    except OSError as error:
+        raise ConfigError(f"{into} cannot be written: {error.strerror}.") from error
+    return JointFrontier(frame, table, volumes, files if roc is None else [*files, roc])
 
 
 def many_attackers(table: pd.DataFrame) -> bool:
