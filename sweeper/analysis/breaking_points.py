@@ -121,11 +121,11 @@ def breaking_points(frame: pd.DataFrame) -> list[BreakingPoint]:
         frame: rows of ``trials.parquet``.
     """
     table = success_by_rate(frame)
-    found = []
+    points = []
     for scenario, rows in table.groupby("scenario"):
         control = Break.of(rows[rows["config_id"].isna()])
         for config, own in rows[rows["config_id"].notna()].groupby("config_id"):
             if own["poison_rate"].nunique() > 1:
                 defense = str(own["defense"].iloc[0])
-                found.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
-    return found
+                points.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
+    return points

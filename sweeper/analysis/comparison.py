@@ -25,11 +25,11 @@ def own_frontiers(table: pd.DataFrame) -> pd.Series:
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
     """
-    found = pd.Series(False, index=table.index)
+    on_frontier = pd.Series(False, index=table.index)
     for _, group in table[comparable(table)].groupby(["environment", "defense"]):
         best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
-        found.loc[group.index[best]] = True
-    return found
+        on_frontier.loc[group.index[best]] = True
+    return on_frontier
 
 
 def holders(table: pd.DataFrame) -> pd.DataFrame:

@@ -64,15 +64,15 @@ def _against_every_attacker(
     defenses = sorted(frame.loc[frame["role"] == TRIAL, "defense"].unique())
     # Compared defenses each have leaders of their own.
     parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
-    found = [setting for part in parts for setting in leaders(part, top, max_asr)]
-    if not found:
+    leading = [setting for part in parts for setting in leaders(part, top, max_asr)]
+    if not leading:
         raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
     ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
     settings = {config.setting_key: config for config in ran.values()}
     rows = finished(frame)
     threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
     met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()
-    return [replace(settings[setting], scenarios=scenarios) for setting in found for scenarios in met]
+    return [replace(settings[setting], scenarios=scenarios) for setting in leading for scenarios in met]
 
 
 def _leading_attackers(

@@ -177,9 +177,9 @@ def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd
         if acc.shape[1] < 2:
             continue
         usable = comparable(group).to_numpy()
-        found = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
+        intervals = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
         single = (group["seeds"] < 2).to_numpy()
-        table.loc[group.index, names] = np.where(single[:, None], np.nan, found)
+        table.loc[group.index, names] = np.where(single[:, None], np.nan, intervals)
     return table
 
 
@@ -213,8 +213,8 @@ def hypervolume(acc: Sequence[float], asr: Sequence[float]) -> float:
 
 def hypervolumes(table: pd.DataFrame) -> dict[str, float]:
     """The hypervolume of the frontier of each environment."""
-    found = {}
+    volumes = {}
     for environment, group in table.groupby("environment"):
         front = group[group["on_frontier"]]
-        found[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
-    return found
+        volumes[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
+    return volumes

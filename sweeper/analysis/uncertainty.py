@@ -90,8 +90,8 @@ def _quantile(values: Array, times: Array, q: float) -> Array:
     order = values.argsort(axis=0)
     share = times[order].cumsum(axis=0) / times.sum()
     first = (share >= q - 1e-12).argmax(axis=0)
-    found = np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
-    return np.where(np.isnan(values).any(axis=0), np.nan, found)
+    quantiles = np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
+    return np.where(np.isnan(values).any(axis=0), np.nan, quantiles)
 
 
 def student_upper(values: Sequence[float], confidence: float) -> float:

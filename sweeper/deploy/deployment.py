@@ -78,9 +78,9 @@ class Deployment(BaseModel):
             )
         images = load_unlabelled(source or wanted.source, image_size)
         check_count(wanted, len(images))
-        found, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
-        if found != known:
-            raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
+        shape, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
+        if shape != known:
+            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but those to train on {known}.")
         return images
 
     def check_fits(self, data: ImageSet) -> None:
@@ -98,12 +98,12 @@ class Deployment(BaseModel):
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
                 "such images, and select from it."
             )
-        found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
-        if found[0] != wanted[0]:
-            raise ConfigError(f"The images have {found[0]} channels, but the setting was found for {wanted[0]}.")
-        if found != wanted:
+        shape, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
+        if shape[0] != wanted[0]:
+            raise ConfigError(f"The images have {shape[0]} channels, but the setting was found for {wanted[0]}.")
+        if shape != wanted:
             raise ConfigError(
-                f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
+                f"The images are {shape[2]} x {shape[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
                 f"--image-size {wanted[1]} resizes them."
             )
         kind = DEFENSES[self.defense]

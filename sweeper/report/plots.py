@@ -138,9 +138,9 @@ def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bo
     for row in again.dropna(subset=["val_asr", "val_acc"]).to_dict("records"):
         colour = DEFENSE_COLOURS[row["defense"]] if several else BLUE
         if row["config_id"] in before.index:
-            found = before.loc[row["config_id"]]
+            earlier = before.loc[row["config_id"]]
             axes.plot(
-                [found["val_asr"], row["val_asr"]], [found["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
+                [earlier["val_asr"], row["val_asr"]], [earlier["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
             )
         axes.errorbar(
             row["val_asr"], row["val_acc"], xerr=_known(row["val_asr_sd"]), yerr=_known(row["val_acc_sd"]), fmt="D",

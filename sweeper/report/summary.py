@@ -120,7 +120,7 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
         table: its points.
         frame: rows of ``trials.parquet``.
     """
-    found = []
+    texts = []
     alone = table["environment"].nunique() <= 1
     weak: dict[str, set[str]] = {}
     for row in as_rows(table[["weak", "environment"]]):
@@ -128,27 +128,27 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
             weak.setdefault(name, set()).add(row["environment"].removeprefix(name).removeprefix(", "))
     if weak:
         names = [name if alone or places == {""} else f"{name} at {_together(places)}" for name, places in weak.items()]
-        found.append(
+        texts.append(
             f"Weak attack in {'; '.join(sorted(names))}: without a defense its success stays below 0.8 (or was not "
             "measured), so it is no evidence for any setting, and such settings stand on no frontier."
         )
     if len(table) and table["seeds"].min() == 1:
         again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
-        found.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+        texts.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
     attacked = finished(frame).query("poison_rate > 0")
     images = attacked["n_eval"].astype(float).min()
     if images < FEW_IMAGES:
-        found.append(
+        texts.append(
             f"Attack success is measured on as few as {images:g} images, each of which is {1 / images:.3f} of it; more "
             "test images would tell more."
         )
     floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
     for scenario, floor in floors[floors > HIGH_FLOOR].items():
-        found.append(
+        texts.append(
             f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
             "any trigger (the floor): attack success near that says nothing."
         )
-    return found
+    return texts
 
 
 def _together(environments: set[str]) -> str:
@@ -174,14 +174,14 @@ NOTE = (
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What a reader must know of the attackers that lead."""
-    found = [
+    texts = [
         f"Those that lead are the best of {len(table)} on the seeds that the search used, which flatters them: "
         "sweeper confirm runs them again with fresh seeds."
     ]
     broken = table[table["leads"] & (table["val_asr"] - table["asr_floor"] < NEAR_THE_FLOOR)]
     if len(broken):
-        found.append(
+        texts.append(
             f"{', '.join(broken['trial_id'])}: success is hardly above asr_floor, so the trigger does nothing; the "
             "model is what has broken down."
         )
-    return found
+    return texts

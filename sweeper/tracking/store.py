@@ -41,11 +41,11 @@ def check_store(uri: str) -> None:
         reach(uri)
         client = MlflowClient(tracking_uri=uri)
         name = "-".join(filter(None, [PROBE, os.environ.get("MLFLOW_TRACKING_USERNAME")]))
-        found = client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else client.create_experiment(name)
-        if found and found.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment)
-        client.delete_experiment(experiment)
+        probe = client.get_experiment_by_name(name)
+        probe_id = probe.experiment_id if probe else client.create_experiment(name)
+        if probe and probe.lifecycle_stage == "deleted":
+            client.restore_experiment(probe_id)
+        client.delete_experiment(probe_id)
     except Exception as error:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
 
@@ -56,9 +56,9 @@ def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
     Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
     the working folder: MLflow would take a folder of that name for a store of its own.
     """
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     served = client.tracking_uri.startswith("http")
     return str(client.create_experiment(name, None if served else (beside / "mlartifacts").resolve().as_uri()))
 
@@ -75,9 +75,9 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
     set_short_timeouts()
     try:
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(sweep["preset"]["name"])
+        experiment = client.get_experiment_by_name(sweep["preset"]["name"])
         wanted = f"tags.sweep_id = '{sweep['sweep_id']}' and tags.role = 'sweep'"
-        runs = client.search_runs([found.experiment_id], wanted) if found else []
+        runs = client.search_runs([experiment.experiment_id], wanted) if experiment else []
         for run in runs:
             client.log_artifact(run.info.run_id, str(path))
     except Exception as error:  # noqa: BLE001  # artifact stores raise what their clients raise
