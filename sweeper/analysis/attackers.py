@@ -1,4 +1,4 @@
-"""An attacker's sweep as a table: what each attacker chose, what it reached, and whom nobody beats."""
+"""An attacker's sweep as a table: the parameters and figures of each attacker, and which of them lead."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:
 
 
 def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """What differs between attackers beside their poison rates: by the name shown, the value of each trial."""
+    """The parameters beside the poison rate in which attackers differ: by the name shown, the value of each trial."""
     firsts = trials.drop_duplicates(["trial_id", "scenario"])
     several = bool(firsts["trial_id"].duplicated().any())
     chosen: dict[str, dict[str, Any]] = {}

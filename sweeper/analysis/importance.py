@@ -68,7 +68,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
 
 
 def _brief(name: str, names: list[str]) -> str:
-    """Without defense or scenario, unless another's parameter is called the same."""
+    """The parameter's name without defense or scenario, unless another one has the same."""
     brief = name.partition(".")[2] or name
     return brief if [other.partition(".")[2] or other for other in names].count(brief) == 1 else name
 

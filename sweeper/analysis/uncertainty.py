@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 def how_many(over: Over, scenarios: int) -> int:
-    """How many of so many scenarios count, the worst first."""
+    """How many of the scenarios count, the worst first."""
     return {"worst": min(1, scenarios), "cvar": ceil(CVAR_SHARE * scenarios), "mean": scenarios}[over]
 
 
@@ -44,7 +44,7 @@ def bootstrap(
     interval: tuple[float, float],
     frontier: Callable[[Array, Array], Array],
 ) -> Array:
-    """Draw seeds with replacement, the same ones for all settings, and see what becomes of each setting.
+    """Bootstrap over seeds: they are drawn with replacement, the same ones for all settings.
 
     Seeds are few, and an interval from three of them is narrower than the truth; it shows spread, it proves nothing.
 

@@ -1,4 +1,4 @@
-"""How commands are given the run folder that they work on."""
+"""The run folder that a command works on: given by path, by job, or by the address of its copy in a store."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -72,7 +72,7 @@ def folder_or_job(given: str) -> "RunFolder":
 
 
 def keep_copy(folder: "RunFolder", files: Iterable[Path]) -> None:
-    """Copy what a command has written into a run folder to its place in a store, if it has one, and say so."""
+    """Copy files of a run folder to its place in a store, if it has one, and print where they went."""
     from sweeper.run_folder.mirror import copy_results
 
     said = copy_results(folder, files)

@@ -57,7 +57,7 @@ def run(
 
 
 def _detach(arguments: list[str], path: Path) -> None:
-    """Hand a command over to the cluster, and say where it is to be found."""
+    """Submit a command to the cluster as a job, and print how to follow it."""
     from sweeper.cluster.jobs import submit
 
     submitted = submit(arguments, path.resolve())
@@ -149,7 +149,7 @@ def stop_(sweep: RunDirOrJob) -> None:
 
 
 def _show(ended: "Ended") -> None:
-    """Close a sweep on the screen."""
+    """Print the tables of a sweep, what failed, and what to do next."""
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
     from sweeper.run_folder.record import CONFIRMATION
     from sweeper.run_folder.tables import finished

@@ -157,7 +157,7 @@ def _print_attackers(console: Console, title: str, table: pd.DataFrame) -> None:
 
 
 def selection_lines(chosen: Selection, over: Over, confidence: float | None, searched: str) -> list[str]:
-    """The chosen setting, its figures, and what they do not say.
+    """Lines on the chosen setting: its figures, and their limits.
 
     Args:
         chosen: from :func:`sweeper.analysis.selection.select`.
@@ -199,8 +199,8 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, sea
 
 
 def confirmation_lines(folder: Path, selected: "Selected") -> list[str]:
-    """What to know of a setting that was chosen without a confidence: its figures with fresh seeds, if there are any,
-    and the commands that choose with a confidence.
+    """Lines on a setting that was chosen without a confidence: its figures with fresh seeds, if there are any, and the
+    commands that choose with a confidence.
 
     Args:
         folder: the run folder.

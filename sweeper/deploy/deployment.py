@@ -29,7 +29,7 @@ class _Images(BaseModel):
 
 
 class Deployment(BaseModel):
-    """What of ``deploy.yaml`` decides a training; evidence and origin beside it are for people."""
+    """The part of ``deploy.yaml`` that decides a training; evidence and origin beside it are for people."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
 
@@ -53,7 +53,7 @@ class Deployment(BaseModel):
 
     @property
     def setting(self) -> Setting:
-        """The setting itself."""
+        """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
     def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
@@ -84,7 +84,7 @@ class Deployment(BaseModel):
         return images
 
     def check_fits(self, data: ImageSet) -> None:
-        """Compare images with those that the setting was found for.
+        """Check that images are like those that the setting was found for.
 
         Raises:
             ConfigError: they have another size, another number of channels, or other classes, or are too few for the

@@ -75,7 +75,7 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
 
     Raises:
         NothingQualifies: no setting keeps the bounds.
-        ConfigError: the folder is damaged, or ``deploy.yaml`` cannot be written.
+        ConfigError, PresetError: the folder is damaged, or ``deploy.yaml`` cannot be written.
     """
     frame, sweep = folder.read_trials(), folder.read_sweep()
     replaced = folder.deploy.exists()

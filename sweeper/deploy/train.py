@@ -55,10 +55,10 @@ def train(
     unlabelled: Tensor | None = None,
     state_every_s: float = 60.0,
 ) -> Deployed:
-    """Train and write everything but the tracking run.
+    """Train, and write model, scores and report into ``folder``.
 
-    What is left of an earlier training that was cut off in ``folder`` is gone on with, if nothing was changed since:
-    data, setting, seed, numeric format, CPU or GPU.
+    A training that was cut off there goes on, if nothing has changed since: data, setting, seed, numeric format, CPU or
+    GPU.
 
     Args:
         deployment: the setting.
@@ -111,7 +111,7 @@ def train(
 
 
 def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
-    """Every training image with the defense's opinion of it, the most suspicious first."""
+    """A row per training image with the defense's verdict, the most suspicious first; null if it gives none."""
     if trained.suspicion is None or trained.credible is None:
         return None
     frame = pd.DataFrame(
@@ -130,7 +130,7 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
 
 
 def lost_classes(review: pd.DataFrame) -> dict[str, float]:
-    """Classes most of whose images the defense took for suspicious, and how many: it may have thrown the class away.
+    """Classes that the model may not know, since the defense suspects most of their images; with the share it suspects.
 
     Args:
         review: rows of ``suspicious.parquet``.

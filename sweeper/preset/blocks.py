@@ -143,5 +143,5 @@ def scenario_config(attack: str, drawn: dict[str, Any]) -> ScenarioConfig:
 
 
 def _try_first_corners(block: Block, build: Callable[[dict[str, Any]], object]) -> None:
-    """Build once, so that rules over several parameters speak up before the first trial."""
+    """Build once from the first corner of every range, so that rules over several parameters are checked at once."""
     build(block.draw(lambda _name, searched: searched.corners()[0]))

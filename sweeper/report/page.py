@@ -1,4 +1,4 @@
-"""One self-contained page to decide from: everything in it is read from the run folder, and it needs no network."""
+"""The report: one page to decide from, made from the run folder, that works offline."""
 
 import base64
 from collections.abc import Callable, Container, Mapping
@@ -128,7 +128,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
 
 
 def _colours(table: pd.DataFrame) -> dict[str, str]:
-    """Of compared defenses; a single one needs none."""
+    """The colour of each compared defense; empty for a single one."""
     present = set(table["defense"])
     return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
 
@@ -261,7 +261,7 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Contain
 
 
 def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-    """Tables with a line above each: the attackers of a sweep, and those that were run again."""
+    """The tables of the attackers and of those that were run again, each with the line above it."""
     words = (
         "Each trial is an attacker against one defense. Those that lead keep the constraints, and no other that does "
         "is better in one objective and as good in the others."

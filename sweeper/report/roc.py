@@ -54,7 +54,7 @@ def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) ->
 
 
 def draw_roc(by_scenario: Mapping[str, Mapping[str, list[Curve]]], title: str, path: Path) -> Path:
-    """A panel for each scenario, a line for each defense and seed.
+    """Draw ROC curves: a panel for each scenario, a line for each defense and seed.
 
     Args:
         by_scenario: from :func:`curves`.

@@ -1,4 +1,4 @@
-"""Closes a sweep: tables and pictures of the frontier, in the run folder and on the screen."""
+"""The frontier of sweeps as a table and pictures, and the caveats that its readers need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def write_joint_frontier(folders: Sequence[Path], into: Path) -> JointFrontier:
 
 
 def many_attackers(table: pd.DataFrame) -> bool:
-    """Whether there are more environments than a person would look at one by one."""
+    """Whether there are too many environments to show one by one."""
     return table["environment"].nunique() > MOST_PANELS
 
 
@@ -103,7 +103,7 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart: their names, unless two have the same."""
+    """A name for each folder: the last parts of its path, as many as tell all of them apart."""
     paths = [path.resolve() for path in folders]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -114,7 +114,7 @@ def _told_apart(folders: Sequence[Path]) -> list[str]:
 
 
 def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """What a reader of the frontier must know of its evidence.
+    """Sentences on what limits the evidence of a frontier.
 
     Args:
         table: its points.
@@ -152,7 +152,7 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
 
 
 def _together(environments: set[str]) -> str:
-    """``poison_rate=0.01, 0.05`` for two environments that differ in one thing."""
+    """One label for several environments: ``poison_rate=0.01, 0.05`` where they differ in one thing."""
     parts = sorted(environments)
     keys = {part.partition("=")[0] for part in parts}
     if len(keys) == 1 and all(part.count("=") == 1 for part in parts):
@@ -173,7 +173,7 @@ NOTE = (
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """What a reader must know of the attackers that lead."""
+    """Sentences on what limits the evidence of the leading attackers."""
     texts = [
         f"Those that lead are the best of {len(table)} on the seeds that the search used, which flatters them: "
         "sweeper confirm runs them again with fresh seeds."

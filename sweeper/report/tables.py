@@ -43,7 +43,7 @@ BREAKING_HEADINGS = (
 
 
 def setting_of(spec: SweepSpec, defense: str, params: Mapping[str, Any]) -> str:
-    """What the search chose, as people read it: ``threshold=0.213 mixing=none``; empty if it chose nothing."""
+    """The parameters that the search chose, as text: ``threshold=0.213 mixing=none``; empty if it chose none."""
     block = next((block for block in spec.defense if block.kind == defense), None)
     searched = [] if block is None else [key for key, value in block.values.items() if isinstance(value, Searched)]
     return " ".join(f"{key}={parameter(params[key])}" for key in searched if key in params)
@@ -61,7 +61,7 @@ def holder_rows(table: pd.DataFrame) -> list[list[str]]:
 
 
 def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """:func:`sweeper.analysis.comparison.standings` at a glance: headings, and a row for each setting with its attack
+    """Headings and rows of text for :func:`sweeper.analysis.comparison.standings`: a row for each setting, with attack
     success, and the floor in brackets, in a column for each attack. No rows where there are too many attacks to read.
 
     The first row is no defense; the others follow by their worst attack.

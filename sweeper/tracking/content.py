@@ -98,7 +98,7 @@ def record_params(record: TrialRecord) -> dict[str, Any]:
 
 
 def metric_prefix(record: TrialRecord, run: RunKey) -> str:
-    """With several runs in a trial, the name of a metric tells which."""
+    """What the names of a run's metrics begin with: it tells the runs of a trial apart; empty where there is one."""
     return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
 
 

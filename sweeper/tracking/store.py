@@ -31,7 +31,7 @@ def tracking_uri(runs: Path) -> str:
 
 
 def check_store(uri: str) -> None:
-    """See whether a tracking store answers and can be written.
+    """Check that a tracking store answers and can be written.
 
     Raises:
         ConfigError: it does not, or cannot.
@@ -51,7 +51,7 @@ def check_store(uri: str) -> None:
 
 
 def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
-    """The experiment of this name, made if it is not there.
+    """The id of the experiment of this name, which is made if it is not there.
 
     Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
     the working folder: MLflow would take a folder of that name for a store of its own.
@@ -87,7 +87,7 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
 
 
 def reach(uri: str) -> None:
-    """Knock at a database server's door; MLflow itself would try to connect for minutes.
+    """Check that a database server answers at its port; MLflow itself would try to connect for minutes.
 
     Raises:
         OSError: nobody answers.
