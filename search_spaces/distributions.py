@@ -47,7 +47,7 @@ class Searched:
         return self.values
 
     def distribution(self) -> BaseDistribution:
-        """The same for Optuna."""
+        """The distribution as Optuna has it."""
         if self.kind == "categorical":
             return CategoricalDistribution(self.values)
         low, high = self.values

@@ -23,7 +23,7 @@ PROBE = "sweeper-doctor"
 
 
 def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
-    """Look at one thing after the other.
+    """Run the checks, one after the other.
 
     Args:
         spec: a sweep whose data is read, and whose trials are to fit on a host.

@@ -17,7 +17,7 @@ from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import validate
 from sweeper.report.plots import save_figure
 from sweeper.run_folder.folder import RunFolder
-from sweeper.tracking.store import check_store, experiment_id, impatient, shorten, tracking_uri, without_secret
+from sweeper.tracking.store import check_store, experiment_id, set_short_timeouts, shorten, tracking_uri, without_secret
 from trainers.compute import Compute, ComputeConfig
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
@@ -110,8 +110,8 @@ def examples(
     """
     for config in scenarios:
         scenario = build_scenario(config, splits, sweep_seed, 0, compute, cache)
-        chosen = scenario.arena.poisoned.nonzero().squeeze(1)
-        probe = scenario.arena.val
+        chosen = scenario.truth.poisoned.nonzero().squeeze(1)
+        probe = scenario.truth.val
         if len(chosen) == 0 or len(probe.eligible) == 0:
             raise ConfigError(f"{config.name} has no image to show: its poison_rate is 0, or no image is eligible.")
         before, after = splits.train.images[chosen], scenario.data.images[chosen]
@@ -164,7 +164,7 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
     Raises:
         ConfigError: the store fails.
     """
-    impatient()
+    set_short_timeouts()
     try:
         # A client, and not MLflow's own functions: those remember the store for everything that comes after.
         client = MlflowClient(tracking_uri=uri)

@@ -13,7 +13,7 @@ def spread(row: Mapping[str, Any], name: str) -> str:
 
 
 def parameter(value: Any) -> str:
-    """A parameter's value: of a number four digits that count, since it may be a small learning rate."""
+    """A parameter's value, a number with four significant digits: it may be a small learning rate."""
     return f"{value:.4g}" if isinstance(value, float) and not pd.isna(value) else format_cell(value)
 
 

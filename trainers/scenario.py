@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.attacks import ATTACKS, Attack, LabelMap, Workshop
+from trainers.attacks import ATTACKS, ArtifactCache, Attack, LabelMap
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
@@ -87,8 +87,8 @@ class ProbeSet:
 
 
 @dataclass(frozen=True)
-class Arena:
-    """The attacker's truth, which only the evaluation opens.
+class GroundTruth:
+    """Which training samples are poisoned, and the triggered test images; only the evaluation looks at it.
 
     Args:
         poisoned: bool (N,), over the training set.
@@ -111,13 +111,13 @@ class Scenario:
 
     Args:
         data: the training set as the attacker hands it over.
-        arena: the truth.
+        truth: which samples are poisoned, and the images to measure on.
         cost: what it cost the attacker.
         held_out: unlabelled images; null if none were set aside.
     """
 
     data: ImageSet
-    arena: Arena
+    truth: GroundTruth
     cost: AttackCost
     held_out: HeldOut | None = None
 
@@ -149,19 +149,20 @@ def build_scenario(
     seed = scenario_seed(config, sweep_seed, repeat)
     attack = config.build_attack(splits.train, seed)
     attack.counts(splits.train.labels, config.poison_rate)
-    workshop = Workshop(compute, derive_seed(sweep_seed, "workshop", repeat), cache)
-    attack.prepare(splits.train, config.poison_rate, workshop)
+    # The word is part of the seed: another one would change every figure.
+    artifacts = ArtifactCache(compute, derive_seed(sweep_seed, "workshop", repeat), cache)
+    attack.prepare(splits.train, config.poison_rate, artifacts)
     poisoned = attack.poison(splits.train, config.poison_rate)
     val, test = (splits.test.subset(half) for half in stratified_halves(splits.test.labels, HALVES_SEED))
     attacked = bool(poisoned.poisoned.any())
-    arena = Arena(
+    truth = GroundTruth(
         poisoned.poisoned, poisoned.cover, attacked, ProbeSet.build(val, attack), ProbeSet.build(test, attack)
     )
     share = int(poisoned.poisoned.sum()) / len(splits.train)
     aside = splits.held_out
     held_out = None if aside is None else _held_out(aside, attack, share, derive_seed(seed, "held out"))
     cost = AttackCost.measure(splits.train, poisoned, compute.device)
-    return Scenario(poisoned.data, arena, cost, held_out)
+    return Scenario(poisoned.data, truth, cost, held_out)
 
 
 def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> HeldOut:

@@ -188,8 +188,8 @@ def _run_one(
     kept: Place | None,
 ) -> Iterator[EpochResult]:
     total = sum(stage.epochs for stage in defense.stages())
-    poison_share = int(scenario.arena.poisoned.sum()) / len(scenario.data)
-    n_eval = len(scenario.arena.val.eligible)
+    poison_share = int(scenario.truth.poisoned.sum()) / len(scenario.data)
+    n_eval = len(scenario.truth.val.eligible)
     measured: list[Measurement] = []
     scores: dict[str, Tensor] | None = None
 
@@ -242,6 +242,6 @@ def _scores(report: Report, scenario: Scenario) -> dict[str, Tensor] | None:
         "label": scenario.data.labels,
         "suspicion": report.suspicion.float().cpu(),
         "credible": report.credible.cpu(),
-        "poisoned": scenario.arena.poisoned,
-        "cover": scenario.arena.cover,
+        "poisoned": scenario.truth.poisoned,
+        "cover": scenario.truth.cover,
     }

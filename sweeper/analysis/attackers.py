@@ -1,4 +1,4 @@
-"""An attacker's sweep as a table: what each attacker chose, what it reached, and whom nobody beats."""
+"""An attacker's sweep as a table: the parameters and figures of each attacker, and which of them lead."""
 
 from typing import Any
 
@@ -73,16 +73,16 @@ def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:
 
 
 def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """What differs between attackers beside their poison rates: by the name shown, the value of each trial."""
+    """The parameters beside the poison rate in which attackers differ: by the name shown, the value of each trial."""
     firsts = trials.drop_duplicates(["trial_id", "scenario"])
     several = bool(firsts["trial_id"].duplicated().any())
-    found: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
     if not several and firsts["scenario"].nunique() > 1:
-        found["scenario"] = dict(zip(firsts["trial_id"], firsts["scenario"], strict=True))
+        chosen["scenario"] = dict(zip(firsts["trial_id"], firsts["scenario"], strict=True))
     for scenario, rows in firsts.groupby("scenario"):
         for column in ("target", *(c for c in rows.columns if c.startswith("param.scenario."))):
             if rows[column].nunique(dropna=False) > 1:
                 name = column.removeprefix("param.scenario.")
-                values = found.setdefault(f"{scenario} {name}" if several else name, {})
+                values = chosen.setdefault(f"{scenario} {name}" if several else name, {})
                 values.update(zip(rows["trial_id"], rows[column], strict=True))
-    return found
+    return chosen

@@ -78,7 +78,7 @@ class Break:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Break":
-        """From the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
+        """The break in the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
         tried = rows[rows["val_asr"].notna()].sort_values("poison_rate")
         if tried.empty:
             return cls()
@@ -95,7 +95,7 @@ class Break:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        """The lowest rate tried is an upper bound only, and where no rate succeeds the highest a lower one."""
+        """The rate as text; the lowest tried is but an upper bound, and where none succeeds the highest a lower one."""
         if self.highest is None:
             return "-"
         if self.rate is None:
@@ -115,17 +115,17 @@ class BreakingPoint:
 
 
 def breaking_points(frame: pd.DataFrame) -> list[BreakingPoint]:
-    """For each scenario and each setting that met it at several poison rates.
+    """The breaking point of each scenario against each setting that met it at several poison rates.
 
     Args:
         frame: rows of ``trials.parquet``.
     """
     table = success_by_rate(frame)
-    found = []
+    points = []
     for scenario, rows in table.groupby("scenario"):
         control = Break.of(rows[rows["config_id"].isna()])
         for config, own in rows[rows["config_id"].notna()].groupby("config_id"):
             if own["poison_rate"].nunique() > 1:
                 defense = str(own["defense"].iloc[0])
-                found.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
-    return found
+                points.append(BreakingPoint(str(scenario), str(config), defense, Break.of(own), control))
+    return points

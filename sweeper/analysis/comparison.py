@@ -25,15 +25,15 @@ def own_frontiers(table: pd.DataFrame) -> pd.Series:
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
     """
-    found = pd.Series(False, index=table.index)
+    on_frontier = pd.Series(False, index=table.index)
     for _, group in table[comparable(table)].groupby(["environment", "defense"]):
         best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
-        found.loc[group.index[best]] = True
-    return found
+        on_frontier.loc[group.index[best]] = True
+    return on_frontier
 
 
 def holders(table: pd.DataFrame) -> pd.DataFrame:
-    """What each defense holds of the joint frontier, a row for each environment and defense.
+    """The part of the joint frontier that each defense holds: a row for each environment and defense.
 
     Columns: ``environment``, ``defense``, ``settings``, ``hypervolume`` (of its own frontier), ``joint`` (its points on
     the joint frontier), ``asr_from`` and ``asr_to`` (attack success of these; NaN where there are none), and ``alone``:
@@ -67,8 +67,8 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
 
     It is the one that leads in the search, of those that were confirmed with fresh seeds if there are any, and then the
     confirming runs are what counts. Of a defense that was not confirmed it is the leading one of the search, whose
-    figures flatter it; where trials met different attackers, the leading one against each. A defense of which no
-    setting met a sound attack has none.
+    figures look better than they are; where trials met different attackers, the leading one against each. A defense of
+    which no setting met a sound attack has none.
     """
     parts = []
     for defense in sorted(finished(frame)["defense"].unique()):
@@ -84,7 +84,7 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def standings(frame: pd.DataFrame) -> pd.DataFrame:
-    """How the representatives fare, and training without a defense: a row for each scenario, poison rate and setting.
+    """Figures of the representatives and of no defense: a row for each scenario, poison rate and setting.
 
     Columns: ``scenario``, ``poison_rate``, ``defense``, ``config_id``, ``seeds``, each of :data:`FIGURES` as its mean
     over seeds, the same with ``_sd`` (n - 1), and ``weak``.

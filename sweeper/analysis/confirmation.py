@@ -1,4 +1,4 @@
-"""Leaders of a sweep are run again with fresh seeds, since the best of many owes part of its figures to luck."""
+"""Which trials run the leaders of a sweep again with fresh seeds: the best of many owes part of its figures to luck."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ def confirmations(
     seeds: int,
     max_asr: float | None = None,
 ) -> list[TrialRecord]:
-    """The trials that are missing until each leader has run with so many fresh seeds against every attacker.
+    """The trials still missing until each leader has run with ``seeds`` fresh seeds against every attacker.
 
     Where the attacker varied something between trials (a searched poison rate), a leader meets every value of it here.
     The leaders of an attacker's sweep are attackers, each against the one defense.
@@ -60,19 +60,19 @@ def confirmations(
 def _against_every_attacker(
     frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
 ) -> list[TrialConfig]:
-    """The leading settings of each defense, each with every set of scenarios that a trial met and that threaten."""
+    """The leading settings of each defense, each with every set of scenarios in which an attack works."""
     defenses = sorted(frame.loc[frame["role"] == TRIAL, "defense"].unique())
     # Compared defenses each have leaders of their own.
     parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
-    found = [setting for part in parts for setting in leaders(part, top, max_asr)]
-    if not found:
+    leading = [setting for part in parts for setting in leaders(part, top, max_asr)]
+    if not leading:
         raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
     ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
     settings = {config.setting_key: config for config in ran.values()}
     rows = finished(frame)
     threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
     met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()
-    return [replace(settings[setting], scenarios=scenarios) for setting in found for scenarios in met]
+    return [replace(settings[setting], scenarios=scenarios) for setting in leading for scenarios in met]
 
 
 def _leading_attackers(

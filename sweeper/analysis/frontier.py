@@ -1,4 +1,4 @@
-"""The robustness frontier: which settings nobody beats in clean accuracy and in attack success at once."""
+"""The robustness frontier: the settings that no other beats in both clean accuracy and attack success."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -89,7 +89,7 @@ def harmless(trials: pd.DataFrame) -> list[str]:
 
 
 def environments(trials: pd.DataFrame) -> pd.Series:
-    """For each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
+    """The environment of each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
 
     Where trials meet different scenarios, theirs come first: ``blend, poison_rate=0.05``.
     """
@@ -167,7 +167,7 @@ def _spread(rows: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd.DataFrame:
-    """Add what a bootstrap over seeds says."""
+    """Add the intervals of a bootstrap over seeds, and the share of its samples whose frontier holds each setting."""
     names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
     table[names] = np.nan
     for environment, group in table.groupby("environment"):
@@ -177,9 +177,9 @@ def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd
         if acc.shape[1] < 2:
             continue
         usable = comparable(group).to_numpy()
-        found = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
+        intervals = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
         single = (group["seeds"] < 2).to_numpy()
-        table.loc[group.index, names] = np.where(single[:, None], np.nan, found)
+        table.loc[group.index, names] = np.where(single[:, None], np.nan, intervals)
     return table
 
 
@@ -197,7 +197,7 @@ def _cube(rows: pd.DataFrame, settings: pd.Index, name: str) -> np.ndarray[Any, 
 
 
 def non_dominated(acc: np.ndarray[Any, Any], asr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Which points nobody beats: bool (N,). Accuracy is wanted high, attack success low; equal points are all kept."""
+    """Which points none dominates: bool (N,). Accuracy is wanted high, attack success low; equal points all stay."""
     if len(acc) == 0:
         return np.zeros(0, dtype=bool)
     return np.asarray(moocore.is_nondominated(np.column_stack([-acc, asr]), keep_weakly=True), dtype=bool)
@@ -213,8 +213,8 @@ def hypervolume(acc: Sequence[float], asr: Sequence[float]) -> float:
 
 def hypervolumes(table: pd.DataFrame) -> dict[str, float]:
     """The hypervolume of the frontier of each environment."""
-    found = {}
+    volumes = {}
     for environment, group in table.groupby("environment"):
         front = group[group["on_frontier"]]
-        found[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
-    return found
+        volumes[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
+    return volumes

@@ -50,7 +50,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
         return [], "No parameter was searched that every setting has."
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {name: space[name].distribution() for name in names}
-    found = []
+    by_figure = []
     for figure in ("val_acc", "val_asr"):
         if len({row[figure] for row in rows}) == 1:
             continue  # nothing varies, so nothing explains it
@@ -60,15 +60,15 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
             study.add_trial(create_trial(params=params, distributions=distributions, value=row[figure]))
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0))
         shown = [(_brief(name, names), float(share)) for name, share in shares.items()]
-        found.append({"objective": figure, "values": shown[::-1]})
-    return found, (
+        by_figure.append({"objective": figure, "values": shown[::-1]})
+    return by_figure, (
         f"Share of the variance of a figure that each parameter explains by itself (fANOVA over {len(rows)} settings). "
         "With few settings this is a hint, and a sampler that dwells on good regions bends it."
     )
 
 
 def _brief(name: str, names: list[str]) -> str:
-    """Without defense or scenario, unless another's parameter is called the same."""
+    """The parameter's name without defense or scenario, unless another one has the same."""
     brief = name.partition(".")[2] or name
     return brief if [other.partition(".")[2] or other for other in names].count(brief) == 1 else name
 

@@ -48,7 +48,7 @@ def select(
     confidence: float | None = None,
     defense: str | None = None,
 ) -> Selection:
-    """The highest mean val_acc among settings whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
+    """The setting of highest mean val_acc of those whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
     Settings with a weak scenario, or that break a constraint of the sweep, do not qualify. Where the attacker varied
     something between trials (a searched poison rate, or the scenario that a trial meets), each of its values must have
@@ -64,7 +64,7 @@ def select(
         poison_rate: look at trials of this poison rate only.
         over: how attack success is aggregated over scenarios.
         confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and only runs of
-            ``sweeper confirm`` count, since the winners of a search flatter themselves.
+            ``sweeper confirm`` count, since the winner of a search looks better than it is.
         defense: look at settings of this defense only; null: of any.
 
     Raises:
@@ -143,7 +143,7 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
 
 
 def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over: Over, confidence: float) -> Selection:
-    """The same among confirmed settings, by their upper bounds."""
+    """:func:`select` among confirmed settings, by their upper bounds."""
     table = confirmed(frame, over, confidence)
     if table.empty:
         raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
@@ -191,7 +191,7 @@ def _upper(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: flo
 
 
 def _named(point: Any) -> str:
-    """A setting as messages call it."""
+    """The name of a setting in messages."""
     return f"{point['defense']} {point['config_id']}"
 
 

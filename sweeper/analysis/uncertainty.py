@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 def how_many(over: Over, scenarios: int) -> int:
-    """How many of so many scenarios count, the worst first."""
+    """How many of the scenarios count, the worst first."""
     return {"worst": min(1, scenarios), "cvar": ceil(CVAR_SHARE * scenarios), "mean": scenarios}[over]
 
 
@@ -44,7 +44,7 @@ def bootstrap(
     interval: tuple[float, float],
     frontier: Callable[[Array, Array], Array],
 ) -> Array:
-    """Draw seeds with replacement, the same ones for all settings, and see what becomes of each setting.
+    """Bootstrap over seeds: they are drawn with replacement, the same ones for all settings.
 
     Seeds are few, and an interval from three of them is narrower than the truth; it shows spread, it proves nothing.
 
@@ -90,8 +90,8 @@ def _quantile(values: Array, times: Array, q: float) -> Array:
     order = values.argsort(axis=0)
     share = times[order].cumsum(axis=0) / times.sum()
     first = (share >= q - 1e-12).argmax(axis=0)
-    found = np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
-    return np.where(np.isnan(values).any(axis=0), np.nan, found)
+    quantiles = np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
+    return np.where(np.isnan(values).any(axis=0), np.nan, quantiles)
 
 
 def student_upper(values: Sequence[float], confidence: float) -> float:

@@ -1,4 +1,4 @@
-"""Commands that come before a sweep: is all there, and what do the attacks do?"""
+"""Commands to run before a sweep: ``doctor`` checks what it needs, ``gallery`` shows its attacks."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,15 +1,18 @@
-"""How commands are given the run folder that they work on."""
+"""The run folder that a command works on: given by path, by job, or by the address of its copy in a store."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeper.cli.screen import say
+from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeper.run_folder.folder import RunFolder
+    from trainers.storage.object_store import ObjectPath
 
 RunDir = Annotated[
     str, typer.Argument(metavar="DIR", help="A run folder, or its copy in a store (s3://), which is fetched first.")
@@ -17,17 +20,40 @@ RunDir = Annotated[
 RunDirOrJob = Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")]
 
 
-def here(given: str) -> Path:
-    """The path of a run folder; one that lies in a store is brought to this machine.
+def resolve_run_folder(given: str) -> Path:
+    """The local path of a run folder; a copy in a store is fetched first.
 
     Raises:
-        ConfigError: it cannot be brought.
+        ConfigError: it cannot be fetched.
     """
     from sweeper.run_folder.mirror import RUNS, fetch
     from trainers.storage.object_store import ObjectPath, place
 
     at = place(given)
     return fetch(at, RUNS).path if isinstance(at, ObjectPath) else at
+
+
+def place_run_folder(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
+    """Where a new run folder goes, and its place in the object store, if the storage is one.
+
+    Args:
+        storage: a folder, or the address of an object store.
+        out: the run folder that was asked for; null: it is named after the sweep and the time.
+        name: of the sweep.
+
+    Raises:
+        ConfigError: ``out`` is no folder.
+    """
+    from sweeper.run_folder.mirror import RUNS
+    from trainers.storage.object_store import ObjectPath, place
+
+    at = place(storage)
+    if out is not None and ":" in out.parts[0]:
+        raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
+    name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if isinstance(at, ObjectPath):
+        return out or RUNS / name, at / name
+    return out or at / name, None
 
 
 def folder_or_job(given: str) -> "RunFolder":
@@ -46,7 +72,7 @@ def folder_or_job(given: str) -> "RunFolder":
 
 
 def keep_copy(folder: "RunFolder", files: Iterable[Path]) -> None:
-    """Copy what a command has written into a run folder to its place in a store, if it has one, and say so."""
+    """Copy files of a run folder to its place in a store, if it has one, and print where they went."""
     from sweeper.run_folder.mirror import copy_results
 
     said = copy_results(folder, files)

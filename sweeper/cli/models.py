@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from sweeper.analysis.uncertainty import Over
-from sweeper.cli.folders import RunDir, here, keep_copy
+from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
 from sweeper.cli.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
-from trainers.errors import ConfigError, TrialError
+
+if TYPE_CHECKING:
+    from sweeper.deploy.train_and_track import Tracked
 
 app = typer.Typer()
 
@@ -31,66 +32,29 @@ def select_(
     defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
-    from sweeper.analysis.selection import NothingQualifies, confirmed, select
-    from sweeper.cli.tables import print_unfinished, selection_lines
-    from sweeper.deploy.deployment import deployment
-    from sweeper.preset.spec import validate
-    from sweeper.report.tables import setting_of
+    from sweeper.analysis.selection import NothingQualifies
+    from sweeper.cli.tables import confirmation_lines, print_unfinished, selection_lines
+    from sweeper.deploy.select import Bounds, select_setting
     from sweeper.run_folder.folder import RunFolder
-    from sweeper.run_folder.tables import as_rows
-    from sweeper.tracking.store import attach, tracking_uri
-    from sweeper.words import spread
-    from trainers.defenses import DEFENSES
-    from trainers.storage.files import write_text
 
     with one_sentence():
-        for name, value in (("max-asr", max_asr), ("min-acc", min_acc), ("poison-rate", poison_rate)):
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
-        if confidence is not None and not 0.5 <= confidence < 1:
-            raise ConfigError(f"--confidence must lie in [0.5, 1), but got {confidence:g}.")
-        run_folder = RunFolder.open(here(folder))
-        frame, sweep = run_folder.read_trials(), run_folder.read_sweep()
+        bounds = Bounds(max_asr, min_acc, poison_rate, over, confidence, defense)
+        run_folder = RunFolder.open(resolve_run_folder(folder))
         try:
-            chosen = select(frame, max_asr, min_acc, poison_rate, over, confidence, defense)
+            selected = select_setting(run_folder, bounds)
         except NothingQualifies as error:
-            left = f" {run_folder.deploy} is that of an earlier selection." if run_folder.deploy.exists() else ""
-            complain(f"{error}{left}")
+            complain(str(error))
             raise typer.Exit(NOTHING_QUALIFIES) from error
-        bounds = {"max_asr": max_asr, "min_acc": min_acc, "poison_rate": poison_rate, "over": over,
-                  "confidence": confidence, "defense": defense}  # fmt: skip
-        content = deployment(chosen, frame, sweep, bounds)
-        spec = validate(sweep["preset"], str(run_folder.sweep))
-        found = setting_of(spec, chosen.point["defense"], content["params"])
-        earlier = run_folder.deploy.exists()
-        try:
-            write_text(run_folder.deploy, yaml.safe_dump(content, sort_keys=False))
-        except OSError as error:
-            raise ConfigError(f"{run_folder.deploy} cannot be written: {error.strerror}.") from error
-    for line in selection_lines(chosen, over, confidence, found):
+    for line in selection_lines(selected.selection, over, confidence, selected.searched):
         say(line)
     print_unfinished(console, run_folder)
     if confidence is None:
-        again = confirmed(frame, over)
-        again = again[again["config_id"] == chosen.point["config_id"]]
-        for row in as_rows(again):
-            say(
-                f"With {row['seeds']} fresh seed{'s' if row['seeds'] > 1 else ''}, which count for a confidence alone: "
-                f"val_acc {spread(row, 'val_acc')}, {over} val_asr {spread(row, 'val_asr')}."
-            )
-        bounds_given = f"--max-asr {max_asr:g}" + (f" --min-acc {min_acc:g}" if min_acc else "")
-        bounds_given += f" --defense {defense}" if defense else ""
-        first = f"sweeper confirm {run_folder.path} --max-asr {max_asr:g}, and then " if again.empty else ""
-        say(
-            f"The best of a search flatters itself; before deploying: {first}sweeper select {run_folder.path} "
-            f"{bounds_given} --confidence 0.9"
-        )
-    attached = attach(tracking_uri(run_folder.path.resolve().parent), sweep, run_folder.deploy)
-    instead = ", in the place of an earlier selection" if earlier else ""
-    say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if attached else ""))
+        for line in confirmation_lines(run_folder.path, selected):
+            say(line)
+    instead = ", in the place of an earlier selection" if selected.replaced else ""
+    say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if selected.tracked else ""))
     keep_copy(run_folder, [run_folder.deploy])
-    kind = DEFENSES[chosen.point["defense"]]
-    more = " --unlabelled SOURCE" if kind.unlabelled(kind.Params(**content["params"])) else ""
+    more = " --unlabelled SOURCE" if selected.unlabelled else ""
     say(f"Train with it: sweeper train {run_folder.deploy} --data SOURCE{more} --out DIR")
 
 
@@ -111,63 +75,39 @@ def train_(
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
 ) -> None:
     """Train with a selected setting on images whose labels nobody vouches for."""
-    import torch
-
-    from sweeper.deploy.deployment import read_deployment
-    from sweeper.deploy.model_run import ALIAS, track_model
-    from sweeper.deploy.train import lost_classes, train
-    from sweeper.run_folder.folder import RunFolder
-    from sweeper.tracking.store import check_store, tracking_uri, without_secret
-    from trainers.compute import ComputeConfig
-    from trainers.data import DataConfig, load_untrusted
-    from trainers.storage.saved_model import WEIGHTS
+    from sweeper.deploy.train_and_track import TrainingBroken, train_and_track
 
     with one_sentence():
-        if deploy.is_dir():
-            raise ConfigError(f"{deploy} is a folder; give {deploy / 'deploy.yaml'}, which sweeper select writes.")
-        deployment = read_deployment(deploy)
-        compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
-        config = DataConfig(source=data, image_size=image_size)
-        say("Loading data ...")
-        images = load_untrusted(config)
-        deployment.check_fits(images)
-        aside = deployment.unlabelled(unlabelled, image_size)
-        folder = RunFolder(out)
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
-        folder.check_writable()
-        if (out / WEIGHTS).exists():
-            raise ConfigError(f"{out} already holds a model; give --out an empty or new folder.")
-        # Beside the sweep that found the setting, where MLflow shows both.
-        sweep = deploy.resolve().parent
-        uri = tracking_uri((sweep if (sweep / "sweep.yaml").exists() else out.resolve()).parent)
-        check_store(uri)
-        say(f"{len(images)} images, {images.num_classes} classes. Results go to {out}.")
-        with folder.lock():
-            try:
-                deployed = train(deployment, images, data, out, compute, seed, console, aside)
-            except TrialError as error:
-                complain(f"The training failed: {error}")
-                raise typer.Exit(BROKEN) from error
-            except OSError as error:
-                again = "The same command goes on from what is there."
-                complain(f"{out} cannot be written any more: {error.strerror}. {again}")
-                raise typer.Exit(BROKEN) from error
-    facts = {"data.source": data, "data.fingerprint": images.fingerprint, "images": len(images), "seed": seed}
-    try:
-        name, version = track_model(uri, deployment, deployed, facts)
-        say(f"MLflow: model {name}, version {version}, alias {ALIAS}, in {without_secret(uri)}")
-    except ConfigError as error:
-        complain(f"{error} The model and the report are written all the same.")
-    if deployed.review is not None:
-        count = int((deployed.review["verdict"] == "suspicious").sum())
-        seen = f": {out / 'suspicious.png'}" if count else ""
-        say(f"{count} of {len(images)} images are suspicious{seen}")
-        for name, share in lost_classes(deployed.review).items():
+            tracked = train_and_track(
+                deploy, data, out, console,
+                image_size=image_size, unlabelled=unlabelled, device=device, threads=threads, seed=seed,
+            )  # fmt: skip
+        except TrainingBroken as error:
+            complain(str(error))
+            raise typer.Exit(BROKEN) from error
+    _show_training(tracked)
+
+
+def _show_training(tracked: "Tracked") -> None:
+    """Print where the model is, and what a person should look at before using it."""
+    from sweeper.deploy.model_run import ALIAS
+    from sweeper.deploy.train import lost_classes
+    from trainers.storage.saved_model import WEIGHTS
+
+    folder, review = tracked.deployed.folder, tracked.deployed.review
+    if tracked.version is not None:
+        name, version = tracked.version
+        say(f"MLflow: model {name}, version {version}, alias {ALIAS}, in {tracked.store}")
+    else:
+        complain(f"{tracked.error} The model and the report are written all the same.")
+    if review is not None:
+        count = int((review["verdict"] == "suspicious").sum())
+        seen = f": {folder / 'suspicious.png'}" if count else ""
+        say(f"{count} of {tracked.images} images are suspicious{seen}")
+        for name, share in lost_classes(review).items():
             say(f"{share:.0%} of the class {name} were not learned as labelled: the model may not know it.")
-    say(f"Model: {out / WEIGHTS}   report: {out / 'report.md'}")
+    say(f"Model: {folder / WEIGHTS}   report: {folder / 'report.md'}")
 
 
 @app.command()

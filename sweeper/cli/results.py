@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeper.cli.folders import RunDir, here, keep_copy
+from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
 from sweeper.cli.screen import console, one_sentence, say
 from trainers.errors import ConfigError
 
@@ -21,47 +21,30 @@ def frontier(
 ) -> None:
     """Draw the frontier of one sweep, or of several together."""
     from sweeper.cli.tables import print_comparison, print_frontier, print_unfinished
-    from sweeper.report.roc import write_roc
-    from sweeper.report.summary import read_sweeps, write_frontier
+    from sweeper.report.summary import write_joint_frontier
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
-        paths = [here(folder) for folder in folders]
-        frame = read_sweeps(paths)
-        target = out or paths[0]
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            title = ", ".join(path.resolve().name for path in paths)
-            table, volumes, files = write_frontier(frame, title, target)
-            roc = write_roc(RunFolder(paths[0]), frame, title, target) if len(paths) == 1 else None
-            files += [roc] if roc else []
-        except OSError as error:
-            raise ConfigError(f"{target} cannot be written: {error.strerror}.") from error
-        print_frontier(console, frame, table, volumes)
-        print_comparison(console, frame, table)
+        paths = [resolve_run_folder(folder) for folder in folders]
+        written = write_joint_frontier(paths, out or paths[0])
+        print_frontier(console, written.frame, written.table, written.volumes)
+        print_comparison(console, written.frame, written.table)
         for path in paths:
             print_unfinished(console, RunFolder(path))
-    say(f"Written: {', '.join(map(str, files))}")
+    say(f"Written: {', '.join(map(str, written.files))}")
     if out is None:
-        keep_copy(RunFolder.open(paths[0]), files)
+        keep_copy(RunFolder.open(paths[0]), written.files)
 
 
 @app.command()
 def report(folder: RunDir) -> None:
     """Write report.html, one page to decide from that works offline."""
-    from sweeper.analysis.frontier import points
-    from sweeper.preset.spec import validate
-    from sweeper.report.page import write_report
+    from sweeper.report.page import rewrite_report
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
-        run_folder = RunFolder.open(here(folder))
-        frame = run_folder.read_trials()
-        spec = validate(run_folder.read_sweep()["preset"], str(run_folder.sweep))
-        try:
-            path = write_report(run_folder, frame, points(frame), spec)
-        except OSError as error:
-            raise ConfigError(f"{run_folder.report} cannot be written: {error.strerror}.") from error
+        run_folder = RunFolder.open(resolve_run_folder(folder))
+        path = rewrite_report(run_folder)
     say(f"Written: {path}")
     keep_copy(run_folder, [path])
 
@@ -78,7 +61,7 @@ def ui(
     from sweeper.tracking.ui import serve
 
     with one_sentence():
-        run_folder = RunFolder.open(here(folder))
+        run_folder = RunFolder.open(resolve_run_folder(folder))
         if not run_folder.report.exists():
             raise ConfigError(f"{run_folder.report} is not there; sweeper report {run_folder.path} writes it.")
         store = tracking_uri(run_folder.path.resolve().parent)

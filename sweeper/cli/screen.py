@@ -29,7 +29,7 @@ LONGEST = 2000
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn what the user can mend into one sentence and exit code 2."""
+    """Turn an error that the user can mend into one sentence and exit code 2."""
     try:
         yield
     except (ConfigError, PresetError) as error:
@@ -41,19 +41,19 @@ def one_sentence() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line, whole however narrow the screen is: paths and commands are to be copied."""
+    """Print a line, unbroken however narrow the screen is: paths and commands are to be copied."""
     console.print(printable(text), highlight=False, soft_wrap=True)
 
 
 def say_where_programs_are() -> None:
-    """So that commands which were printed can be copied, where the shell would not find them."""
+    """Print how to extend PATH, if the shell would not find ``sweeper``."""
     programs = Path(sys.executable).parent
     if shutil.which("sweeper") is None and (programs / "sweeper").exists():
-        here = Path.cwd()
-        shown = f"$PWD/{programs.relative_to(here)}" if programs.is_relative_to(here) else programs
+        folder = Path.cwd()
+        shown = f"$PWD/{programs.relative_to(folder)}" if programs.is_relative_to(folder) else programs
         say(f"So that the shell finds these commands: export PATH={shown}:$PATH")
 
 
 def complain(text: str) -> None:
-    """A line to standard error."""
+    """Print a line to standard error."""
     errors.print(printable(text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."), highlight=False)

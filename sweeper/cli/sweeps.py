@@ -1,19 +1,16 @@
 """Commands that run a sweep, and look after one that runs."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
-from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, here
+from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, place_run_folder, resolve_run_folder
 from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
-from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeper.launch import Ended
-    from trainers.storage.object_store import ObjectPath
 
 DETACH = "Leave it to the cluster as a job, and return once it has begun."
 
@@ -46,7 +43,7 @@ def run(
         from sweeper.preset.spec import validate
 
         spec = validate(content, preset)
-        path, store = _placed(storage, out, spec.name)
+        path, store = place_run_folder(storage, out, spec.name)
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
@@ -60,22 +57,8 @@ def run(
     _show(ended)
 
 
-def _placed(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
-    """Where a new run folder goes, and its place in the object store, if the storage is one."""
-    from sweeper.run_folder.mirror import RUNS
-    from trainers.storage.object_store import ObjectPath, place
-
-    at = place(storage)
-    if out is not None and ":" in out.parts[0]:
-        raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
-    name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if isinstance(at, ObjectPath):
-        return out or RUNS / name, at / name
-    return out or at / name, None
-
-
 def _detach(arguments: list[str], path: Path) -> None:
-    """Hand a command over to the cluster, and say where it is to be found."""
+    """Submit a command to the cluster as a job, and print how to follow it."""
     from sweeper.cluster.jobs import submit
 
     submitted = submit(arguments, path.resolve())
@@ -95,7 +78,7 @@ def resume_(
 ) -> None:
     """Go on with a sweep that was killed, interrupted or cut short."""
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         if detach:
             more = ["--trials", str(trials)] if trials is not None else []
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
@@ -119,7 +102,7 @@ def confirm_(
 ) -> None:
     """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         if detach:
             more = ["--max-asr", str(max_asr)] if max_asr is not None else []
             _detach(["confirm", str(path.resolve()), "--top", str(top), "--seeds", str(seeds), *more], path)
@@ -140,7 +123,7 @@ def track_(
     from sweeper.tracking.store import tracking_uri
 
     with one_sentence():
-        path = here(folder)
+        path = resolve_run_folder(folder)
         tracker = track(path, to or tracking_uri(path.resolve().parent))
     say(f"Written to {tracker.shown_uri}, run {tracker.parent}.")
 
@@ -167,7 +150,7 @@ def stop_(sweep: RunDirOrJob) -> None:
 
 
 def _show(ended: "Ended") -> None:
-    """Close a sweep on the screen."""
+    """Print the tables of a sweep, what failed, and what to do next."""
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
     from sweeper.run_folder.record import CONFIRMATION
     from sweeper.run_folder.tables import finished

@@ -1,6 +1,8 @@
 """What commands show on the screen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -29,6 +31,9 @@ from sweeper.run_folder.tables import as_rows
 from sweeper.words import format_cell, parameter, spread
 from trainers.storage.state_store import attempts, host_of
 
+if TYPE_CHECKING:
+    from sweeper.deploy.select import Selected  # it brings MLflow, which takes seconds to import
+
 MOST_ATTACKERS = 20
 
 
@@ -45,15 +50,10 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         if group.empty:
             console.print(f"Frontier{label}: no setting stands on it.", highlight=False)  # the caveats say why
             continue
-        title = f"Frontier{label} (hypervolume {volumes[environment]:.3f})"
-        shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held"):
-            shown.add_column(column, no_wrap=True)
-        for row in as_rows(group):
-            figures = [spread(row, "val_acc"), spread(row, "val_asr")]
-            figures += [format_cell(row[name]) for name in ("asr_floor", "test_acc", "test_asr", "test_asr_floor")]
-            shown.add_row(row["config_id"], str(row["seeds"]), *figures, format_cell(row["frontier_share"]))
-        console.print(shown)
+        headings = ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held")
+        others = ("asr_floor", "test_acc", "test_asr", "test_asr_floor", "frontier_share")
+        rows = [[*_head(row), *(format_cell(row[name]) for name in others)] for row in as_rows(group)]
+        _print_table(console, f"Frontier{label} (hypervolume {volumes[environment]:.3f})", headings, rows)
         for row in as_rows(group):
             words = [
                 f"{name.removeprefix('param.defense.')}={parameter(params.loc[row['config_id'], name])}"
@@ -61,20 +61,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
             console.print(f"{head}: {' '.join(words) or 'its only setting'}", highlight=False, soft_wrap=True)
-    leaders = confirmed(frame)
-    if len(leaders):
-        shown = Table(title="Confirmed with fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor"):
-            shown.add_column(column, no_wrap=True)
-        for row in as_rows(leaders):
-            figures = [
-                spread(row, "val_acc"),
-                spread(row, "val_asr"),
-                format_cell(row["asr_upper"]),
-                format_cell(row["asr_floor"]),
-            ]
-            shown.add_row(row["config_id"], str(row["seeds"]), *figures)
-        console.print(shown)
+    _print_confirmed(console, confirmed(frame))
     for caveat in caveats(table, frame):
         console.print(caveat)
     if len(table) and table["seeds"].min() > 1:
@@ -85,19 +72,26 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
 
 
 def _print_many(console: Console, front: pd.DataFrame) -> None:
-    """A line for each setting on the frontier of each environment."""
-    shown = Table(title="Frontier by attacker", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("attacker", "config_id", "n", "val_acc", "val_asr", "floor", "control"):
-        shown.add_column(column, no_wrap=True)
-    for row in as_rows(front):
-        figures = [
-            spread(row, "val_acc"),
-            spread(row, "val_asr"),
-            format_cell(row["asr_floor"]),
-            format_cell(row["control_asr"]),
-        ]
-        shown.add_row(row["environment"], row["config_id"], str(row["seeds"]), *figures)
-    console.print(shown)
+    """Print a line for each setting on the frontier of each environment."""
+    headings = ("attacker", "config_id", "n", "val_acc", "val_asr", "floor", "control")
+    rows = [
+        [row["environment"], *_head(row), format_cell(row["asr_floor"]), format_cell(row["control_asr"])]
+        for row in as_rows(front)
+    ]
+    _print_table(console, "Frontier by attacker", headings, rows)
+
+
+def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
+    """Print a line for each confirmed setting, if there are any."""
+    if len(table):
+        headings = ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor")
+        rows = [[*_head(row), format_cell(row["asr_upper"]), format_cell(row["asr_floor"])] for row in as_rows(table)]
+        _print_table(console, "Confirmed with fresh seeds", headings, rows)
+
+
+def _head(row: Mapping[str, Any]) -> list[str]:
+    """The first cells of a setting's line: its id, how many seeds, accuracy and attack success."""
+    return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), spread(row, "val_asr")]
 
 
 def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -119,16 +113,17 @@ def print_comparison(console: Console, frame: pd.DataFrame, table: pd.DataFrame)
         return
     for environment, held in holders(table).groupby("environment"):
         label = f" at {environment!s}" if environment else ""
-        _print(console, f"Who holds the joint frontier{label}", HOLDER_HEADINGS, holder_rows(held))
+        _print_table(console, f"Who holds the joint frontier{label}", HOLDER_HEADINGS, holder_rows(held))
     table = standings(frame)
     headings, rows = grid_rows(table)
     if rows:
-        _print(console, "Attack success (and its floor) of each defense against each attack", headings, rows)
-    _print(console, "Each defense against each attack", STANDING_HEADINGS, standing_rows(table))
+        _print_table(console, "Attack success (and its floor) of each defense against each attack", headings, rows)
+    _print_table(console, "Each defense against each attack", STANDING_HEADINGS, standing_rows(table))
     console.print(NOTE)
 
 
-def _print(console: Console, title: str, headings: Sequence[str], rows: list[list[str]]) -> None:
+def _print_table(console: Console, title: str, headings: Sequence[str], rows: list[list[str]]) -> None:
+    """Print rows of text under a title and headings."""
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         view.add_column(heading, no_wrap=True)
@@ -140,14 +135,9 @@ def _print(console: Console, title: str, headings: Sequence[str], rows: list[lis
 def print_breaking(console: Console, frame: pd.DataFrame) -> None:
     """Show the smallest poison rate at which each attack succeeds, against each setting that met several."""
     rows = breaking_rows(breaking_points(frame))
-    if not rows:
-        return
-    view = _table(f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more, and figures there")
-    for column in BREAKING_HEADINGS:
-        view.add_column(column, no_wrap=True)
-    for row in rows:
-        view.add_row(*row)
-    console.print(view)
+    if rows:
+        title = f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more, and figures there"
+        _print_table(console, title, BREAKING_HEADINGS, rows)
 
 
 def print_attackers(console: Console, table: pd.DataFrame, confirmed: pd.DataFrame) -> None:
@@ -162,27 +152,18 @@ def print_attackers(console: Console, table: pd.DataFrame, confirmed: pd.DataFra
 
 
 def _print_attackers(console: Console, title: str, table: pd.DataFrame) -> None:
-    columns, rows = attacker_rows(table)
-    view = _table(title)
-    for column in columns:
-        view.add_column(column.replace("detection_", ""), no_wrap=True)
-    for row in rows:
-        view.add_row(*row)
-    console.print(view)
+    headings, rows = attacker_rows(table)
+    _print_table(console, title, [heading.replace("detection_", "") for heading in headings], rows)
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def selection_lines(chosen: Selection, over: Over, confidence: float | None, found: str) -> list[str]:
-    """The chosen setting, its figures, and what they do not say.
+def selection_lines(chosen: Selection, over: Over, confidence: float | None, searched: str) -> list[str]:
+    """Lines on the chosen setting: its figures, and their limits.
 
     Args:
         chosen: from :func:`sweeper.analysis.selection.select`.
         over: how attack success was aggregated over scenarios.
         confidence: that was asked for; null: none.
-        found: what the search chose of the setting; empty: nothing.
+        searched: the values that the search chose, as text; empty: none.
     """
     point = chosen.point
     bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
@@ -192,8 +173,8 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
         f"{over} val_asr {spread(point, 'val_asr')}{bound} "
         f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
     ]
-    if found:
-        lines.append(f"Found by the search: {found}")
+    if searched:
+        lines.append(f"Found by the search: {searched}")
     if confidence is not None:
         if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
             lines.append(
@@ -217,8 +198,33 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, fou
     return lines
 
 
+def confirmation_lines(folder: Path, selected: "Selected") -> list[str]:
+    """Lines on a setting that was chosen without a confidence: its figures with fresh seeds, if there are any, and the
+    commands that choose with a confidence.
+
+    Args:
+        folder: the run folder.
+        selected: the setting.
+    """
+    bounds, again = selected.bounds, selected.confirmed
+    lines = []
+    if again is not None:
+        lines.append(
+            f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which count for a confidence alone: "
+            f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr {spread(again, 'val_asr')}."
+        )
+    confirm = f"sweeper confirm {folder} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
+    options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
+    options += f" --defense {bounds.defense}" if bounds.defense else ""
+    lines.append(
+        f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder} {options} "
+        "--confidence 0.9"
+    )
+    return lines
+
+
 def print_status(console: Console, folder: RunFolder, status: Status) -> None:
-    """Show it."""
+    """Print how far a sweep is."""
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -241,7 +247,7 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
 
 
 def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
-    """Whether an open trial runs, and how often it was handed out."""
+    """What an open trial does: whether it runs or waits, and in which attempt."""
     states = folder.states / record.trial_id
     try:
         number = attempts(states)
@@ -252,7 +258,7 @@ def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
 
 
 def print_unfinished(console: Console, folder: RunFolder) -> None:
-    """Say it, if so."""
+    """Print a warning if the sweep has not ended."""
     text = unfinished(folder)
     if text is not None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,17 +1,17 @@
-"""What a look at one thing that sweeps need has shown."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """Result of one check of ``doctor``.
 
     Args:
-        what: was looked at.
+        what: the thing that was checked.
         fine: whether a sweep can run with it.
-        found: what was seen.
-        remedy: what to do; empty if nothing.
+        found: what the check saw.
+        remedy: what to do about it; empty if nothing.
     """
 
     what: str

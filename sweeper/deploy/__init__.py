@@ -1,1 +1,1 @@
-"""From a selected setting to a model in use: train, predict, and what is suspicious in the data."""
+"""From a sweep to a model in use: select a setting, train with it, predict, and see what is suspicious in the data."""

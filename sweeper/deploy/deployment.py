@@ -29,7 +29,7 @@ class _Images(BaseModel):
 
 
 class Deployment(BaseModel):
-    """What of ``deploy.yaml`` decides a training; evidence and origin beside it are for people."""
+    """The part of ``deploy.yaml`` that decides a training; evidence and origin beside it are for people."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
 
@@ -53,7 +53,7 @@ class Deployment(BaseModel):
 
     @property
     def setting(self) -> Setting:
-        """The setting itself."""
+        """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
     def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
@@ -78,13 +78,13 @@ class Deployment(BaseModel):
             )
         images = load_unlabelled(source or wanted.source, image_size)
         check_count(wanted, len(images))
-        found, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
-        if found != known:
-            raise ConfigError(f"The unlabelled images have shape {found} (C, H, W), but those to train on {known}.")
+        shape, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
+        if shape != known:
+            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but those to train on {known}.")
         return images
 
     def check_fits(self, data: ImageSet) -> None:
-        """Compare images with those that the setting was found for.
+        """Check that images are like those that the setting was found for.
 
         Raises:
             ConfigError: they have another size, another number of channels, or other classes, or are too few for the
@@ -98,12 +98,12 @@ class Deployment(BaseModel):
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
                 "such images, and select from it."
             )
-        found, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
-        if found[0] != wanted[0]:
-            raise ConfigError(f"The images have {found[0]} channels, but the setting was found for {wanted[0]}.")
-        if found != wanted:
+        shape, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
+        if shape[0] != wanted[0]:
+            raise ConfigError(f"The images have {shape[0]} channels, but the setting was found for {wanted[0]}.")
+        if shape != wanted:
             raise ConfigError(
-                f"The images are {found[2]} x {found[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
+                f"The images are {shape[2]} x {shape[1]}, but the setting was found for {wanted[2]} x {wanted[1]}; "
                 f"--image-size {wanted[1]} resizes them."
             )
         kind = DEFENSES[self.defense]
@@ -114,8 +114,10 @@ def read_deployment(path: Path) -> Deployment:
     """Read ``deploy.yaml``.
 
     Raises:
-        ConfigError: it is missing, damaged, or names what is not allowed.
+        ConfigError: it is missing, a folder or damaged, or names what is not allowed.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give {path / 'deploy.yaml'}, which sweeper select writes.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none

@@ -84,6 +84,6 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
 
 
 def _code(scratch: Path) -> Path:
-    """The code that a model needs to run anywhere: ``trainers``, without what Python left beside it."""
+    """A copy of the code that a model needs to run anywhere: ``trainers``, without compiled files."""
     source = Path(trainers.__file__).parent
     return Path(shutil.copytree(source, scratch / "trainers", ignore=shutil.ignore_patterns("__pycache__")))

@@ -25,9 +25,9 @@ def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator
         if image.shape[1] == 1 and channels == 3:
             image = image.expand(-1, 3, -1, -1)
         if tuple(image.shape[1:]) != model.image_shape:
-            found = f"{image.shape[3]} x {image.shape[2]} with {image.shape[1]} channels"
+            given = f"{image.shape[3]} x {image.shape[2]} with {image.shape[1]} channels"
             hint = "; --resize resizes it" if image.shape[1] == channels and height == width else ""
             wanted = f"{width} x {height} with {channels} channels"
-            raise ConfigError(f"The model takes images of {wanted}, but {path} is {found}{hint}.")
+            raise ConfigError(f"The model takes images of {wanted}, but {path} is {given}{hint}.")
         value, label = model.probabilities(image).max(1)
         yield path, model.class_names[int(label)], float(value)

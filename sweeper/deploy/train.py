@@ -55,10 +55,10 @@ def train(
     unlabelled: Tensor | None = None,
     state_every_s: float = 60.0,
 ) -> Deployed:
-    """Train and write everything but the tracking run.
+    """Train, and write model, scores and report into ``folder``.
 
-    What is left of an earlier training that was cut off in ``folder`` is gone on with, if nothing was changed since:
-    data, setting, seed, numeric format, CPU or GPU.
+    A training that was cut off there goes on, if nothing has changed since: data, setting, seed, numeric format, CPU or
+    GPU.
 
     Args:
         deployment: the setting.
@@ -111,7 +111,7 @@ def train(
 
 
 def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
-    """Every training image with the defense's opinion of it, the most suspicious first."""
+    """A row per training image with the defense's verdict, the most suspicious first; null if it gives none."""
     if trained.suspicion is None or trained.credible is None:
         return None
     frame = pd.DataFrame(
@@ -130,7 +130,7 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
 
 
 def lost_classes(review: pd.DataFrame) -> dict[str, float]:
-    """Classes most of whose images the defense took for suspicious, and how many: it may have thrown the class away.
+    """Classes that the model may not know, since the defense suspects most of their images; with the share it suspects.
 
     Args:
         review: rows of ``suspicious.parquet``.
@@ -169,12 +169,13 @@ def _report(
             ]
         )
         for name, count in zip(data.class_names, counts, strict=True):
-            found = int(marked.get(name, 0))
-            lines.append(f"| {_plain(name)} | {count} | {found} | {found / max(count, 1):.1%} |")
+            suspicious = int(marked.get(name, 0))
+            lines.append(f"| {_escape_markdown(name)} | {count} | {suspicious} | {suspicious / max(count, 1):.1%} |")
         lines.append("")
         for name, share in lost_classes(review).items():
             lines += [
-                f"**{share:.0%} of the class {_plain(name)} were not learned as labelled: the model may not know it.**",
+                f"**{share:.0%} of the class {_escape_markdown(name)} were not learned as labelled: the model may not "
+                "know it.**",
                 "",
             ]
     lines += ["## Setting", "", "```yaml", _yaml(deployment), "```", ""]
@@ -187,8 +188,8 @@ def _report(
     return "\n".join(lines)
 
 
-def _plain(name: str) -> str:
-    """A name that is nothing but text in Markdown."""
+def _escape_markdown(name: str) -> str:
+    """The name with all that Markdown would interpret escaped."""
     return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", name)
 
 

@@ -100,8 +100,8 @@ def defense_block(raw: Any) -> Block:
         ConfigError: unknown defense or parameter, or a value out of range.
     """
     if not isinstance(raw, dict) or raw.get("name") not in list(DEFENSES):
-        found = raw.get("name", "nothing") if isinstance(raw, dict) else raw
-        raise ConfigError(f"name must be one of {', '.join(DEFENSES)}, but got {found}.")
+        given = raw.get("name", "nothing") if isinstance(raw, dict) else raw
+        raise ConfigError(f"name must be one of {', '.join(DEFENSES)}, but got {given}.")
     kind = raw["name"]
     values = _parse_values({k: v for k, v in raw.items() if k != "name"}, [DEFENSES[kind].Params])
     block = Block(kind, values, {key: f"{kind}.{key}" for key in values})
@@ -118,8 +118,8 @@ def scenario_block(raw: Any, defaults: dict[str, Any]) -> Block:
         ConfigError: unknown attack or parameter, or a value out of range.
     """
     if not isinstance(raw, dict) or raw.get("attack") not in list(ATTACKS):
-        found = raw.get("attack", "nothing") if isinstance(raw, dict) else raw
-        raise ConfigError(f"attack must be one of {', '.join(ATTACKS)}, but got {found}.")
+        given = raw.get("attack", "nothing") if isinstance(raw, dict) else raw
+        raise ConfigError(f"attack must be one of {', '.join(ATTACKS)}, but got {given}.")
     kind = raw["attack"]
     own = ATTACKS[kind].Params
     title = raw.get("name", kind)
@@ -143,5 +143,5 @@ def scenario_config(attack: str, drawn: dict[str, Any]) -> ScenarioConfig:
 
 
 def _try_first_corners(block: Block, build: Callable[[dict[str, Any]], object]) -> None:
-    """Build once, so that rules over several parameters speak up before the first trial."""
+    """Build once from the first corner of every range, so that rules over several parameters are checked at once."""
     build(block.draw(lambda _name, searched: searched.corners()[0]))

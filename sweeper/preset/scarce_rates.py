@@ -1,4 +1,4 @@
-"""Poison rates of too few images for a figure to mean anything are left out of a map, and named."""
+"""Leaves out of a map the poison rates that poison too few images for a figure to mean anything."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from trainers.errors import ConfigError, RateError
 
 
 def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSet) -> tuple[dict[str, Any], list[str]]:
-    """The preset with the rates alone that poison ``search.min_poisoned`` images or more, or none at all.
+    """The preset without the poison rates that poison fewer than ``search.min_poisoned`` images; a rate of 0 stays.
 
     A rate that asks for more images than the attack can poison is left out too. What no other rate would mend is an
     error.

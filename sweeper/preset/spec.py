@@ -33,7 +33,7 @@ SCENARIO = "scenario"
 
 
 def read_parameters(kind: type[P]) -> Callable[[Any], P]:
-    """Let the dataclass check itself, so that its errors read the same everywhere."""
+    """A validator for pydantic that lets the dataclass check itself, so that its errors read the same everywhere."""
 
     def build(value: Any) -> P:
         if isinstance(value, kind):
@@ -331,7 +331,7 @@ def _extremes(block: Block) -> Iterator[dict[str, Any]]:
 
 
 def _size(value: Any) -> float:
-    """For comparing corners; what has no size comes first."""
+    """The size by which corners are compared; what has none comes first."""
     return float(value) if isinstance(value, (int, float)) else -math.inf
 
 

@@ -23,13 +23,13 @@ TICKS = 12
 
 
 def can_map(frame: pd.DataFrame) -> bool:
-    """Whether a map of these rows of ``trials.parquet`` could be read; an attacker's sweep has too many rates."""
+    """Whether a map of these rows of ``trials.parquet`` is legible; an attacker's sweep has too many rates."""
     table = success_by_rate(frame)
     return 0 < table["scenario"].nunique() <= MOST_MAPS and table["poison_rate"].nunique() <= MOST_RATES
 
 
 def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
-    """The frontier of every attack and poison rate: a panel for each scenario, a line for each rate.
+    """Draw the frontier of every attack and poison rate: a panel for each scenario, a line for each rate.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -71,7 +71,8 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
 
 
 def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
-    """Attack success against poison rate, a panel for each scenario with several: settings, no defense, and the floor.
+    """Draw attack success against poison rate: a panel for each scenario that has several rates, with settings, no
+    defense, and the floor.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -123,7 +124,7 @@ def _apart(rates: list[float]) -> list[float]:
 
 
 def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, tuple[str, pd.DataFrame]]]]:
-    """One of a grid of axes for each scenario."""
+    """A figure with a panel for each scenario: each panel's axes, with the scenario and its rows."""
     groups = [(str(name), rows) for name, rows in table.groupby("scenario")]
     columns = min(len(groups), COLUMNS)
     lines = -(-len(groups) // columns)
@@ -140,7 +141,7 @@ def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, t
 
 
 def _over(seeds: pd.Series) -> str:
-    """Over how many seeds figures were averaged, for a title."""
+    """How many seeds figures are means over, as words for a title."""
     if seeds.empty:
         return "nothing finished"
     if seeds.min() < seeds.max():
@@ -149,7 +150,7 @@ def _over(seeds: pd.Series) -> str:
 
 
 def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
-    """Attack success against poison rate, one point per attacker, coloured by how well the defense found the poison.
+    """Draw attack success against poison rate: a point per attacker, coloured by how well the defense found the poison.
 
     Args:
         table: from :func:`sweeper.analysis.attackers.attackers`.

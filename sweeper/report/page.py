@@ -1,4 +1,4 @@
-"""One self-contained page to decide from: everything in it is read from the run folder, and it needs no network."""
+"""The report: one page to decide from, made from the run folder, that works offline."""
 
 import base64
 from collections.abc import Callable, Container, Mapping
@@ -52,6 +52,20 @@ AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "v
 """Of settings that were run again with fresh seeds."""
 
 
+def rewrite_report(folder: RunFolder) -> Path:
+    """Write ``report.html`` from what the run folder holds.
+
+    Raises:
+        ConfigError, PresetError: the folder is damaged, or the page cannot be written.
+    """
+    frame = folder.read_trials()
+    spec = folder.spec()
+    try:
+        return write_report(folder, frame, points(frame), spec)
+    except OSError as error:
+        raise ConfigError(f"{folder.report} cannot be written: {error.strerror}.") from error
+
+
 def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec) -> Path:
     """Write ``report.html``.
 
@@ -63,14 +77,14 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     """
     sweep = folder.read_sweep()
     interrupted = {record.trial_id for record in folder.read_records().values() if record.open}
-    found, note = importances(spec, table, frame)
+    importance, note = importances(spec, table, frame)
     names = _searched(frame)
     leading = _leading(table)
-    found_attackers = attackers(frame, spec) if spec.attacking else None
+    attacker_table = attackers(frame, spec) if spec.attacking else None
     points_shown = _points(frame, table, names, spec)
     environments_shown = sorted(table["environment"].unique())
-    if found_attackers is not None:
-        leading = found_attackers.loc[found_attackers["leads"], "trial_id"].tolist()
+    if attacker_table is not None:
+        leading = attacker_table.loc[attacker_table["leads"], "trial_id"].tolist()
         # Each attacker is an environment of its own, in which the one setting leads: together they are no frontier.
         points_shown = [point | {"environment": "", "on_frontier": False} for point in points_shown]
         environments_shown = [""]
@@ -82,24 +96,22 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "rates": _rates(frame, spec),
         "colours": _colours(table),
         "attacking": spec.attacking,
-        "importance": found,
+        "importance": importance,
         "histograms": _histograms(folder, frame, leading),
         "confirmed": [] if spec.attacking else as_rows(points(frame, role=CONFIRMATION)[list(AGAIN)]),
     }
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": [text for text in [unfinished(folder)] if text] + _notes(frame, table, spec, found_attackers),
+        "notes": [text for text in [unfinished(folder)] if text] + _notes(frame, table, spec, attacker_table),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
-        "importance": found,
+        "importance": importance,
         "importance_note": note,
         "histograms": data["histograms"],
         "failed": _failed(frame, interrupted),
-        "attackers": []
-        if found_attackers is None
-        else _attackers(found_attackers, attackers(frame, spec, CONFIRMATION)),
+        "attackers": [] if attacker_table is None else _attackers(attacker_table, attackers(frame, spec, CONFIRMATION)),
         "breaking": {"headings": BREAKING_HEADINGS, "rows": breaking_rows(breaking_points(frame))},
         "comparison": _comparison(folder, frame, table) if compared(table) else None,
         "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
@@ -110,13 +122,13 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     parts = {name: (source / f"report.{end}").read_text() for name, end in (("style", "css"), ("script", "js"))}
     template = Environment(autoescape=True).from_string((source / "report.html").read_text())
     write_text(
-        folder.report, template.render(page=page, data=_plain(data), plotly=plotly.offline.get_plotlyjs(), **parts)
+        folder.report, template.render(page=page, data=_for_json(data), plotly=plotly.offline.get_plotlyjs(), **parts)
     )
     return folder.report
 
 
 def _colours(table: pd.DataFrame) -> dict[str, str]:
-    """Of compared defenses; a single one needs none."""
+    """The colour of each compared defense; empty for a single one."""
     present = set(table["defense"])
     return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
 
@@ -136,20 +148,20 @@ def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> 
 
 
 def _searched(frame: pd.DataFrame) -> dict[str, str]:
-    """What differs between trials: the name attacker_rows, and the column."""
+    """What differs between trials: the column of each parameter, by the name that the page shows."""
     trials = frame[frame["role"] == TRIAL]
     columns = [c for c in trials.columns if c.startswith("param.defense.")]
     by_defense = trials.groupby("defense")  # what only tells one defense from another is no choice
-    found = {
+    names = {
         c.removeprefix("param.defense."): c for c in columns if (by_defense[c].nunique(dropna=False) > 1).any()
     }  # fmt: skip
     if trials["defense"].nunique() > 1:
-        found = {"defense": "defense", **found}
+        names = {"defense": "defense", **names}
     by_scenario = trials.groupby("scenario")
     for column in (*ENVIRONMENT_KEYS, *(c for c in trials.columns if c.startswith("param.scenario."))):
         if (by_scenario[column].nunique(dropna=False) > 1).any():
-            found[column.replace("param.scenario.", "attack: ")] = column
-    return found
+            names[column.replace("param.scenario.", "attack: ")] = column
+    return names
 
 
 def _points(
@@ -182,7 +194,7 @@ def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
         return []
     trials = trials.assign(environment=environments(trials))
     attacked = trials[trials["poison_rate"] > 0]
-    found = []
+    by_scenario = []
     for scenario, rows in attacked.groupby("scenario"):
         rates = []
         for rate, group in rows.groupby("poison_rate"):
@@ -198,8 +210,8 @@ def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
                     "floor": group["asr_floor"].median(),
                 }
             )
-        found.append({"scenario": scenario, "rates": rates})
-    return found
+        by_scenario.append({"scenario": scenario, "rates": rates})
+    return by_scenario
 
 
 def _leading(table: pd.DataFrame) -> list[str]:
@@ -209,12 +221,12 @@ def _leading(table: pd.DataFrame) -> list[str]:
 
 def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> list[dict[str, Any]]:
     """Entropies of clean and poisoned samples for runs of the leading trials."""
-    found: list[dict[str, Any]] = []
+    histograms: list[dict[str, Any]] = []
     runs = finished(frame)
     runs = runs[runs["trial_id"].isin(leading)].drop_duplicates(["trial_id", "scenario"])
     for row in as_rows(runs):
         path = folder.scores_of(row["trial_id"], row["scenario"], row["seed"])
-        if len(found) == MOST_HISTOGRAMS or not path.exists():
+        if len(histograms) == MOST_HISTOGRAMS or not path.exists():
             continue
         try:
             scores = read_table(path)
@@ -228,8 +240,8 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
         where = f"{row['scenario']} at rate {row['poison_rate']:g}, seed {row['seed']}"
         title = f"{row['trial_id']} ({row['defense']}): {where}"
         axis = "entropy, normalised" if row["defense"] == "vab" else "1 - suspicion"
-        found.append({"title": title, "axis": axis, "edges": BINS.tolist(), **parts})
-    return found
+        histograms.append({"title": title, "axis": axis, "edges": BINS.tolist(), **parts})
+    return histograms
 
 
 def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Container[str]) -> str:
@@ -248,31 +260,29 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Contain
     )
 
 
-def _attackers(found: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-    """Tables with a line above each: the attackers of a sweep, and those that were run again."""
+def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+    """The tables of the attackers and of those that were run again, each with the line above it."""
     words = (
         "Each trial is an attacker against one defense. Those that lead keep the constraints, and no other that does "
         "is better in one objective and as good in the others."
     )
-    return [(words, attacker_rows(found))] + (
+    return [(words, attacker_rows(table))] + (
         [("Run again with fresh seeds:", attacker_rows(again))] if len(again) else []
     )
 
 
-def _notes(
-    frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, found_attackers: pd.DataFrame | None
-) -> list[str]:
-    found = caveats(table, frame)
+def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, attacker_table: pd.DataFrame | None) -> list[str]:
+    texts = caveats(table, frame)
     if len(table) == 0:
-        found.append("No trial finished.")
-    if found_attackers is not None:
-        found += notes(found_attackers)
+        texts.append("No trial finished.")
+    if attacker_table is not None:
+        texts += notes(attacker_table)
     elif finished(frame, CONFIRMATION).empty:
-        found.append(
+        texts.append(
             "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
             "select with a confidence."
         )
-    return found
+    return texts
 
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -284,8 +294,8 @@ def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:
     rows = as_rows(frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id"))
-    found = [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in rows]
-    return [row | ({"status": "interrupted"} if row["trial_id"] in interrupted else {}) for row in found]
+    failed = [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in rows]
+    return [row | ({"status": "interrupted"} if row["trial_id"] in interrupted else {}) for row in failed]
 
 
 def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
@@ -302,12 +312,12 @@ def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """The same for JSON: no NaN, no numpy."""
+def _for_json(value: Any) -> Any:
+    """The value as JSON can hold it: no NaN, no numpy types."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _for_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_for_json(item) for item in value]
     if value is None or isinstance(value, (str, bool)):
         return value
     if pd.isna(value):

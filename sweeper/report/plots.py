@@ -37,7 +37,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path, again: pd.DataFrame) -> Path:
-    """Clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
+    """Draw clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
 
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
@@ -133,14 +133,14 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
 
 
 def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bool) -> None:
-    """What became of settings with fresh seeds, and a line from where the search saw them."""
+    """Draw settings with their figures from fresh seeds, each joined by a line to its figures from the search."""
     before = group.drop_duplicates("config_id").set_index("config_id")
     for row in again.dropna(subset=["val_asr", "val_acc"]).to_dict("records"):
         colour = DEFENSE_COLOURS[row["defense"]] if several else BLUE
         if row["config_id"] in before.index:
-            found = before.loc[row["config_id"]]
+            earlier = before.loc[row["config_id"]]
             axes.plot(
-                [found["val_asr"], row["val_asr"]], [found["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
+                [earlier["val_asr"], row["val_asr"]], [earlier["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
             )
         axes.errorbar(
             row["val_asr"], row["val_acc"], xerr=_known(row["val_asr_sd"]), yerr=_known(row["val_acc_sd"]), fmt="D",
@@ -157,7 +157,7 @@ def _known(spread: float | None) -> float | None:
 
 
 def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
-    """Settings and frontier of each defense in a colour of its own."""
+    """Draw settings and frontier of each defense in a colour of its own."""
     leads = own_frontiers(sound)
     for name, colour in DEFENSE_COLOURS.items():
         own = sound[sound["defense"] == name]
@@ -171,7 +171,7 @@ def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
 
 
 def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:
-    """Curves of a trial, and for each run with per-sample scores the histogram of clean and poisoned samples."""
+    """Draw the curves of a trial, and for each run with scores the histogram of clean and poisoned samples."""
     made = []
     if record.epochs:
         made.append(_draw_curves(record, into / "curves.png"))
@@ -185,7 +185,7 @@ def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]
 
 
 def draw_histogram(scores: Path, title: str, path: Path) -> Path:
-    """Normalised entropies of clean and poisoned training samples, and which of them are credible."""
+    """Draw normalised entropies of clean and poisoned training samples, and which of them are credible."""
     frame = pq.read_table(scores).to_pandas()
     entropy = 1 - frame["suspicion"]
     bins = np.linspace(0, 1, 41)

@@ -26,7 +26,7 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
     """
     from sklearn.metrics import roc_curve
 
-    found: dict[str, dict[str, list[Curve]]] = {}
+    by_scenario: dict[str, dict[str, list[Curve]]] = {}
     for row in as_rows(representatives(frame).sort_values(["scenario", "poison_rate", "seed"])):
         try:
             samples = read_table(folder.scores_of(row["trial_id"], row["scenario"], row["seed"]))
@@ -36,8 +36,8 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
         if poisoned.any() and not poisoned.all():
             wrong, right, _ = roc_curve(poisoned, samples["suspicion"])
             where = f"{row['scenario']} at rate {row['poison_rate']:g}"
-            found.setdefault(where, {}).setdefault(row["defense"], []).append((wrong, right))
-    return found
+            by_scenario.setdefault(where, {}).setdefault(row["defense"], []).append((wrong, right))
+    return by_scenario
 
 
 def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) -> Path | None:
@@ -49,24 +49,24 @@ def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) ->
         title: of the figure.
         into: a folder.
     """
-    found = curves(frame, folder) if compared(frame) else {}
-    return draw_roc(found, title, into / folder.roc.name) if found else None
+    by_scenario = curves(frame, folder) if compared(frame) else {}
+    return draw_roc(by_scenario, title, into / folder.roc.name) if by_scenario else None
 
 
-def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: Path) -> Path:
-    """A panel for each scenario, a line for each defense and seed.
+def draw_roc(by_scenario: Mapping[str, Mapping[str, list[Curve]]], title: str, path: Path) -> Path:
+    """Draw ROC curves: a panel for each scenario, a line for each defense and seed.
 
     Args:
-        found: from :func:`curves`.
+        by_scenario: from :func:`curves`.
         title: of the figure.
         path: of the PNG.
     """
-    columns = min(len(found), 4)
-    lines = -(-len(found) // columns)
+    columns = min(len(by_scenario), 4)
+    lines = -(-len(by_scenario) // columns)
     figure, grid = plt.subplots(
         lines, columns, figsize=(3.8 * columns, 3.8 * lines), squeeze=False, sharex=True, sharey=True
     )
-    for axes, (where, defenses) in zip(grid.flat, found.items(), strict=False):
+    for axes, (where, defenses) in zip(grid.flat, by_scenario.items(), strict=False):
         axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1, label="chance")
         for name, colour in DEFENSE_COLOURS.items():
             lines_of = defenses.get(name, [])
@@ -82,7 +82,7 @@ def draw_roc(found: Mapping[str, Mapping[str, list[Curve]]], title: str, path: P
         axes.set_ylabel("poisoned samples found")
         axes.set_aspect("equal")
         axes.grid(alpha=0.25)
-    for axes in list(grid.flat)[len(found) :]:
+    for axes in list(grid.flat)[len(by_scenario) :]:
         axes.set_visible(False)
     figure.suptitle(f"{title}: detection by each defense that judges samples (a line for each seed)", fontsize=12)
     figure.tight_layout()

@@ -1,6 +1,7 @@
-"""Closes a sweep: tables and pictures of the frontier, in the run folder and on the screen."""
+"""The frontier of sweeps as a table and pictures, and the caveats that its readers need."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from sweeper.analysis.breaking_points import has_rates
 from sweeper.analysis.frontier import hypervolumes, points
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
+from sweeper.report.roc import write_roc
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import as_rows, finished, write_table
@@ -40,8 +42,46 @@ def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.Data
     return table, volumes, files
 
 
+@dataclass(frozen=True)
+class JointFrontier:
+    """The frontier of one sweep, or of several together, as it was written.
+
+    Args:
+        frame: rows of ``trials.parquet`` of all of them.
+        table: points of the frontier.
+        volumes: hypervolume of each environment.
+        files: what was written.
+    """
+
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    volumes: dict[str, float]
+    files: list[Path]
+
+
+def write_joint_frontier(folders: Sequence[Path], into: Path) -> JointFrontier:
+    """Write the frontier of one sweep, or of several together, and for one that compares defenses its ROC curves.
+
+    Args:
+        folders: run folders.
+        into: a folder, made if it is not there.
+
+    Raises:
+        ConfigError: a run folder holds no sweep or is given twice, or ``into`` cannot be written.
+    """
+    frame = read_sweeps(folders)
+    title = ", ".join(path.resolve().name for path in folders)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        table, volumes, files = write_frontier(frame, title, into)
+        roc = write_roc(RunFolder(folders[0]), frame, title, into) if len(folders) == 1 else None
+    except OSError as error:
+        raise ConfigError(f"{into} cannot be written: {error.strerror}.") from error
+    return JointFrontier(frame, table, volumes, files if roc is None else [*files, roc])
+
+
 def many_attackers(table: pd.DataFrame) -> bool:
-    """Whether there are more environments than a person would look at one by one."""
+    """Whether there are too many environments to show one by one."""
     return table["environment"].nunique() > MOST_PANELS
 
 
@@ -63,7 +103,7 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart: their names, unless two have the same."""
+    """A name for each folder: the last parts of its path, as many as tell all of them apart."""
     paths = [path.resolve() for path in folders]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -74,13 +114,13 @@ def _told_apart(folders: Sequence[Path]) -> list[str]:
 
 
 def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """What a reader of the frontier must know of its evidence.
+    """Sentences on what limits the evidence of a frontier.
 
     Args:
         table: its points.
         frame: rows of ``trials.parquet``.
     """
-    found = []
+    texts = []
     alone = table["environment"].nunique() <= 1
     weak: dict[str, set[str]] = {}
     for row in as_rows(table[["weak", "environment"]]):
@@ -88,31 +128,31 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
             weak.setdefault(name, set()).add(row["environment"].removeprefix(name).removeprefix(", "))
     if weak:
         names = [name if alone or places == {""} else f"{name} at {_together(places)}" for name, places in weak.items()]
-        found.append(
+        texts.append(
             f"Weak attack in {'; '.join(sorted(names))}: without a defense its success stays below 0.8 (or was not "
             "measured), so it is no evidence for any setting, and such settings stand on no frontier."
         )
     if len(table) and table["seeds"].min() == 1:
         again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
-        found.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+        texts.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
     attacked = finished(frame).query("poison_rate > 0")
     images = attacked["n_eval"].astype(float).min()
     if images < FEW_IMAGES:
-        found.append(
+        texts.append(
             f"Attack success is measured on as few as {images:g} images, each of which is {1 / images:.3f} of it; more "
             "test images would tell more."
         )
     floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
     for scenario, floor in floors[floors > HIGH_FLOOR].items():
-        found.append(
+        texts.append(
             f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
             "any trigger (the floor): attack success near that says nothing."
         )
-    return found
+    return texts
 
 
 def _together(environments: set[str]) -> str:
-    """``poison_rate=0.01, 0.05`` for two environments that differ in one thing."""
+    """One label for several environments: ``poison_rate=0.01, 0.05`` where they differ in one thing."""
     parts = sorted(environments)
     keys = {part.partition("=")[0] for part in parts}
     if len(keys) == 1 and all(part.count("=") == 1 for part in parts):
@@ -133,15 +173,15 @@ NOTE = (
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """What a reader must know of the attackers that lead."""
-    found = [
+    """Sentences on what limits the evidence of the leading attackers."""
+    texts = [
         f"Those that lead are the best of {len(table)} on the seeds that the search used, which flatters them: "
         "sweeper confirm runs them again with fresh seeds."
     ]
     broken = table[table["leads"] & (table["val_asr"] - table["asr_floor"] < NEAR_THE_FLOOR)]
     if len(broken):
-        found.append(
+        texts.append(
             f"{', '.join(broken['trial_id'])}: success is hardly above asr_floor, so the trigger does nothing; the "
             "model is what has broken down."
         )
-    return found
+    return texts

@@ -43,7 +43,7 @@ BREAKING_HEADINGS = (
 
 
 def setting_of(spec: SweepSpec, defense: str, params: Mapping[str, Any]) -> str:
-    """What the search chose, as people read it: ``threshold=0.213 mixing=none``; empty if it chose nothing."""
+    """The parameters that the search chose, as text: ``threshold=0.213 mixing=none``; empty if it chose none."""
     block = next((block for block in spec.defense if block.kind == defense), None)
     searched = [] if block is None else [key for key, value in block.values.items() if isinstance(value, Searched)]
     return " ".join(f"{key}={parameter(params[key])}" for key in searched if key in params)
@@ -61,7 +61,7 @@ def holder_rows(table: pd.DataFrame) -> list[list[str]]:
 
 
 def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """:func:`sweeper.analysis.comparison.standings` at a glance: headings, and a row for each setting with its attack
+    """Headings and rows of text for :func:`sweeper.analysis.comparison.standings`: a row for each setting, with attack
     success, and the floor in brackets, in a column for each attack. No rows where there are too many attacks to read.
 
     The first row is no defense; the others follow by their worst attack.
@@ -71,7 +71,7 @@ def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     headings = ["defense", "setting", "val_acc", "worst val_asr", *attacks]
     if len(attacks) > MOST_ATTACKS:
         return headings, []
-    found = []
+    sortable = []
     for (defense, config), rows in table.groupby(["defense", "config_id"]):
         own = {row["attack"]: row for row in as_rows(rows)}
         cells = [
@@ -79,8 +79,8 @@ def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         ]
         worst = rows["val_asr"].max()
         figures = [format_cell(rows["val_acc"].mean()), format_cell(worst)]
-        found.append((defense != NO_DEFENSE, worst, [str(defense), str(config), *figures, *cells]))
-    return headings, [row for *_, row in sorted(found, key=lambda item: item[:2])]
+        sortable.append((defense != NO_DEFENSE, worst, [str(defense), str(config), *figures, *cells]))
+    return headings, [row for *_, row in sorted(sortable, key=lambda item: item[:2])]
 
 
 def _attack_label(row: dict[str, Any]) -> str:
@@ -94,9 +94,9 @@ def standing_rows(table: pd.DataFrame) -> list[list[str]]:
         figures = [spread(row, "val_acc"), spread(row, "val_asr"), format_cell(row["asr_floor"])]
         control = "-" if row["defense"] == NO_DEFENSE else format_cell(row["control_asr"])
         budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
-        found = spread(row, "detection_auroc")
+        auroc = spread(row, "detection_auroc")
         setting = [row["defense"], row["config_id"], str(row["seeds"])]
-        rows.append([_attack_label(row), *setting, *figures, control, found, *budget])
+        rows.append([_attack_label(row), *setting, *figures, control, auroc, *budget])
     return rows
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def other_driver(store: ObjectPath) -> str | None:
-    """Which other driver works there; null if none does.
+    """The other driver that works there; null if none does.
 
     Raises:
         OSError: the store does not answer.
@@ -43,7 +43,7 @@ def other_driver(store: ObjectPath) -> str | None:
 
 
 def refuse_other_driver(store: ObjectPath) -> None:
-    """See whether the place is free. Two that begin within the same second do not see each other.
+    """Refuse a place where another driver works. Two that begin within the same second do not see each other.
 
     Raises:
         ConfigError: another driver works there, or did a moment ago and may be gone; or the store does not answer.

@@ -41,11 +41,11 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """The installed version of each package; one that is not installed is left out."""
-    found = {}
+    versions = {}
     for name in names:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 def code_digest() -> str:

@@ -186,9 +186,9 @@ class TrialRecord:
 
 def control_success(records: Iterable[TrialRecord]) -> dict[str, float | None]:
     """Attack success of each control by the key of its configuration; null where it has not finished."""
-    found: dict[str, float | None] = {}
+    success: dict[str, float | None] = {}
     for record in records:
         if record.role == "control":
             ((run, key),) = record.controls.items()
-            found[key] = record.final(run).get("val_asr") if record.status == FINISHED else None
-    return found
+            success[key] = record.final(run).get("val_asr") if record.status == FINISHED else None
+    return success

@@ -13,7 +13,7 @@ from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, P
 
 @dataclass(frozen=True)
 class Status:
-    """What a run folder says.
+    """How far a sweep is.
 
     Args:
         name: of the sweep.
@@ -42,14 +42,14 @@ class Status:
 
     @property
     def word(self) -> str:
-        """In a word."""
+        """Overall state: running, interrupted or ended."""
         if self.holder is not None:
             return "running"
         return "interrupted" if self.running or self.done < self.budget else "ended"
 
 
 def read_status(folder: RunFolder) -> Status:
-    """Look at the records of a sweep.
+    """How far a sweep is, from its records.
 
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
@@ -87,7 +87,7 @@ def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:
-    """By the pace of the last ten ends since the sweep began, or was gone on with; null before the first."""
+    """Seconds to go by the pace of the last ten trials since the sweep began or was resumed; null before the first."""
     ends = sorted(record.ended_at for record in ended if record.ended_at is not None and record.ended_at > since)
     if not ends:
         return None
@@ -96,7 +96,7 @@ def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float 
 
 
 def unfinished(folder: RunFolder) -> str | None:
-    """What a reader of its figures must know of a sweep that has not ended; null if it has."""
+    """The warning that belongs beside the figures of a sweep that has not ended; null if it has."""
     status = read_status(folder)
     if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
         return None

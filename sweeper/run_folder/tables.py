@@ -63,10 +63,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of plain Python values, with every null as ``None``."""
-    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): _python_value(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
+    """A cell as a plain Python value; ``None`` for a null."""
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value
@@ -78,7 +79,7 @@ def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:
 
 
 def constraints_kept(frame: pd.DataFrame, constraints: Sequence[Constraint]) -> pd.Series:
-    """Whether the trial of each row keeps all of them: bool, of the index of ``frame``.
+    """Whether the trial of each row keeps all constraints: bool, of the index of ``frame``.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -100,7 +101,9 @@ def setting_params(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_declared(kind: type[Parameters], key: str, value: Any) -> Any:
-    """Tables know fewer types: beside nulls whole numbers become floats, and lists are their JSON."""
+    """A table's value in the type that the parameter declares: beside nulls tables make whole numbers floats, and lists
+    are kept as JSON.
+    """
     options = [value]
     if isinstance(value, float) and value.is_integer():
         options.append(int(value))

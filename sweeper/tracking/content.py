@@ -51,15 +51,15 @@ def final_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Figures of an ended trial over its scenarios, under the same names in every sweep: the mean accuracy, and of
     attack success the worst scenario, each a mean over seeds.
     """
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, reduce in _FINAL.items():
         by_scenario: dict[str, list[float]] = {}
         for row in rows:
             if row[name] is not None:
                 by_scenario.setdefault(row["scenario"], []).append(row[name])
         if by_scenario:
-            found[name] = float(reduce([fmean(values) for values in by_scenario.values()]))
-    return found
+            figures[name] = float(reduce([fmean(values) for values in by_scenario.values()]))
+    return figures
 
 
 _FINAL: dict[str, Callable[[list[float]], float]] = {
@@ -98,7 +98,7 @@ def record_params(record: TrialRecord) -> dict[str, Any]:
 
 
 def metric_prefix(record: TrialRecord, run: RunKey) -> str:
-    """With several runs in a trial, the name of a metric tells which."""
+    """What the names of a run's metrics begin with: it tells the runs of a trial apart; empty where there is one."""
     return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
 
 

@@ -31,34 +31,34 @@ def tracking_uri(runs: Path) -> str:
 
 
 def check_store(uri: str) -> None:
-    """See whether a tracking store answers and can be written.
+    """Check that a tracking store answers and can be written.
 
     Raises:
         ConfigError: it does not, or cannot.
     """
-    impatient()
+    set_short_timeouts()
     try:
         reach(uri)
         client = MlflowClient(tracking_uri=uri)
         name = "-".join(filter(None, [PROBE, os.environ.get("MLFLOW_TRACKING_USERNAME")]))
-        found = client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else client.create_experiment(name)
-        if found and found.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment)
-        client.delete_experiment(experiment)
+        probe = client.get_experiment_by_name(name)
+        probe_id = probe.experiment_id if probe else client.create_experiment(name)
+        if probe and probe.lifecycle_stage == "deleted":
+            client.restore_experiment(probe_id)
+        client.delete_experiment(probe_id)
     except Exception as error:
         raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
 
 
 def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
-    """The experiment of this name, made if it is not there.
+    """The id of the experiment of this name, which is made if it is not there.
 
     Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
     the working folder: MLflow would take a folder of that name for a store of its own.
     """
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     served = client.tracking_uri.startswith("http")
     return str(client.create_experiment(name, None if served else (beside / "mlartifacts").resolve().as_uri()))
 
@@ -72,12 +72,12 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
     file = uri.removeprefix("sqlite:///")
     if uri.startswith("sqlite:///") and not Path(file).exists():
         return False  # MLflow would make a new store
-    impatient()
+    set_short_timeouts()
     try:
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(sweep["preset"]["name"])
+        experiment = client.get_experiment_by_name(sweep["preset"]["name"])
         wanted = f"tags.sweep_id = '{sweep['sweep_id']}' and tags.role = 'sweep'"
-        runs = client.search_runs([found.experiment_id], wanted) if found else []
+        runs = client.search_runs([experiment.experiment_id], wanted) if experiment else []
         for run in runs:
             client.log_artifact(run.info.run_id, str(path))
     except Exception as error:  # noqa: BLE001  # artifact stores raise what their clients raise
@@ -87,7 +87,7 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
 
 
 def reach(uri: str) -> None:
-    """Knock at a database server's door; MLflow itself would try to connect for minutes.
+    """Check that a database server answers at its port; MLflow itself would try to connect for minutes.
 
     Raises:
         OSError: nobody answers.
@@ -98,8 +98,8 @@ def reach(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
 
 
-def impatient() -> None:
-    """Find out in seconds that a server is away, and not by MLflow's retries over minutes; its own words stay away."""
+def set_short_timeouts() -> None:
+    """Make MLflow give up on an unreachable server within seconds instead of minutes, and silence its own log."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -25,7 +25,7 @@ from sweeper.tracking.content import (
     sweep_params,
     sweep_tags,
 )
-from sweeper.tracking.store import experiment_id, impatient, reach, shorten, without_secret
+from sweeper.tracking.store import experiment_id, reach, set_short_timeouts, shorten, without_secret
 from trainers.errors import ConfigError
 from trainers.measuring.evaluation import METRICS
 
@@ -66,7 +66,7 @@ class Tracker:
     """
 
     def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any], draw_trial: DrawTrial):
-        impatient()
+        set_short_timeouts()
         self.shown_uri = without_secret(uri)
         self._folder = folder
         self._sweep = sweep

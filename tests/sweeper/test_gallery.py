@@ -55,7 +55,7 @@ def test_the_training_image_is_the_one_of_median_change(splits: Splits, tmp_path
     (shown,) = examples([config], splits, 3, CPU, tmp_path)
     made = build_scenario(config, splits, 3, 0, CPU)
     amounts = {}
-    for index in made.arena.poisoned.nonzero().flatten().tolist():
+    for index in made.truth.poisoned.nonzero().flatten().tolist():
         pair = splits.train.images[index].numpy().astype(int), made.data.images[index].numpy().astype(int)
         amounts[index] = np.abs(pair[1] - pair[0]).sum()
     median = sorted(amounts, key=lambda index: amounts[index])[5]  # of 11

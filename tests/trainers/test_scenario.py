@@ -28,9 +28,9 @@ def build(made: ScenarioConfig, splits: Splits, sweep_seed: int = 0, repeat: int
 
 
 def pixels(scenario: Scenario) -> list[bytes]:
-    arena = scenario.arena
-    parts = [scenario.data.images, scenario.data.labels, arena.poisoned, arena.cover]
-    for half in (arena.val, arena.test):
+    truth = scenario.truth
+    parts = [scenario.data.images, scenario.data.labels, truth.poisoned, truth.cover]
+    for half in (truth.val, truth.test):
         parts += [half.images, half.labels, half.eligible, half.triggered, half.targets]
     return [part.numpy().tobytes() for part in parts]
 
@@ -39,11 +39,11 @@ def pixels(scenario: Scenario) -> list[bytes]:
 
 
 def test_the_halves_are_disjoint_and_complete(splits: Splits) -> None:
-    arena = build(config(), splits).arena
-    both = torch.cat([arena.val.images, arena.test.images]).flatten(1)
+    truth = build(config(), splits).truth
+    both = torch.cat([truth.val.images, truth.test.images]).flatten(1)
     assert len(both.unique(dim=0)) == 24
     assert {tuple(image) for image in both.tolist()} == {tuple(i) for i in splits.test.images.flatten(1).tolist()}
-    for half in (arena.val, arena.test):
+    for half in (truth.val, truth.test):
         assert half.labels.bincount(minlength=4).tolist() == [3, 3, 3, 3]
         for image, label in zip(half.images, half.labels, strict=True):
             (index,) = (splits.test.images == image).flatten(1).all(1).nonzero().flatten().tolist()
@@ -51,10 +51,10 @@ def test_the_halves_are_disjoint_and_complete(splits: Splits) -> None:
 
 
 def test_the_halves_are_the_same_in_every_sweep_and_scenario(splits: Splits) -> None:
-    first = build(config(), splits).arena
+    first = build(config(), splits).truth
     for other in (build(config(), splits, sweep_seed=7, repeat=3), build(config(attack="blend", target=2), splits)):
-        assert other.arena.val.images.equal(first.val.images)
-        assert other.arena.test.images.equal(first.test.images)
+        assert other.truth.val.images.equal(first.val.images)
+        assert other.truth.test.images.equal(first.test.images)
 
 
 # What is poisoned and what is triggered
@@ -64,17 +64,17 @@ def test_the_training_split_is_poisoned_and_the_truth_kept_apart(splits: Splits)
     before = splits.train.images.clone(), splits.train.labels.clone()
     scenario = build(config(target=2), splits)
     assert (splits.train.images.equal(before[0]), splits.train.labels.equal(before[1])) == (True, True)
-    mask = scenario.arena.poisoned
+    mask = scenario.truth.poisoned
     assert int(mask.sum()) == 8
-    assert scenario.arena.attacked
-    assert not scenario.arena.cover.any()
+    assert scenario.truth.attacked
+    assert not scenario.truth.cover.any()
     assert scenario.data.labels[mask].tolist() == [2] * 8
     assert scenario.data.images[~mask].equal(splits.train.images[~mask])
     assert scenario.data.labels[~mask].equal(splits.train.labels[~mask])
 
 
 def test_all_to_one_triggers_the_other_classes(splits: Splits) -> None:
-    for half in (build(config(target=1), splits).arena.val, build(config(target=1), splits).arena.test):
+    for half in (build(config(target=1), splits).truth.val, build(config(target=1), splits).truth.test):
         assert half.eligible.tolist() == [i for i, label in enumerate(half.labels.tolist()) if label != 1]
         assert half.targets.tolist() == [1] * 9
         untouched = half.images[half.eligible].clone()
@@ -85,7 +85,7 @@ def test_all_to_one_triggers_the_other_classes(splits: Splits) -> None:
 
 
 def test_all_to_all_triggers_every_class(splits: Splits) -> None:
-    half = build(config(labels="all_to_all"), splits).arena.val
+    half = build(config(labels="all_to_all"), splits).truth.val
     assert half.eligible.tolist() == list(range(12))
     assert half.targets.tolist() == [(label + 1) % 4 for label in half.labels.tolist()]
     assert len(half.triggered) == 12
@@ -94,15 +94,15 @@ def test_all_to_all_triggers_every_class(splits: Splits) -> None:
 def test_without_poison_the_data_is_clean_and_still_probed(splits: Splits) -> None:
     scenario = build(config(poison_rate=0), splits)
     assert scenario.data.fingerprint == splits.train.fingerprint
-    assert not scenario.arena.attacked
-    assert not scenario.arena.poisoned.any()
-    assert len(scenario.arena.val.eligible) == 9
+    assert not scenario.truth.attacked
+    assert not scenario.truth.poisoned.any()
+    assert len(scenario.truth.val.eligible) == 9
 
 
 def test_a_test_split_of_the_target_class_alone(noise: Noise) -> None:
     test = noise(24, seed=1)
     only = test.subset((test.labels == 0).nonzero().squeeze(1))
-    half = build(config(target=0), Splits(noise(40), only)).arena.val
+    half = build(config(target=0), Splits(noise(40), only)).truth.val
     assert (len(half.labels), len(half.eligible), len(half.triggered)) == (3, 0, 0)
 
 
@@ -111,7 +111,9 @@ def test_the_attack_is_prepared_on_clean_data_after_the_counts_are_known(
 ) -> None:
     prepared: list[tuple[str, float, int]] = []
     monkeypatch.setattr(
-        BadNets, "prepare", lambda self, clean, rate, shop: prepared.append((clean.fingerprint, rate, shop.seed))
+        BadNets,
+        "prepare",
+        lambda self, clean, rate, artifacts: prepared.append((clean.fingerprint, rate, artifacts.seed)),
     )
     build(config(), splits)
     assert [told[:2] for told in prepared] == [(splits.train.fingerprint, 0.2)]
@@ -135,7 +137,7 @@ def test_the_same_scenario_gives_the_same_bytes(splits: Splits) -> None:
         spelled = config(attack=attack, name="other", params=dict(made.params))
         assert pixels(build(spelled, splits)) == pixels(build(made, splits))
         for other in (build(made, splits, sweep_seed=1), build(made, splits, repeat=1)):
-            assert not other.arena.poisoned.equal(build(made, splits).arena.poisoned)
+            assert not other.truth.poisoned.equal(build(made, splits).truth.poisoned)
 
 
 def test_what_enters_the_seed() -> None:
@@ -191,7 +193,7 @@ def test_bad_settings(changes: dict[str, Any], message: str) -> None:
 def test_a_target_out_of_range(splits: Splits) -> None:
     with pytest.raises(ConfigError, match=r"target must be a class from 0 to 3, but got 4"):
         build(config(target=4), splits)
-    assert build(config(target=3), splits).arena.val.targets.tolist() == [3] * 9
+    assert build(config(target=3), splits).truth.val.targets.tolist() == [3] * 9
     # All-to-all has no target class.
     assert config(labels="all_to_all", target=4).resolved_target is None
     build(config(labels="all_to_all", target=4), splits)

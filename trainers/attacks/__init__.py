@@ -3,6 +3,7 @@
 from trainers.attacks.adaptive_blend import AdaptiveBlend
 from trainers.attacks.adaptive_k_way import AdaptiveKWay
 from trainers.attacks.adaptive_patch import AdaptivePatch
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.badnets import BadNets
 from trainers.attacks.base import Attack, PoisonedSet
 from trainers.attacks.blend import Blend
@@ -16,9 +17,8 @@ from trainers.attacks.sig import Sig
 from trainers.attacks.slow_release import SlowRelease
 from trainers.attacks.tact import Tact
 from trainers.attacks.wanet import WaNet
-from trainers.attacks.workshop import Workshop
 
-__all__ = ["ATTACKS", "Attack", "LabelMap", "PoisonedSet", "Workshop"]
+__all__ = ["ATTACKS", "ArtifactCache", "Attack", "LabelMap", "PoisonedSet"]
 
 _PUBLISHED: tuple[type[Attack], ...] = (BadNets, Blend, Sig, WaNet, Dynamic, Cl)
 _ADAPTIVE: tuple[type[Attack], ...] = (

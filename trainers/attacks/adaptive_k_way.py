@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.workshop import Workshop
 from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
@@ -48,7 +48,7 @@ class AdaptiveKWay(Attack):
         """Row and column of each pixel: int64 (4, 2)."""
         self.colours = torch.randint(2, (WAYS, channels), generator=generator).to(torch.uint8) * 255
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Replace the colours that would not show."""
         mean = clean.images[:, :, self.places[:, 0], self.places[:, 1]].float().mean(0).T
         opposite = torch.where(mean < 127.5, 255, 0).to(torch.uint8)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.workshop import Workshop
 from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError, RateError
 from trainers.params import Parameters
@@ -70,7 +70,7 @@ class Attack(ABC):
     def trigger(self, images: Tensor) -> Tensor:
         """Trigger ``images``, uint8 (M, C, H, W), as at test time; returns a new tensor of the same shape and type."""
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:  # noqa: B027  (most need nothing)
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:  # noqa: B027  (most need nothing)
         """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.
 
         It is called before :meth:`trigger` and :meth:`poison`, and after :meth:`counts` has found the rate possible.

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.patch import checkerboard, four_corners
 from trainers.attacks.surrogate import Surrogate, SurrogateParams, trained_surrogate
-from trainers.attacks.workshop import Workshop
 from trainers.data.image_set import ImageSet
 from trainers.params import param
 
@@ -44,9 +44,9 @@ class Cl(Attack):
         self._places = four_corners(params.size, shape)
         self._patch = checkerboard(params.size, shape[0])
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Train the surrogate."""
-        self._surrogate = trained_surrogate(self.params, clean, workshop)
+        self._surrogate = trained_surrogate(self.params, clean, artifacts)
 
     def trigger(self, images: Tensor) -> Tensor:
         """Put the patch into each corner of ``images``: uint8 (M, C, H, W)."""

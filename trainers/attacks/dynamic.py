@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.blending import to_pixels
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.workshop import Workshop
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
@@ -111,17 +111,17 @@ class Dynamic(Attack):
         if min(shape[1:]) < 4:
             raise ConfigError(f"The generators need images of 4x4 or more, but these are {shape[1]}x{shape[2]}.")
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Train the generators, and keep the clean images, whose triggers cover samples carry."""
 
         def make(seed: int) -> dict[str, Tensor]:
             made = self._generators(seed)
-            self._train(*made, clean, workshop.compute, seed)
+            self._train(*made, clean, artifacts.compute, seed)
             return _named("mask", made[0]) | _named("pattern", made[1])
 
         trained = {name: value for name, value in self.params.as_dict().items() if name != "cover_rate"}
         parts = [trained, self.label_map.target, self.label_map.num_classes, clean.fingerprint]
-        tensors = workshop.made("dynamic", parts, make)
+        tensors = artifacts.made("dynamic", parts, make)
         self._mask, self._pattern = self._generators(0)
         for name, generator in (("mask", self._mask), ("pattern", self._pattern)):
             generator.load_state_dict(_part(name, tensors))

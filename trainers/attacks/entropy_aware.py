@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.blend import Blend, PatternParams
 from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
-from trainers.attacks.workshop import Workshop
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import TrainingTask
@@ -75,13 +75,13 @@ class EntropyAware(Blend):
         if params.label_noise > 0 and label_map.num_classes < 3:
             raise ConfigError("label_noise needs three classes or more: a label beside the true one and the target.")
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Make the plan for this rate."""
         self._planned_for = rate
         pattern = self.pattern.flatten().tolist()  # a file of the same name may have changed
         parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
-        self._plan = workshop.made(
-            "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, workshop, seed)
+        self._plan = artifacts.made(
+            "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, artifacts, seed)
         )
 
     def counts(self, labels: Tensor, rate: float) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class EntropyAware(Blend):
         wanted[noisy] = draws.argmax(1)[noisy]
         return wanted
 
-    def _planned(self, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> dict[str, Tensor]:
+    def _planned(self, clean: ImageSet, rate: float, artifacts: ArtifactCache, seed: int) -> dict[str, Tensor]:
         p, generator = self.params, seeded(seed)
         levels = torch.linspace(p.low_alpha, p.high_alpha, LEVELS)
         poisoned, cover = super().choose(clean, rate, generator)
@@ -122,7 +122,7 @@ class EntropyAware(Blend):
         if len(poisoned) == 0:
             return self._plan
         for number in range(p.rounds):
-            victim = self._victim(clean, rate, workshop, derive_seed(seed, number))
+            victim = self._victim(clean, rate, artifacts, derive_seed(seed, number))
             clean_mask = torch.ones(len(clean), dtype=torch.bool)
             clean_mask[poisoned], clean_mask[cover] = False, False
             wanted = self._entropies(victim, clean.images[clean_mask])
@@ -140,13 +140,13 @@ class EntropyAware(Blend):
             self._plan = {"poisoned": poisoned, "cover": cover, "opacity": opacity}
         return self._plan
 
-    def _victim(self, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> Vab:
+    def _victim(self, clean: ImageSet, rate: float, artifacts: ArtifactCache, seed: int) -> Vab:
         """A Victim after V&B's warm-up on the set that the present plan gives."""
         p = self.params
         params = VabParams(warmup_steps=p.surrogate_steps, victim_lr=p.surrogate_lr, mix_epochs=1, suppression_epochs=0)
         data = self.poison(clean, rate).data
         model = ModelConfig(p.surrogate)
-        defense = Vab(params, TrainingTask(data, model, Augmentation(crop=0, flip=False), workshop.compute, seed))
+        defense = Vab(params, TrainingTask(data, model, Augmentation(crop=0, flip=False), artifacts.compute, seed))
         epochs = defense.epochs()
         for _ in range(params.warmup_rounds + 1):
             next(epochs)

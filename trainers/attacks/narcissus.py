@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.blending import to_pixels
 from trainers.attacks.surrogate import SurrogateParams, trained_surrogate
-from trainers.attacks.workshop import Workshop
 from trainers.data.batches import shuffled_batches
 from trainers.data.image_set import ImageSet
 from trainers.params import param
@@ -41,13 +41,13 @@ class Narcissus(Attack):
     params: NarcissusParams
     _noise: Tensor
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Optimise the noise under a surrogate."""
         p = self.params
 
         def make(seed: int) -> dict[str, Tensor]:
-            surrogate = trained_surrogate(p, clean, workshop)
-            device = workshop.compute.device
+            surrogate = trained_surrogate(p, clean, artifacts)
+            device = artifacts.compute.device
             images = clean.images[self.candidates(clean.labels)].to(device).float()
             generator = seeded(seed, device)
             noise = torch.zeros(self.shape, device=device)
@@ -60,7 +60,7 @@ class Narcissus(Attack):
 
         optimised = {name: value for name, value in p.as_dict().items() if name != "amplification"}
         parts = [optimised, self.label_map.target, clean.fingerprint]
-        self._noise = workshop.made("narcissus", parts, make)["noise"]
+        self._noise = artifacts.made("narcissus", parts, make)["noise"]
 
     def trigger(self, images: Tensor) -> Tensor:
         """Add the amplified noise to ``images``: uint8 (M, C, H, W)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.attacks.workshop import Workshop
+from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
@@ -59,9 +59,9 @@ class Surrogate:
         return torch.cat(gradients)
 
 
-def trained_surrogate(params: SurrogateParams, clean: ImageSet, workshop: Workshop) -> Surrogate:
-    """A surrogate for ``clean``: from the workshop's cache, or trained now."""
-    compute = workshop.compute
+def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: ArtifactCache) -> Surrogate:
+    """A surrogate for ``clean``: from the cache, or trained now."""
+    compute = artifacts.compute
     model = ModelConfig(params.surrogate)
     channels, classes = clean.images.shape[1], clean.num_classes
     images = clean.images.to(compute.device)
@@ -75,7 +75,7 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, workshop: Worksh
 
     parts = [params.surrogate, params.surrogate_epochs, clean.fingerprint]
     network = build_model(model, channels, classes, 0)
-    network.load_state_dict(workshop.made("surrogate", parts, make))
+    network.load_state_dict(artifacts.made("surrogate", parts, make))
     network.to(compute.device)
     return Surrogate(network, normalise, compute)
 

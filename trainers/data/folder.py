@@ -105,12 +105,12 @@ def _below(folder: Path, root: Path) -> Iterator[Path]:
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
     """The image files of each class in ``folder``, everything sorted."""
-    found = {place: [file for file in _visible(place, root) if file.is_file()] for place in _folders(folder, root)}
-    if not found:
+    by_folder = {place: [file for file in _visible(place, root) if file.is_file()] for place in _folders(folder, root)}
+    if not by_folder:
         raise ConfigError(f"{folder} holds no class folder; {_LAYOUT}.")
-    images = set(_images([file for files in found.values() for file in files], folder))
+    images = set(_images([file for files in by_folder.values() for file in files], folder))
     classes = {}
-    for place, files in found.items():
+    for place, files in by_folder.items():
         classes[place.name] = [file for file in files if file in images]
         if not classes[place.name]:
             raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")

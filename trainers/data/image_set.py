@@ -33,11 +33,11 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
-            found = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ConfigError(f"Images must be uint8 (N, C, H, W) with 1 or 3 channels, but got {found}.")
+            given = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise ConfigError(f"Images must be uint8 (N, C, H, W) with 1 or 3 channels, but got {given}.")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            found = f"{self.labels.dtype} {tuple(self.labels.shape)}"
-            raise ConfigError(f"Labels must be int64 ({len(self.images)},), one per image, but got {found}.")
+            given = f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            raise ConfigError(f"Labels must be int64 ({len(self.images)},), one per image, but got {given}.")
         if len(self.images) == 0:
             raise ConfigError("A data set must hold at least one image, but got none.")
         shown = tuple(map(printable, self.class_names))

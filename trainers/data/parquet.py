@@ -105,13 +105,13 @@ def _find(path: str) -> tuple[Path, list[Path]]:
     if place.is_file():
         return place.parent, [place]
     if place.is_dir():
-        root, found = place, [file for file in place.rglob("*.parquet") if not _is_hidden(file.relative_to(place))]
+        root, candidates = place, [file for file in place.rglob("*.parquet") if not _is_hidden(file.relative_to(place))]
     elif glob.has_magic(path):
         root = next(parent for parent in place.parents if not glob.has_magic(str(parent)))
-        found = [Path(file) for file in glob.glob(path, recursive=True)]
+        candidates = [Path(file) for file in glob.glob(path, recursive=True)]
     else:
         raise ConfigError(f"{path} does not exist; {_LAYOUT}.")
-    files = sorted(file for file in found if file.is_file())
+    files = sorted(file for file in candidates if file.is_file())
     if not files:
         raise ConfigError(f"There is no Parquet file at {path}; {_LAYOUT}.")
     return root, files

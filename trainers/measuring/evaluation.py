@@ -60,7 +60,7 @@ class Monitor:
     """
 
     def __init__(self, scenario: Scenario, compute: Compute):
-        self._arena = scenario.arena
+        self._truth = scenario.truth
         self._labels = scenario.data.labels
         self._num_classes = scenario.data.num_classes
         self._compute = compute
@@ -84,17 +84,17 @@ class Monitor:
         """
         figures: dict[str, float | None] = {}
         if report.model is not None:
-            figures |= self._probe(report.model, self._arena.val, "val_", "asr_floor")
+            figures |= self._probe(report.model, self._truth.val, "val_", "asr_floor")
             if final:
-                figures |= self._probe(report.model, self._arena.test, "test_", "test_asr_floor")
+                figures |= self._probe(report.model, self._truth.test, "test_", "test_asr_floor")
         if report.credible is not None:
             figures |= self._split_figures(report.credible.cpu())
-        if report.suspicion is not None and self._arena.attacked:
-            truth = self._arena.poisoned
+        if report.suspicion is not None and self._truth.attacked:
+            poisoned = self._truth.poisoned
             if not report.suspicion.isfinite().all():
                 raise TrialError("The scores of the samples are not finite.")
-            if not truth.all():
-                figures["detection_auroc"] = auroc(truth, report.suspicion)
+            if not poisoned.all():
+                figures["detection_auroc"] = auroc(poisoned, report.suspicion)
         return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
 
     def _probe(self, model: Network, probe: ProbeSet, prefix: str, floor: str) -> dict[str, float | None]:
@@ -102,7 +102,7 @@ class Monitor:
         figures: dict[str, float | None] = {prefix + "acc": share(clean == probe.labels)}
         if len(probe.eligible):
             figures[floor] = share(clean[probe.eligible] == probe.targets)
-        if len(probe.eligible) and self._arena.attacked:
+        if len(probe.eligible) and self._truth.attacked:
             triggered = self._predict(model, probe.triggered)
             figures[prefix + "asr"] = share(triggered == probe.targets)
             figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
@@ -122,13 +122,13 @@ class Monitor:
         return torch.cat(classes)
 
     def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
-        poisoned, kept = self._arena.poisoned, int(credible.sum())
+        poisoned, kept = self._truth.poisoned, int(credible.sum())
         counts = torch.bincount(self._labels[credible], minlength=self._num_classes)
         figures: dict[str, float | None] = {
             "credible_share": kept / len(credible),
             "credible_min_class_share": int(counts.min()) / kept if kept else None,
         }
-        if self._arena.attacked:
+        if self._truth.attacked:
             figures["detection_tpr"] = share(~credible[poisoned])
             figures["detection_fpr"] = share(~credible[~poisoned])
             figures["poison_in_credible"] = share(poisoned[credible]) if kept else None

@@ -62,16 +62,16 @@ class ObjectPath:
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
         """What lies in the folder under a name that fits; a pattern knows no folders."""
         store, key = _store(self._uri)
-        for found in store.get_file_info(fs.FileSelector(key, allow_not_found=True)):
-            if fnmatch.fnmatchcase(found.base_name, pattern):
-                yield self / found.base_name
+        for entry in store.get_file_info(fs.FileSelector(key, allow_not_found=True)):
+            if fnmatch.fnmatchcase(entry.base_name, pattern):
+                yield self / entry.base_name
 
     def walk(self) -> Iterator[str]:
         """Names of all objects below the folder, with / between their parts."""
         store, key = _store(self._uri)
-        for found in store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)):
-            if found.is_file:
-                yield found.path.removeprefix(key).lstrip("/")
+        for entry in store.get_file_info(fs.FileSelector(key, recursive=True, allow_not_found=True)):
+            if entry.is_file:
+                yield entry.path.removeprefix(key).lstrip("/")
 
     def read_bytes(self) -> bytes:
         """The whole object.

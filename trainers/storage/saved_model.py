@@ -52,8 +52,8 @@ class SavedModel:
             ConfigError: the images have another shape or type than those that the model was trained on.
         """
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
-            found = f"{images.dtype} {tuple(images.shape[1:])}"
-            raise ConfigError(f"The model takes uint8 images of shape {self.image_shape}, but got {found}.")
+            given = f"{images.dtype} {tuple(images.shape[1:])}"
+            raise ConfigError(f"The model takes uint8 images of shape {self.image_shape}, but got {given}.")
         self.network.eval()
         logits = [self.network(self.normalise(chunk)).logits for chunk in images.split(batch_size)]
         return torch.cat(logits).softmax(1) if logits else torch.empty(0, len(self.class_names))

@@ -12,10 +12,11 @@ import pytest
 from sweeper.analysis.frontier import points
 from sweeper.analysis.importance import importances
 from sweeper.preset.spec import validate
-from sweeper.report.page import write_report
+from sweeper.report.page import rewrite_report, write_report
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
 from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, sweep_with, write_rows
+from trainers.errors import ConfigError
 
 
 def written(
@@ -342,3 +343,14 @@ def test_rows_of_the_page_are_plain(tmp_path: Path) -> None:
     _, data = written(tmp_path / "run", [setting(0, test_asr=None), setting(1)])
     assert data["points"][0]["test_asr"] is None
     assert as_rows(points(RunFolder(tmp_path / "run").read_trials()))[0]["test_asr"] is None
+
+
+def test_a_page_is_made_from_the_run_folder_alone_and_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [control_row(), *(setting(n) for n in range(3))])
+    assert "config2" in rewrite_report(folder).read_text()
+    folder.report.unlink()
+    folder.report.mkdir()
+    with pytest.raises(ConfigError, match=r"report\.html cannot be written: Is a directory"):
+        rewrite_report(folder)

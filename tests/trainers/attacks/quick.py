@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.attacks import ATTACKS, Attack, LabelMap, Workshop
+from trainers.attacks import ATTACKS, ArtifactCache, Attack, LabelMap
 from trainers.compute import Compute
 from trainers.data import ImageSet
 from trainers.seeding import seeded
@@ -42,7 +42,7 @@ def quick(
 
 
 def prepared(attack: Attack, clean: ImageSet, rate: float = 0.2, seed: int = 0) -> Any:
-    attack.prepare(clean, rate, Workshop(CPU, seed))
+    attack.prepare(clean, rate, ArtifactCache(CPU, seed))
     return attack
 
 

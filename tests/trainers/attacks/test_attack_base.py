@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from trainers.attacks import Attack, LabelMap, Workshop
+from trainers.attacks import ArtifactCache, Attack, LabelMap
 from trainers.attacks.badnets import BadNets, BadNetsParams
 from trainers.compute import Compute
 from trainers.data import ImageSet
@@ -34,7 +34,7 @@ class Dim(Attack):
     def trigger(self, images: torch.Tensor) -> torch.Tensor:
         return self._paint(images, self.params.strength)
 
-    def prepare(self, clean: ImageSet, rate: float, workshop: Workshop) -> None:
+    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         self.prepared = len(clean), rate
 
     def poison_images(self, images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -208,7 +208,7 @@ def test_clean_label_counts_a_share_of_the_target_class(noise: Noise) -> None:
 
 def test_prepare_is_the_place_to_train_on_clean_data(noise: Noise) -> None:
     attack = dim()
-    workshop = Workshop(Compute(torch.device("cpu")), 0)
-    attack.prepare(noise(20), 0.25, workshop)
+    artifacts = ArtifactCache(Compute(torch.device("cpu")), 0)
+    attack.prepare(noise(20), 0.25, artifacts)
     assert attack.prepared == (20, 0.25)
-    badnets().prepare(noise(20), 0.25, workshop)  # most attacks need nothing
+    badnets().prepare(noise(20), 0.25, artifacts)  # most attacks need nothing

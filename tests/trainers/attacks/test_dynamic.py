@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.trainers.attacks.quick import CPU, Noise, prepared, quick
-from trainers.attacks import Workshop
+from trainers.attacks import ArtifactCache
 from trainers.attacks.dynamic import DynamicParams, Generator, diversity_loss
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
@@ -145,7 +145,7 @@ def test_the_mask_learns_to_be_sparse_and_the_pattern_to_differ(noise: Noise) ->
     assert all(not patterns[i].equal(patterns[j]) for i in range(5) for j in range(i))
 
 
-class OneSeed(Workshop):
+class OneSeed(ArtifactCache):
     def made(self, what: str, parts: list[Any], make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
         return make(5)
 
@@ -157,7 +157,7 @@ def test_training_follows_the_target(noise: Noise, tmp_path: Path) -> None:
         # A step takes as many of a batch for itself: with one seed only their labels differ.
         attack.prepare(clean, 0.2, OneSeed(CPU, 0))
         triggered.append(attack.trigger(clean.images))
-        attack.prepare(clean, 0.2, Workshop(CPU, 0, tmp_path))
+        attack.prepare(clean, 0.2, ArtifactCache(CPU, 0, tmp_path))
     assert triggered[0].equal(triggered[1])
     assert not triggered[0].equal(triggered[2])
     assert not triggered[0].equal(triggered[3])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.trainers.attacks.quick import CPU, Noise, prepared, quick
 from tests.trainers.defenses.vab_small import steps
-from trainers.attacks import Workshop, entropy_aware
+from trainers.attacks import ArtifactCache, entropy_aware
 from trainers.attacks.entropy_aware import EntropyAware, EntropyAwareParams
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
@@ -128,8 +128,8 @@ def test_each_round_trains_a_victim_on_the_plan_before_it(
 ) -> None:
     told, real = [], EntropyAware._victim
 
-    def watched(self: Any, clean: ImageSet, rate: float, workshop: Workshop, seed: int) -> Any:
-        victim = real(self, clean, rate, workshop, seed)
+    def watched(self: Any, clean: ImageSet, rate: float, artifacts: ArtifactCache, seed: int) -> Any:
+        victim = real(self, clean, rate, artifacts, seed)
         told.append((self.poison(clean, rate).data.fingerprint, victim.task.data.fingerprint, seed))
         return victim
 
@@ -144,7 +144,7 @@ def test_each_round_trains_a_victim_on_the_plan_before_it(
 def test_a_victim_goes_through_the_warm_up(noise: Noise) -> None:
     clean = noise(40)
     attack = prepared(aware(surrogate_steps=3, surrogate_lr=0.004), clean, RATE)
-    victim = attack._victim(clean, RATE, Workshop(CPU, 0), 5)
+    victim = attack._victim(clean, RATE, ArtifactCache(CPU, 0), 5)
     # Three steps, then two passes of one batch over what is suspicious.
     assert steps(victim.optimizers["victim"]) == 5
     assert victim.optimizers["victim"].param_groups[0]["lr"] == 0.004
@@ -156,10 +156,10 @@ def test_a_victim_goes_through_the_warm_up(noise: Noise) -> None:
 
 def test_a_plan_belongs_to_a_rate_and_a_seed(noise: Noise, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_entropies(monkeypatch)
-    clean, shop = noise(40), Workshop(CPU, 0, tmp_path)
+    clean, artifacts = noise(40), ArtifactCache(CPU, 0, tmp_path)
     for seed, rate in ((0, 0.2), (0, 0.2), (0, 0.3), (1, 0.2)):
         attack = aware(seed=seed)
-        attack.prepare(clean, rate, shop)
+        attack.prepare(clean, rate, artifacts)
         assert int(attack.poison(clean, rate).poisoned.sum()) == 40 * rate
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 

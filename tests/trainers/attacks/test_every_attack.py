@@ -18,7 +18,7 @@ from tests.trainers.attacks.quick import (
     prepared,
     quick,
 )
-from trainers.attacks import ATTACKS, Workshop
+from trainers.attacks import ATTACKS, ArtifactCache
 from trainers.compute import Compute
 from trainers.errors import ConfigError
 
@@ -193,7 +193,7 @@ def test_a_trigger_that_changes_nothing_is_refused(noise: Noise, name: str, para
 def test_what_is_trained_on_a_gpu_poisons_on_the_cpu(noise: Noise, name: str) -> None:
     clean = noise(40, seed=1)
     attack = quick(name)
-    attack.prepare(clean, 0.2, Workshop(Compute(torch.device("cuda"), amp=True), 0))
+    attack.prepare(clean, 0.2, ArtifactCache(Compute(torch.device("cuda"), amp=True), 0))
     made = attack.poison(clean, 0.2)
     assert made.data.images.device.type == "cpu"
     assert changed(clean, made.data.images).equal(made.poisoned | made.cover)

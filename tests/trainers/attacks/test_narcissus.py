@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trainers.attacks.quick import CPU, Noise, prepared, quick
-from trainers.attacks import Workshop, narcissus
+from trainers.attacks import ArtifactCache, narcissus
 from trainers.attacks.narcissus import NarcissusParams
 from trainers.attacks.surrogate import SurrogateParams, trained_surrogate
 from trainers.seeding import seeded
@@ -79,10 +79,10 @@ def test_poisoned_pixels_stay_within_epsilon(noise: Noise, epsilon: float, step_
 
 
 def test_the_noise_says_target_class_to_the_surrogate(noise: Noise) -> None:
-    clean, shop = noise(40), Workshop(CPU, 0)
+    clean, artifacts = noise(40), ArtifactCache(CPU, 0)
     attack = quick("narcissus", target=1, surrogate_epochs=30, passes=20)
-    attack.prepare(clean, 0.1, shop)
-    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=30), clean, shop)
+    attack.prepare(clean, 0.1, artifacts)
+    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=30), clean, artifacts)
     others = clean.images[clean.labels != 1]
     wanted = torch.full((len(others),), 1)
     before, after = (float(surrogate.loss(i, wanted).detach()) for i in (others, attack.trigger(others)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers.attacks.quick import CPU, Noise
-from trainers.attacks import Workshop
+from trainers.attacks import ArtifactCache
 from trainers.attacks.surrogate import Surrogate, SurrogateParams, trained_surrogate
 from trainers.data import ImageSet
 from trainers.data.batches import Normalizer
@@ -62,8 +62,8 @@ def test_it_learns_an_easy_set_and_an_image_s_gradient_is_its_own() -> None:
     images = torch.randint(60, (60, 1, 8, 8), generator=seeded(1), dtype=torch.uint8)
     images[labels == 1, :, :, 4:] += 150
     clean = ImageSet(images, labels, ("a", "b"))
-    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=30), clean, Workshop(CPU, 0))
-    untrained = trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, Workshop(CPU, 0))
+    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=30), clean, ArtifactCache(CPU, 0))
+    untrained = trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, ArtifactCache(CPU, 0))
     losses = [float(surrogate.loss(images[i : i + 1], labels[i : i + 1]).detach()) for i in range(60)]
     assert max(losses) < np.log(2)  # each is classified rightly
     assert sum(losses) < float(untrained.loss(images, labels).detach()) / 2
@@ -73,10 +73,10 @@ def test_it_learns_an_easy_set_and_an_image_s_gradient_is_its_own() -> None:
     assert surrogate.gradient(some, their).allclose(alone, rtol=1e-3, atol=1e-8)
 
 
-def test_the_workshop_s_seed_decides_its_weights(noise: Noise) -> None:
+def test_the_cache_s_seed_decides_its_weights(noise: Noise) -> None:
     clean = noise(24)
     losses = [
-        float(trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, Workshop(CPU, seed)).loss(
+        float(trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, ArtifactCache(CPU, seed)).loss(
             clean.images, clean.labels).detach())
         for seed in (0, 0, 1)
     ]  # fmt: skip
@@ -84,16 +84,16 @@ def test_the_workshop_s_seed_decides_its_weights(noise: Noise) -> None:
 
 
 def test_the_cache_tells_surrogates_apart(noise: Noise, tmp_path: Path) -> None:
-    clean, shop = noise(24), Workshop(CPU, 0, tmp_path)
+    clean, artifacts = noise(24), ArtifactCache(CPU, 0, tmp_path)
     for epochs in (1, 2, 1):
-        trained_surrogate(SurrogateParams(surrogate_epochs=epochs), clean, shop)
+        trained_surrogate(SurrogateParams(surrogate_epochs=epochs), clean, artifacts)
     assert len(list(tmp_path.glob("surrogate-*.safetensors"))) == 2
 
 
 def test_the_last_batch_may_be_of_one_image(noise: Noise) -> None:
     # 65 images are a batch of 64 and one more, which batch-norm could not train on alone.
     clean = noise(65)
-    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, Workshop(CPU, 0))
+    surrogate = trained_surrogate(SurrogateParams(surrogate_epochs=1), clean, ArtifactCache(CPU, 0))
     assert surrogate.gradient(clean.images.float(), clean.labels).isfinite().all()
 
 

@@ -111,6 +111,6 @@ def test_nobody_is_told_more_than_images_and_labels(noise: Noise, name: str) -> 
     defense = small(name, task(data))
     trace(defense)
     known = {key for owner in (defense, defense.task, defense.task.data) for key in vars(owner)}
-    assert not {key for key in known if "poison" in key or "arena" in key}
+    assert not {key for key in known if "poison" in key or "truth" in key}
     assert defense.labels.equal(data.labels), "and labels are left as they were"
     assert torch.equal(defense.images, data.images)

@@ -1,4 +1,4 @@
-"""Where an attacker trains what an attack needs (a surrogate, a generator), once per data set."""
+"""A cache of what attacks train for themselves (surrogates, generators): each is trained once per data set."""
 
 import fcntl
 import hashlib
@@ -25,19 +25,19 @@ RECIPE = 1
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Makes tensors once, and hands them out again to every attack that asks for the same.
+class ArtifactCache:
+    """Tensors that attacks train once, and share with every attack that asks for the same.
 
     Args:
         compute: where to train.
         seed: of the attackers of one repeat. It does not depend on the poison rate: a surrogate serves all of them.
-        cache: folder that keeps what was made; null: it is made each time. Its files are named by content, and hold no
-            pickled object.
+        folder: keeps what was made; null: it is made each time. Its files are named by content, and hold no pickled
+            object.
     """
 
     compute: Compute
     seed: int
-    cache: Place | None = None
+    folder: Place | None = None
 
     def made(self, what: str, parts: list[Any], make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors on the CPU: from the cache, or else from ``make``, which is given a seed.
@@ -51,12 +51,12 @@ class Workshop:
             make: makes the tensors, by name.
         """
         seed = derive_seed(self.seed, what, parts)
-        if self.cache is None:
+        if self.folder is None:
             return _on_cpu(make(seed))
         whole = [RECIPE, what, parts, self.seed, self.compute.identity]
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.cache / f"{what}-{key}.safetensors"
-        with _held(self.cache / f"{what}-{key}.lock"):
+        path = self.folder / f"{what}-{key}.safetensors"
+        with _held(self.folder / f"{what}-{key}.lock"):
             with suppress(FileNotFoundError, SafetensorError, StateError):
                 return load_state(path)
             tensors = _on_cpu(make(seed))

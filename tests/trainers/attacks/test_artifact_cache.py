@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from tests.trainers.attacks.quick import CPU, Noise, quick
-from trainers.attacks import Workshop, workshop
+from trainers.attacks import ArtifactCache, artifact_cache
 from trainers.compute import Compute
 from trainers.seeding import derive_seed, seeded
 
@@ -39,8 +39,8 @@ def files(folder: Path) -> list[Path]:
 
 def test_with_a_cache_a_thing_is_made_once(tmp_path: Path) -> None:
     maker = Maker()
-    first = Workshop(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
-    again = Workshop(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
+    first = ArtifactCache(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
+    again = ArtifactCache(CPU, 5, tmp_path / "cache").made("thing", [1, "x"], maker)
     assert len(maker.seeds) == 1
     assert same(first, again)
     assert [file.name.startswith("thing-") for file in files(tmp_path / "cache")] == [True]
@@ -48,10 +48,10 @@ def test_with_a_cache_a_thing_is_made_once(tmp_path: Path) -> None:
 
 def test_without_a_cache_it_is_made_each_time_to_the_same_bytes(tmp_path: Path) -> None:
     maker = Maker()
-    one, again = (Workshop(CPU, 5).made("thing", [1, "x"], maker) for _ in range(2))
+    one, again = (ArtifactCache(CPU, 5).made("thing", [1, "x"], maker) for _ in range(2))
     assert len(maker.seeds) == 2
     assert same(one, again)
-    assert same(one, Workshop(CPU, 5, tmp_path).made("thing", [1, "x"], maker))
+    assert same(one, ArtifactCache(CPU, 5, tmp_path).made("thing", [1, "x"], maker))
     assert set(maker.seeds) == {derive_seed(5, "thing", [1, "x"])}
 
 
@@ -60,31 +60,31 @@ def test_without_a_cache_it_is_made_each_time_to_the_same_bytes(tmp_path: Path) 
 )
 def test_anything_else_is_made_anew(tmp_path: Path, what: str, parts: list[Any], seed: int) -> None:
     maker = Maker()
-    one = Workshop(CPU, 5, tmp_path).made("thing", [1], maker)
-    other = Workshop(CPU, seed, tmp_path).made(what, parts, maker)
+    one = ArtifactCache(CPU, 5, tmp_path).made("thing", [1], maker)
+    other = ArtifactCache(CPU, seed, tmp_path).made(what, parts, maker)
     assert maker.seeds[0] != maker.seeds[1]
     assert not same(one, other)
     assert len(files(tmp_path)) == 2
-    assert same(one, Workshop(CPU, 5, tmp_path).made("thing", [1], maker))
+    assert same(one, ArtifactCache(CPU, 5, tmp_path).made("thing", [1], maker))
     assert len(maker.seeds) == 2
 
 
 def test_a_new_recipe_leaves_the_old_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Maker()
-    Workshop(CPU, 5, tmp_path).made("thing", [], maker)
-    monkeypatch.setattr(workshop, "RECIPE", workshop.RECIPE + 1)
-    Workshop(CPU, 5, tmp_path).made("thing", [], maker)
+    ArtifactCache(CPU, 5, tmp_path).made("thing", [], maker)
+    monkeypatch.setattr(artifact_cache, "RECIPE", artifact_cache.RECIPE + 1)
+    ArtifactCache(CPU, 5, tmp_path).made("thing", [], maker)
     assert (len(maker.seeds), len(files(tmp_path))) == (2, 2)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other"])
 def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
-    maker, shop = Maker(), Workshop(CPU, 5, tmp_path)
-    first = shop.made("thing", [], maker)
+    maker, artifacts = Maker(), ArtifactCache(CPU, 5, tmp_path)
+    first = artifacts.made("thing", [], maker)
     (file,) = files(tmp_path)
     whole = file.read_bytes()
     file.write_bytes({"empty": b"", "cut": whole[:-5], "other": b"no tensors in here"}[damage])
-    assert same(shop.made("thing", [], maker), first)
+    assert same(artifacts.made("thing", [], maker), first)
     assert len(maker.seeds) == 2
     assert file.read_bytes() == whole
 
@@ -94,13 +94,14 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        Workshop(CPU, 5, tmp_path).made("thing", [], failing)
+        ArtifactCache(CPU, 5, tmp_path).made("thing", [], failing)
     assert files(tmp_path) == []
-    assert Workshop(CPU, 5, tmp_path).made("thing", [], Maker()).keys() == {"a", "b", "c"}  # the lock is free again
+    again = ArtifactCache(CPU, 5, tmp_path).made("thing", [], Maker())
+    assert again.keys() == {"a", "b", "c"}, "the lock is free again"
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
-    Workshop(CPU, 5, tmp_path).made("thing", [], Maker())
+    ArtifactCache(CPU, 5, tmp_path).made("thing", [], Maker())
     (file,) = files(tmp_path)
     content = file.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -116,7 +117,7 @@ def test_an_attack_from_the_cache_is_the_attack_that_filled_it(tmp_path: Path, n
     cover = {} if name in ("cl", "narcissus") else {"cover_rate": 0.2}
     for cache in (tmp_path, tmp_path, None):
         attack = quick(name, **cover)
-        attack.prepare(clean, 0.2, Workshop(CPU, 1, cache))
+        attack.prepare(clean, 0.2, ArtifactCache(CPU, 1, cache))
         poisoned = attack.poison(clean, 0.2)
         made.append((poisoned.data.fingerprint, attack.trigger(clean.images).tolist()))
     assert made[0] == made[1] == made[2]
@@ -124,15 +125,15 @@ def test_an_attack_from_the_cache_is_the_attack_that_filled_it(tmp_path: Path, n
     assert len(files(tmp_path)) == (2 if name == "narcissus" else 1)
     # Another data set, or another repeat, is another matter.
     kept = files(tmp_path)
-    quick(name, **cover).prepare(noise(24, seed=1), 0.2, Workshop(CPU, 1, tmp_path))
-    quick(name, **cover).prepare(clean, 0.2, Workshop(CPU, 2, tmp_path))
+    quick(name, **cover).prepare(noise(24, seed=1), 0.2, ArtifactCache(CPU, 1, tmp_path))
+    quick(name, **cover).prepare(clean, 0.2, ArtifactCache(CPU, 2, tmp_path))
     assert len(files(tmp_path)) == 3 * len(kept)
 
 
 def test_attacks_and_rates_share_a_surrogate(tmp_path: Path, noise: Noise) -> None:
-    clean, shop = noise(24), Workshop(CPU, 1, tmp_path)
+    clean, artifacts = noise(24), ArtifactCache(CPU, 1, tmp_path)
     for name, rate, seed in (("cl", 0.2, 0), ("cl", 0.5, 1), ("narcissus", 0.1, 2)):
-        quick(name, seed=seed).prepare(clean, rate, shop)
+        quick(name, seed=seed).prepare(clean, rate, artifacts)
     assert sorted(file.name.split("-")[0] for file in files(tmp_path)) == ["narcissus", "surrogate"]
 
 
@@ -145,11 +146,11 @@ def test_who_asks_while_another_makes_waits_for_it(tmp_path: Path) -> None:
             time.sleep(0.3)  # time enough for the other to ask
             return super().__call__(seed)
 
-    maker, shop = Slow(), Workshop(CPU, 5, tmp_path)
+    maker, artifacts = Slow(), ArtifactCache(CPU, 5, tmp_path)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(shop.made, "thing", [1], maker)
+        first = pool.submit(artifacts.made, "thing", [1], maker)
         assert begun.wait(10)
-        second = pool.submit(shop.made, "thing", [1], maker)
+        second = pool.submit(artifacts.made, "thing", [1], maker)
         assert same(first.result(), second.result())
     assert len(maker.seeds) == 1
 
@@ -159,12 +160,12 @@ def test_what_was_computed_in_another_way_is_not_handed_out(tmp_path: Path) -> N
     maker = Maker()
     ways = [CPU, Compute(CPU.device, amp=True), Compute(CPU.device, compile=True), Compute(torch.device("cuda"))]
     for compute in ways:
-        Workshop(compute, 5, tmp_path).made("thing", [1], maker)
+        ArtifactCache(compute, 5, tmp_path).made("thing", [1], maker)
     assert len(files(tmp_path)) == len(ways)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        Workshop(CPU, 5, tmp_path).made("thing", [1], maker)
+        ArtifactCache(CPU, 5, tmp_path).made("thing", [1], maker)
     finally:
         torch.set_num_threads(threads)
     assert len(files(tmp_path)) == len(maker.seeds) == len(ways) + 1
@@ -180,5 +181,5 @@ def test_what_does_not_enter_a_training_does_not_train_again(
 ) -> None:
     clean = noise(40, seed=1)
     for value in values:
-        quick(name, **{params: value}).prepare(clean, 0.2, Workshop(CPU, 0, tmp_path))
+        quick(name, **{params: value}).prepare(clean, 0.2, ArtifactCache(CPU, 0, tmp_path))
     assert len([file for file in files(tmp_path) if file.name.startswith(name)]) == 1

@@ -1,0 +1,104 @@
+"""Chooses the setting to deploy, and writes it to ``deploy.yaml``."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from sweeper.analysis.selection import NothingQualifies, Selection, confirmed, select
+from sweeper.analysis.uncertainty import Over
+from sweeper.deploy.deployment import deployment
+from sweeper.report.tables import setting_of
+from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.tables import as_rows
+from sweeper.tracking.store import attach, tracking_uri
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
+from trainers.storage.files import write_text
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is asked of the setting; :func:`sweeper.analysis.selection.select` explains each.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    max_asr: float
+    min_acc: float = 0.0
+    poison_rate: float | None = None
+    over: Over = "worst"
+    confidence: float | None = None
+    defense: str | None = None
+
+    def __post_init__(self) -> None:
+        shares = {"max-asr": self.max_asr, "min-acc": self.min_acc, "poison-rate": self.poison_rate}
+        for name, value in shares.items():
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
+        if self.confidence is not None and not 0.5 <= self.confidence < 1:
+            raise ConfigError(f"--confidence must lie in [0.5, 1), but got {self.confidence:g}.")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The setting that was written to ``deploy.yaml``.
+
+    Args:
+        bounds: what was asked of it.
+        selection: the setting and its figures.
+        searched: the values that the search chose, as text; empty if it chose none.
+        confirmed: its figures from runs with fresh seeds, a row of :func:`sweeper.analysis.selection.confirmed`; null
+            if there are none.
+        unlabelled: whether its defense needs images without labels.
+        replaced: whether ``deploy.yaml`` held an earlier selection.
+        tracked: whether MLflow's run of the sweep holds ``deploy.yaml`` too.
+    """
+
+    bounds: Bounds
+    selection: Selection
+    searched: str
+    confirmed: dict[str, Any] | None
+    unlabelled: bool
+    replaced: bool
+    tracked: bool
+
+
+def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
+    """Choose the setting to deploy, and write it to ``deploy.yaml`` and to MLflow's run of the sweep.
+
+    Args:
+        folder: of the sweep.
+        bounds: what the setting must keep.
+
+    Raises:
+        NothingQualifies: no setting keeps the bounds.
+        ConfigError, PresetError: the folder is damaged, or ``deploy.yaml`` cannot be written.
+    """
+    frame, sweep = folder.read_trials(), folder.read_sweep()
+    replaced = folder.deploy.exists()
+    try:
+        selection = select(frame, **asdict(bounds))
+    except NothingQualifies as error:
+        if not replaced:
+            raise
+        raise NothingQualifies(f"{error} {folder.deploy} is that of an earlier selection.") from error
+    content = deployment(selection, frame, sweep, asdict(bounds))
+    spec = folder.spec()
+    try:
+        write_text(folder.deploy, yaml.safe_dump(content, sort_keys=False))
+    except OSError as error:
+        raise ConfigError(f"{folder.deploy} cannot be written: {error.strerror}.") from error
+    again = confirmed(frame, bounds.over)
+    again = again[again["config_id"] == selection.point["config_id"]]
+    defense = DEFENSES[content["defense"]]
+    return Selected(
+        bounds,
+        selection,
+        searched=setting_of(spec, content["defense"], content["params"]),
+        confirmed=None if again.empty else as_rows(again)[0],
+        unlabelled=defense.unlabelled(defense.Params(**content["params"])) is not None,
+        replaced=replaced,
+        tracked=attach(tracking_uri(folder.path.resolve().parent), sweep, folder.deploy),
+    )

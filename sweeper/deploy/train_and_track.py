@@ -1,0 +1,121 @@
+"""From ``deploy.yaml`` and images whose labels nobody vouches for to a model, in a folder and in MLflow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from sweeper.deploy.deployment import read_deployment
+from sweeper.deploy.model_run import track_model
+from sweeper.deploy.train import Deployed, train
+from sweeper.run_folder.folder import RunFolder
+from sweeper.tracking.store import check_store, tracking_uri, without_secret
+from trainers.compute import ComputeConfig
+from trainers.data import DataConfig, load_untrusted
+from trainers.errors import ConfigError, TrialError
+from trainers.storage.saved_model import WEIGHTS
+from trainers.text import printable
+
+
+class TrainingBroken(Exception):
+    """The training ended early. The message is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A trained model, and where MLflow has it.
+
+    Args:
+        deployed: what the training left.
+        images: how many images it was trained on.
+        store: address of the tracking store, without user and password.
+        version: name and version of the registered model; null if the store failed.
+        error: why the store failed; null if it did not.
+    """
+
+    deployed: Deployed
+    images: int
+    store: str
+    version: tuple[str, str] | None
+    error: str | None = None
+
+
+def train_and_track(
+    deploy: Path,
+    source: str,
+    out: Path,
+    console: Console,
+    *,
+    image_size: int | None,
+    unlabelled: str | None,
+    device: str,
+    threads: int,
+    seed: int,
+) -> Tracked:
+    """Train with a selected setting on untrusted images, and register the model in MLflow.
+
+    Everything is checked before the training begins: the setting, the images, the folder and the tracking store. A
+    store that fails afterwards does not cost the model.
+
+    Args:
+        deploy: path of ``deploy.yaml``.
+        source: of the images, as ``data.source`` of a preset.
+        out: folder for model, scores and report.
+        console: for progress.
+        image_size: resize images to this height and width; null: as they are.
+        unlabelled: source of images without labels; null: what the setting names.
+        device: auto, cpu or cuda.
+        threads: of the CPU.
+        seed: of every draw.
+
+    Raises:
+        ConfigError: it cannot begin.
+        TrainingBroken: the training failed, or the folder cannot be written any more.
+    """
+    deployment = read_deployment(deploy)
+    compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
+    config = DataConfig(source=source, image_size=image_size)
+    console.print("Loading data ...", highlight=False)
+    data = load_untrusted(config)
+    deployment.check_fits(data)
+    without_labels = deployment.unlabelled(unlabelled, image_size)
+    folder = _model_folder(out)
+    # Beside the sweep that found the setting, where MLflow shows both.
+    sweep = deploy.resolve().parent
+    uri = tracking_uri((sweep if (sweep / "sweep.yaml").exists() else out.resolve()).parent)
+    check_store(uri)
+    sizes = f"{len(data)} images, {data.num_classes} classes. Results go to {out}."
+    console.print(printable(sizes), highlight=False, soft_wrap=True)
+    with folder.lock():
+        try:
+            deployed = train(deployment, data, source, out, compute, seed, console, without_labels)
+        except TrialError as error:
+            raise TrainingBroken(f"The training failed: {error}") from error
+        except OSError as error:
+            raise TrainingBroken(
+                f"{out} cannot be written any more: {error.strerror}. The same command goes on from what is there."
+            ) from error
+    facts = {"data.source": source, "data.fingerprint": data.fingerprint, "images": len(data), "seed": seed}
+    try:
+        version, failure = track_model(uri, deployment, deployed, facts), None
+    except ConfigError as error:
+        version, failure = None, str(error)
+    return Tracked(deployed, len(data), without_secret(uri), version, failure)
+
+
+def _model_folder(path: Path) -> RunFolder:
+    """The folder for a new model, made and seen to be writable.
+
+    Raises:
+        ConfigError: it cannot be written, or holds a model.
+    """
+    folder = RunFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+    folder.check_writable()
+    if (path / WEIGHTS).exists():
+        raise ConfigError(f"{path} already holds a model; give --out an empty or new folder.")
+    return folder

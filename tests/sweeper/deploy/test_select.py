@@ -1,0 +1,88 @@
+"""The choice of a setting, and what is written and told of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweeper.analysis.selection import NothingQualifies
+from sweeper.deploy.select import Bounds, select_setting
+from sweeper.run_folder.folder import RunFolder
+from tests.sweeper.small import control_row, row_with, sweep_with, write_rows
+from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
+
+
+def params_of(defense: str, **changes: Any) -> dict[str, Any]:
+    return {f"param.defense.{key}": value for key, value in DEFENSES[defense].Params(**changes).as_dict().items()}
+
+
+ROWS = [
+    control_row(),
+    row_with("t0000", "a", val_acc=0.9, val_asr=0.1, **params_of("vab", threshold=0.2)),
+    row_with("t0001", "b", defense="bcu", val_acc=0.7, val_asr=0.05, **params_of("bcu")),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A sweep of two defenses, of which no store knows."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = RunFolder.create(tmp_path / "sweep")
+    folder.write_sweep(sweep_with())
+    write_rows(folder, ROWS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ({"max_asr": 1.5}, r"--max-asr must lie in \[0, 1\], but got 1.5"),
+        ({"max_asr": 0.1, "min_acc": -0.1}, r"--min-acc must lie in \[0, 1\], but got -0.1"),
+        ({"max_asr": 0.1, "poison_rate": 10}, r"--poison-rate must lie in \[0, 1\], but got 10"),
+        ({"max_asr": float("nan")}, r"--max-asr must lie in \[0, 1\], but got nan"),
+        ({"max_asr": 0.1, "confidence": 1.0}, r"--confidence must lie in \[0.5, 1\), but got 1"),
+    ],
+)
+def test_bounds_are_shares(bounds: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Bounds(**bounds)
+
+
+def test_the_setting_is_written_with_what_was_asked_of_it(folder: RunFolder) -> None:
+    bounds = Bounds(max_asr=0.2, min_acc=0.5)
+    selected = select_setting(folder, bounds)
+    assert (selected.bounds, selected.selection.point["config_id"]) == (bounds, "a")
+    assert selected.searched == "threshold=0.2 mixing=attention"
+    assert (selected.confirmed, selected.unlabelled, selected.tracked, selected.replaced) == (None, False, False, False)
+    content = yaml.safe_load(folder.deploy.read_text())
+    assert (content["defense"], content["source"]["config_id"]) == ("vab", "a")
+    asked = {"max_asr": 0.2, "min_acc": 0.5, "poison_rate": None, "over": "worst", "confidence": None, "defense": None}
+    assert asked.items() <= content["chosen_for"].items()
+
+
+def test_a_second_selection_takes_the_place_of_the_first(folder: RunFolder) -> None:
+    select_setting(folder, Bounds(0.2))
+    selected = select_setting(folder, Bounds(0.2, defense="bcu"))
+    assert (selected.replaced, selected.unlabelled) == (True, True)
+    before = folder.deploy.read_text()
+    assert yaml.safe_load(before)["defense"] == "bcu"
+    with pytest.raises(NothingQualifies, match=r"nearest is .*deploy\.yaml is that of an earlier selection"):
+        select_setting(folder, Bounds(0.01))
+    assert folder.deploy.read_text() == before
+
+
+def test_what_fresh_seeds_made_of_the_setting_is_told_beside_it(folder: RunFolder) -> None:
+    again = [row_with(f"k000{seed}", config, role="confirmation", seed=seed, val_acc=acc + seed / 100, val_asr=0.2)
+             for config, acc in (("a", 0.8), ("b", 0.3)) for seed in (1, 2, 3)]  # fmt: skip
+    write_rows(folder, [*ROWS, *again])
+    confirmed = select_setting(folder, Bounds(0.2)).confirmed
+    assert confirmed is not None
+    assert (confirmed["config_id"], confirmed["seeds"], confirmed["val_acc"]) == ("a", 3, pytest.approx(0.82))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(folder: RunFolder) -> None:
+    folder.deploy.mkdir()
+    with pytest.raises(ConfigError, match=r"deploy\.yaml cannot be written: Is a directory"):
+        select_setting(folder, Bounds(0.2))

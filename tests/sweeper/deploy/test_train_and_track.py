@@ -1,0 +1,93 @@
+"""From ``deploy.yaml`` to a model: what is checked before the training, and how it may end."""
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sweeper.deploy import train_and_track as module
+from sweeper.deploy.train_and_track import Tracked, TrainingBroken, train_and_track
+from tests.sweeper.small import fresh_store
+from trainers.data.shapes import CLASS_NAMES
+from trainers.errors import ConfigError, TrialError
+from trainers.storage.saved_model import WEIGHTS, load_model
+
+SETTING: dict[str, Any] = {
+    "defense": "none",
+    "params": {"epochs": 1, "batch_size": 64},
+    "model": {"name": "tiny", "width": 4},
+    "augment": {"crop": 0, "flip": False},
+    "images": {"image_shape": [3, 16, 16], "class_names": list(CLASS_NAMES)},
+    "source": {"sweep": "small", "config_id": "a"},
+}
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A setting for generated images, and a store that answers."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    path = tmp_path / "deploy.yaml"
+    path.write_text(yaml.safe_dump(SETTING))
+    return path
+
+
+def trained(deploy: Path, console: Console | None = None) -> Tracked:
+    return train_and_track(
+        deploy, "shapes", deploy.parent / "model", console or Console(quiet=True),
+        image_size=None, unlabelled=None, device="cpu", threads=1, seed=0,
+    )  # fmt: skip
+
+
+def test_a_model_stays_when_the_store_fails_after_the_training(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise ConfigError("The tracking store failed.")
+
+    monkeypatch.setattr(module, "track_model", away)
+    tracked = trained(deploy)
+    assert (tracked.version, tracked.error) == (None, "The tracking store failed.")
+    assert load_model(deploy.parent / "model").class_names == CLASS_NAMES
+    with pytest.raises(ConfigError, match="already holds a model"):
+        trained(deploy)
+
+
+def test_the_store_is_told_what_was_trained_on(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+
+    def track(uri: str, deployment: Any, deployed: Any, data: dict[str, Any]) -> tuple[str, str]:
+        told.update(data)
+        return "small", "1"
+
+    monkeypatch.setattr(module, "track_model", track)
+    said = StringIO()
+    tracked = trained(deploy, Console(file=said, width=200))
+    assert (tracked.version, tracked.error) == (("small", "1"), None)
+    assert (told["data.source"], told["images"], told["seed"]) == ("shapes", tracked.images, 0)
+    assert f"{tracked.images} images, 10 classes. Results go to {deploy.parent / 'model'}." in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TrialError("The loss is nan."), "The training failed: The loss is nan."),
+        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. The same"),
+    ],
+)
+def test_a_training_that_breaks_is_one_sentence(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "train", broken)
+    with pytest.raises(TrainingBroken, match=text):
+        trained(deploy)
+
+
+def test_nothing_is_trained_where_the_folder_is_not_free(deploy: Path) -> None:
+    (deploy.parent / "model").mkdir()
+    (deploy.parent / "model" / WEIGHTS).touch()
+    with pytest.raises(ConfigError, match="already holds a model; give --out an empty or new folder"):
+        trained(deploy)
