@@ -119,7 +119,7 @@ class Dynamic(Attack):
             self._train(*made, clean, workshop.compute, seed)
             return _named("mask", made[0]) | _named("pattern", made[1])
 
-        trained = {name: value for name, value in self.params.as_dict().items() if name != "cover_rate"}
+        trained = {name: value for name, value in self.params.changed().items() if name != "cover_rate"}
         parts = [trained, self.label_map.target, self.label_map.num_classes, clean.fingerprint]
         tensors = workshop.made("dynamic", parts, make)
         self._mask, self._pattern = self._generators(0)

@@ -58,7 +58,7 @@ class Narcissus(Attack):
                     noise = (noise - p.step_size * gradient.sign()).clamp(-p.epsilon, p.epsilon)
             return {"noise": noise.trunc()}
 
-        optimised = {name: value for name, value in p.as_dict().items() if name != "amplification"}
+        optimised = {name: value for name, value in p.changed().items() if name != "amplification"}
         parts = [optimised, self.label_map.target, clean.fingerprint]
         self._noise = workshop.made("narcissus", parts, make)["noise"]
 

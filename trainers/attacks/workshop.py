@@ -46,8 +46,8 @@ class Workshop:
 
         Args:
             what: names the thing, for the file.
-            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters,
-                and the data's fingerprint.
+            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters
+                that differ from their defaults, and the data's fingerprint.
             make: makes the tensors, by name.
         """
         seed = derive_seed(self.seed, what, parts)

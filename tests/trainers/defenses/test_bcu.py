@@ -99,7 +99,7 @@ def test_the_student_comes_closer_to_the_teacher_on_unlabelled_images(noise: Noi
 
     def distance(epochs: int) -> float:
         defense: Any = small("bcu", told, training_epochs=4, distillation_epochs=epochs, distillation_lr=0.05,
-                             ratio_scale=5.0)  # fmt: skip
+                             ratio_scale=20.0)  # fmt: skip
         after(defense, "distillation")
         student, teacher = (defense.logits_of(n, told.unlabelled) for n in (defense.student, defense.teacher))
         return float(distillation_loss(student, teacher, 1.0))
