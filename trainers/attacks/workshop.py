@@ -20,7 +20,7 @@ from trainers.state import StateError, load_state, save_state
 
 WAIT_AT_MOST_S = 900.0
 """How long one process waits for what another makes, until it makes it itself."""
-RECIPE = 1
+RECIPE = 2
 """Goes up when the way something is made changes, so that nothing made in the old way is taken for it."""
 
 

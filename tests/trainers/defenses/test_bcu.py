@@ -1,5 +1,6 @@
 """BCU: the training that it shares with the control, and the distillation."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainers.defenses.bcu import BcuParams
 from trainers.defenses.none import NoDefense
 from trainers.distillation import distillation_loss
 from trainers.errors import ConfigError
+from trainers.models import ModelConfig
 
 Noise = Callable[..., ImageSet]
 
@@ -91,6 +93,20 @@ def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:
     assert renewed[0.0] == 0
     assert 0.01 < renewed[1.0] < 0.12
     assert 0.3 < renewed[10.0] < 0.95
+
+
+def test_what_is_renewed_starts_like_a_new_network(noise: Noise) -> None:
+    told = replace(task(noise(40)), model=ModelConfig("tiny"))
+    defense: Any = small("bcu", told, ratio_scale=100.0, distillation_lr=1e-12, distillation_epochs=1)
+    for module in defense.teacher.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.zeros_(module.weight)
+    defense._renew()
+    for module in defense.student.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            count = module.weight.numel()
+            expected = math.sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels))
+            assert module.weight.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * count))
 
 
 def test_the_student_comes_closer_to_the_teacher_on_unlabelled_images(noise: Noise) -> None:
