@@ -12,7 +12,7 @@ from trainers.defenses.none import NoDefense, NoneParams
 from trainers.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
 from trainers.errors import ConfigError
 from trainers.models import build_model
-from trainers.optim import SgdParams, cosine
+from trainers.optim import SgdParams, cosine, set_lr
 from trainers.params import param
 from trainers.seeding import derive_seed, seeded
 
@@ -121,8 +121,7 @@ class Bcu(Defense):
         if epoch == 0:
             self._renew()
         optimizer = self.optimizers["student"]
-        for group in optimizer.param_groups:
-            group["lr"] = cosine(p.distillation_lr, epoch, p.distillation_epochs)
+        set_lr(optimizer, cosine(p.distillation_lr, epoch, p.distillation_epochs))
         temperature = temperature_at(epoch, p.distillation_epochs, p.final_temperature)
         self.teacher.eval()
         self.student.train()
