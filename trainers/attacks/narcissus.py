@@ -31,8 +31,9 @@ class NarcissusParams(SurrogateParams):
 class Narcissus(Attack):
     """One noise for all images, which lowers a surrogate's loss on images of the target class; labels are right.
 
-    An interpretation: steps are signs of the mean gradient, and the surrogate is trained on the clean set itself, where
-    the paper trains it on public data of other classes, and fine-tunes it on the target class.
+    An interpretation: steps are signs of the mean gradient on images as they are, where the published noise is trained
+    with RAdam over 1,000 rounds on augmented images; and the surrogate is trained on the clean set itself, where the
+    paper trains it on public data of other classes, and fine-tunes it on the target class.
     """
 
     name: ClassVar[str] = "narcissus"
