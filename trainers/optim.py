@@ -29,8 +29,7 @@ class SgdParams(Parameters):
 
     def set_lr(self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int) -> None:
         """Set the learning rate of ``epoch``, counted from 0, of ``epochs``."""
-        for group in optimizer.param_groups:
-            group["lr"] = self.lr_at(epoch, epochs)
+        set_lr(optimizer, self.lr_at(epoch, epochs))
 
     def lr_at(self, epoch: int, epochs: int) -> float:
         """The learning rate of ``epoch``, counted from 0, of ``epochs``."""
@@ -38,6 +37,12 @@ class SgdParams(Parameters):
             return cosine(self.lr, epoch, epochs)
         passed = sum(epoch >= max(round(share * epochs), 1) for share in self.milestones)
         return self.lr * self.decay**passed
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every parameter."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def cosine(lr: float, epoch: int, epochs: int) -> float:

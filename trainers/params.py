@@ -1,7 +1,8 @@
 """Parameters: dataclasses whose fields know their range, so that every layer gives the same error for them."""
 
 import math
-from dataclasses import MISSING, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, field, fields
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,28 @@ def param(
     return field(default=default, metadata=metadata)
 
 
+def changed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that differ from their defaults: what enters a seed, a key or a digest.
+
+    So a field that is added later changes none of them while it stands at its default.
+
+    Args:
+        kind: the dataclass whose fields they are; a field without default always differs.
+        values: by name of the field. :class:`Parameters` among them, alone or in a tuple, are reduced likewise.
+    """
+    return {f.name: _reduced(values[f.name]) for f in fields(kind) if values[f.name] != _default(f)}
+
+
+def _default(of: Field[Any]) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()
+
+
+def _reduced(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_reduced(item) for item in value)
+    return value.changed() if isinstance(value, Parameters) else value
+
+
 class Parameters:
     """Base of parameter dataclasses: checks the type and the range of every field.
 
@@ -47,6 +70,10 @@ class Parameters:
     def as_dict(self) -> dict[str, Any]:
         """The parameters and their values."""
         return {name: getattr(self, name) for name in self.keys()}
+
+    def changed(self) -> dict[str, Any]:
+        """The parameters that differ from their defaults, as :func:`changed` has them."""
+        return changed(type(self), self.as_dict())
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:

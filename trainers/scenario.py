@@ -12,7 +12,7 @@ from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
-from trainers.params import Parameters, param
+from trainers.params import Parameters, changed, param
 from trainers.seeding import derive_seed, seeded
 from trainers.storage.object_store import Place
 from trainers.unlabelled import HeldOut
@@ -40,6 +40,10 @@ class ScenarioConfig(Parameters):
             own.check(key, self.params[key])
         filled = own(**self.params)
         object.__setattr__(self, "params", filled.as_dict())
+
+    def changed(self) -> dict[str, Any]:
+        """As for all parameters; of the attack's own too, those that differ from their defaults."""
+        return super().changed() | {"params": changed(ATTACKS[self.attack].Params, self.params)}
 
     @property
     def resolved_target(self) -> int | None:
@@ -177,6 +181,7 @@ def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> Held
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:
     """Seed of the attacker's draws. The scenario's name is but a name, and a trigger's path a place: neither enters."""
-    params = {name: None if name == "trigger" else value for name, value in config.params.items()}
-    parts = [config.attack, config.poison_rate, config.labels, config.resolved_target, params]
+    parts = config.changed() | {"target": config.resolved_target}
+    del parts["name"]
+    parts["params"].pop("trigger", None)
     return derive_seed(sweep_seed, "scenario", parts, repeat)

@@ -20,6 +20,7 @@ from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.measuring.evaluation import Measurement, Monitor
 from trainers.models import ModelConfig
+from trainers.params import changed
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
 from trainers.storage.object_store import Place
@@ -66,12 +67,15 @@ class TrialConfig:
     @property
     def key(self) -> str:
         """Names the whole configuration: the same key, the same figures."""
-        return _digest(asdict(self))
+        return _digest(changed(type(self), vars(self)) | {"params": self._changed_params()})
 
     @property
     def setting_key(self) -> str:
         """Names what the defender chose: defense and parameters, whatever the attacker does."""
-        return _digest([self.defense, self.params])
+        return _digest([self.defense, self._changed_params()])
+
+    def _changed_params(self) -> dict[str, Any]:
+        return changed(DEFENSES[self.defense].Params, self.params)
 
     def to_json(self) -> str:
         """The configuration as JSON."""
@@ -158,7 +162,9 @@ def run_trial(
     compute = config.compute.open(gpu_share)
     for number, (scenario_config, repeat) in enumerate(config.runs()):
         scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
-        seed = derive_seed(scenario_seed(scenario_config, config.sweep_seed, repeat), "training", asdict(config.model))
+        seed = derive_seed(
+            scenario_seed(scenario_config, config.sweep_seed, repeat), "training", config.model.changed()
+        )
         kind = DEFENSES[config.defense]
         params = kind.Params(**config.params)
         wanted, before = kind.unlabelled(params), kind.undefended(params)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, shapes_hardness, throughput
+from benchmarks import gpu, parity, shapes_hardness, throughput
 from benchmarks.customary import CustomaryVab, attention_mix_one_by_one, entropies_one_by_one
 from benchmarks.project import ProjectVab
 from trainers.data.shapes import make_shapes
@@ -87,6 +87,14 @@ def test_shapes_hardness_prints_every_seed(capsys: pytest.CaptureFixture[str]) -
     for attack in ("badnets", "blend"):
         assert all(out.count(f"{attack}, {row}") == 3 for row in ("seed 3", "seed 4", "mean ± sd"))
     assert all(name in out for name in shapes_hardness.CONTROL_FIGURES + shapes_hardness.SPLIT_FIGURES)
+
+
+def test_parity_prints_every_seed_and_the_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main(["--seeds", "3", "--train-size", "60", "--test-size", "40"]) == 0
+    out = capsys.readouterr().out
+    for label in (*parity.AUGMENTATIONS, "ratio_scale 5"):
+        assert all(f"{label}, {row}" in out for row in ("seed 3", "mean ± sd"))
+    assert all(name in out for name in parity.ABL_FIGURES)
 
 
 @pytest.mark.parametrize("mode", gpu.MODES, ids=lambda mode: mode.name)

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.errors import ConfigError
-from trainers.params import Parameters, param
+from trainers.params import Parameters, changed, param
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,45 @@ def test_a_parameter_without_default_must_be_given() -> None:
     with pytest.raises(TypeError, match="name"):
         Named()  # type: ignore[call-arg]
     assert Named(name="x").name == "x"
+
+
+# What enters seeds, keys and digests
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """Plain, with parameters inside."""
+
+    place: str
+    oven: Oven = Oven()
+    others: tuple[Oven, ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+def test_only_what_differs_from_its_default_counts() -> None:
+    assert Oven().changed() == {}
+    assert Oven(trays=3, heat=0.5, steps=[0.25, 0.5]).changed() == {}  # type: ignore[arg-type]
+    assert Oven(trays=4, timer=5, steps=()).changed() == {"trays": 4, "timer": 5, "steps": ()}
+    assert Named("x").changed() == {"name": "x"}
+    assert BigOven(trays=4).changed() == Oven(trays=4).changed()
+    assert BigOven(doors=3).changed() == {"doors": 3}
+
+
+def test_the_defaults_are_those_of_the_class_that_is_named() -> None:
+    @dataclass(frozen=True)
+    class HotOven(Oven):
+        heat: float = param(0.9)
+
+    hot = HotOven()
+    assert hot.changed() == {}
+    assert changed(Oven, {key: getattr(hot, key) for key in Oven.keys()}) == {"heat": 0.9}
+
+
+def test_parameters_inside_are_reduced_too() -> None:
+    assert changed(Kitchen, vars(Kitchen("here"))) == {"place": "here"}
+    kitchen = Kitchen("here", Oven(trays=4), (Oven(), BigOven(doors=3)), {"a": 1})
+    expected = {"place": "here", "oven": {"trays": 4}, "others": ({}, {"doors": 3}), "notes": {"a": 1}}
+    assert changed(Kitchen, vars(kitchen)) == expected
 
 
 @given(st.one_of(st.integers(-5, 15), st.floats(), st.booleans(), st.none(), st.text(max_size=2)))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from trainers.attacks.badnets import BadNets
 from trainers.compute import Compute
 from trainers.data import ImageSet, Splits
 from trainers.errors import ConfigError
+from trainers.params import param
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 
 Noise = Callable[..., ImageSet]
@@ -153,6 +155,24 @@ def test_what_enters_the_seed() -> None:
     assert scenario_seed(aimless[0], 0, 0) == scenario_seed(aimless[1], 0, 0)
     pictures = [config(params={"trigger": place}) for place in (None, "here/a.png", "there/b.png")]
     assert len({scenario_seed(made, 0, 0) for made in pictures}) == 1
+
+
+def test_a_parameter_that_is_added_later_enters_no_seed_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Later(BadNets.Params):  # type: ignore[name-defined, misc]
+        tilt: int = param(0)
+
+    @dataclass(frozen=True)
+    class LaterConfig(ScenarioConfig):
+        wave: int = param(1)
+
+    before = scenario_seed(config(), 0, 0)
+    assert scenario_seed(LaterConfig("s", "badnets", 0.2), 0, 0) == before
+    assert scenario_seed(LaterConfig("s", "badnets", 0.2, wave=2), 0, 0) != before
+    monkeypatch.setattr(BadNets, "Params", Later)
+    assert config().params["tilt"] == 0
+    assert scenario_seed(config(), 0, 0) == before == scenario_seed(config(params={"tilt": 0}), 0, 0)
+    assert scenario_seed(config(params={"tilt": 1}), 0, 0) != before
 
 
 def test_the_global_generator_is_left_alone(splits: Splits) -> None:

@@ -1,7 +1,9 @@
 import dataclasses
 import gc
+import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from trainers.attacks.badnets import BadNets
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet, Splits
 from trainers.data.batches import Augmentation
 from trainers.defenses.base import Report
-from trainers.defenses.none import NoDefense
+from trainers.defenses.none import NoDefense, NoneParams
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig
+from trainers.params import param
 from trainers.scenario import ScenarioConfig
 from trainers.storage.state_store import StateStore
 from trainers.trial import EpochResult, TrialConfig, run_trial
@@ -279,6 +283,72 @@ def test_defaults_that_are_spelled_out_do_not_change_the_key() -> None:
     spelled = trial(params={"momentum": 0.9, **NONE}, scenarios=(scenario(params={"size": 3}),))
     assert spelled.key == trial().key
     assert trial(params={**NONE, "lr": 1}).key == trial(params={**NONE, "lr": 1.0}).key
+
+
+def test_a_parameter_that_is_added_later_enters_no_key_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class LaterTrial(TrialConfig):
+        note: str = ""
+
+    @dataclass(frozen=True)
+    class LaterModel(ModelConfig):
+        extra: int = param(1)
+
+    @dataclass(frozen=True)
+    class LaterNone(NoneParams):
+        extra: int = param(1)
+
+    @dataclass(frozen=True)
+    class LaterBadNets(BadNets.Params):  # type: ignore[name-defined, misc]
+        extra: int = param(1)
+
+    key, setting_key = trial().key, trial().setting_key
+    assert LaterTrial(**vars(trial())).key == key
+    assert LaterTrial(**vars(trial()), note="x").key != key
+    assert trial(model=LaterModel(width=4)).key == key
+    assert trial(model=LaterModel(width=4, extra=2)).key != key
+    monkeypatch.setattr(NoDefense, "Params", LaterNone)
+    monkeypatch.setattr(BadNets, "Params", LaterBadNets)
+    assert (trial().params["extra"], trial().scenarios[0].params["extra"]) == (1, 1)
+    assert (trial().key, trial().setting_key) == (key, setting_key)
+    assert trial(params={**NONE, "extra": 1}).key == key
+    assert trial(params={**NONE, "extra": 2}).setting_key != setting_key
+    assert trial(scenarios=(scenario(params={"extra": 2}),)).key != key
+
+
+def test_a_model_s_parameter_that_is_added_later_changes_no_number_at_its_default(splits: Splits) -> None:
+    @dataclass(frozen=True)
+    class LaterModel(ModelConfig):
+        extra: int = param(1)
+
+    before = numbers(run(trial(), splits))
+    assert numbers(run(trial(model=LaterModel(width=4)), splits)) == before
+    assert numbers(run(trial(model=LaterModel(width=4, extra=2)), splits)) != before
+
+
+WRITTEN = (  # by commit 6f02d73
+    '{"augmentation": {"crop": 1, "flip": true}, "compute": {"amp": true, "compile": false, "device": "cpu", "threads":'
+    ' 1}, "data_fingerprint": "f", "defense": "abl", "model": {"depth": null, "name": "tiny", "width": 4}, "params":'
+    ' {"ascent": "sample", "batch_size": 64, "decay": 0.1, "finetune_epochs": 60, "isolation_epochs": 20,'
+    ' "isolation_rate": 0.1, "loss_floor": 0.5, "lr": 0.1, "milestones": [0.25, 0.5, 0.75], "momentum": 0.9,'
+    ' "schedule": "step", "unlearning_ceiling": 5.0, "unlearning_epochs": 20, "unlearning_lr": 0.0005,'
+    ' "unlearning_weight": 1.0, "weight_decay": 0.0001}, "repeats": [0], "scenarios": [{"attack": "blend", "labels":'
+    ' "all_to_one", "name": "s", "params": {"alpha": 0.1, "trigger": null}, "poison_rate": 0.2, "target": 0}],'
+    ' "sweep_seed": 0}'
+)
+
+
+def test_what_was_written_before_parameters_were_added_can_be_read() -> None:
+    config = TrialConfig.from_json(WRITTEN)
+    written = json.loads(WRITTEN)
+    read = {key: config.params[key] for key in written["params"]}
+    assert read == written["params"] | {"milestones": (0.25, 0.5, 0.75)}
+    assert config.scenarios == (scenario("s", attack="blend"),)
+    for part in (written["model"], written["augmentation"], written["compute"], written["scenarios"][0]["params"]):
+        part.popitem()  # as if that one had been added since
+    for key in ("poison_rate", "labels", "target", "params"):
+        written["scenarios"][0].pop(key)
+    assert TrialConfig.from_json(json.dumps(written)).scenarios == (scenario("s", attack="blend", poison_rate=0.1),)
 
 
 def test_the_setting_key_names_what_the_defender_chose() -> None:

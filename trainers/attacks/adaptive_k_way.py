@@ -6,15 +6,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
-from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
-from trainers.seeding import derive_seed, seeded
 
-WAYS = 4
+PUBLISHED_SIDE = 32
+PLACES = ((16, 11), (27, 5), (7, 30), (22, 22))
+"""Row and column of each pixel in images of 32x32 (authors' code, vtu81/backdoor-toolbox)."""
+COLOURS = ((92, 0, 24), (88, 112, 110), (0, 32, 46), (11, 49, 95))
+"""Red, green and blue of each (likewise)."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class AdaptiveKWayParams(Parameters):
 
 
 class AdaptiveKWay(Attack):
-    """Each pixel lies in a quadrant of its own; place and colour, each channel at 0 or 255, are drawn from the seed.
+    """Four pixels at the places and in the colours of the authors' runs, whatever the seed.
 
-    A colour that the data mostly has at that place anyway (black on a black border) would be no trigger, so the
-    opposite is taken. The paper's places and colours are for 32x32 images of its own runs: ours are an interpretation.
+    Interpretations: in images of another size a pixel is where the middle of the published one would come to lie, and
+    images that have not three channels get the mean of its three values in each.
     """
 
     name: ClassVar[str] = "adaptive_k_way"
@@ -38,22 +39,16 @@ class AdaptiveKWay(Attack):
     def __init__(self, params: AdaptiveKWayParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
         channels, height, width = shape
-        if min(height, width) < 2:
-            raise ConfigError(f"Four pixels in four quadrants do not fit images of {height}x{width}.")
-        generator = seeded(derive_seed(seed, "pixels"))
-        half = torch.tensor([height // 2, width // 2])
-        quadrants = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
-        inside = (torch.rand(WAYS, 2, generator=generator) * half).long()
-        self.places = quadrants * (torch.tensor([height, width]) - half) + inside
+        scale = torch.tensor([height, width]) / PUBLISHED_SIDE
+        self.places = ((torch.tensor(PLACES) + 0.5) * scale).long()
         """Row and column of each pixel: int64 (4, 2)."""
-        self.colours = torch.randint(2, (WAYS, channels), generator=generator).to(torch.uint8) * 255
-
-    def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
-        """Replace the colours that would not show."""
-        mean = clean.images[:, :, self.places[:, 0], self.places[:, 1]].float().mean(0).T
-        opposite = torch.where(mean < 127.5, 255, 0).to(torch.uint8)
-        shows = (self.colours == opposite).any(1, keepdim=True)
-        self.colours = torch.where(shows, self.colours, opposite)
+        if len(self.places.unique(dim=0)) < len(PLACES):
+            raise ConfigError(f"The four pixels do not have places of their own in images of {height}x{width}.")
+        colours = torch.tensor(COLOURS)
+        if channels != 3:
+            colours = colours.float().mean(1, keepdim=True).round().expand(-1, channels)
+        self.colours = colours.to(torch.uint8)
+        """Of each pixel: uint8 (4, C)."""
 
     def trigger(self, images: Tensor) -> Tensor:
         """Set all four pixels of ``images``: uint8 (M, C, H, W)."""
@@ -64,7 +59,7 @@ class AdaptiveKWay(Attack):
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Set one pixel, drawn for each image."""
-        which = torch.randint(WAYS, (len(images),), generator=generator)
+        which = torch.randint(len(PLACES), (len(images),), generator=generator)
         poisoned = images.clone()
         rows, columns = self.places[which].unbind(1)
         poisoned[torch.arange(len(images)), :, rows, columns] = self.colours[which].to(images.device)

@@ -20,7 +20,7 @@ from trainers.storage.state import StateError, load_state, save_state
 
 WAIT_AT_MOST_S = 900.0
 """How long one process waits for what another makes, until it makes it itself."""
-RECIPE = 1
+RECIPE = 2
 """Goes up when the way something is made changes, so that nothing made in the old way is taken for it."""
 
 
@@ -46,8 +46,8 @@ class ArtifactCache:
 
         Args:
             what: names the thing, for the file.
-            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters,
-                and the data's fingerprint.
+            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters
+                that differ from their defaults, and the data's fingerprint.
             make: makes the tensors, by name.
         """
         seed = derive_seed(self.seed, what, parts)

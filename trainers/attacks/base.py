@@ -100,7 +100,11 @@ class Attack(ABC):
         return self.poison_images(images, chosen, generator)
 
     def candidates(self, labels: Tensor) -> Tensor:
-        """Who may be poisoned, given true ``labels``: bool (N,)."""
+        """Who may be poisoned, given true ``labels``: bool (N,).
+
+        For a dirty-label attack all but the target class, where published code draws from all classes: at the same
+        poison rate more labels change here, by a factor of 1.11 with ten equal classes.
+        """
         return labels.eq(self.label_map.target or 0) if self.clean_label else self.eligible(labels)
 
     def cover_candidates(self, labels: Tensor) -> Tensor:

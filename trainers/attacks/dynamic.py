@@ -96,7 +96,10 @@ class Dynamic(Attack):
     First the mask is trained (diverse, and sparse), then the pattern, together with a surrogate that learns three parts
     of each batch: images with their own trigger (the attacker's label), with another's (their own label), and clean
     ones. An interpretation: the paper's attacker trains the victim's own classifier in this way and hands it over; here
-    the generators are kept and poison a data set, as V&B's authors use them.
+    the generators are kept and poison a data set, as V&B's authors use them. Beside the generators' layers and the
+    number of passes, other than in the authors' code are the density (0.05, theirs 0.032), which is that of a whole
+    mask and not of each pixel; the diversity of masks, whose loss is capped sooner (EPSILON 1e-4, theirs 1e-7); and the
+    generators' rate (2e-3, theirs 1e-2).
     """
 
     name: ClassVar[str] = "dynamic"
@@ -119,7 +122,7 @@ class Dynamic(Attack):
             self._train(*made, clean, artifacts.compute, seed)
             return _named("mask", made[0]) | _named("pattern", made[1])
 
-        trained = {name: value for name, value in self.params.as_dict().items() if name != "cover_rate"}
+        trained = {name: value for name, value in self.params.changed().items() if name != "cover_rate"}
         parts = [trained, self.label_map.target, self.label_map.num_classes, clean.fingerprint]
         tensors = artifacts.made("dynamic", parts, make)
         self._mask, self._pattern = self._generators(0)

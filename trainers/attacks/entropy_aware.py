@@ -79,7 +79,7 @@ class EntropyAware(Blend):
         """Make the plan for this rate."""
         self._planned_for = rate
         pattern = self.pattern.flatten().tolist()  # a file of the same name may have changed
-        parts = [self.params.as_dict(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
+        parts = [self.params.changed(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
         self._plan = artifacts.made(
             "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, artifacts, seed)
         )

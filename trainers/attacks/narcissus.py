@@ -31,8 +31,9 @@ class NarcissusParams(SurrogateParams):
 class Narcissus(Attack):
     """One noise for all images, which lowers a surrogate's loss on images of the target class; labels are right.
 
-    An interpretation: steps are signs of the mean gradient, and the surrogate is trained on the clean set itself, where
-    the paper trains it on public data of other classes, and fine-tunes it on the target class.
+    An interpretation: steps are signs of the mean gradient on images as they are, where the published noise is trained
+    with RAdam over 1,000 rounds on augmented images; and the surrogate is trained on the clean set itself, where the
+    paper trains it on public data of other classes, and fine-tunes it on the target class.
     """
 
     name: ClassVar[str] = "narcissus"
@@ -58,7 +59,7 @@ class Narcissus(Attack):
                     noise = (noise - p.step_size * gradient.sign()).clamp(-p.epsilon, p.epsilon)
             return {"noise": noise.trunc()}
 
-        optimised = {name: value for name, value in p.as_dict().items() if name != "amplification"}
+        optimised = {name: value for name, value in p.changed().items() if name != "amplification"}
         parts = [optimised, self.label_map.target, clean.fingerprint]
         self._noise = artifacts.made("narcissus", parts, make)["noise"]
 

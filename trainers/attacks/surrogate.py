@@ -12,7 +12,7 @@ from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
 from trainers.models import MODELS, ModelConfig, Network, build_model
 from trainers.optim import SgdParams
-from trainers.params import Parameters, param
+from trainers.params import Parameters, changed, param
 from trainers.seeding import seeded
 
 AT_ONCE = 500
@@ -73,7 +73,8 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
         _train(network, images, clean.labels.to(compute.device), normalise, params.surrogate_epochs, compute, seed)
         return dict(network.state_dict())
 
-    parts = [params.surrogate, params.surrogate_epochs, clean.fingerprint]
+    own = changed(SurrogateParams, {key: getattr(params, key) for key in SurrogateParams.keys()})
+    parts = [own, clean.fingerprint]
     network = build_model(model, channels, classes, 0)
     network.load_state_dict(artifacts.made("surrogate", parts, make))
     network.to(compute.device)

@@ -29,7 +29,8 @@ class WaNet(Attack):
 
     A control grid is drawn evenly from [-1, 1], divided by its mean absolute value, upsampled bicubically to the image,
     times ``strength / height``. Noise samples get ``u / height`` on top, u drawn evenly from [-1, 1] for each image,
-    pixel and direction.
+    pixel and direction. Coordinates are then kept within [-1, 1]; the authors do so before the noise as well, so at the
+    borders their noise samples differ.
     """
 
     name: ClassVar[str] = "wanet"

@@ -80,6 +80,30 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Blacken a square of each image (arXiv 1708.04552), around a pixel drawn for it; a part beyond the border is lost.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        size: height and width of the square; 0: none.
+        generator: on the device of ``images``.
+
+    Returns:
+        uint8 (N, C, H, W).
+    """
+    if not size:
+        return images
+    device = images.device
+
+    def covered(length: int) -> Tensor:
+        first = torch.randint(length, (len(images), 1), device=device, generator=generator) - size // 2
+        places = torch.arange(length, device=device)
+        return (places >= first) & (places < first + size)
+
+    rows, columns = covered(images.shape[2]), covered(images.shape[3])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
 def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Every index once, in random order.
 

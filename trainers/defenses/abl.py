@@ -3,45 +3,69 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from trainers.data.batches import augment, cutout
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import isolated_count
+from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.models import ModelConfig
-from trainers.optim import SgdParams
+from trainers.optim import SgdParams, set_lr
 from trainers.params import param
 
 
 @dataclass(frozen=True)
 class AblParams(SgdParams):
-    """ABL's constants; the SGD parameters are those of isolation and fine-tuning."""
+    """ABL's constants, those of the authors' CIFAR-10 code (bboylyg/ABL); the paper's beside them where it has others.
+
+    The SGD parameters are those of isolation, where the learning rate stays as it is, and of fine-tuning.
+    """
 
     weight_decay: float = param(1e-4, ge=0, doc="weight decay (paper: 1e-4 to 5e-4)")
-    batch_size: int = param(64, ge=2, doc="samples a batch")
-    isolation_epochs: int = param(20, ge=1, doc="passes with local gradient ascent")
+    milestones: tuple[float, ...] = param(
+        (2 / 3,), gt=0, lt=1, doc="shares of the fine-tuning after which its learning rate drops (40 of 60 epochs)"
+    )
+    isolation_epochs: int = param(10, ge=1, doc="passes with gradient ascent (paper: 20 of 100)")
     ascent: str = param(
-        "sample",
-        choices=("sample", "batch", "flooding"),
-        doc="sign(l - g) l of each sample, or of a batch's mean (authors' code), or its default |l - g| + g",
+        "flooding",
+        choices=("flooding", "batch", "sample"),
+        doc="|l - g| + g of a batch's mean loss l, or sign(l - g) l of it (paper: LGA), or of each sample (ours)",
     )
     loss_floor: float = param(0.5, ge=0, doc="g: the loss below which it is ascended on")
     isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of lowest loss that is isolated")
     finetune_epochs: int = param(60, ge=0, doc="passes over the rest")
-    unlearning_epochs: int = param(20, ge=0, doc="passes of descent on the rest and ascent on the isolated samples")
-    unlearning_lr: float = param(5e-4, gt=0, doc="learning rate of the latter (paper: 1e-4 to 5e-4)")
+    cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
+    unlearning_epochs: int = param(5, ge=0, doc="passes of ascent on the isolated samples (paper: 20 of 100)")
+    unlearning_lr: float = param(5e-4, gt=0, doc="its learning rate")
+    unlearning_rest: bool = param(
+        False,
+        doc="passes over the rest instead, of descent beside the ascent (ours, for sets with few isolated samples)",
+    )
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends (ours)")
+
+    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
+        """SGD with Nesterov's momentum, as in the authors' code."""
+        return torch.optim.SGD(
+            network.parameters(),
+            self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.momentum > 0,
+        )
 
 
 def local_ascent(losses: Tensor, floor: float, how: str) -> Tensor:
-    """ABL's loss of the isolation stage, under which clean samples hover at ``floor`` and poisoned ones fall below.
+    """ABL's loss of the isolation stage, under which a batch hovers at ``floor`` and poisoned samples fall below.
 
     Args:
         losses: float (M,), of the samples of a batch.
         floor: the paper's gamma.
-        how: ``sample``: mean of ``sign(l - g) l``; ``batch``: the same of the mean; ``flooding``: ``|mean - g| + g``.
+        how: ``flooding``: ``|l - g| + g`` of the mean l; ``batch``: ``sign(l - g) l`` of it; ``sample``: the mean of
+            ``sign(l - g) l`` over samples.
 
     Returns:
         float scalar.
@@ -55,8 +79,10 @@ def local_ascent(losses: Tensor, floor: float, how: str) -> Tensor:
 class Abl(Isolating):
     """Isolates the samples that are learned first, trains on the rest, and unlearns the isolated ones.
 
-    Interpretations: one network goes through all stages; the ascent of the last one ends at a ceiling, and goes
-    alongside the descent in every step; the schedule of the learning rate starts anew in each of the first two stages.
+    As in the authors' code, one network goes through all stages; images are as they are in isolation and in unlearning,
+    and augmented in fine-tuning, with Cutout on top: of one square of length 3, which that code makes 2 x 2 pixels. Its
+    unlearning drops to a rate of 1e-4 only after the last epoch, so there is one rate. Interpretations: the ascent on a
+    sample ends at a ceiling; images are normalised; momentum is carried over from stage to stage.
     """
 
     name: ClassVar[str] = "abl"
@@ -77,24 +103,30 @@ class Abl(Isolating):
     def stages(self) -> list[Stage]:
         """Isolation, fine-tuning on the rest, unlearning."""
         p = self.params
-        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", *SgdParams.keys())
-        unlearning = ("unlearning_epochs", "unlearning_lr", "unlearning_weight", "unlearning_ceiling")
+        sgd = ("lr", "momentum", "weight_decay", "batch_size")
+        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", *sgd)
+        finetuning = ("finetune_epochs", "cutout", "schedule", "milestones", "decay")
+        unlearning = (
+            "unlearning_epochs",
+            "unlearning_lr",
+            "unlearning_rest",
+            "unlearning_weight",
+            "unlearning_ceiling",
+        )
         return [
             Stage("isolation", p.isolation_epochs, isolation, self._isolation_epoch),
-            Stage("finetuning", p.finetune_epochs, ("finetune_epochs",), self._finetuning_epoch),
+            Stage("finetuning", p.finetune_epochs, finetuning, self._finetuning_epoch),
             Stage("unlearning", p.unlearning_epochs, unlearning, self._unlearning_epoch),
         ]
 
     def _isolation_epoch(self, epoch: int) -> Report:
         p = self.params
-        p.set_lr(self.optimizer, epoch, p.isolation_epochs)
-        meter = self.descend(
-            self.network,
-            self.optimizer,
-            self.everything(),
-            p.batch_size,
-            lambda losses: local_ascent(losses, p.loss_floor, p.ascent),
-        )
+        set_lr(self.optimizer, p.lr)
+
+        def ascended(losses: Tensor) -> Tensor:
+            return local_ascent(losses, p.loss_floor, p.ascent)
+
+        meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, ascended, self.plain)
         if epoch + 1 == p.isolation_epochs:
             self.mark(self.losses(self.network), "rate", p.isolation_rate)
         return self.report(meter, self.network)
@@ -102,12 +134,22 @@ class Abl(Isolating):
     def _finetuning_epoch(self, epoch: int) -> Report:
         p = self.params
         p.set_lr(self.optimizer, epoch, p.finetune_epochs)
-        meter = self.descend(self.network, self.optimizer, self.kept(), p.batch_size, Tensor.mean)
+        meter = self.descend(self.network, self.optimizer, self.kept(), p.batch_size, Tensor.mean, self._with_cutout)
         return self.report(meter, self.network)
+
+    def _with_cutout(self, indices: Tensor) -> Tensor:
+        augmented = augment(self.images[indices], self.task.augmentation, self.generator)
+        return self.normalise(cutout(augmented, self.params.cutout, self.generator))
 
     def _unlearning_epoch(self, epoch: int) -> Report:
         p = self.params
-        for group in self.optimizer.param_groups:
-            group["lr"] = p.unlearning_lr
-        meter = self.forget(self.network, self.optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+        set_lr(self.optimizer, p.unlearning_lr)
+        if p.unlearning_rest:
+            how = (p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+            return self.report(self.forget(self.network, self.optimizer, *how, self.plain), self.network)
+
+        def ascended(losses: Tensor) -> Tensor:
+            return p.unlearning_weight * bounded_ascent(losses, p.unlearning_ceiling)
+
+        meter = self.descend(self.network, self.optimizer, self.isolated(), p.batch_size, ascended, self.plain)
         return self.report(meter, self.network)

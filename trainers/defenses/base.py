@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -207,9 +207,9 @@ class Defense(ABC):
 
     def stage_seed(self, index: int) -> int:
         """Seed of a stage: it depends on the parameters read so far, so equal prefixes give equal numbers."""
-        values = asdict(self.params)
         read = {key for stage in self.stages()[: index + 1] for key in stage.reads}
-        return derive_seed(self.task.seed, self.name, index, {key: values[key] for key in sorted(read)})
+        values = {key: value for key, value in self.params.changed().items() if key in read}
+        return derive_seed(self.task.seed, self.name, index, values)
 
     def state(self) -> dict[str, Any]:
         """All that changes while training, as a tree for :func:`trainers.storage.state.save_state`."""

@@ -15,7 +15,7 @@ from trainers.defenses.parts.isolation import RULES, isolated_count
 from trainers.defenses.parts.mixing import beta_draw, mixup, soft_cross_entropy
 from trainers.defenses.parts.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
 from trainers.models import ModelConfig
-from trainers.optim import SgdParams
+from trainers.optim import SgdParams, set_lr
 from trainers.params import param
 
 
@@ -115,8 +115,7 @@ class Dlp(Isolating):
         isolated = self.isolated()
         reached = not len(isolated) or float(self.losses(self.network)[isolated].mean()) >= p.unlearning_ceiling
         if not reached:
-            for group in self.optimizer.param_groups:
-                group["lr"] = p.unlearning_lr
+            set_lr(self.optimizer, p.unlearning_lr)
             meter = self.forget(self.network, self.optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
         return self.report(meter, self.network)
 

@@ -13,7 +13,7 @@ from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, Network, build_model
-from trainers.optim import SgdParams
+from trainers.optim import SgdParams, set_lr
 from trainers.params import param
 
 
@@ -139,7 +139,6 @@ class Pt(Isolating):
     def _finetune(self, epoch: int) -> Report:
         p = self.params
         optimizer = self.optimizers["network"]
-        for group in optimizer.param_groups:
-            group["lr"] = p.finetune_lr
+        set_lr(optimizer, p.finetune_lr)
         meter = self.forget(self.network, optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
         return self.report(meter, self.network)

@@ -82,8 +82,10 @@ class VabParams(SgdParams):
 class Vab(Defense):
     """Victim and Beneficiary, trained side by side.
 
-    Two details are interpretations: in stage 2 the mixed and the suspicious views go through the Beneficiary in one
-    pass; and where no sample is credible, an epoch of the Beneficiary trains nothing.
+    The views of a step go through the Beneficiary in one pass, so that batch-norm takes its statistics over all of
+    them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors send each view through alone
+    (relative difference of the first update in stage 1: 0.11). An interpretation: where no sample is credible, an epoch
+    of the Beneficiary trains nothing.
     """
 
     name: ClassVar[str] = "vab"

@@ -23,6 +23,10 @@ class Network(nn.Module):
 
     Defenses address parts by these roles, whatever the family calls its layers.
 
+    Convolutions start from Kaiming's normal distribution (arXiv 1502.01852), fan-out, for ReLU, as in the code of V&B,
+    ABL and BCU; batch-norm from weight 1 and bias 0. The head keeps torch's default, as in BCU and for V&B's Victim:
+    the others differ (V&B's Beneficiary: Kaiming's, fan-in, bias 0; ABL: torch's weights, bias 0).
+
     Args:
         stem: turns images into the first feature maps.
         stages: groups of blocks at one resolution each, in order.
@@ -36,6 +40,9 @@ class Network(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.tail = tail if tail is not None else nn.Identity()
         self.head = head
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Classify normalised ``images``: float (N, C, H, W)."""

@@ -65,9 +65,9 @@ class Case:
     cover: int
 
     def clean(self) -> ImageSet:
-        # No pixel is 0 or 255, so that a patch changes every image it is put on.
+        # No pixel is 0 or 255, nor dark, so that a patch or a single pixel changes every image it is put on.
         shape = (self.count, self.channels, self.height, self.width)
-        images = torch.randint(1, 255, shape, generator=seeded(self.seed), dtype=torch.uint8)
+        images = torch.randint(128, 255, shape, generator=seeded(self.seed), dtype=torch.uint8)
         return ImageSet(images, labels_of(self.count, self.classes), tuple(f"class {c}" for c in range(self.classes)))
 
     def attack(self) -> Any:

@@ -81,6 +81,25 @@ def test_cover_samples_carry_one_patch_too(noise: Noise) -> None:
         assert differ.flatten(1).sum(1).max() <= 16
 
 
+@pytest.mark.parametrize(("side", "size"), [(32, 8), (16, 4), (28, 7), (3, 1)])
+def test_patches_are_a_quarter_of_the_image_wide(side: int, size: int) -> None:
+    attack = adaptive((3, side, side + 1))
+    attack._pattern = torch.full((3, side, side + 1), 200, dtype=torch.uint8)
+    (image,) = attack.trigger(torch.zeros(1, 3, side, side + 1, dtype=torch.uint8))
+    expected = torch.zeros(3, side, side + 1, dtype=torch.uint8)
+    expected[:, :size, :size], expected[:, side - size :, :size] = 200, 200
+    assert image.equal(expected)
+
+
+def test_the_strength_of_the_trigger_at_the_published_size() -> None:
+    images = torch.randint(256, (200, 3, 32, 32), generator=seeded(1), dtype=torch.uint8)
+    triggered = adaptive((3, 32, 32)).trigger(images)
+    distances = np.sqrt((((triggered.numpy().astype(float) - images.numpy()) / 255) ** 2).sum((1, 2, 3)))
+    # Two patches of 8 x 8 pixels and three channels; two even draws from 0 to 255 differ by (256^2 - 1) / 6 in square.
+    expected = np.sqrt(2 * 8 * 8 * 3 * (256**2 - 1) / 6) / 255
+    assert distances.mean() == pytest.approx(expected, rel=0.05)
+
+
 def test_bad_parameters() -> None:
     defaults = AdaptivePatchParams()
     assert (defaults.alphas, defaults.test_alpha, defaults.cover_rate) == ((0.5, 0.2, 0.5, 0.3), 1.0, 0.006)

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from trainers.data import ImageSet
 from trainers.data.batches import Normalizer
 from trainers.errors import ConfigError
 from trainers.models import ModelOutput
+from trainers.params import param
 from trainers.seeding import seeded
 
 
@@ -87,6 +89,21 @@ def test_the_cache_tells_surrogates_apart(noise: Noise, tmp_path: Path) -> None:
     clean, artifacts = noise(24), ArtifactCache(CPU, 0, tmp_path)
     for epochs in (1, 2, 1):
         trained_surrogate(SurrogateParams(surrogate_epochs=epochs), clean, artifacts)
+    assert len(list(tmp_path.glob("surrogate-*.safetensors"))) == 2
+
+
+def test_attacks_share_a_surrogate_whatever_else_their_parameters_say(noise: Noise, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Longer(SurrogateParams):
+        surrogate_epochs: int = param(2)
+        steps: int = param(1)
+
+    clean, artifacts = noise(24), ArtifactCache(CPU, 0, tmp_path)
+    for params in (Longer(), Longer(steps=2), SurrogateParams(surrogate_epochs=2)):
+        trained_surrogate(params, clean, artifacts)
+    assert len(list(tmp_path.glob("surrogate-*.safetensors"))) == 1
+    trained_surrogate(Longer(surrogate_epochs=10), clean, artifacts)
+    trained_surrogate(SurrogateParams(), clean, artifacts)
     assert len(list(tmp_path.glob("surrogate-*.safetensors"))) == 2
 
 

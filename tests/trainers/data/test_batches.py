@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation, Normalizer, augment, shuffled_batches, spread
+from trainers.data.batches import Augmentation, Normalizer, augment, cutout, shuffled_batches, spread
 from trainers.seeding import seeded
 
 
@@ -88,6 +88,33 @@ def test_views_are_channels_last_in_memory() -> None:
     # Normalisation would otherwise copy each batch once more.
     views = augment(random_images(4, 3, 8, 6), Augmentation(), seeded(0))
     assert views.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_cutout_blackens_a_square_around_any_pixel(size: int) -> None:
+    images = torch.full((3000, 3, 5, 4), 9, dtype=torch.uint8)
+    cut = cutout(images, size, seeded(0))
+    assert cut.dtype == torch.uint8
+    assert images.eq(9).all()
+    found = [view.tobytes() for view in cut.numpy()]
+    possible = []
+    for row in range(5):
+        for column in range(4):
+            view = np.full((3, 5, 4), 9, dtype=np.uint8)
+            top, left = row - size // 2, column - size // 2
+            view[:, max(top, 0) : top + size, max(left, 0) : left + size] = 0
+            possible.append(view.tobytes())
+    assert set(found) <= set(possible)
+    for view in set(possible):
+        expected = 3000 * possible.count(view) / 20
+        assert abs(found.count(view) - expected) < 5 * np.sqrt(expected)
+
+
+def test_no_cutout_changes_nothing_and_draws_nothing() -> None:
+    images, generator = random_images(4, 3, 8, 8), seeded(0)
+    before = generator.get_state()
+    assert cutout(images, 0, generator).equal(images)
+    assert generator.get_state().equal(before)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,5 +1,6 @@
 """BCU: the training that it shares with the control, and the distillation."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainers.defenses.bcu import BcuParams
 from trainers.defenses.none import NoDefense
 from trainers.defenses.parts.distillation import distillation_loss
 from trainers.errors import ConfigError
+from trainers.models import ModelConfig
 
 Noise = Callable[..., ImageSet]
 
@@ -93,13 +95,27 @@ def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:
     assert 0.3 < renewed[10.0] < 0.95
 
 
+def test_what_is_renewed_starts_like_a_new_network(noise: Noise) -> None:
+    told = replace(task(noise(40)), model=ModelConfig("tiny"))
+    defense: Any = small("bcu", told, ratio_scale=100.0, distillation_lr=1e-12, distillation_epochs=1)
+    for module in defense.teacher.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.zeros_(module.weight)
+    defense._renew()
+    for module in defense.student.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            count = module.weight.numel()
+            expected = math.sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels))
+            assert module.weight.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * count))
+
+
 def test_the_student_comes_closer_to_the_teacher_on_unlabelled_images(noise: Noise) -> None:
     told = task(noise(64))
     assert told.unlabelled is not None
 
     def distance(epochs: int) -> float:
         defense: Any = small("bcu", told, training_epochs=4, distillation_epochs=epochs, distillation_lr=0.05,
-                             ratio_scale=5.0)  # fmt: skip
+                             ratio_scale=20.0)  # fmt: skip
         after(defense, "distillation")
         student, teacher = (defense.logits_of(n, told.unlabelled) for n in (defense.student, defense.teacher))
         return float(distillation_loss(student, teacher, 1.0))

@@ -135,6 +135,21 @@ def test_equal_prefixes_give_equal_numbers(task: TrainingTask) -> None:
     assert plain[0] != walk(Drift(DriftParams(), other))[0]
 
 
+def test_a_parameter_that_is_added_later_enters_no_seed_at_its_default(task: TrainingTask) -> None:
+    @dataclass(frozen=True)
+    class Later(DriftParams):
+        wind: float = param(0.0)
+
+    class LaterDrift(Drift):
+        def stages(self) -> list[Stage]:
+            first, *others = super().stages()
+            return [dataclasses.replace(first, reads=("wind", *first.reads)), *others]
+
+    plain = walk(Drift(DriftParams(), task))
+    assert walk(LaterDrift(Later(), task)) == plain == walk(LaterDrift(Later(wind=0), task))
+    assert walk(LaterDrift(Later(wind=1.0), task))[0] != plain[0]
+
+
 def test_every_stage_has_a_seed_of_its_own(task: TrainingTask) -> None:
     defense = Drift(DriftParams(), task)
     assert len({defense.stage_seed(index) for index in range(3)}) == 3

@@ -19,7 +19,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in SMALL),
     ("pt", {"score": "entropy", "isolation": "gmm", "clean_start": "partial", "frozen": "stem+stage1"}),
     ("dlp", {"filter": "strip", "isolation": "gmm", "guesses": 1}),
-    ("abl", {"ascent": "flooding", "schedule": "cosine"}),
+    ("abl", {"ascent": "batch", "schedule": "cosine", "unlearning_rest": True}),
 ]
 
 
@@ -83,7 +83,7 @@ def test_an_unlearning_rate_that_diverges_is_a_failure_with_its_reason(
         trace(defense)
 
 
-@pytest.mark.parametrize("name", ISOLATING)
+@pytest.mark.parametrize("name", ["pt", "dlp"])
 def test_where_every_sample_is_suspicious_nothing_is_trained(
     noise: Noise, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,36 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(nam
 
 
 @pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig("tiny"),
+        ModelConfig("resnet18"),
+        ModelConfig("preact_resnet18"),
+        ModelConfig("wide_resnet", width=4),
+    ],
+)
+def test_every_convolution_starts_from_kaiming_s_fan_out(model: ModelConfig) -> None:
+    network = build_model(model, 3, 10, 0)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert {module.kernel_size for module in convolutions} == {(1, 1), (3, 3)}
+    for module in convolutions:
+        weight = module.weight.detach().double()
+        expected = math.sqrt(2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels))
+        # Of n normal draws the deviation varies by 1 / sqrt(2 n) of itself, their mean by 1 / sqrt(n) of it.
+        assert weight.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * weight.numel()))
+        assert abs(weight.mean().item()) < 5 * expected / math.sqrt(weight.numel())
+        assert weight.abs().max() > 2 * expected, "and not uniform, which ends at the root of 3"
+        assert module.bias is None
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.weight.eq(1).all()
+            assert module.bias.eq(0).all()
+    # The head keeps torch's default: uniform up to the root of 1 / inputs.
+    bound = 1 / math.sqrt(network.head.in_features)
+    assert 0.9 * bound < network.head.weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
     ("model", "parameters"),
     [
         (ModelConfig("resnet18"), 11_173_962),

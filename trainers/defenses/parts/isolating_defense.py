@@ -14,6 +14,7 @@ from trainers.errors import TrialError
 from trainers.models import Network
 
 Reduce = Callable[[Tensor], Tensor]
+View = Callable[[Tensor], Tensor]
 
 
 class Isolating(Defense):
@@ -46,14 +47,34 @@ class Isolating(Defense):
         """Cross-entropy of every sample as it is, with the label it was handed: float (N,)."""
         return sample_losses(self.logits_of(network, self.images), self.labels)
 
+    def plain(self, indices: Tensor) -> Tensor:
+        """Normalised training images as they are: float (M, C, H, W)."""
+        return self.normalise(self.images[indices])
+
     def descend(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, chosen: Tensor, batch_size: int, reduce: Reduce
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        chosen: Tensor,
+        batch_size: int,
+        reduce: Reduce,
+        view: View | None = None,
     ) -> LossMeter:
-        """One epoch over ``chosen``; ``reduce`` turns the losses of a batch, float (M,), into what is descended on."""
+        """One epoch.
+
+        Args:
+            network: trained in place.
+            optimizer: of it.
+            chosen: indices of the samples.
+            batch_size: of them.
+            reduce: turns the losses of a batch, float (M,), into what is descended on.
+            view: turns indices into normalised images, float (M, C, H, W); null: :meth:`view`, which augments.
+        """
+        view = view or self.view
         network.train()
         meter = LossMeter(self.device)
         for batch in shuffled_batches(chosen, batch_size, self.generator):
-            losses = sample_losses(self.run_network(network, self.view(batch)).logits, self.labels[batch])
+            losses = sample_losses(self.run_network(network, view(batch)).logits, self.labels[batch])
             self.step(optimizer, reduce(losses))
             meter.add(losses.mean(), len(batch))
         return meter
@@ -75,6 +96,7 @@ class Isolating(Defense):
         batch_size: int,
         weight: float,
         ceiling: float,
+        view: View | None = None,
     ) -> LossMeter:
         """One epoch of descent on the kept samples, and of bounded ascent on isolated ones, batch by batch.
 
@@ -86,12 +108,14 @@ class Isolating(Defense):
             batch_size: of the kept samples.
             weight: of the ascent.
             ceiling: loss from which an isolated sample is left alone.
+            view: as for :meth:`descend`.
         """
+        view = view or self.view
         network.train()
         meter = LossMeter(self.device)
         for kept, others in self.pairs(batch_size):
             batch = torch.cat([kept, others])
-            losses = sample_losses(self.run_network(network, self.view(batch)).logits, self.labels[batch])
+            losses = sample_losses(self.run_network(network, view(batch)).logits, self.labels[batch])
             loss = losses[: len(kept)].mean() + weight * bounded_ascent(losses[len(kept) :], ceiling)
             self.step(optimizer, loss)
             meter.add(losses[: len(kept)].mean(), len(batch))

@@ -14,7 +14,8 @@ def attention_maps(features: Tensor, size: tuple[int, int], upsampling: str) -> 
         upsampling: ``bilinear`` (paper) or ``nearest`` (authors' code).
 
     Returns:
-        float (N, *size), in [0, 1]. A map without contrast is 1 everywhere.
+        float (N, *size), in [0, 1]. A map without contrast is 1 everywhere, so that the whole image is mixed; the
+        authors' is 0 everywhere, and leaves the image unmixed.
     """
     energy = features.float().square().sum(1, keepdim=True)
     corners = False if upsampling == "bilinear" else None
