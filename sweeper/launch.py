@@ -36,6 +36,7 @@ from sweeper.tracking.sweep_run import Tracker
 from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
+from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
 
 ATTACKERS = "attackers.png"
@@ -94,6 +95,7 @@ def begin(
     folder = RunFolder.create(out, store)
     sweep: dict[str, Any] = {
         "sweep_id": uuid.uuid4().hex,
+        "numerics": NUMERICS,
         "preset": resolve(spec, preset),
         "data_fingerprint": splits.fingerprint,
         "trigger_fingerprints": {path: fingerprint(path) for path in spec.trigger_images()},
@@ -137,6 +139,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         folder.check_writable()
         folder.remove_leftovers()
         sweep = folder.read_sweep()
+        _refuse_other_numerics(folder)
         if trials is not None:
             sweep["preset"]["search"]["trials"] = trials
         spec = _with_budget(folder.validated(sweep["preset"]), time_budget)
@@ -165,6 +168,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         folder.check_writable()
         folder.remove_leftovers()
         sweep, records = folder.read_sweep(), folder.read_records()
+        _refuse_other_numerics(folder)
         unfinished = [record.trial_id for record in records.values() if record.open]
         if unfinished:
             raise ConfigError(
@@ -201,6 +205,19 @@ def track(path: Path, uri: str) -> Tracker:
             open_study(folder.spec(), folder.study, records)
         share_study(folder)
     return tracker
+
+
+def _refuse_other_numerics(folder: RunFolder) -> None:
+    """See that what is trained now compares with what the sweep has trained.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if folder.numerics != NUMERICS:
+        raise ConfigError(
+            f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}, so "
+            "that figures would not compare; run its preset as a new sweep (select, report and track read this one)."
+        )
 
 
 def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:

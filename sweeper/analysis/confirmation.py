@@ -68,7 +68,7 @@ def _against_every_attacker(
     if not leading:
         raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
     ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
-    settings = {config.setting_key: config for config in ran.values()}
+    settings = {records[name].config_id: config for name, config in ran.items()}
     rows = finished(frame)
     threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
     met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()

@@ -33,7 +33,7 @@ def select_(
 ) -> None:
     """Pick the setting to deploy, and write deploy.yaml."""
     from sweeper.analysis.selection import NothingQualifies
-    from sweeper.cli.tables import confirmation_lines, print_unfinished, selection_lines
+    from sweeper.cli.tables import confirmation_lines, print_reading_notes, selection_lines
     from sweeper.deploy.select import Bounds, select_setting
     from sweeper.run_folder.folder import RunFolder
 
@@ -47,9 +47,9 @@ def select_(
             raise typer.Exit(NOTHING_QUALIFIES) from error
     for line in selection_lines(selected.selection, over, confidence, selected.searched):
         say(line)
-    print_unfinished(console, run_folder)
+    print_reading_notes(console, run_folder)
     if confidence is None:
-        for line in confirmation_lines(run_folder.path, selected):
+        for line in confirmation_lines(run_folder, selected):
             say(line)
     instead = ", in the place of an earlier selection" if selected.replaced else ""
     say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if selected.tracked else ""))

@@ -20,7 +20,7 @@ def frontier(
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
 ) -> None:
     """Draw the frontier of one sweep, or of several together."""
-    from sweeper.cli.tables import print_comparison, print_frontier, print_unfinished
+    from sweeper.cli.tables import print_comparison, print_frontier, print_reading_notes
     from sweeper.report.summary import write_joint_frontier
     from sweeper.run_folder.folder import RunFolder
 
@@ -30,7 +30,7 @@ def frontier(
         print_frontier(console, written.frame, written.table, written.volumes)
         print_comparison(console, written.frame, written.table)
         for path in paths:
-            print_unfinished(console, RunFolder(path))
+            print_reading_notes(console, RunFolder(path))
     say(f"Written: {', '.join(map(str, written.files))}")
     if out is None:
         keep_copy(RunFolder.open(paths[0]), written.files)

@@ -1,7 +1,6 @@
 """What commands show on the screen."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -26,9 +25,10 @@ from sweeper.report.tables import (
 )
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
-from sweeper.run_folder.status import Status, unfinished
+from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import format_cell, parameter, spread
+from trainers.seeding import NUMERICS
 from trainers.storage.state_store import attempts, host_of
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, sea
     return lines
 
 
-def confirmation_lines(folder: Path, selected: "Selected") -> list[str]:
+def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
     """Lines on a setting that was chosen without a confidence: its figures with fresh seeds, if there are any, and the
     commands that choose with a confidence.
 
@@ -213,11 +213,13 @@ def confirmation_lines(folder: Path, selected: "Selected") -> list[str]:
             f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which count for a confidence alone: "
             f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr {spread(again, 'val_asr')}."
         )
-    confirm = f"sweeper confirm {folder} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
+    if again is None and folder.numerics != NUMERICS:  # nothing can be trained to compare with these figures
+        return lines
+    confirm = f"sweeper confirm {folder.path} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
     options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
     options += f" --defense {bounds.defense}" if bounds.defense else ""
     lines.append(
-        f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder} {options} "
+        f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder.path} {options} "
         "--confidence 0.9"
     )
     return lines
@@ -257,8 +259,7 @@ def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
     return f"{'runs' if begun else 'waits'}{f', attempt {number}' if number > 1 else ''}"
 
 
-def print_unfinished(console: Console, folder: RunFolder) -> None:
-    """Print a warning if the sweep has not ended."""
-    text = unfinished(folder)
-    if text is not None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+def print_reading_notes(console: Console, folder: RunFolder) -> None:
+    """Print what a reader of a sweep's figures must know of it."""
+    for note in reading_notes(folder):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -33,7 +33,7 @@ from sweeper.report.tables import (
 )
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
-from sweeper.run_folder.status import unfinished
+from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
 from sweeper.words import spread
 from trainers.errors import ConfigError
@@ -103,7 +103,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": [text for text in [unfinished(folder)] if text] + _notes(frame, table, spec, attacker_table),
+        "notes": reading_notes(folder) + _notes(frame, table, spec, attacker_table),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],

@@ -17,7 +17,7 @@ import yaml
 
 from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
-from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
 from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
@@ -199,6 +199,18 @@ class RunFolder:
                 raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
         return found
 
+    @property
+    def numerics(self) -> int:
+        """With which numerics (:data:`trainers.seeding.NUMERICS`) the sweep was trained.
+
+        Raises:
+            ConfigError: ``sweep.yaml`` is damaged.
+        """
+        known = self.read_sweep().get("numerics", 1)
+        if not isinstance(known, int):
+            raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
+        return known
+
     def spec(self) -> SweepSpec:
         """The sweep as ``sweep.yaml`` describes it; the same description is validated once.
 
@@ -289,7 +301,7 @@ class RunFolder:
         write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
 
     def read_trials(self) -> pd.DataFrame:
-        """Read ``trials.parquet``; nulls are ``None`` or NaN.
+        """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
         One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
 
@@ -297,9 +309,10 @@ class RunFolder:
             ConfigError: it is damaged, or of another version.
         """
         frame = read_table(self.trials)
-        missing = [name for name in TABLE_COLUMNS if name not in frame]
+        missing = [name for name in KEY_COLUMNS if name not in frame]
         if missing:
-            raise ConfigError(f"{self.trials} is of another version: it has no column {missing[0]}.")
+            raise ConfigError(f"{self.trials} is no table of trials: it has no column {missing[0]}.")
+        frame = frame.assign(**{name: None for name in TABLE_COLUMNS if name not in frame})
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
 

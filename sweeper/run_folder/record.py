@@ -1,5 +1,6 @@
 """What is known of each trial: its rows and curves, in the column order of the design."""
 
+import hashlib
 import json
 import re
 import time
@@ -52,6 +53,7 @@ class TrialRecord:
         ended_at: when it ended.
         epochs: figures by run and epoch.
         facts: by run, what is known of the poisoned data.
+        config_id: names the setting; null if there is none. Once given it stays, whatever a later version calls it.
     """
 
     trial_id: str
@@ -68,6 +70,12 @@ class TrialRecord:
     ended_at: float | None = None
     epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)
     facts: dict[RunKey, dict[str, Any]] = field(default_factory=dict)
+    config_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Name the setting."""
+        if self.config_id is None and self.config is not None:
+            self.config_id = self.config.setting_key
 
     @property
     def runs(self) -> list[tuple[ScenarioConfig, int]]:
@@ -111,7 +119,7 @@ class TrialRecord:
             attacked = scenario.poison_rate > 0
             row: dict[str, Any] = {
                 "trial_id": self.trial_id,
-                "config_id": self.config.setting_key,
+                "config_id": self.config_id,
                 "role": self.role,
                 "status": self.status,
                 "scenario": scenario.name,
@@ -142,7 +150,7 @@ class TrialRecord:
             for figures in self.epochs.get((scenario.name, repeat), {}).values():
                 head = {
                     "trial_id": self.trial_id,
-                    "config_id": self.config.setting_key,
+                    "config_id": self.config_id,
                     "role": self.role,
                     "scenario": scenario.name,
                     "attack": scenario.attack,
@@ -173,6 +181,8 @@ class TrialRecord:
         if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in (TRIAL, CONTROL, CONFIRMATION):
             raise ValueError("no trial is called so")
         config = fields["config"]
+        if config and "config_id" not in fields:
+            fields["config_id"] = _first_config_id(config)
         fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
         fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
         fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
@@ -182,6 +192,12 @@ class TrialRecord:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
                 raise ValueError("no scenario is called so")
         return record
+
+
+def _first_config_id(config: dict[str, Any]) -> str:
+    """What a setting was called while every parameter entered its name (:data:`trainers.seeding.NUMERICS` 1)."""
+    named = json.dumps([config["defense"], config["params"]], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 
 def control_success(records: Iterable[TrialRecord]) -> dict[str, float | None]:

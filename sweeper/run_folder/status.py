@@ -9,6 +9,7 @@ from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, TrialRecord
+from trainers.seeding import NUMERICS
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,17 @@ def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float 
         return None
     began = ends[-11] if len(ends) > 10 else since
     return (time.time() - began) / min(len(ends), 10) * max(budget - len(ended), 0)
+
+
+def reading_notes(folder: RunFolder) -> list[str]:
+    """What a reader of its figures must know of a sweep: that it has not ended, or was trained by another version."""
+    notes = [unfinished(folder)]
+    if folder.numerics != NUMERICS:
+        notes.append(
+            f"These figures were trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: the "
+            "same setting may come out otherwise now."
+        )
+    return [note for note in notes if note]
 
 
 def unfinished(folder: RunFolder) -> str | None:

@@ -19,7 +19,7 @@ def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
     if record.role == CONFIRMATION and record.config is not None:
         seeds = ", ".join(map(str, record.config.repeats))
-        head += f" {record.config.defense} {record.config.setting_key} again, seed {seeds}"
+        head += f" {record.config.defense} {record.config_id} again, seed {seeds}"
     settings = " ".join(f"{name}={parameter(value)}" for name, value in record.searched.items())
     if record.status == FINISHED:
         figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]

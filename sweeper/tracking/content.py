@@ -78,7 +78,7 @@ def record_tags(record: TrialRecord) -> dict[str, str]:
     seeds = "" if len(config.repeats) > 1 else f" seed {config.repeats[0]}"
     return tags | {
         MLFLOW_RUN_NAME: f"{record.trial_id} {config.defense} vs {names}{seeds}",
-        "config_id": config.setting_key,
+        "config_id": record.config_id or "",
         "defense": config.defense,
         "attack": ", ".join(sorted({s.attack for s in config.scenarios})),
         "poison_rate": ", ".join(sorted({f"{s.poison_rate:g}" for s in config.scenarios})),

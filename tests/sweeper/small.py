@@ -21,6 +21,7 @@ from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
 from sweeper.running.searcher import SweepSearcher
 from trainers.data import ImageSet
+from trainers.seeding import NUMERICS
 from trainers.storage.state_store import StateStore
 
 DATA = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
@@ -66,6 +67,7 @@ def sweep_with(sweep_id: str = "one", **changes: Any) -> dict[str, Any]:
     preset = preset_with(**changes)
     return {
         "sweep_id": sweep_id,
+        "numerics": NUMERICS,
         "preset": resolve(validate(preset, "small.yaml"), preset),
         "data_fingerprint": "data",
         "data": DATA,

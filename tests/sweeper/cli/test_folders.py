@@ -28,6 +28,7 @@ from tests.sweeper.small import (
 )
 from trainers.data import load_data
 from trainers.errors import ConfigError
+from trainers.seeding import NUMERICS
 
 
 @pytest.mark.parametrize("completed", [0, 1])
@@ -172,3 +173,23 @@ def test_track_writes_a_sweep_into_another_store_once(run_dir: Path, tmp_path: P
 
 def test_track_says_when_the_store_is_away(run_dir: Path) -> None:
     assert "127.0.0.1:9 cannot be used" in sentence(call("track", str(run_dir), "--to", "http://127.0.0.1:9"))
+
+
+def test_nothing_is_trained_across_numerics_and_what_is_there_can_be_read(run_dir: Path) -> None:
+    folder = RunFolder.open(run_dir)
+    sweep = {name: value for name, value in folder.read_sweep().items() if name not in ("version", "numerics")}
+    folder.write_sweep(sweep)  # as commit 6f02d73 wrote it
+    refused = (
+        f"{run_dir} was trained with numerics 1, and this program trains with {NUMERICS}, so that figures would not "
+        "compare; run its preset as a new sweep (select, report and track read this one)."
+    )
+    for command in (("resume", str(run_dir)), ("confirm", str(run_dir))):
+        assert sentence(call(*command)) == refused
+    note = f"trained with numerics 1, and this program trains with {NUMERICS}"
+    chosen = call("select", str(run_dir), "--max-asr", "0.9")
+    assert chosen.exit_code == 0, chosen.output
+    assert note in " ".join(chosen.stdout.split())
+    assert "sweeper confirm" not in chosen.stdout
+    assert call("report", str(run_dir)).exit_code == 0
+    assert note in (run_dir / "report.html").read_text()
+    assert call("frontier", str(run_dir)).exit_code == 0

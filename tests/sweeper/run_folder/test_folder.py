@@ -11,7 +11,8 @@ import yaml
 
 from sweeper.run_folder.folder import LOCK_FILE, VERSION, RunFolder
 from sweeper.run_folder.record import TrialRecord
-from tests.sweeper.small import finish, record_of, spec_with, sweep_with, write_rows
+from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
+from tests.sweeper.small import finish, record_of, row_with, spec_with, sweep_with, write_rows
 from trainers.errors import ConfigError
 from trainers.storage.files import LEFTOVER
 
@@ -175,3 +176,24 @@ def test_what_a_killed_process_had_not_finished_is_removed(folder: RunFolder) ->
     folder.remove_leftovers()
     left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
     assert left == {"records/t0000.json", "states/t0000/run-0.1.safetensors"}
+
+
+def test_columns_that_an_older_version_did_not_know_are_null(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rows = [{name: value for name, value in row_with().items() if name not in ("val_ra", "ssim")}]
+    write_table(folder.trials, rows, ())
+    frame = folder.read_trials()
+    assert set(TABLE_COLUMNS) <= set(frame.columns)
+    assert frame[["val_ra", "ssim"]].isna().all(axis=None)
+    assert frame["val_acc"].tolist() == [0.8]
+
+
+def test_a_sweep_that_names_no_numerics_was_trained_with_the_first(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_sweep({name: value for name, value in sweep_with().items() if name != "numerics"})
+    assert folder.numerics == 1
+    folder.write_sweep(sweep_with() | {"numerics": 7})
+    assert folder.numerics == 7
+    folder.write_sweep(sweep_with() | {"numerics": "new"})
+    with pytest.raises(ConfigError, match="its key numerics is damaged"):
+        _ = folder.numerics

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS
+from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
 from trainers.measuring.evaluation import METRICS
@@ -78,3 +80,28 @@ def test_a_trial_without_an_epoch_has_its_row() -> None:
 def test_the_columns_of_keys_and_extras() -> None:
     assert (*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS) == TABLE_COLUMNS
     assert len(set(TABLE_COLUMNS)) == len(TABLE_COLUMNS)
+
+
+def test_a_setting_keeps_the_name_that_commit_6f02d73_gave_it() -> None:
+    params = {
+        "batch_size": 64, "decay": 0.1, "early_weight": 0.1, "late_weight": 0.9525571158597872, "lr": 0.05,
+        "mask_threshold": 0.5343891560305959, "milestones": [0.25, 0.5, 0.75], "mix_beta": 1.0, "mix_epochs": 16,
+        "mixing": "attention", "momentum": 0.9, "resplit_period": 8, "schedule": "cosine", "smoothing": 0.75,
+        "split": "threshold", "suppression": "both", "suppression_epochs": 4, "temperature": 3.0,
+        "threshold": 0.2518300181292034, "threshold_decay": 0.4, "threshold_start": 1.0, "upsampling": "bilinear",
+        "victim_batch_size": 128, "victim_lr": 0.002, "victim_model": None, "victim_weight_decay": 0.0005,
+        "warmup_rounds": 2, "warmup_steps": 60, "weight_decay": 0.0005,
+    }  # fmt: skip
+    fields = json.loads(finish(record_of()).to_json())
+    fields["config"]["params"] = params
+    del fields["config_id"]
+    record = TrialRecord.from_json(json.dumps(fields))
+    assert record.rows({})[0]["config_id"] == record.curve_rows()[0]["config_id"] == "0a88e20e9f73"
+    assert TrialRecord.from_json(record.to_json()).config_id == "0a88e20e9f73"
+
+
+def test_a_setting_keeps_its_name_when_a_later_version_would_give_it_another() -> None:
+    fields = json.loads(finish(record_of()).to_json())
+    assert fields["config_id"] == record_of().config.setting_key
+    fields["config_id"] = "123456789abc"
+    assert TrialRecord.from_json(json.dumps(fields)).rows({})[0]["config_id"] == "123456789abc"

@@ -131,7 +131,7 @@ def test_half_a_table_is_a_sentence(folder: RunFolder) -> None:
 
 def test_a_table_of_another_version_is_a_sentence(folder: RunFolder) -> None:
     write_table(folder.trials, [{"trial_id": "t0"}], ("trial_id",))
-    with pytest.raises(ConfigError, match="another version: it has no column config_id"):
+    with pytest.raises(ConfigError, match="is no table of trials: it has no column config_id"):
         folder.read_trials()
 
 
