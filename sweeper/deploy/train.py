@@ -20,6 +20,7 @@ from sweeper.run_folder.tables import as_rows, write_table
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, pixels_fingerprint
+from trainers.defenses import DEFENSES
 from trainers.seeding import derive_seed
 from trainers.storage.files import remove_tree, write_text
 from trainers.storage.state_store import StateStore
@@ -75,7 +76,8 @@ def train(
         TrialError: a loss is not finite.
         OSError: results cannot be written.
     """
-    setting = [deployment.defense, deployment.params, deployment.model.as_dict(), deployment.augment.as_dict()]
+    params = DEFENSES[deployment.defense].Params(**deployment.params)
+    setting = [deployment.defense, params.changed(), deployment.model.changed(), deployment.augment.changed()]
     key = derive_seed(
         seed,
         "deploy",
