@@ -277,9 +277,9 @@ def _run_here(
             outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
-        found = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
-        if found is not None:
-            draw_attackers(found[0], spec.name, folder.path / ATTACKERS)
+        attacker_tables = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
+        if attacker_tables is not None:
+            draw_attackers(attacker_tables[0], spec.name, folder.path / ATTACKERS)
         write_roc(folder, frame, spec.name, folder.path)
         write_report(folder, frame, table, spec)
     except OSError as error:
@@ -293,7 +293,7 @@ def _run_here(
         share_study(folder)
     except ConfigError as error:  # what has ended is in the folder, and track copies it later
         console.print(f"{error} Try again: sweeper track {folder.path}", markup=False, highlight=False, soft_wrap=True)
-    return Ended(folder, frame, table, volumes, outcome, tracker, found)
+    return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
 
 
 def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> None:

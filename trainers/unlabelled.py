@@ -41,12 +41,12 @@ def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | Non
     Raises:
         ConfigError: an unknown source, or one that cannot be read.
     """
-    found = {}
+    elsewhere = {}
     for source in sorted(set(sources) - set(HELD_OUT)):
         if source.partition(":")[0] not in ("parquet", "folder"):
             raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
-        found[source] = load_unlabelled(source, image_size)
-    return replace(splits, elsewhere=found)
+        elsewhere[source] = load_unlabelled(source, image_size)
+    return replace(splits, elsewhere=elsewhere)
 
 
 def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
@@ -62,11 +62,11 @@ def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
         )
     aside = splits.held_out
     images = splits.elsewhere[wanted.source] if aside is None or wanted.source not in HELD_OUT else aside.images
-    found, known = images.shape[1:], splits.train.images.shape[1:]
-    if found != known:
-        hint = "; data.image_size resizes both" if found[0] == known[0] else ""
+    shape, known = images.shape[1:], splits.train.images.shape[1:]
+    if shape != known:
+        hint = "; data.image_size resizes both" if shape[0] == known[0] else ""
         raise ConfigError(
-            f"unlabelled: images of {wanted.source} are {_size(found)}, but those to train on {_size(known)}{hint}."
+            f"unlabelled: images of {wanted.source} are {_size(shape)}, but those to train on {_size(known)}{hint}."
         )
     check_count(wanted, len(images))
 

@@ -194,16 +194,16 @@ def _look(folder: Place, probe: str, module: str | None) -> dict[str, Any]:
     """
     if module is not None:
         _load(module)
-    found: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "code": code_digest(), "torch": version("torch"), "Python": platform.python_version(), "sees": False
     }  # fmt: skip
     if (folder / probe).exists():
-        found["sees"] = True
+        answer["sees"] = True
         try:
             write_text(folder / f"{probe}-{uuid.uuid4().hex}", "")
         except OSError as error:
-            found["unwritable"] = error.strerror or str(error)
-    return found
+            answer["unwritable"] = error.strerror or str(error)
+    return answer
 
 
 def check_hosts(folder: Place, module: str | None = None) -> None:
@@ -227,22 +227,22 @@ def check_hosts(folder: Place, module: str | None = None) -> None:
         asked = [(host.address, _on(host, look, folder, probe, module)) for host in known]
         for address, answer in asked:
             try:
-                found = ray.get(answer, timeout=PROBE_S)
+                there = ray.get(answer, timeout=PROBE_S)
             except GetTimeoutError as error:
                 raise ConfigError(f"The host {address} did not answer within {PROBE_S:.0f} s.") from error
             except RayError as error:
                 raise ConfigError(f"The host {address} cannot run this program: {_reason(error)}") from error
             for name in ("code", "torch", "Python"):
-                if found[name] != here[name]:
-                    other = f"{name} {found[name]}, and this one {here[name]}"
+                if there[name] != here[name]:
+                    other = f"{name} {there[name]}, and this one {here[name]}"
                     what = "another version of this program than this one" if name == "code" else other
                     raise ConfigError(f"The host {address} runs {what}; install the same on all hosts.")
-            if not found["sees"]:
+            if not there["sees"]:
                 raise ConfigError(
                     f"The host {address} does not see {folder}; give --storage a folder that all hosts share (NFS)."
                 )
-            if "unwritable" in found:
-                raise ConfigError(f"The host {address} cannot write {folder}: {found['unwritable']}.")
+            if "unwritable" in there:
+                raise ConfigError(f"The host {address} cannot write {folder}: {there['unwritable']}.")
     finally:
         for left in folder.glob(f"{probe}*"):
             left.unlink(missing_ok=True)

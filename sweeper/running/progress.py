@@ -122,8 +122,8 @@ class LiveDisplay:
         parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
         if self._best:
             each = " of each" if len(self._objectives) > 1 else ""
-            found = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
-            parts.append(f"best{each} so far: {found}")
+            values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
+            parts.append(f"best{each} so far: {values}")
         done = sum(self._counts.values())
         if self._done_before < done < self._budget:
             left = (time.monotonic() - self._began) / (done - self._done_before) * (self._budget - done)

@@ -43,8 +43,8 @@ class Tact(BadNets):
         others = [c for c in range(classes) if c not in (params.source, target)]
         self._cover_classes = others if params.cover_classes is None else list(params.cover_classes)
         if params.source in self._cover_classes or not self._cover_classes:
-            found = ", ".join(map(str, self._cover_classes)) or "none"
-            raise ConfigError(f"cover_classes must be classes other than source, {params.source}, but got {found}.")
+            given = ", ".join(map(str, self._cover_classes)) or "none"
+            raise ConfigError(f"cover_classes must be classes other than source, {params.source}, but got {given}.")
 
     def candidates(self, labels: Tensor) -> Tensor:
         """Images of the source class: bool (N,)."""

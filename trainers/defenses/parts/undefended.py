@@ -22,7 +22,7 @@ def keep_undefended(path: Place, network: Network, measured: list[Measurement]) 
 def find_undefended(path: Place) -> Undefended | None:
     """What was kept at ``path``; null if there is nothing, or if the file is damaged."""
     try:
-        found = load_state(path)
+        state = load_state(path)
     except (FileNotFoundError, SafetensorError, StateError):
         return None
-    return Undefended(found["network"], found["losses"], found["seconds"])
+    return Undefended(state["network"], state["losses"], state["seconds"])
