@@ -1,13 +1,15 @@
-"""What ends a trial, and not the sweep."""
+"""What ends a trial and not the sweep, and what Ray Tune asks for with each worker."""
 
+import runpy
 from typing import Any
 
 import pytest
 from ray.air.execution._internal import actor_manager
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ObjectLostError, OutOfMemoryError
+from ray.tune.execution import class_cache
 
-from sweeper.cluster.ray_patches import end_trials_alone
+from sweeper.cluster.ray_patches import KEYS, end_trials_alone, keep_keys
 
 
 class Tracked:
@@ -33,3 +35,23 @@ def test_a_worker_killed_for_its_memory_or_a_lost_report_is_the_end_of_its_trial
     assert seen == [error]
     with pytest.raises(RuntimeError, match="unexpected"):
         manager._actor_task_failed(task, ValueError())
+
+
+def environment() -> dict[str, str]:
+    class Trial:
+        pass
+
+    handed: dict[str, str] = class_cache._ActorClassCache().get(Trial)._default_options["runtime_env"]["env_vars"]
+    return handed
+
+
+def test_no_key_of_the_driver_is_handed_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Read anew: a sweep in this process may have changed it before.
+    as_ray_has_it = runpy.run_path(class_cache.__file__)["ENV_VARS_TO_PROPAGATE"]
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", as_ray_has_it)
+    for name in (*KEYS, "RAY_CHDIR_TO_TRIAL_DIR"):
+        monkeypatch.setenv(name, "0")
+    assert environment().keys() >= KEYS, "as Ray would have it; if not, this is not needed any more"
+    keep_keys()
+    assert not environment().keys() & KEYS
+    assert environment()["RAY_CHDIR_TO_TRIAL_DIR"] == "0"
