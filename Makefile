@@ -1,6 +1,6 @@
 # Needs Python 3.11 to 3.13 and make; uses uv where it is there.
 .DELETE_ON_ERROR:
-.PHONY: sweep test test-cluster lint bench bench-gpu dist
+.PHONY: sweep test test-long test-cluster lint bench bench-gpu dist
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,11 @@ sweep: $(VENV)/installed
 	$(BIN)/python sweep.py
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster"
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster and not long"
+
+# Tests that take a minute or more, of mechanisms that shorter tests cover in parts.
+test-long: $(VENV)/installed
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m long
 
 # Hosts of their own on this machine: needs root, iproute2, openssh-server and rsync.
 test-cluster: $(VENV)/installed

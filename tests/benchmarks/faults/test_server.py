@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.faults import server_stopped
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_what_a_stopped_server_misses_is_filled_in(place: Path) -> None:
