@@ -59,6 +59,18 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_model(tmp_path: Path, s
     assert torch.equal(whole.suspicion, again.suspicion)
 
 
+def test_a_training_that_was_cut_off_after_its_last_epoch_trains_that_one_again(tmp_path: Path) -> None:
+    """A state from which nothing is left to train would leave no model."""
+    whole, told = run(tmp_path / "whole", setting())
+    _, before = run(tmp_path / "cut", setting(), stop_after=told[-1])
+    again, after = run(tmp_path / "cut", setting())
+    assert (before, after) == (told, told[-1:])
+    assert whole
+    assert again
+    assert whole.losses == again.losses
+    assert torch.equal(whole.model.probabilities(images().images), again.model.probabilities(images().images))
+
+
 def test_a_defense_gets_the_images_and_their_labels_and_not_the_names_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
