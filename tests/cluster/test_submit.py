@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import agree
 from sweeper.run_folder.folder import RunFolder
+from tests.agreement import agree
 from tests.cluster.hosts import wait_for
 from tests.cluster.up import SECRET, Cluster
 

@@ -4,8 +4,8 @@ import shlex
 import time
 from pathlib import Path
 
-from benchmarks.faults import agree
 from sweeper.run_folder.folder import RunFolder
+from tests.agreement import agree
 from tests.cluster.hosts import wait_for
 from tests.cluster.up import Cluster
 from trainers.storage.state_store import attempts, host_of

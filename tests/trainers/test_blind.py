@@ -1,3 +1,4 @@
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from trainers.blind import Setting, Trained, train_blind
 from trainers.compute import Compute
 from trainers.data import DataConfig, ImageSet, load_data
 from trainers.data.batches import Augmentation
-from trainers.defenses.base import Report
+from trainers.defenses.base import Report, TrainingTask
 from trainers.defenses.none import NoDefense
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
@@ -56,6 +57,53 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_model(tmp_path: Path, s
     assert whole.suspicion is not None
     assert again.suspicion is not None
     assert torch.equal(whole.suspicion, again.suspicion)
+
+
+def test_a_training_that_was_cut_off_after_its_last_epoch_trains_that_one_again(tmp_path: Path) -> None:
+    """A state from which nothing is left to train would leave no model."""
+    whole, told = run(tmp_path / "whole", setting())
+    _, before = run(tmp_path / "cut", setting(), stop_after=told[-1])
+    again, after = run(tmp_path / "cut", setting())
+    assert (before, after) == (told, told[-1:])
+    assert whole
+    assert again
+    assert whole.losses == again.losses
+    assert torch.equal(whole.model.probabilities(images().images), again.model.probabilities(images().images))
+
+
+def test_a_defense_gets_the_images_and_their_labels_and_not_the_names_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name may say what an image is, and where it came from: nothing that an attacker would leave in place."""
+    told: list[TrainingTask] = []
+    made = NoDefense.__init__
+
+    def watched(self: NoDefense, params: NoDefense.Params, task: TrainingTask) -> None:
+        told.append(task)
+        made(self, params, task)
+
+    monkeypatch.setattr(NoDefense, "__init__", watched)
+    given = images()
+    named = replace(given, names=tuple(f"added-{n}.png" if n % 9 == 0 else f"{n}.png" for n in range(len(given))))
+    train_blind(setting("none", epochs=1), named, CPU, 7, StateStore(tmp_path), lambda *_: None)
+    (task,) = told
+    assert task.data.names is None
+    assert {field.name for field in fields(task.data)} == {"images", "labels", "class_names", "names"}
+    assert task.data.images.equal(given.images)
+    assert task.data.labels.equal(given.labels)
+    assert (task.data.class_names, task.seed, task.unlabelled, task.undefended) == (given.class_names, 7, None, None)
+    assert named.names is not None, "the list to review needs them"
+
+
+def test_what_files_are_called_changes_nothing_of_the_model(tmp_path: Path) -> None:
+    given = images()
+    named = replace(given, names=tuple(f"{n}.png" for n in range(len(given))))
+    one, other = (
+        train_blind(setting(), data, CPU, 0, StateStore(tmp_path / str(number)), lambda *_: None)
+        for number, data in enumerate((given, named))
+    )
+    assert one.losses == other.losses
+    assert torch.equal(one.model.probabilities(given.images), other.model.probabilities(given.images))
 
 
 def test_seeds_differ(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -73,6 +73,27 @@ def test_the_training_split_is_poisoned_and_the_truth_kept_apart(splits: Splits)
     assert scenario.data.labels[mask].tolist() == [2] * 8
     assert scenario.data.images[~mask].equal(splits.train.images[~mask])
     assert scenario.data.labels[~mask].equal(splits.train.labels[~mask])
+
+
+def test_what_is_handed_over_says_nothing_of_where_it_came_from(splits: Splits) -> None:
+    named = Splits(replace(splits.train, names=tuple(f"{n}.png" for n in range(40))), splits.test)
+    assert build(config(), named).data.names is None
+
+
+def test_cover_samples_are_not_poisoned_ones(splits: Splits) -> None:
+    """They wear the trigger and keep their labels: who throws them away has found no poison."""
+    scenario = build(config(attack="wanet", params={"cover_rate": 0.1, "strength": 4.0}), splits)
+    truth = scenario.truth
+    assert (int(truth.poisoned.sum()), int(truth.cover.sum())) == (8, 4)
+    assert not (truth.poisoned & truth.cover).any()
+    assert scenario.data.labels[truth.cover].equal(splits.train.labels[truth.cover])
+
+
+def test_the_cost_is_measured_against_the_clean_images(splits: Splits) -> None:
+    cost = build(config(), splits).cost
+    assert cost.changed_share == 8 / 40
+    assert cost.psnr is not None
+    assert cost.psnr < 30
 
 
 def test_all_to_one_triggers_the_other_classes(splits: Splits) -> None:
@@ -244,6 +265,25 @@ def test_held_out_images_come_clean_and_with_the_attackers_share(noise: Noise, s
     assert again is not None
     assert again.poisoned.equal(made.held_out.poisoned)
     assert build(config(), splits).held_out is None
+
+
+def test_held_out_images_have_the_share_of_the_whole_set_that_is_poisoned(noise: Noise, splits: Splits) -> None:
+    """A clean-label attack's rate is that of its target class: 4 of 10 images, a tenth of all."""
+    made = build(
+        config(attack="sig", poison_rate=0.4, params={"frequency": 2}),
+        Splits(splits.train, splits.test, noise(60, seed=2)),
+    )
+    assert int(made.truth.poisoned.sum()) == 4
+    assert made.held_out is not None
+    assert int((made.held_out.poisoned != made.held_out.clean).flatten(1).any(1).sum()) == 6
+
+
+def test_a_held_out_image_is_triggered_itself(noise: Noise, splits: Splits) -> None:
+    made = build(config(), Splits(splits.train, splits.test, noise(60, seed=2))).held_out
+    assert made is not None
+    changed = (made.poisoned != made.clean).flatten(1).any(1)
+    assert made.poisoned[changed][:, :, :5].equal(made.clean[changed][:, :, :5])
+    assert made.poisoned[changed][:, :, :, :5].equal(made.clean[changed][:, :, :, :5])
 
 
 def test_what_is_held_out_changes_nothing_of_the_rest(noise: Noise, splits: Splits) -> None:

@@ -73,6 +73,22 @@ def test_a_defense_that_holds_nothing_says_so() -> None:
     assert holders(points(trials(weak_attack=True))).empty
 
 
+def test_what_defenses_hold_is_told_attacker_by_attacker() -> None:
+    """The second rate is harder, and what a defense holds there is nothing beside its figures at the first."""
+    mild = trials({"a": ("vab", 0.9, 0.0), "b": ("abl", 0.8, 0.1)}, poison_rate=0.05)
+    hard = trials({"c": ("vab", 0.4, 0.5), "d": ("abl", 0.5, 0.5)}, poison_rate=0.2)
+    hard = hard.assign(trial_id=hard["trial_id"] + "h")
+    table = points(pd.concat([mild, hard], ignore_index=True))
+    assert set(table.loc[own_frontiers(table), "config_id"]) == {"a", "b", "c", "d"}
+    held = holders(table)
+    assert held[["environment", "defense", "joint"]].values.tolist() == [
+        ["poison_rate=0.05", "vab", 1], ["poison_rate=0.05", "abl", 0],
+        ["poison_rate=0.2", "abl", 1], ["poison_rate=0.2", "vab", 0],
+    ]  # fmt: skip
+    assert held["hypervolume"].tolist() == pytest.approx([0.9, 0.8 * 0.9, 0.5 * 0.5, 0.4 * 0.5])
+    assert held["alone"].tolist() == pytest.approx([0.9 - 0.8 * 0.9, 0.0, (0.5 - 0.4) * 0.5, 0.0])
+
+
 def confirmation(config: str, seed: int, **changes: Any) -> dict[str, Any]:
     return row_with(f"k-{config}-{seed}", config, role="confirmation", seed=seed, **changes)
 
@@ -96,6 +112,12 @@ def test_a_weak_seed_among_the_confirming_ones_is_shown_and_does_not_bring_back_
     assert own[["config_id", "seed"]].values.tolist() == [["bold", 5], ["bold", 6]], "and the search chose it"
     table = standings(pd.concat([trials(), frame_of(*fresh)])).set_index("defense")
     assert table.loc["vab", "val_acc"] == pytest.approx(0.6)
+    assert table["weak"].to_dict() == {"abl": False, "vab": True, NO_DEFENSE: False}
+
+
+def test_a_control_that_did_not_finish_makes_the_attack_weak_in_the_standings() -> None:
+    fresh = [confirmation("bold", seed, weak_attack=weak, control_asr=None) for seed, weak in ((5, False), (6, None))]
+    table = standings(pd.concat([trials(), frame_of(*fresh)])).set_index("defense")
     assert table["weak"].to_dict() == {"abl": False, "vab": True, NO_DEFENSE: False}
 
 

@@ -162,3 +162,24 @@ def test_who_met_several_attackers_is_ranked_by_the_worst() -> None:
     ]
     assert leaders(frame_of(*rows), 1) == ["even"]
     assert leaders(frame_of(*rows), 2, max_asr=0.1)[0] == "even"
+
+
+def test_a_leader_may_stand_at_the_bound_itself() -> None:
+    rows = [row_with("t0", "at", val_acc=0.9, val_asr=0.2), row_with("t1", "below", val_acc=0.8, val_asr=0.1)]
+    assert leaders(frame_of(*rows), 2, max_asr=0.2) == ["at", "below"]
+
+
+def test_a_good_rank_makes_up_for_no_bad_one() -> None:
+    """Ranks: a first and fourth, b third twice, c second and first, d fourth and second."""
+    figures = {
+        "a": ((0.9, 0.1), (0.3, 0.6)),
+        "b": ((0.7, 0.0), (0.7, 0.0)),
+        "c": ((0.8, 0.05), (0.9, 0.1)),
+        "d": ((0.5, 0.5), (0.8, 0.05)),
+    }
+    rows = [
+        row_with(f"t-{name}-{scenario}", name, scenario=scenario, attack=scenario, val_acc=acc, val_asr=asr)
+        for name, each in figures.items()
+        for scenario, (acc, asr) in zip(("badnets", "blend"), each, strict=True)
+    ]
+    assert leaders(frame_of(*rows), 4) == ["c", "b", "d", "a"]

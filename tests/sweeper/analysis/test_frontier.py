@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sweeper.analysis.frontier import POINT_COLUMNS, environments, hypervolume, hypervolumes, non_dominated, points
+from sweeper.analysis.frontier import (
+    POINT_COLUMNS,
+    environments,
+    harmless,
+    hypervolume,
+    hypervolumes,
+    non_dominated,
+    points,
+)
 from sweeper.analysis.selection import NothingQualifies, select
 from sweeper.cli.tables import print_frontier
 from sweeper.report.summary import caveats, read_sweeps
@@ -71,6 +79,26 @@ def test_figures_are_means_over_seeds_then_worst_or_mean_over_scenarios() -> Non
     assert point["control_acc"] == pytest.approx((0.9 + 0.8 + 0.7 + 0.6) / 4)
     assert (point["seeds"], point["trials"], point["weak"]) == (2, "t0000", "")
     assert point["on_frontier"]
+
+
+def test_the_worst_scenario_of_the_test_half_is_its_own() -> None:
+    x = {"scenario": "x", "val_asr": 0.1, "asr_floor": 0.01, "test_asr": 0.6, "test_asr_floor": 0.02}
+    y = {"scenario": "y", "val_asr": 0.3, "asr_floor": 0.03, "test_asr": 0.2, "test_asr_floor": 0.04}
+    (point,) = points(frame_of(row_with(**x), row_with(**y))).to_dict("records")
+    assert (point["val_asr"], point["asr_floor"]) == (0.3, 0.03)
+    assert (point["test_asr"], point["test_asr_floor"]) == (0.6, 0.02)
+
+
+def test_points_come_by_environment_then_the_safest_then_the_most_accurate() -> None:
+    """Whatever the order of the rows; the trials of a point stand in their order too."""
+    rows = [
+        row_with("t9", "worse", val_acc=0.6), row_with("t2", "safe", val_acc=0.2, val_asr=0.0),
+        row_with("t3", "better", val_acc=0.7), row_with("t1", "better", val_acc=0.7),
+        row_with("t0", "mild", poison_rate=0.05, val_asr=0.9),
+    ]  # fmt: skip
+    table = points(frame_of(*rows))
+    assert table["config_id"].tolist() == ["mild", "safe", "better", "worse"]
+    assert table["trials"].tolist() == ["t0", "t2", "t1, t3", "t9"]
 
 
 @pytest.mark.parametrize("weak", [True, None], ids=["weak", "control without figures"])
@@ -140,6 +168,38 @@ def test_the_control_beside_a_point_is_that_of_its_own_environment() -> None:
     assert table.set_index("trials")["control_acc"].to_dict() == {"t0": 0.9, "t1": 0.5}
 
 
+@pytest.mark.parametrize(("key", "one", "other"), [("target", 0, 1), ("poison_rate", 0.1, 0.2), ("seed", 0, 1)])
+def test_the_control_beside_a_point_is_that_of_its_own_scenario(key: str, one: Any, other: Any) -> None:
+    rows = [row_with("t0", "a", **{key: one}), row_with("t1", "b", **{key: other})]
+    controls = [
+        control_row(trial="c0", val_acc=0.9, **{key: one}),
+        control_row(trial="c1", val_acc=0.5, **{key: other}),
+    ]
+    table = points(frame_of(*rows, *controls))
+    assert table.set_index("config_id")["control_acc"].to_dict() == {"a": 0.9, "b": 0.5}
+
+
+def test_a_searched_target_class_is_the_environment_too() -> None:
+    rows = [row_with("t0", target=0), row_with("t1", target=7)]
+    assert environments(frame_of(*rows)).tolist() == ["target=0", "target=7"]
+
+
+@pytest.mark.parametrize("column", [["a.png", None], [3.0, None]], ids=["text", "number"])
+def test_an_attacker_without_a_value_is_another_one(column: list[Any]) -> None:
+    """A pattern from a file, say, beside the built-in one."""
+    rows = [row_with(f"t{n}", **{"param.scenario.trigger": value}) for n, value in enumerate(column)]
+    assert environments(frame_of(*rows)).nunique() == 2
+
+
+def test_training_on_clean_data_makes_no_threat_of_an_attack_that_fails() -> None:
+    clean = {"scenario": "clean", "poison_rate": 0.0, "weak_attack": None, "val_asr": None}
+    rows = [
+        row_with("t0", weak_attack=True, target=1), row_with("t0", target=1, **clean),
+        row_with("t1", weak_attack=False, target=2), row_with("t1", target=2, **clean),
+    ]  # fmt: skip
+    assert harmless(frame_of(*rows)) == ["target=1"]
+
+
 def test_controls_and_trials_that_did_not_finish_are_no_points() -> None:
     nothing = {"val_acc": None, "val_asr": None}
     table = points(frame_of(control_row(), row_with("t0", status="FAILED", **nothing), row_with("t1", status="PRUNED")))
@@ -153,6 +213,11 @@ def test_without_attack_success_a_setting_stands_on_no_frontier() -> None:
     table = points(frame_of(row_with("t0", config="a", **clean), row_with("t1", config="b", poison_rate=0.1)))
     assert table.set_index("config_id")["on_frontier"].to_dict() == {"a": False, "b": True}
     assert set(table["weak"]) == {""}
+
+
+def test_what_is_no_evidence_adds_nothing_to_the_hypervolume() -> None:
+    table = points(frame_of(row_with("t0", val_acc=0.6, val_asr=0.5), row_with("t1", val_acc=1.0, weak_attack=True)))
+    assert hypervolumes(table) == pytest.approx({"": 0.6 * 0.5})
 
 
 def test_two_sweeps_of_one_setting_stay_two_points(tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def test_an_attack_that_fails_undefended_stands_in_nobodys_way() -> None:
         select(frame_of(rows[0], unknown), max_asr=0.2)
 
 
+def test_with_one_defense_in_view_the_controls_stay() -> None:
+    rows = [row_with("t0", val_acc=0.5), row_with("t1", defense="abl", val_acc=0.9), control_row(val_acc=0.93)]
+    chosen = select(frame_of(*rows), max_asr=0.2, defense="vab")
+    assert (chosen.point["config_id"], chosen.point["control_acc"]) == ("config-t0", pytest.approx(0.93))
+    with pytest.raises(NothingQualifies, match="No trial with the defense pt finished; there are abl, vab"):
+        select(frame_of(*rows), max_asr=0.2, defense="pt")
+
+
 def test_a_control_that_failed_is_no_evidence_either() -> None:
     with pytest.raises(NothingQualifies, match=r"control did not finish, in badnets"):
         select(frame_of(row_with(weak_attack=None, control_asr=None)), max_asr=0.2)
@@ -190,6 +198,51 @@ def test_a_confidence_rests_on_confirmed_runs_alone() -> None:
     assert chosen.others == 0
 
 
+def test_the_evidence_of_a_confirmed_setting_is_its_confirming_runs() -> None:
+    """The figures by which the search chose it flatter it, and confirming runs are no evidence of a search."""
+    table = frame_of(*searched("a"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7))
+    content = deployment(select(table, 0.05, confidence=0.9), table, SWEEP, {})
+    assert [(e["trial_id"], e["seed"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [
+        ("k-a-None-1", 1, 0.7, 0.01), ("k-a-None-2", 2, 0.7, 0.02), ("k-a-None-3", 3, 0.7, 0.03),
+    ]  # fmt: skip
+    assert (content["val_acc"], content["seeds"]) == (pytest.approx(0.7), 3)
+    content = deployment(select(table, 0.05), table, SWEEP, {})
+    assert [(e["trial_id"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [("t-a", 0.99, 0.0)]
+
+
+def test_among_confirmed_settings_the_bounds_are_allowed_and_ties_go_to_the_lower_bound() -> None:
+    rows = [*confirmed("a", 0.03, 0.03, 0.03), *confirmed("b", 0.01, 0.01, 0.01), *confirmed("c", 0.02, 0.02, 0.02)]
+    chosen = select(frame_of(*rows), max_asr=0.1, min_acc=0.8, confidence=0.9)
+    assert (chosen.point["config_id"], chosen.others) == ("b", 2)
+    exact = clopper_pearson_upper(100, 10_000, 0.9)
+    assert select(frame_of(*rows), max_asr=exact, confidence=0.9).others == 0
+
+
+def test_the_nearest_of_the_confirmed_settings_is_named() -> None:
+    rows = [*confirmed("far", 0.6, 0.6, 0.6, acc=0.9), *confirmed("near", 0.2, 0.2, 0.2, acc=0.5)]
+    with pytest.raises(NothingQualifies, match=r"nearest is vab near with an upper bound of 0\.20\d \(mean 0\.200"):
+        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
+
+
+def test_a_trial_of_the_search_that_failed_says_nothing_of_confirming_runs() -> None:
+    failed = row_with("t-a-again", "a", status="FAILED", val_acc=None, val_asr=None)
+    rows = [*searched("a"), failed, *confirmed("a", 0.0, 0.0, 0.0)]
+    assert select(frame_of(*rows), max_asr=0.05, confidence=0.9).point["config_id"] == "a"
+
+
+def test_the_images_behind_a_bound_are_those_of_the_seeds_that_met_every_attacker() -> None:
+    """Seed 1 met BadNets alone, on a handful of images, and counts for nothing."""
+    seeds = [row_with(seed=1, scenario="badnets", val_asr=0.0, n_eval=10)]
+    seeds += [
+        row_with(seed=seed, scenario=name, val_asr=0.0, n_eval=10_000)
+        for seed in (2, 3, 4) for name in ("badnets", "blend")
+    ]  # fmt: skip
+    each = {"config_id": "a", "role": "confirmation"}
+    rows = [row | each | {"trial_id": f"k-{row['scenario']}-{row['seed']}"} for row in seeds]
+    chosen = select(frame_of(*rows), max_asr=0.5, confidence=0.9)
+    assert chosen.asr_upper == pytest.approx(1 - 0.1 ** (1 / 10_000))
+
+
 @pytest.mark.parametrize("seeds", [0, 1, 2])
 def test_fewer_than_three_seeds_are_not_enough(seeds: int) -> None:
     rows = [*searched("a"), *confirmed("a", *[0.0] * seeds)]
@@ -267,6 +320,13 @@ def test_who_met_several_attackers_must_keep_the_bounds_against_each() -> None:
         select(frame_of(*rows[:2], *met("b", badnets=(0.9, 0.02))), max_asr=0.15)
 
 
+def test_of_several_attackers_that_broke_a_setting_the_worst_is_named() -> None:
+    rows = met("a", badnets=(0.9, 0.3), blend=(0.7, 0.05), sig=(0.9, 0.8))
+    rows += met("b", badnets=(0.9, 0.02), sig=(0.9, 0.02))
+    with pytest.raises(NothingQualifies, match=r"nearest is vab a, which at sig has val_asr 0\.800"):
+        select(frame_of(*rows), max_asr=0.15)
+
+
 def test_the_evidence_of_a_setting_is_all_that_it_met() -> None:
     table = frame_of(*met("a", badnets=(0.9, 0.1), blend=(0.7, 0.05)), *met("b", badnets=(0.1, 0.1), blend=(0.1, 0.1)))
     content = deployment(select(table, 0.15), table, SWEEP, {})
@@ -336,3 +396,15 @@ def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one
     alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
     assert alone.asr_upper_of_all == alone.asr_upper
     assert not any("at once" in line for line in selection_lines(alone, "worst", 0.9, ""))
+
+
+def test_the_bound_for_all_counts_every_setting_that_has_one() -> None:
+    """One that breaks a constraint was looked at too; one with too few seeds has no bound."""
+    rows = [*confirmed("a", 0.01, 0.02, 0.03, acc=0.9), *confirmed("few", 0.0, 0.0, acc=0.9)]
+    broken = confirmed("broken", 0.5, 0.5, 0.5)
+    frame = frame_of(*rows, *broken)
+    frame = frame.assign(constraints_kept=frame["config_id"] != "broken")
+    chosen = select(frame, max_asr=0.1, confidence=0.9)
+    assert (chosen.point["config_id"], chosen.confirmed) == ("a", 2)
+    t = 2.919986  # of two degrees of freedom at 0.95
+    assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)

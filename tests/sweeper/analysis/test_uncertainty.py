@@ -133,6 +133,20 @@ def test_the_bootstrap_of_two_seeds_has_three_outcomes() -> None:
     assert found[1, 4] == pytest.approx(0.75, abs=0.04)
 
 
+def test_the_bootstrap_draws_the_same_seeds_each_time() -> None:
+    acc = np.linspace(0.2, 0.9, 12).reshape(3, 4, 1)[:, ::-1]
+    usable = np.array([True, True, True])
+    one, other = (bootstrap(acc, acc**2, usable, "mean", 25, (0.1, 0.9), non_dominated) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_what_may_stand_on_no_frontier_pushes_nobody_off_it() -> None:
+    acc = np.array([[[0.9], [0.9]], [[0.5], [0.6]]])
+    found = bootstrap(acc, np.zeros_like(acc), np.array([False, True]), "worst", 50, (0.0, 1.0), non_dominated)
+    assert np.isnan(found[0, 4])
+    assert found[1, 4] == 1
+
+
 def test_spread_and_interval_of_a_point() -> None:
     def run(seed: int, scenario: str, acc: float, asr: float) -> dict[str, object]:
         return row_with(config="a", seed=seed, scenario=scenario, val_acc=acc, val_asr=asr)
@@ -157,3 +171,18 @@ def test_one_seed_has_no_spread() -> None:
     (point,) = points(frame_of(row_with())).to_dict("records")
     names = ("val_acc_sd", "val_asr_sd", "val_acc_low", "val_asr_high", "frontier_share")
     assert all(np.isnan(point[name]) for name in names)
+
+
+def test_one_seed_beside_settings_with_several_has_no_interval() -> None:
+    rows = [row_with("t0", "one", val_acc=0.9), row_with("t1", "two", val_acc=0.5)]
+    table = points(frame_of(*rows, row_with("t2", "two", seed=1, val_acc=0.7))).set_index("config_id")
+    names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
+    assert table.loc["one", names].isna().all()
+    assert table.loc["two", ["val_acc_low", "val_acc_high"]].tolist() == pytest.approx([0.5, 0.7])
+
+
+def test_the_interval_leaves_two_and_a_half_per_cent_at_either_end() -> None:
+    """Of three seeds, the same one is drawn thrice in 1 of 27 samples, which is more than that, and less than 5 %."""
+    rows = [row_with(f"t{seed}", "a", seed=seed, val_acc=acc) for seed, acc in enumerate((0.6, 0.7, 0.8))]
+    (point,) = points(frame_of(*rows)).to_dict("records")
+    assert (point["val_acc_low"], point["val_acc_high"]) == (pytest.approx(0.6), pytest.approx(0.8))

@@ -1,18 +1,22 @@
 """The folder that outlives its process: locks, versions, records, leftovers."""
 
+import fcntl
 import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from sweeper.run_folder.folder import LOCK_FILE, VERSION, RunFolder
 from sweeper.run_folder.record import TrialRecord
-from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
-from tests.sweeper.small import finish, record_of, row_with, spec_with, sweep_with, write_rows
+from sweeper.run_folder.tables import TABLE_COLUMNS, read_table, write_table
+from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, row_with, spec_with, sweep_with, write_rows
 from trainers.errors import ConfigError
 from trainers.storage.files import LEFTOVER
 
@@ -197,3 +201,101 @@ def test_a_sweep_that_names_no_numerics_was_trained_with_the_first(tmp_path: Pat
     folder.write_sweep(sweep_with() | {"numerics": "new"})
     with pytest.raises(ConfigError, match="its key numerics is damaged"):
         _ = folder.numerics
+
+
+def test_leftovers_among_the_scores_are_removed_too(folder: RunFolder) -> None:
+    folder.scores.mkdir()
+    (folder.scores / f"{LEFTOVER}half").write_text("half")
+    (folder.scores / "t0000-badnets-0.parquet").write_text("whole")
+    folder.remove_leftovers()
+    assert [path.name for path in folder.scores.iterdir()] == ["t0000-badnets-0.parquet"]
+
+
+def test_states_of_unknown_trials_go_and_what_controls_left_stays(folder: RunFolder) -> None:
+    for name in ("t0000", "t0001", "c0000", "undefended"):
+        (folder.states / name).mkdir(parents=True)
+        (folder.states / name / "run-0.1.safetensors").write_text("state")
+    folder.remove_states_but({"t0001", "c0000"})
+    assert {path.name for path in folder.states.glob("*")} == {"t0001", "c0000", "undefended"}
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_of_a_sweep_that_did_not_begin_nothing_stays(tmp_path: Path, was_there: bool) -> None:
+    """A folder that the user had made is left to them."""
+    path = tmp_path / "run"
+    if was_there:
+        path.mkdir()
+    folder = RunFolder.create(path)
+    with folder.lock():
+        folder.write_sweep(sweep_with())
+        write_rows(folder, [])
+        for written in (folder.curves, folder.study):
+            written.touch()
+        folder.discard()
+    assert path.exists() == was_there
+    assert not was_there or [entry.name for entry in path.iterdir()] == [LOCK_FILE]
+
+
+def test_what_somebody_else_put_into_a_discarded_folder_stays(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    (folder.path / "notes.txt").write_text("mine")
+    folder.discard()
+    assert (folder.path / "notes.txt").read_text() == "mine"
+
+
+def test_each_run_has_scores_of_its_own(folder: RunFolder) -> None:
+    runs = [("t0000", "badnets", 0), ("t0000", "badnets", 1), ("t0000", "blend", 0), ("t0001", "badnets", 0)]
+    assert len({folder.scores_of(*run) for run in runs}) == 4
+    for number, run in enumerate(runs):
+        folder.write_scores(*run, pa.table({"suspicion": [number / 10]}))
+    assert [pq.read_table(folder.scores_of(*run))["suspicion"].to_pylist() for run in runs] == [
+        [0.0],
+        [0.1],
+        [0.2],
+        [0.3],
+    ]
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(folder: RunFolder) -> None:
+    """Whoever asks who holds the folder holds it too, meanwhile."""
+    with (folder.path / LOCK_FILE).open("w") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        release = Timer(0.1, lambda: fcntl.flock(asking, fcntl.LOCK_UN))
+        release.start()
+        with folder.lock():
+            assert not release.is_alive()
+        release.join()
+
+
+def test_what_attacks_train_lies_beside_the_run_folders(tmp_path: Path) -> None:
+    caches = {RunFolder(tmp_path / "runs" / name).attack_cache for name in ("one", "two")}
+    assert caches == {tmp_path / "runs" / "attack-cache"}
+
+
+def test_the_curves_are_those_of_every_trial(folder: RunFolder) -> None:
+    running, failed = record_of("t0001"), finish(record_of("t0002"), epochs=1)
+    running.add_epoch(("badnets", 0), epoch_figures(1), FACTS)
+    failed.end("FAILED", "The loss is nan.")
+    folder.write_tables([finish(record_of("t0000"), epochs=2), running, failed], {})
+    assert read_table(folder.curves)["trial_id"].tolist() == ["t0000", "t0000", "t0001", "t0002"]
+
+
+def test_whoever_follows_the_folder_is_told_of_a_record_once_it_is_written(folder: RunFolder) -> None:
+    told: list[list[str]] = []
+    folder.record_written = lambda: told.append([path.name for path in folder.records.iterdir()])
+    folder.write_record(record_of("t0003"))
+    assert told == [["t0003.json"]]
+
+
+def test_a_hidden_file_is_passed_over_without_a_word(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    """Some systems leave one beside each file."""
+    folder.write_record(record_of("t0003"))
+    (folder.records / "._t0003.json").write_text("not a record")
+    assert list(folder.read_records()) == ["t0003"]
+    assert caplog.text == ""
+
+
+def test_records_come_in_the_order_of_their_names(folder: RunFolder) -> None:
+    for name in ("t0002", "c0001", "t0000", "c0000", "k0000"):
+        folder.write_record(record_of(name))
+    assert list(folder.read_records()) == ["c0000", "c0001", "k0000", "t0000", "t0002"]

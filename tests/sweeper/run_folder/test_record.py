@@ -1,8 +1,10 @@
 import json
+import time
+from typing import Any
 
 import pytest
 
-from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS, TrialRecord
+from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS, TrialRecord, control_success, next_id
 from sweeper.run_folder.tables import TABLE_COLUMNS
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
 from trainers.measuring.evaluation import METRICS
@@ -105,3 +107,66 @@ def test_a_setting_keeps_its_name_when_a_later_version_would_give_it_another() -
     assert fields["config_id"] == record_of().config.setting_key
     fields["config_id"] = "123456789abc"
     assert TrialRecord.from_json(json.dumps(fields)).rows({})[0]["config_id"] == "123456789abc"
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [([], "c0000"), (["c0000"], "c0001"), (["c0007", "c0002"], "c0008"), (["c9999"], "c10000"), (["c10000"], "c10001")],
+)
+def test_the_next_id_follows_the_highest_whatever_is_missing(known: list[str], name: str) -> None:
+    assert next_id("c", known) == name
+
+
+@pytest.mark.parametrize(("name", "role"), [("t0000", "trial"), ("t12345", "trial"), ("c0003", "control"),
+                                            ("k0001", "confirmation")])  # fmt: skip
+def test_a_record_of_any_role_comes_back(name: str, role: str) -> None:
+    record = finish(record_of(name))
+    record.role = role
+    assert TrialRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trial_id": "t0000/../../x"}, {"trial_id": "t0000x"}, {"trial_id": "t000"}, {"role": "judge"}, {"role": None}],
+)
+def test_what_no_sweep_would_write_is_no_record(changes: dict[str, Any]) -> None:
+    fields = json.loads(finish(record_of()).to_json())
+    with pytest.raises(ValueError, match="no trial is called so"):
+        TrialRecord.from_json(json.dumps(fields | changes))
+
+
+# How it ended
+
+
+def test_what_was_cut_short_is_gone_on_with_and_what_failed_is_not() -> None:
+    record = record_of()
+    assert record.open
+    record.end("FAILED", "the sweep was interrupted", interrupted=True)
+    assert record.open
+    record.end("FAILED", "The loss is nan.")
+    assert not record.open
+    assert (record.status, record.error) == ("FAILED", "The loss is nan.")
+
+
+def test_a_record_knows_when_it_ended() -> None:
+    record = record_of()
+    record.began_at -= 100
+    before = time.time()
+    record.end("FINISHED")
+    assert record.ended_at is not None
+    assert before <= record.ended_at <= time.time()
+
+
+def test_attack_success_without_defense_is_that_of_controls_that_finished() -> None:
+    """On the validation half; a trial or a confirming run is no control, and one that failed says nothing."""
+    records = [record_of(f"c000{n}", "control", spec_with(seed=n)) for n in range(3)]
+    finish(records[0], val_asr=0.9, test_asr=0.2)
+    finish(records[1], val_asr=0.7)
+    records[1].end("FAILED", "The loss is nan.")
+    again = finish(record_of("k0000"), val_asr=0.1)
+    again.role = "confirmation"
+    (first,), (second,), (third,) = (record.controls.values() for record in records)
+    assert control_success([finish(record_of()), *records, again]) == {first: 0.9, second: None, third: None}

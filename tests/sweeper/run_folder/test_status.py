@@ -67,6 +67,56 @@ def test_only_the_pace_since_it_was_gone_on_with_counts(tmp_path: Path, ago: flo
     assert said == ([] if left is None else [left])
 
 
+def test_the_pace_is_that_of_the_last_ten_ends(tmp_path: Path) -> None:
+    """A slow start (two trials in 6000 s) says nothing of the ten that took 100 s each since."""
+    ends = [5000.0, 2000.0, *(1000.0 - 100 * n for n in range(10))]
+    folder = folder_with(tmp_path / "run", [ended(f"t{n:04d}", PRUNED, ago) for n, ago in enumerate(ends)],
+                         search={"trials": 18})  # fmt: skip
+    with RunFolder(folder.path).lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - 8000))
+        status = read_status(folder)
+    # From the eleventh end before now, 2000 s ago, there were ten; six trials are to go.
+    assert status.seconds_left == pytest.approx(6 * 2000 / 10, abs=5)
+
+
+def test_with_ten_ends_the_pace_is_that_since_the_start(tmp_path: Path) -> None:
+    ends = [1000.0 - 100 * n for n in range(10)]
+    folder = folder_with(tmp_path / "run", [ended(f"t{n:04d}", PRUNED, ago) for n, ago in enumerate(ends)],
+                         search={"trials": 12})  # fmt: skip
+    with RunFolder(folder.path).lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - 3000))
+        status = read_status(folder)
+    assert status.seconds_left == pytest.approx(2 * 3000 / 10, abs=5)
+
+
+def test_trials_that_ended_before_it_was_gone_on_with_are_not_to_be_run_again(tmp_path: Path) -> None:
+    records = [ended("t0000", PRUNED, 4000), ended("t0001", PRUNED, 3000), ended("t0002", PRUNED, 0)]
+    folder = folder_with(tmp_path / "run", records, search={"trials": 5})
+    with RunFolder(folder.path).lock():
+        os.utime(folder.path / LOCK_FILE, (0, time.time() - 600))
+        assert read_status(folder).seconds_left == pytest.approx(2 * 600, abs=5)
+
+
+def test_confirming_runs_are_part_of_the_whole(tmp_path: Path) -> None:
+    confirming = [record_of("k0000"), finish(record_of("k0001"))]
+    for record in confirming:
+        record.role = "confirmation"
+    folder = folder_with(tmp_path / "run", [finish(record_of()), *confirming], search={"trials": 1})
+    status = read_status(folder)
+    assert (status.budget, status.done, status.word) == (3, 2, "interrupted")
+
+
+def test_what_was_interrupted_has_neither_failed_nor_ended(tmp_path: Path) -> None:
+    """A control that runs has not ended either."""
+    cut = record_of("t0001")
+    cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    records = [ended("t0000", FAILED, error="Nan."), cut, record_of("c0000", "control")]
+    status = read_status(folder_with(tmp_path / "run", records, search={"trials": 2}))
+    assert (status.counts, status.failed, status.controls) == ({FAILED: 1}, ["t0000: Nan."], 0)
+    assert [record.trial_id for record in status.running] == ["c0000", "t0001"]
+    assert (status.done, status.word) == (1, "interrupted")
+
+
 def test_its_own_driver_does_not_say_that_it_runs(tmp_path: Path) -> None:
     """It writes the report before it lets go of the folder."""
     whole = folder_with(tmp_path / "whole", [finish(record_of())], search={"trials": 1})

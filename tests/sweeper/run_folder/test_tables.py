@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweeper.preset.objectives import Constraint
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.tables import TABLE_COLUMNS, as_rows, finished, read_table, write_table
-from tests.sweeper.small import control_row, finish, record_of, row_with, spec_with, write_rows
+from sweeper.run_folder.tables import TABLE_COLUMNS, as_rows, constraints_kept, finished, read_table, write_table
+from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.errors import ConfigError
 
 KEYS = "trial_id config_id role status scenario attack poison_rate poison_share target seed defense"
@@ -138,3 +139,41 @@ def test_a_table_of_another_version_is_a_sentence(folder: RunFolder) -> None:
 def test_every_kind_of_null_is_none() -> None:
     frame = pd.DataFrame({"a": [None, "x"], "b": [np.nan, 1.0], "c": pd.array([None, 1], dtype="Int64")})
     assert as_rows(frame) == [{"a": None, "b": None, "c": None}, {"a": "x", "b": 1.0, "c": 1}]
+
+
+def test_a_column_that_the_first_row_lacks_is_written_too(tmp_path: Path) -> None:
+    """Of another defense, say."""
+    write_table(tmp_path / "x.parquet", [{"id": 0}, {"id": 1, "z": 2}, {"id": 2, "a": 3}], ("id",))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table.schema.names == ["id", "a", "z"]
+    assert (table["a"].to_pylist(), table["z"].to_pylist()) == ([None, None, 3], [None, 2, None])
+
+
+def test_only_what_finished_in_its_role_counts() -> None:
+    rows = [row_with(f"t{n}", status=status) for n, status in enumerate(("FINISHED", "PRUNED", "FAILED", "RUNNING"))]
+    rows += [control_row(), row_with("k0", role="confirmation")]
+    for role, names in (("trial", ["t0"]), ("control", ["c0000"]), ("confirmation", ["k0"])):
+        assert finished(frame_of(*rows), role)["trial_id"].tolist() == names
+    assert finished(frame_of(*rows))["trial_id"].tolist() == ["t0"]
+
+
+def test_a_trial_keeps_the_constraints_if_all_its_rows_keep_all_of_them() -> None:
+    cheap, accurate = (
+        Constraint(metric="images_seen", max=500, aggregate="worst"),
+        Constraint(metric="val_acc", min=0.5),
+    )
+    seen = {"t0": (500, 1, 0.5), "t1": (1, 501, 0.9), "t2": (1, 1, 0.4)}
+    rows = [
+        row_with(trial, scenario=scenario, images_seen=images, val_acc=acc)
+        for trial, (first, second, acc) in seen.items()
+        for scenario, images in (("a", first), ("b", second))
+    ]
+    rows.append(row_with("k0", scenario="a", images_seen=900, role="confirmation"))
+    kept = constraints_kept(frame_of(*rows), [cheap, accurate])
+    assert kept.tolist() == [True, True, False, False, False, False, False]
+
+
+def test_controls_and_trials_that_did_not_finish_break_no_constraint() -> None:
+    rows = [control_row(images_seen=900), row_with("t0", status="FAILED", images_seen=None)]
+    assert constraints_kept(frame_of(*rows), [Constraint(metric="images_seen", max=500)]).all()
+    assert constraints_kept(frame_of(row_with(images_seen=900)), []).all()

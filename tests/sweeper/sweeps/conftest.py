@@ -12,7 +12,6 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from benchmarks.faults import agree
 from sweeper.preset.spec import validate
 from sweeper.report.plots import draw_trial
 from sweeper.run_folder.folder import RunFolder
@@ -20,6 +19,7 @@ from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Follower, Ledger
 from sweeper.running.progress import LiveDisplay
 from sweeper.tracking.sweep_run import Tracker
+from tests.agreement import agree
 from tests.ray_here import ray_here
 from tests.sweeper.small import fresh_store, preset_with, sweep_with
 from trainers.data import Splits

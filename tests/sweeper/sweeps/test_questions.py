@@ -9,11 +9,11 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.faults import agree
 from sweeper.cli.main import app
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import finished, read_table
 from sweeper.running.driver import Outcome
+from tests.agreement import agree
 from tests.sweeper.small import colours, fresh_store, make_objectives, preset_with
 from tests.sweeper.sweeps.conftest import VAB, Ended
 

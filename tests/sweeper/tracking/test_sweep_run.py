@@ -5,7 +5,9 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +154,49 @@ def test_more_metrics_than_one_request_takes(make_tracker: MakeTracker, client: 
         assert [step for step, _ in steps(client, "t0000", name)] == list(range(1, 81))
 
 
+def test_an_epoch_stands_at_the_time_of_its_report(make_tracker: MakeTracker, client: MlflowClient) -> None:
+    tracker, record = make_tracker(), record_of()
+    record.began_at = 1_700_000_000.0
+    for epoch in (1, 2):
+        record.add_epoch(RUN, epoch_figures(epoch), FACTS)
+        record.epochs[RUN][epoch]["reported_at"] = 1_700_000_000.0 + 60 * epoch
+    tracker.epoch_ended(record)
+    history = client.get_metric_history(children(client)["t0000"].info.run_id, "loss")
+    assert [metric.timestamp for metric in history] == [1_700_000_060_000, 1_700_000_120_000]
+
+
+def test_more_parameters_than_one_request_takes(
+    make_tracker: MakeTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PARAMS_A_BATCH", 3)
+    record = record_of()
+    make_tracker().epoch_ended(record)
+    assert record.config
+    sent = children(client)["t0000"].data.params
+    assert {f"defense.{name}" for name in record.config.params} <= set(sent)
+    assert {f"badnets.{name}" for name in record.config.scenarios[0].params} <= set(sent)
+
+
+def test_a_running_trial_is_sent_now_and_then_and_whole_when_it_ends(
+    make_tracker: MakeTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most every ten seconds."""
+    now = 1000.0
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    tracker, record = make_tracker(), record_of()
+    known = []
+    for epoch, seconds in ((1, 0.0), (2, 4.0), (3, 5.9), (4, 0.2)):
+        now += seconds
+        record.add_epoch(RUN, epoch_figures(epoch), FACTS)
+        tracker.epoch_ended(record)
+        known.append([step for step, _ in steps(client, "t0000", "loss")])
+    assert known == [[1], [1], [1], [1, 2, 3, 4]]
+    record.add_epoch(RUN, epoch_figures(5), FACTS)
+    record.end("FINISHED")
+    tracker.trial_ended(record, record.rows({}))
+    assert [step for step, _ in steps(client, "t0000", "loss")] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("status", "shown"), [("FINISHED", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED")])
 def test_how_it_ended(make_tracker: MakeTracker, client: MlflowClient, status: str, shown: str) -> None:
     tracker = make_tracker()
@@ -165,6 +210,17 @@ def test_how_it_ended(make_tracker: MakeTracker, client: MlflowClient, status: s
     assert run.info.end_time == int((record.ended_at or 0) * 1000)
     assert run.data.tags.get("error") == ("x" * 500 if status == "FAILED" else None)
     assert run.data.tags["weak_attack"] == "badnets"
+
+
+def test_a_control_of_a_weak_attack_is_not_called_weak_evidence(
+    make_tracker: MakeTracker, client: MlflowClient
+) -> None:
+    """It is what says so; trials that met the attack carry the tag."""
+    control = finish(record_of("c0000", "control"), val_asr=0.3)
+    rows = control.rows(dict.fromkeys(control.controls.values(), 0.3))
+    assert rows[0]["weak_attack"]
+    make_tracker().trial_ended(control, rows)
+    assert "weak_attack" not in children(client)["c0000"].data.tags
 
 
 def test_a_refused_proposal_has_its_run(make_tracker: MakeTracker, client: MlflowClient) -> None:
@@ -198,6 +254,15 @@ def test_the_parent_ends_with_tables_and_hypervolume(
     assert run.data.metrics == volumes
     assert len(client.get_metric_history(tracker.parent, "hypervolume")) == 1
     assert [a.path for a in client.list_artifacts(tracker.parent)] == ["table.parquet"]
+
+
+def test_figures_of_a_sweep_that_went_on_are_brought_up_to_date(
+    make_tracker: MakeTracker, client: MlflowClient
+) -> None:
+    for volume in (0.25, 0.5):
+        tracker = make_tracker()
+        tracker.sweep_ended([], {"hypervolume": volume}, "FINISHED")
+    assert client.get_run(tracker.parent).data.metrics == {"hypervolume": 0.5}
 
 
 def test_two_sweeps_of_one_name_share_an_experiment(make_tracker: MakeTracker, client: MlflowClient) -> None:
@@ -341,6 +406,62 @@ def test_a_lost_server_is_not_asked_at_every_epoch(make_tracker: MakeTracker, no
     assert len(asked) == 1
 
 
+def test_a_server_that_stays_away_is_asked_less_and_less_often(
+    make_tracker: MakeTracker, no_throttle: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 5 s, 10 s and so on, at most 300; once it was back, after 5 s again."""
+    now = 0.0
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
+    tracker, record = make_tracker(), record_of()
+    asked: list[float] = []
+
+    def lost(*_: Any, **__: Any) -> None:
+        asked.append(now)
+        raise ConnectionError("refused")
+
+    def watch(seconds: int) -> list[float]:
+        nonlocal now
+        asked.clear()
+        for _ in range(seconds):
+            tracker.epoch_ended(record)
+            now += 1.0
+        return [after - before for before, after in pairwise(asked)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LOST:
+            patch.setattr(tracker._client, name, lost)
+        assert watch(1300) == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    now += 1000.0
+    tracker.epoch_ended(record)
+    assert tracker.behind == []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LOST:
+            patch.setattr(tracker._client, name, lost)
+        record.add_epoch(RUN, epoch_figures(1), FACTS)
+        assert watch(40) == [5, 10, 20]
+
+
+def test_what_runs_is_not_said_to_be_missing(make_tracker: MakeTracker) -> None:
+    tracker = make_tracker()
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off(patch, tracker, ConnectionError("refused"))
+        tracker.epoch_ended(record_of("t0000"))
+        end(tracker, record_of("t0001"))
+    assert tracker.behind == ["t0001"]
+
+
+def test_a_sweep_of_many_trials_is_found_again_page_by_page(
+    make_tracker: MakeTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "RUNS_A_PAGE", 2)
+    names = [f"t{number:04d}" for number in range(5)]
+    for _ in range(2):
+        tracker = make_tracker()
+        for name in names:
+            tracker.epoch_ended(record_of(name))
+    assert sorted(children(client)) == names
+
+
 def test_an_answer_that_was_lost_makes_no_second_run(
     make_tracker: MakeTracker, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +491,19 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(
     end(tracker, record_of("t0001"))
     assert children(client)["t0001"].info.status == "FINISHED"
     assert tracker.behind == ["t0000"], "and it is not said to be there"
+
+
+def test_a_run_that_was_brought_back_is_no_longer_missing(make_tracker: MakeTracker, client: MlflowClient) -> None:
+    tracker, record = make_tracker(), record_of()
+    tracker.epoch_ended(record)
+    run_id = children(client)["t0000"].info.run_id
+    client.delete_run(run_id)
+    end(tracker, record)
+    assert tracker.behind == ["t0000"]
+    client.restore_run(run_id)
+    tracker.trial_ended(record, record.rows({}))
+    assert tracker.behind == []
+    assert children(client)["t0000"].info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("kind", ["http", "postgresql"])

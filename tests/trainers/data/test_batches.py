@@ -196,3 +196,11 @@ def test_indices_are_dealt_out_evenly(count: int, batches: int, seed: int) -> No
     if batches and count:
         assert int(counts.max() - counts.min()) <= 1, "none comes twice before each came once"
     assert int(counts.sum()) == size * batches
+
+
+def test_what_is_dealt_out_is_in_random_order_and_the_generator_decides() -> None:
+    indices = torch.arange(60)
+    one, again, other = (torch.cat(spread(indices, 6, seeded(seed))) for seed in (1, 1, 2))
+    assert one.equal(again)
+    assert not one.equal(other)
+    assert not one.equal(indices)

@@ -1,6 +1,8 @@
 import io
 import os
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainers.data import decode as module
 from trainers.data.decode import decode, image_extensions
 from trainers.errors import ConfigError
 
@@ -56,6 +59,19 @@ def test_one_channel_only_if_every_image_has_one() -> None:
     assert mixed[-1, :, 0, 0].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("at", [0, 3, 255, 256, 599])
+def test_one_coloured_image_makes_all_of_them_rgb_and_loses_none(at: int) -> None:
+    images = [encoded(Image.new("L", (4, 4), number % 200 + 1)) for number in range(600)]
+    images[at] = encoded(Image.new("RGB", (4, 4), RED))
+    found = decode(named(*images), None)
+    assert found.shape == (600, 3, 4, 4)
+    assert found[at, :, 0, 0].tolist() == [255, 0, 0]
+    grey = [number % 200 + 1 for number in range(600)]
+    for channel in range(3):
+        values = found[:, channel, 3, 3].tolist()
+        assert values[:at] + values[at + 1 :] == grey[:at] + grey[at + 1 :]
+
+
 @pytest.mark.filterwarnings("error")
 def test_palette_and_transparency_become_rgb() -> None:
     palette = Image.new("RGB", (4, 4), BLUE).convert("P", palette=Image.Palette.ADAPTIVE)
@@ -89,6 +105,26 @@ def test_resizing_averages_instead_of_picking_pixels() -> None:
     assert images.shape == (2, 1, 4, 4)
     assert ((images[0] > 100) & (images[0] < 155)).all()
     assert (images[1] == 7).all()
+
+
+def test_an_image_that_is_wide_or_high_enough_is_resized_too() -> None:
+    shapes = [(4, 8), (8, 4), (4, 4), (3, 5)]
+    assert decode(named(*(encoded(Image.new("L", shape, 9)) for shape in shapes)), 4).shape == (4, 1, 4, 4)
+
+
+@pytest.mark.parametrize(("size", "threads"), [(100, 1), (8191, 1), (8192, 3), (50_000, 3)])
+def test_threads_are_for_images_that_are_worth_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, threads: int
+) -> None:
+    """As bytes, or as a file of so many bytes; what a file holds after its image does not matter."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    pools: list[int] = []
+    monkeypatch.setattr(module, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count))
+    content = encoded(Image.new("L", (4, 4), 5)).ljust(size, b"\0")
+    (tmp_path / "a.png").write_bytes(content)
+    for source in (content, tmp_path / "a.png"):
+        assert decode([("a", source)], None).unique().tolist() == [5]
+    assert pools == [threads] * 2
 
 
 def test_sizes_that_differ_are_named() -> None:
@@ -153,8 +189,27 @@ def test_all_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
         decode(named(b"x", good, encoded(Image.new("RGB", (4, 4)))), None)
 
 
+def test_the_first_that_cannot_be_read_is_named_whichever_thread_was_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second block is done long before the first one."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    read = module._read
+
+    def slow(name: str, source: Any, image_size: int | None) -> Any:
+        if name == "image 5":
+            time.sleep(0.5)
+        return read(name, source, image_size)
+
+    monkeypatch.setattr(module, "_read", slow)
+    large = encoded(Image.new("L", (4, 4))).ljust(9000, b"\0")
+    items = [large] * 300
+    items[5] = items[260] = b"broken"
+    with pytest.raises(ConfigError, match=r"the image image 5: .* 1 more cannot be read: image 260\.$"):
+        decode(named(*items), None)
+
+
 def test_values_without_a_known_range_are_refused() -> None:
-    for values in (np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 70_000, dtype=np.int32)):
+    whole = (-1, 1 << 16, 70_000)
+    for values in (np.full((4, 4), 0.5, dtype=np.float32), *(np.full((4, 4), v, dtype=np.int32) for v in whole)):
         with pytest.raises(ConfigError, match="image 0: its values"):
             decode(named(encoded(Image.fromarray(values), "TIFF")), None)
 

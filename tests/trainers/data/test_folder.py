@@ -46,6 +46,26 @@ def test_class_folders_alone_are_split_by_the_seed(tmp_path: Path, below: str) -
     assert load_folder(str(tmp_path), 8, 2).fingerprint != splits.fingerprint
 
 
+def test_folders_beside_train_and_test_are_passed_over(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog", "extra/owl"):
+        paint(tmp_path / name, 1)
+    train, test = read_folder(str(tmp_path), None)
+    assert train.class_names == ("cat", "dog")
+    assert test is not None
+    assert (train.names, test.names) == (("train/cat/1.png", "train/dog/1.png"), ("test/cat/1.png", "test/dog/1.png"))
+
+
+def test_the_order_is_that_of_the_names_whatever_the_disk_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog"):
+        paint(tmp_path / name, 1, 2, 3)
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(listed(self), reverse=True)))
+    images, _ = read_folder(str(tmp_path), None)
+    assert images.class_names == ("cat", "dog")
+    assert images.names == tuple(f"{name}/{shade}.png" for name in ("cat", "dog") for shade in (1, 2, 3))
+    assert read_unlabelled_folder(str(tmp_path), None)[:, 0, 0, 0].tolist() == [1, 2, 3, 1, 2, 3]
+
+
 def test_images_alone_may_lie_anywhere(tmp_path: Path) -> None:
     paint(tmp_path, 1, 2)
     paint(tmp_path / "more/deep", 7)

@@ -21,6 +21,12 @@ def test_a_fifth_of_each_class_is_held_out() -> None:
     assert splits.fingerprint != hold_out(numbered([0] * 50 + [1] * 10), 4).fingerprint
 
 
+@pytest.mark.parametrize(("count", "held_out"), [(10, 2), (12, 2), (13, 3), (14, 3), (18, 4)])
+def test_a_fifth_is_rounded_to_the_nearest(count: int, held_out: int) -> None:
+    splits = hold_out(numbered([0, 1] * (count // 2) + [0] * (count % 2)), 0)
+    assert (len(splits.test), len(splits.train)) == (held_out, count - held_out)
+
+
 def test_every_class_stays_in_the_training_split() -> None:
     for seed in range(20):
         assert hold_out(numbered([0, 0, 1, 1]), seed).train.labels.bincount().min() > 0

@@ -1,11 +1,14 @@
+import io
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from trainers.data import DataConfig, ImageSet, load_data, load_untrusted
+from trainers.data import DataConfig, ImageSet, load_data, load_unlabelled, load_untrusted
 from trainers.errors import ConfigError
 
 
@@ -70,6 +73,57 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
         load_data(DataConfig(source="cifar10", root="~/here"))
 
 
+def test_home_is_expanded_of_images_to_train_on_too(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    write_parquet(folder / "files" / "data.parquet", 10)
+    assert len(load_untrusted(DataConfig(source=f"folder:~/{folder.name}"))) == 30
+    assert len(load_untrusted(DataConfig(source=f"parquet:~/{folder.name}/files"))) == 10
+    assert len(load_unlabelled(f"folder:~/{folder.name}", None)) == 30
+    assert len(load_unlabelled(f"parquet:~/{folder.name}/files", None)) == 10
+
+
+def write_parquet(path: Path, count: int) -> None:
+    """Images of two classes, each of its own shade."""
+    encoded = []
+    for shade in range(count):
+        content = io.BytesIO()
+        Image.new("L", (4, 4), shade).save(content, "PNG")
+        encoded.append(content.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": encoded, "label": [n % 2 for n in range(count)]}), path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_the_seed_decides_what_is_held_out_to_test_on(folder: Path, kind: str) -> None:
+    write_parquet(folder / "files" / "data.parquet", 30)
+    source = {"folder": f"folder:{folder / 'train'}", "parquet": f"parquet:{folder / 'files'}"}[kind]
+    tests = [load_data(DataConfig(source=source, seed=seed)).test.fingerprint for seed in (0, 0, 1, 2)]
+    assert tests[0] == tests[1]
+    assert len(set(tests)) == 3
+
+
+def test_of_untrusted_parquet_images_none_is_held_out(folder: Path) -> None:
+    write_parquet(folder / "files" / "data.parquet", 20)
+    source = f"parquet:{folder / 'files'}"
+    assert len(load_untrusted(DataConfig(source=source))) == 20
+    assert len(load_data(DataConfig(source=source)).train) == 16
+
+
+def test_untrusted_images_are_cut_down_to_the_size_asked_for(folder: Path) -> None:
+    some = load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15))
+    assert some.labels.bincount().tolist() == [5, 5, 5]
+    assert some.fingerprint != load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15, seed=1)).fingerprint
+    with pytest.raises(ConfigError, match=r"data\.train_size must be at most 30, .* but got 31"):
+        load_untrusted(DataConfig(source=f"folder:{folder}", train_size=31))
+
+
+def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
+    splits = load_data(DataConfig(source=f"folder:{folder}", train_size=15))
+    assert (len(splits.train), len(splits.test)) == (15, 18)
+    splits = load_data(DataConfig(source=f"folder:{folder}", test_size=6))
+    assert (len(splits.train), len(splits.test)) == (30, 6)
+
+
 def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -> None:
     whole = load_untrusted(DataConfig(source=f"folder:{folder}"))
     assert len(whole) == 30  # the test folder is not trained on
@@ -115,6 +169,12 @@ def test_images_are_set_aside_before_the_rest_is_cut_down(folder: Path) -> None:
     assert aside | left < known
     assert splits.test.fingerprint == whole.test.fingerprint
     assert splits.fingerprint == f"{splits.train.fingerprint}-{splits.test.fingerprint}-{splits.held_out.fingerprint}"
+
+
+def test_the_seed_decides_what_is_set_aside(folder: Path) -> None:
+    splits = [load_data(DataConfig(source=f"folder:{folder}", held_out_size=6, seed=seed)) for seed in (0, 0, 1)]
+    one, again, other = (part.held_out.fingerprint for part in splits if part.held_out)
+    assert one == again != other
 
 
 def test_shapes_are_drawn_for_it(folder: Path) -> None:

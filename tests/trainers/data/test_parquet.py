@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainers.data import parquet_table
-from trainers.data.parquet import load_parquet, read_unlabelled_parquet
+from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.parquet_table import read_image_table, read_images
 from trainers.errors import ConfigError
 
@@ -70,6 +70,58 @@ def test_folders_name_the_split_where_files_do_not(tmp_path: Path) -> None:
         assert (shades(splits.train), shades(splits.test)) == ([10, 11], [20, 21])
 
 
+def test_the_nearest_word_names_the_split_in_capitals_too(tmp_path: Path) -> None:
+    """A file's own name goes before its folder's, and that before the folders above."""
+    write(tmp_path / "train/validation-0.parquet", [0, 1], [1, 2])
+    write(tmp_path / "test/more/TRAIN/0.parquet", [0, 1], [3, 4])
+    write(tmp_path / "Test/0.parquet", [1], [5])
+    splits = load_parquet(str(tmp_path), None, 0)
+    assert sorted(shades(splits.train)) == [3, 4]
+    assert sorted(shades(splits.test)) == [1, 2, 5]
+
+
+def test_files_below_a_hidden_folder_are_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1], [1, 2])
+    write(tmp_path / ".cache/b.parquet", [0, 1], [3, 4])
+    images, _ = read_parquet(str(tmp_path), None)
+    assert shades(images) == [1, 2]
+
+
+def test_images_are_known_by_their_file_and_row(tmp_path: Path) -> None:
+    """Rows are counted from 0, and the test split's names are its own."""
+    write(tmp_path / "train.parquet", [0, 1, 0])
+    write(tmp_path / "test.parquet", [1, 0])
+    train, test = read_parquet(str(tmp_path), None)
+    assert test is not None
+    assert train.names == tuple(f"row {row} of {tmp_path}/train.parquet" for row in range(3))
+    assert test.names == tuple(f"row {row} of {tmp_path}/test.parquet" for row in range(2))
+
+
+def test_the_order_is_that_of_the_names_whatever_the_disk_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", [0, 1], [number, number])
+    found = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, text: iter(sorted(found(self, text), reverse=True)))
+    images, _ = read_parquet(str(tmp_path), None)
+    assert shades(images) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("test_labels", [[0, 1], [0, 1, 2]])
+def test_a_class_that_is_only_tested_is_refused(tmp_path: Path, test_labels: list[int]) -> None:
+    write(tmp_path / "train.parquet", [0, 1])
+    write(tmp_path / "test.parquet", test_labels)
+    if 2 not in test_labels:
+        load_parquet(str(tmp_path), None, 0)
+        return
+    with pytest.raises(ConfigError, match="no training image with label 2 in"):
+        load_parquet(str(tmp_path), None, 0)
+
+
+def test_the_seed_decides_what_is_held_out(tmp_path: Path) -> None:
+    write(tmp_path / "data.parquet", [0, 1] * 20)
+    assert len({tuple(shades(load_parquet(str(tmp_path), None, seed).test)) for seed in range(4)}) > 1
+
+
 def test_words_that_only_contain_a_split_name_none(tmp_path: Path) -> None:
     write(tmp_path / "constrained.parquet", [0, 1] * 5)
     write(tmp_path / "latest-values.parquet", [0, 1] * 5)
@@ -93,6 +145,21 @@ def test_plain_binary_in_a_column_called_image(tmp_path: Path) -> None:
     splits = load_parquet(str(tmp_path / "a.parquet"), 8, 0)
     assert splits.train.images.shape == (8, 1, 8, 8)
     assert splits.train.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+def test_bytes_may_be_many_or_few(tmp_path: Path, kind: pa.DataType) -> None:
+    """Columns of more than 2 GiB are of the large kind."""
+    plain, nested = pa.array([png(7), png(8)], kind), pa.array([png(7), png(8)], kind)
+    write(tmp_path / "plain.parquet", [0, 1], img=plain)
+    write(tmp_path / "nested.parquet", [0, 1], img=pa.StructArray.from_arrays([nested], names=["bytes"]))
+    for name in ("plain", "nested"):
+        assert [content for _, content in read_images(tmp_path / f"{name}.parquet")] == [png(7), png(8)]
+
+
+def test_where_a_file_has_both_columns_img_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1], [1, 2], image=[png(9), png(9)])
+    assert [content for _, content in read_images(tmp_path / "a.parquet")] == [png(1), png(2)]
 
 
 @pytest.mark.parametrize("names", [{"0": "cat"}, [1, 2], [], None])

@@ -141,6 +141,23 @@ def test_predictions_that_are_not_finite_are_no_figures() -> None:
             measure(monitor(VAL, TEST), suspicion=torch.tensor([0.0] * 9 + [value]))
 
 
+class BrokenOnce(Reader):
+    """Predicts nothing of the first image that it is shown."""
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        first = self.shown == 0
+        logits, features = super().forward(images)
+        if first:
+            logits[0] = float("inf")
+        return ModelOutput(logits, features)
+
+
+def test_one_prediction_of_many_batches_that_is_not_finite_is_enough() -> None:
+    nothing = probe([0] * 2300, [0] * 2300, [], [], [])
+    with pytest.raises(TrialError, match="The network's predictions are not finite"):
+        measure(monitor(nothing), model=BrokenOnce())
+
+
 class Exact(Reader):
     """Two classes apart by less than bfloat16 can tell."""
 

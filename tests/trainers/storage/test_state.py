@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 import trainers.storage.state
 from trainers.storage.files import write_with
-from trainers.storage.state import load_state, save_state
+from trainers.storage.state import StateError, load_state, save_state
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool)
 TENSORS = st.builds(
@@ -161,3 +162,17 @@ def test_a_damaged_file_says_so(tmp_path: Path, kept: float) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_state(tmp_path / "a")
+
+
+def test_tuples_come_back_as_lists_with_their_tensors(tmp_path: Path) -> None:
+    """Adam's betas are a tuple; so may a pair of tensors be."""
+    save_state(tmp_path / "a", {"betas": (0.9, 0.99), "pair": (torch.ones(2), {"deep": (torch.zeros(1),)})})
+    expected = {"betas": [0.9, 0.99], "pair": [torch.ones(2), {"deep": [torch.zeros(1)]}]}
+    assert same(load_state(tmp_path / "a"), expected)
+
+
+@pytest.mark.parametrize("header", [None, {"format": "pt"}])
+def test_tensors_of_another_program_are_no_state(tmp_path: Path, header: dict[str, str] | None) -> None:
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata=header)
+    with pytest.raises(StateError, match=r"model\.safetensors holds tensors, but no state"):
+        load_state(tmp_path / "model.safetensors")

@@ -6,6 +6,7 @@ import pytest
 
 from trainers.storage.files import remove_tree
 from trainers.storage.object_store import Place
+from trainers.storage.state import save_state
 from trainers.storage.state_store import StateStore, SupersededError, attempts, crash_reason, host_of, new_attempt
 
 
@@ -52,6 +53,34 @@ def test_attempts_are_counted_and_the_latest_state_counts(any_place: Place) -> N
         assert store.load(0) == {"by": number}
     began = {f"began.{number}.txt" for number in (1, 2, 3)}
     assert set(files(any_place)) == {"owner.txt", *began, "run-0.3.safetensors"}  # what was overtaken is gone
+
+
+def test_an_attempt_goes_on_from_its_own_state_and_never_from_one_of_a_later_attempt(any_place: Place) -> None:
+    """Its own number is among those that count, the next one is not."""
+    for number in (1, 2, 3):
+        save_state(any_place / f"run-0.{number}.safetensors", {"by": number})
+    assert [StateStore(any_place, attempt=number).load(0) for number in (1, 2, 3)] == [{"by": n} for n in (1, 2, 3)]
+    (any_place / "run-0.2.safetensors").unlink()
+    assert StateStore(any_place, attempt=2).load(0) == {"by": 1}
+
+
+def test_the_tenth_attempt_comes_after_the_ninth(any_place: Place) -> None:
+    for number in range(1, 10):
+        begun(any_place).save(0, {"by": number})
+    store = begun(any_place)
+    save_state(any_place / "run-0.2.safetensors", {"by": 2})  # one that was overtaken, and wrote late
+    assert (store.attempt, store.load(0)) == (10, {"by": 9})
+    store.save(0, {"by": 10})
+    assert store.load(0) == {"by": 10}
+    assert {name for name in files(any_place) if name.startswith("run-")} == {"run-0.10.safetensors"}
+
+
+def test_runs_whose_numbers_begin_alike_are_kept_apart(any_place: Place) -> None:
+    store = begun(any_place)
+    store.save(10, {"run": 10})
+    assert store.load(1) is None
+    store.save(1, {"run": 1})
+    assert (store.load(1), store.load(10)) == ({"run": 1}, {"run": 10})
 
 
 def test_an_attempt_without_a_state_leaves_that_of_an_earlier_one(any_place: Place) -> None:
