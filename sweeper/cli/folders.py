@@ -48,7 +48,7 @@ def place_run_folder(storage: str, out: Path | None, name: str) -> "tuple[Path, 
     from trainers.storage.object_store import ObjectPath, place
 
     at = place(storage)
-    if out is not None and ":" in out.parts[0]:
+    if out is not None and ":" in str(out).partition("/")[0]:
         raise ConfigError(f"--out takes a folder, but got {out}; --storage takes the address of a store.")
     name = out.resolve().name if out is not None else f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if isinstance(at, ObjectPath):

@@ -45,12 +45,12 @@ def select_(
         except NothingQualifies as error:
             complain(str(error))
             raise typer.Exit(NOTHING_QUALIFIES) from error
-    for line in selection_lines(selected.selection, over, confidence, selected.searched):
-        say(line)
-    print_reading_notes(console, run_folder)
-    if confidence is None:
-        for line in confirmation_lines(run_folder, selected):
+        for line in selection_lines(selected.selection, over, confidence, selected.searched):
             say(line)
+        print_reading_notes(console, run_folder)
+        if confidence is None:
+            for line in confirmation_lines(run_folder, selected):
+                say(line)
     instead = ", in the place of an earlier selection" if selected.replaced else ""
     say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if selected.tracked else ""))
     keep_copy(run_folder, [run_folder.deploy])

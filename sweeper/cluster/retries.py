@@ -110,9 +110,12 @@ class Retries:
         if end.usable is not None:
             if not end.usable.done():
                 return None
-            said = self._fleet.avoid_unusable_hosts(end.usable.result()) or (
-                f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
-            )
+            reasons = {} if end.usable.exception() else end.usable.result()
+            said = self._fleet.avoid_unusable_hosts(reasons)
+            if said is None and not reasons.keys() & self._fleet.avoided.keys():  # else another trial's answer said it
+                said = (
+                    f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
+                )
         return self._lose(record, "It was cut off {} before it began.", said)
 
     def unusable(self, record: TrialRecord, host: str, reason: str) -> Decision:

@@ -52,6 +52,12 @@ class Deployment(BaseModel):
         return self
 
     @property
+    def numerics(self) -> int:
+        """With which numerics (:data:`trainers.seeding.NUMERICS`) the setting was found."""
+        known = self.source.get("numerics", 1)
+        return known if isinstance(known, int) else 1
+
+    @property
     def setting(self) -> Setting:
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
@@ -178,6 +184,7 @@ def deployment(
         "source": {
             "sweep": preset["name"],
             "config_id": point["config_id"],
+            "numerics": sweep["numerics"],
             "data": preset["data"],
             "data_fingerprint": sweep["data_fingerprint"],
             **sweep["provenance"],

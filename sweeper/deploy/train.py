@@ -21,7 +21,7 @@ from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.image_set import ImageSet, pixels_fingerprint
 from trainers.defenses import DEFENSES
-from trainers.seeding import derive_seed
+from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.files import remove_tree, write_text
 from trainers.storage.state_store import StateStore
 
@@ -81,6 +81,7 @@ def train(
     key = derive_seed(
         seed,
         "deploy",
+        NUMERICS,
         setting,
         compute.device.type,  # generators of one kind of device read no states of another's
         compute.amp,

@@ -14,6 +14,7 @@ from sweeper.tracking.store import check_store, tracking_uri, without_secret
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_untrusted
 from trainers.errors import ConfigError, TrialError
+from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import WEIGHTS
 from trainers.text import printable
 
@@ -74,6 +75,12 @@ def train_and_track(
         TrainingBroken: the training failed, or the folder cannot be written any more.
     """
     deployment = read_deployment(deploy)
+    if deployment.numerics != NUMERICS:
+        text = (
+            f"This setting was found with numerics {deployment.numerics}, and this program trains with {NUMERICS}: its "
+            "evidence may not hold for what is trained now."
+        )
+        console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
     config = DataConfig(source=source, image_size=image_size)
     console.print("Loading data ...", highlight=False)

@@ -103,7 +103,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": reading_notes(folder) + _notes(frame, table, spec, attacker_table),
+        "notes": reading_notes(folder) + _notes(frame, table, attacker_table),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
@@ -271,7 +271,7 @@ def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tupl
     )
 
 
-def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, attacker_table: pd.DataFrame | None) -> list[str]:
+def _notes(frame: pd.DataFrame, table: pd.DataFrame, attacker_table: pd.DataFrame | None) -> list[str]:
     texts = caveats(table, frame)
     if len(table) == 0:
         texts.append("No trial finished.")

@@ -189,15 +189,17 @@ class RunFolder:
             content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
             raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
-        found: dict[str, Any] = content if isinstance(content, dict) else {}
-        if "preset" in found and found.get("version") != VERSION:
+        sweep: dict[str, Any] = content if isinstance(content, dict) else {}
+        if "preset" in sweep and sweep.get("version") != VERSION:
             raise ConfigError(
-                f"{self.sweep} has version {found.get('version')}, but this program reads version {VERSION}."
+                f"{self.sweep} has version {sweep.get('version')}, but this program reads version {VERSION}."
             )
         for key, kind in KEYS.items():
-            if not isinstance(found.get(key), kind):
+            if not isinstance(sweep.get(key), kind):
                 raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
-        return found
+        if type(sweep.setdefault("numerics", 1)) is not int:
+            raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
+        return sweep
 
     @property
     def numerics(self) -> int:
@@ -206,10 +208,8 @@ class RunFolder:
         Raises:
             ConfigError: ``sweep.yaml`` is damaged.
         """
-        known = self.read_sweep().get("numerics", 1)
-        if not isinstance(known, int):
-            raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
-        return known
+        numerics: int = self.read_sweep()["numerics"]
+        return numerics
 
     def spec(self) -> SweepSpec:
         """The sweep as ``sweep.yaml`` describes it; the same description is validated once.

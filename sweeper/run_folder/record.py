@@ -1,4 +1,4 @@
-"""What is known of each trial: its rows and curves, in the column order of the design."""
+"""What is known of each trial: its rows and curves."""
 
 import hashlib
 import json
@@ -183,6 +183,7 @@ class TrialRecord:
         config = fields["config"]
         if config and "config_id" not in fields:
             fields["config_id"] = _first_config_id(config)
+            config["params"] = _FIRST_PARAMS.get(config["defense"], {}) | config["params"]
         fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
         fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
         fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
@@ -192,6 +193,10 @@ class TrialRecord:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
                 raise ValueError("no scenario is called so")
         return record
+
+
+_FIRST_PARAMS: dict[str, dict[str, Any]] = {"abl": {"cutout": 0, "unlearning_rest": True}}
+"""What defenses did with numerics 1 where parameters of today have another default, by defense."""
 
 
 def _first_config_id(config: dict[str, Any]) -> str:

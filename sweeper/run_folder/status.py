@@ -101,7 +101,7 @@ def reading_notes(folder: RunFolder) -> list[str]:
     notes = [unfinished(folder)]
     if folder.numerics != NUMERICS:
         notes.append(
-            f"These figures were trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: the "
+            f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: the "
             "same setting may come out otherwise now."
         )
     return [note for note in notes if note]

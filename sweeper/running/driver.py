@@ -60,7 +60,7 @@ class Plan:
     """What is to be run.
 
     Args:
-        trials: how many in all, controls and what ``records`` holds included.
+        trials: how many the study is asked for in all, those in ``records`` included, controls not.
         records: of an earlier part of the sweep.
         extra: trials that nobody asks the study for, to be run with it.
     """

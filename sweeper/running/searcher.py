@@ -110,7 +110,7 @@ class SweepSearcher(Searcher):
         if self._is_full():
             return None
         with self.ledger.guard():
-            while not self._queue and self._to_ask > 0:
+            while not self._queue and self._to_ask > 0 and not self.stopper.stop_all():
                 self._ask()
         if not self._queue:  # what runs may break off, and be tried again
             return None if self._running or self._undecided else str(Searcher.FINISHED)
@@ -218,16 +218,16 @@ class SweepSearcher(Searcher):
 
     def _settle(self) -> None:
         """Decide what becomes of trials that broke off, as soon as it is known."""
-        undecided, self._undecided = self._undecided, []
-        for record, result in undecided:
+        for undecided in list(self._undecided):
+            record, result = undecided
             with self.ledger.guard():
                 if "unusable" in result:
                     decision: Decision | None = self._retries.unusable(record, result["host"], result["unusable"])
                 else:
                     decision = self._retries.decide(record, self.ledger.states_of(record))
                 if decision is None:
-                    self._undecided.append((record, result))
                     continue
+                self._undecided.remove(undecided)
                 if decision.said:
                     self._say(decision.said)
                 if decision.again and self.stopper.reason is None:
@@ -239,12 +239,13 @@ class SweepSearcher(Searcher):
         """End a trial everywhere. What cannot be written in one place is written in the others all the same."""
         with self.ledger.guard():
             self._note_end(record, result, crash)
+        if record.role == TRIAL:
+            self._untold[record.trial_id] = record
+        else:
+            with self.ledger.guard():
+                self.ledger.announce(record)
         with self.ledger.guard():
-            if record.role == TRIAL:
-                self._untold[record.trial_id] = record
             self._tell_ready()
-        with self.ledger.guard():
-            self.ledger.announce(record)
 
     def _note_end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:
         """Note status and reason of an ended trial, from its last result, or from why it crashed."""
@@ -264,12 +265,18 @@ class SweepSearcher(Searcher):
             self.ledger.end(record, PRUNED)
 
     def _tell_ready(self) -> None:
-        """Tell the study each ended trial whose controls have ended too: a constraint may ask for them."""
+        """Tell the study, and who follows, of each ended trial whose controls have ended too.
+
+        A constraint may ask for the controls, and without them nobody knows whether the attack is weak.
+        """
         running = {key for r in self.ledger.running() if r.role == CONTROL for key in r.controls.values()}
         for trial_id, record in list(self._untold.items()):
             if not running & set(record.controls.values()):
                 del self._untold[trial_id]
-                self._tell(self._open.pop(trial_id), record)
+                try:
+                    self._tell(self._open.pop(trial_id), record)
+                finally:
+                    self.ledger.announce(record)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> None:
         judged = verdict(self._spec, record, self.ledger.control_asr)

@@ -108,7 +108,7 @@ class TrialActor(tune.Trainable):
             objective: reported each epoch for the scheduler; null if there is no scheduler.
             keep_controls: whether what controls train is kept for defenses that begin with it.
             store: the run folder's place in an object store, if it has one.
-            code: :func:`sweeper.cluster.hosts.code_digest` of the driver; null: not asked for.
+            code: :func:`sweeper.run_folder.provenance.code_digest` of the driver; null: not asked for.
         """
         self._splits = unpack(data)
         self._folder = RunFolder(folder, store)

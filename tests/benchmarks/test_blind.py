@@ -22,7 +22,10 @@ from trainers.data.config import DataConfig
 from trainers.data.shapes import CLASS_NAMES
 from trainers.defenses import DEFENSES
 
-VAB = {"mix_epochs": 2, "suppression_epochs": 2, "warmup_steps": 12, "batch_size": 64, "lr": 0.05}
+VAB = {
+    "warmup_steps": 60, "victim_lr": 0.01, "threshold": 0.3, "mix_epochs": 4, "suppression_epochs": 2, "batch_size": 64,
+    "lr": 0.05,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from sweeper.preset.spec import SweepSpec, validate
 from sweeper.report import plots
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FINISHED, TrialRecord
-from sweeper.running.ledger import Ledger
+from sweeper.running.ledger import Follower, Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
@@ -56,10 +56,11 @@ def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.S
         fleet: Fleet | None = None,
         workers: int | None = None,
         said: Callable[[str], None] = lambda _text: None,
+        followers: Sequence[Follower] = (),
     ) -> tuple[SweepSearcher, optuna.Study]:
         spec = spec.model_copy(update={"search": spec.search.model_copy(update={"workers": workers})})
         study = open_study(spec, tmp_path / "study.db")
-        ledger = Ledger(RunFolder(tmp_path), {})
+        ledger = Ledger(RunFolder(tmp_path), {}, followers)
         stopper = SweepStopper(time_budget_s, lambda: ledger.broken is not None)
         return SweepSearcher(spec, study, "data", ledger, stopper, fleet or roomy(), spec.search.trials, said), study
 

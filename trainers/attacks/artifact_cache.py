@@ -14,14 +14,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.compute import Compute
-from trainers.seeding import derive_seed
+from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.object_store import Place
 from trainers.storage.state import StateError, load_state, save_state
 
 WAIT_AT_MOST_S = 900.0
 """How long one process waits for what another makes, until it makes it itself."""
-RECIPE = 2
-"""Goes up when the way something is made changes, so that nothing made in the old way is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class ArtifactCache:
         seed = derive_seed(self.seed, what, parts)
         if self.folder is None:
             return _on_cpu(make(seed))
-        whole = [RECIPE, what, parts, self.seed, self.compute.identity]
+        whole = [NUMERICS, what, parts, self.seed, self.compute.identity]
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / f"{what}-{key}.safetensors"
         with _held(self.folder / f"{what}-{key}.lock"):

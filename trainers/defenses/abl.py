@@ -24,6 +24,7 @@ class AblParams(SgdParams):
     The SGD parameters are those of isolation, where the learning rate stays as it is, and of fine-tuning.
     """
 
+    batch_size: int = param(128, ge=2, doc="samples a batch (versions of the code have 64 and 128)")
     weight_decay: float = param(1e-4, ge=0, doc="weight decay (paper: 1e-4 to 5e-4)")
     milestones: tuple[float, ...] = param(
         (2 / 3,), gt=0, lt=1, doc="shares of the fine-tuning after which its learning rate drops (40 of 60 epochs)"
@@ -81,8 +82,9 @@ class Abl(Isolating):
 
     As in the authors' code, one network goes through all stages; images are as they are in isolation and in unlearning,
     and augmented in fine-tuning, with Cutout on top: of one square of length 3, which that code makes 2 x 2 pixels. Its
-    unlearning drops to a rate of 1e-4 only after the last epoch, so there is one rate. Interpretations: the ascent on a
-    sample ends at a ceiling; images are normalised; momentum is carried over from stage to stage.
+    unlearning drops to a rate of 1e-4 only after the last epoch, so there is one rate; its first epoch only tests, so
+    it makes one pass less than here. Interpretations: the ascent on a sample ends at a ceiling; images are normalised;
+    momentum is carried over from stage to stage.
     """
 
     name: ClassVar[str] = "abl"

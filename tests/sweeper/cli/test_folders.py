@@ -185,6 +185,9 @@ def test_nothing_is_trained_across_numerics_and_what_is_there_can_be_read(run_di
     )
     for command in (("resume", str(run_dir)), ("confirm", str(run_dir))):
         assert sentence(call(*command)) == refused
+    (run_dir / "sweep.yaml").write_text((run_dir / "sweep.yaml").read_text() + "numerics: new\n")
+    assert "its key numerics is damaged" in sentence(call("select", str(run_dir), "--max-asr", "0.9"))
+    folder.write_sweep(sweep)
     note = f"trained with numerics 1, and this program trains with {NUMERICS}"
     chosen = call("select", str(run_dir), "--max-asr", "0.9")
     assert chosen.exit_code == 0, chosen.output

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -125,6 +126,35 @@ def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: 
     assert Retries(0, fleet).avoided_by(record_of("t0001")) == ["2"]
 
 
+def test_of_two_trials_that_ask_at_once_one_tells_what_the_hosts_said(tmp_path: Path) -> None:
+    answered = Event()
+
+    def load(_: Sequence[Host]) -> Mapping[str, str]:
+        answered.wait(10)
+        return {"2": "ImportError: odd"}
+
+    retries = Retries(0, Fleet({"CPU": 1}, Hosts("1", "2"), load))
+    records = [record_of(f"t000{number}") for number in range(2)]
+    for _ in range(3):
+        for record in records:
+            record.attempt = new_attempt(tmp_path / record.trial_id)
+            decision = retries.decide(record, tmp_path / record.trial_id)
+    assert decision is None, "nothing waits for the hosts"
+    answered.set()
+    said = [decided(retries, record, tmp_path / record.trial_id).said for record in records]
+    assert [text and text.partition(" is avoided")[0] for text in said] == ["The host 10.0.0.2", None]
+
+
+def test_hosts_that_cannot_be_asked_cost_no_trial(tmp_path: Path) -> None:
+    def broken(_: Sequence[Host]) -> Mapping[str, str]:
+        raise RuntimeError("the head restarts")
+
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), broken)
+    said = never_begins(Retries(0, fleet), tmp_path)
+    assert said[-1] == "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
+    assert fleet.avoided == {}
+
+
 def test_a_host_that_went_when_it_was_asked_is_not_blamed(tmp_path: Path) -> None:
     there = Hosts("1", "2", "3")
 
@@ -138,9 +168,9 @@ def test_a_host_that_went_when_it_was_asked_is_not_blamed(tmp_path: Path) -> Non
     assert fleet.avoided == {"2": "ImportError: odd"}
 
 
-@pytest.mark.parametrize("unable", [{}, {"1": "ImportError: odd", "2": "ImportError: odd"}])
-def test_where_every_host_can_or_none_can_none_is_avoided(tmp_path: Path, unable: dict[str, str]) -> None:
-    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: unable)
+@pytest.mark.parametrize("unusable", [{}, {"1": "ImportError: odd", "2": "ImportError: odd"}])
+def test_where_every_host_can_or_none_can_none_is_avoided(tmp_path: Path, unusable: dict[str, str]) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: unusable)
     said = never_begins(Retries(0, fleet), tmp_path)
     assert said[-1] == "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
     assert fleet.avoided == {}

@@ -198,9 +198,10 @@ def test_a_sweep_that_names_no_numerics_was_trained_with_the_first(tmp_path: Pat
     assert folder.numerics == 1
     folder.write_sweep(sweep_with() | {"numerics": 7})
     assert folder.numerics == 7
-    folder.write_sweep(sweep_with() | {"numerics": "new"})
-    with pytest.raises(ConfigError, match="its key numerics is damaged"):
-        _ = folder.numerics
+    for damaged in ("new", True, 1.5):
+        folder.write_sweep(sweep_with() | {"numerics": damaged})
+        with pytest.raises(ConfigError, match="its key numerics is damaged"):
+            folder.read_sweep()
 
 
 def test_leftovers_among_the_scores_are_removed_too(folder: RunFolder) -> None:

@@ -170,3 +170,15 @@ def test_attack_success_without_defense_is_that_of_controls_that_finished() -> N
     again.role = "confirmation"
     (first,), (second,), (third,) = (record.controls.values() for record in records)
     assert control_success([finish(record_of()), *records, again]) == {first: 0.9, second: None, third: None}
+
+
+def test_an_older_record_names_what_its_defense_did_and_not_what_it_would_do_today() -> None:
+    spec = spec_with(defense={"name": "abl", "cutout": 2, "unlearning_rest": False})
+    fields = json.loads(finish(record_of(spec=spec)).to_json())
+    for name in ("cutout", "unlearning_rest"):
+        del fields["config"]["params"][name]
+    today = TrialRecord.from_json(json.dumps(fields)).rows({})[0]
+    assert (today["param.defense.cutout"], today["param.defense.unlearning_rest"]) == (2, False)
+    del fields["config_id"]
+    before = TrialRecord.from_json(json.dumps(fields)).rows({})[0]
+    assert (before["param.defense.cutout"], before["param.defense.unlearning_rest"]) == (0, True)

@@ -1,6 +1,6 @@
 """Table and study say the same of every trial, whatever happens to it and to its control."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Host
 from sweeper.preset import grid
 from sweeper.preset.grid import grid_points
-from sweeper.run_folder.record import FAILED, FINISHED, RUNNING
+from sweeper.run_folder.record import FAILED, FINISHED, RUNNING, TrialRecord
 from sweeper.running import searcher as module
 from sweeper.running.searcher import SweepSearcher
-from tests.sweeper.small import FACTS, begin_on_a_host, epoch_figures, make_objectives, spec_with
+from tests.sweeper.small import FACTS, Watcher, begin_on_a_host, epoch_figures, make_objectives, spec_with
 from trainers.errors import ConfigError
 from trainers.storage.state_store import StateStore, new_attempt
 from trainers.trial import TrialConfig
@@ -485,3 +485,34 @@ def test_a_study_that_cannot_be_told_costs_no_finished_trial(make_searcher: Make
     assert (record.status, record.error) == (FINISHED, None)
     assert searcher.stopper.stop_all()
     assert isinstance(searcher.ledger.broken, StorageInternalError)
+
+
+class Told(Watcher):
+    """Notes each end with what its rows say of the attack."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, str, object]] = []
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        self.ends.append((record.trial_id, record.status, rows[0]["weak_attack"]))
+
+
+def test_an_end_is_told_once_its_controls_are_known(make_searcher: MakeSearcher) -> None:
+    told = Told()
+    searcher, _ = make_searcher(spec_with(), followers=[told])
+    start(searcher, "0", "1", "2")
+    end(searcher, "1")
+    end(searcher, "2", val_asr=None)  # so that its objective is undefined
+    assert told.ends == []
+    end(searcher, "0", val_asr=0.3)
+    assert told.ends == [("c0000", FINISHED, True), ("t0000", FINISHED, True), ("t0001", FAILED, True)]
+
+
+def test_what_is_cut_short_is_told_too(make_searcher: MakeSearcher) -> None:
+    told = Told()
+    searcher, _ = make_searcher(spec_with(), followers=[told])
+    start(searcher, "0", "1", "2")
+    end(searcher, "1")
+    searcher.abandon("Not finished: the sweep was interrupted.")
+    assert [name for name, *_ in told.ends] == ["t0000", "c0000", "t0001"]
+    assert [status for _, status, _ in told.ends] == [FINISHED, FAILED, FAILED]

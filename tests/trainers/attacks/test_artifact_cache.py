@@ -69,10 +69,10 @@ def test_anything_else_is_made_anew(tmp_path: Path, what: str, parts: list[Any],
     assert len(maker.seeds) == 2
 
 
-def test_a_new_recipe_leaves_the_old_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_numerics_leave_the_old_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Maker()
     ArtifactCache(CPU, 5, tmp_path).made("thing", [], maker)
-    monkeypatch.setattr(artifact_cache, "RECIPE", artifact_cache.RECIPE + 1)
+    monkeypatch.setattr(artifact_cache, "NUMERICS", artifact_cache.NUMERICS + 1)
     ArtifactCache(CPU, 5, tmp_path).made("thing", [], maker)
     assert (len(maker.seeds), len(files(tmp_path))) == (2, 2)
 
