@@ -211,8 +211,9 @@ def test_the_evidence_of_a_confirmed_setting_is_its_confirming_runs() -> None:
 
 
 def test_among_confirmed_settings_the_bounds_are_allowed_and_ties_go_to_the_lower_bound() -> None:
-    rows = [*confirmed("a", 0.03, 0.03, 0.03), *confirmed("b", 0.01, 0.01, 0.01), *confirmed("c", 0.02, 0.02, 0.02)]
-    chosen = select(frame_of(*rows), max_asr=0.1, min_acc=0.8, confidence=0.9)
+    each = {"a": 0.03, "b": 0.01, "c": 0.02}
+    rows = [row for name, asr in each.items() for row in confirmed(name, asr, asr, asr, acc=0.75)]
+    chosen = select(frame_of(*rows), max_asr=0.1, min_acc=0.75, confidence=0.9)
     assert (chosen.point["config_id"], chosen.others) == ("b", 2)
     exact = clopper_pearson_upper(100, 10_000, 0.9)
     assert select(frame_of(*rows), max_asr=exact, confidence=0.9).others == 0

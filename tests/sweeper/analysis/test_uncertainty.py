@@ -13,6 +13,7 @@ from sweeper.analysis.uncertainty import (
     bootstrap,
     clopper_pearson_upper,
     how_many,
+    may_fail,
     over_scenarios,
     student_upper,
 )
@@ -62,6 +63,12 @@ def test_clopper_and_pearson(hits: int, trials: int, confidence: float) -> None:
     assert tail == pytest.approx(1 - confidence, rel=1e-6)
     if hits == 0:
         assert bound == pytest.approx(1 - (1 - confidence) ** (1 / trials))
+
+
+@pytest.mark.parametrize(("seeds", "confidence"), [(1, 0.9), (3, 0.9), (3, 0.95), (20, 0.5)])
+def test_what_so_many_seeds_in_a_row_cannot_exclude(seeds: int, confidence: float) -> None:
+    """At that share, that many successes in a row have just the probability 1 - confidence."""
+    assert (1 - may_fail(seeds, confidence)) ** seeds == pytest.approx(1 - confidence)
 
 
 def test_the_larger_bound_counts() -> None:
@@ -145,6 +152,14 @@ def test_what_may_stand_on_no_frontier_pushes_nobody_off_it() -> None:
     found = bootstrap(acc, np.zeros_like(acc), np.array([False, True]), "worst", 50, (0.0, 1.0), non_dominated)
     assert np.isnan(found[0, 4])
     assert found[1, 4] == 1
+
+
+def test_where_a_sample_has_no_figure_there_is_no_interval() -> None:
+    """The second seed lacks it: of a sample that draws it twice nothing is known."""
+    acc = np.array([[[0.5], [NAN]], [[0.4], [0.6]]])
+    found = bootstrap(acc, np.zeros_like(acc), np.array([True, True]), "worst", 200, (0.0, 1.0), non_dominated)
+    assert np.isnan(found[0, :2]).all()
+    assert found[1, :2] == pytest.approx([0.4, 0.6])
 
 
 def test_spread_and_interval_of_a_point() -> None:

@@ -74,9 +74,10 @@ def test_the_nearest_word_names_the_split_in_capitals_too(tmp_path: Path) -> Non
     """A file's own name goes before its folder's, and that before the folders above."""
     write(tmp_path / "train/validation-0.parquet", [0, 1], [1, 2])
     write(tmp_path / "test/more/TRAIN/0.parquet", [0, 1], [3, 4])
+    write(tmp_path / "test/Train-0.parquet", [1], [6])
     write(tmp_path / "Test/0.parquet", [1], [5])
     splits = load_parquet(str(tmp_path), None, 0)
-    assert sorted(shades(splits.train)) == [3, 4]
+    assert sorted(shades(splits.train)) == [3, 4, 6]
     assert sorted(shades(splits.test)) == [1, 2, 5]
 
 
