@@ -31,6 +31,7 @@ from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import TrainingTask
 from trainers.models import ModelConfig
+from trainers.seeding import NUMERICS
 from trainers.storage.state import load_state, save_state
 
 PRESET: dict[str, Any] = {
@@ -53,6 +54,7 @@ def sweep_content(preset: dict[str, Any]) -> dict[str, Any]:
         "preset": resolve(validate(preset, "bookkeeping"), preset),
         "data_fingerprint": "data",
         "data": data,
+        "numerics": NUMERICS,
         "provenance": {"git_commit": None, "versions": {}},
     }
 

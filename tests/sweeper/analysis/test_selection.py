@@ -23,6 +23,7 @@ SWEEP: dict[str, Any] = {
         "data": {"source": "shapes"},
     },
     "data_fingerprint": "abc-def",
+    "numerics": 2,
     "provenance": {"created": "2026-01-01", "git_commit": "123", "python": "3.11", "versions": {"torch": "2.15.0"}},
 }
 
