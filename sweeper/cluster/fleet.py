@@ -3,11 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from itertools import count
-from threading import Thread
 
-from sweeper.cluster.hosts import Host, hosts
+from sweeper.cluster.hosts import Host, Unusable, hosts
 
 LOOK_EVERY_S = 1.0
 LOOK_AGAIN_S = 0.5
@@ -24,14 +22,14 @@ class Fleet:
     Args:
         wanted: what a trial asks for, by Ray's names.
         look: finds the hosts that are there.
-        find_unusable: tells which of some hosts cannot load what trials run, and why, which may take a minute.
+        find_unusable: asks some hosts whether they can load what trials run, which may take them a minute.
     """
 
     def __init__(
         self,
         wanted: Mapping[str, float],
         look: Callable[[], Sequence[Host]] = hosts,
-        find_unusable: Callable[[Sequence[Host]], Mapping[str, str]] = lambda _hosts: {},
+        find_unusable: Callable[[Sequence[Host]], Unusable] = lambda _hosts: lambda: {},
     ):
         self._wanted = wanted
         self._look = look
@@ -108,15 +106,10 @@ class Fleet:
         self.avoided[node_id] = reason
         return True
 
-    def ask_whether_usable(self) -> Future[Mapping[str, str]]:
-        """Ask hosts, in a thread of its own, whether they can load what trials run.
-
-        Returns:
-            What :meth:`avoid_unusable_hosts` takes, once it is there.
-        """
+    def ask_whether_usable(self) -> Unusable:
+        """Ask hosts whether they can load what trials run; what they answer is for :meth:`avoid_unusable_hosts`."""
         self._refresh()
-        there = [host for name, host in self._there.items() if name not in self.avoided]
-        return _in_background(self._find_unusable, there)
+        return self._find_unusable([host for name, host in self._there.items() if name not in self.avoided])
 
     def avoid_unusable_hosts(self, reasons: Mapping[str, str]) -> str | None:
         """Avoid hosts that cannot load what trials run from now on.
@@ -144,19 +137,3 @@ class Fleet:
             self._there = {host.node_id: host for host in self._look()}
             self._names |= {name: host.address for name, host in self._there.items()}
             self._looked_at = now
-
-
-def _in_background(
-    call: Callable[[Sequence[Host]], Mapping[str, str]], hosts: Sequence[Host]
-) -> Future[Mapping[str, str]]:
-    """Call in a thread that does not keep the program from ending."""
-    answer: Future[Mapping[str, str]] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call(hosts))
-        except Exception as error:  # noqa: BLE001  # whoever asks for the result gets it
-            answer.set_exception(error)
-
-    Thread(target=run, daemon=True, name="find-unusable-hosts").start()
-    return answer

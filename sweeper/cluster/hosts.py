@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -145,25 +145,40 @@ def _amount(name: str, amount: float) -> str:
     return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
 
 
-def unusable_hosts(among: Sequence[Host], module: str) -> dict[str, str]:
-    """Which hosts cannot load what trials run, by their ids, with the reason.
+Unusable = Callable[[], Mapping[str, str] | None]
+"""Tells which hosts cannot load what trials run, by their ids, with the reason; null: not yet known."""
 
-    One that does not answer within :data:`PROBE_S` is not among them: it may be busy, or gone.
+
+def find_unusable_hosts(among: Sequence[Host], module: str) -> Unusable:
+    """Ask hosts, all at once, whether they can load what trials run. Nothing waits for them.
+
+    Not in a thread that waits: Ray ends the whole process if one still does when it is shut down (as of Ray 2.60).
 
     Args:
-        among: hosts that are asked, all at once.
+        among: the hosts.
         module: what trials run.
+
+    Returns:
+        What gives the answer, :data:`PROBE_S` later at the latest. A host that has not answered by then is not among
+        those: it may be busy, or gone.
     """
     load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
-    answers = {_on(host, load, module): host.node_id for host in among}
-    done, _ = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_S) if answers else ([], [])
-    reasons = {}
-    for answer in done:
-        try:
-            ray.get(answer)
-        except RayError as error:
-            reasons[answers[answer]] = _reason(error)
-    return reasons
+    asked = {_on(host, load, module): host.node_id for host in among}
+    until = time.monotonic() + PROBE_S
+
+    def unusable_hosts() -> Mapping[str, str] | None:
+        done, missing = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        if missing and time.monotonic() < until:
+            return None
+        reasons = {}
+        for answer in done:
+            try:
+                ray.get(answer)
+            except RayError as error:
+                reasons[asked[answer]] = _reason(error)
+        return reasons
+
+    return unusable_hosts
 
 
 def _load(module: str) -> None:

@@ -2,11 +2,10 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.hosts import Unusable
 from sweeper.run_folder.record import TrialRecord
 from trainers.storage.object_store import Place
 from trainers.storage.state_store import crash_reason, host_of
@@ -41,13 +40,13 @@ class _Ending:
         host: Ray's name of the host where it began; null if it never did.
         reason: why it crashed; null if it left no word.
         at: when it was noticed, by the monotonic clock.
-        usable: answer of the hosts on whether they can load what trials run; null if they were not asked.
+        usable: gives the answer of the hosts on whether they can load what trials run; null if they were not asked.
     """
 
     host: str | None
     reason: str | None
     at: float
-    usable: Future[Mapping[str, str]] | None = None
+    usable: Unusable | None = None
 
 
 class Retries:
@@ -108,9 +107,9 @@ class Retries:
             if self._never_began[record.trial_id] == ASKED_AFTER:
                 end.usable = self._fleet.ask_whether_usable()
         if end.usable is not None:
-            if not end.usable.done():
+            reasons = end.usable()
+            if reasons is None:
                 return None
-            reasons = {} if end.usable.exception() else end.usable.result()
             said = self._fleet.avoid_unusable_hosts(reasons)
             if said is None and not reasons.keys() & self._fleet.avoided.keys():  # else another trial's answer said it
                 said = (

@@ -11,7 +11,7 @@ from ray import tune
 
 from search_spaces.distributions import Searched
 from sweeper.cluster.fleet import Fleet
-from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, ray_runtime, unusable_hosts
+from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, find_unusable_hosts, ray_runtime
 from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
@@ -116,7 +116,7 @@ def run_sweep(
                 spec.search.time_budget and spec.search.time_budget * 60, lambda: ledger.broken is not None
             )
             study = open_study(spec, folder.study, plan.records)
-            fleet = Fleet(wanted, find_unusable=partial(unusable_hosts, module=WORKER))
+            fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
             searcher = SweepSearcher(spec, study, splits.fingerprint, ledger, stopper, fleet, plan.trials, say)
             for record in plan.extra:
                 searcher.add(record)

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import GetTimeoutError, RayError
 
 from sweeper.cluster import hosts as cluster
-from sweeper.cluster.hosts import Host, await_room, check_hosts, room
+from sweeper.cluster.hosts import Host, await_room, check_hosts, find_unusable_hosts, room
 from sweeper.running import WORKER
 from trainers.errors import ConfigError
 
@@ -171,3 +171,36 @@ def test_workers_do_not_look_for_modules_where_the_sweep_is_started(
         pass
     assert started == [Path(cluster.__file__).parents[2]]
     assert Path.cwd() == tmp_path
+
+
+def test_hosts_are_asked_whether_they_are_usable_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Task:
+        def options(self, scheduling_strategy: Any) -> "Task":
+            self.host = scheduling_strategy.node_id
+            return self
+
+        def remote(self, module: str) -> str:
+            assert module == WORKER
+            return f"answer of {self.host[0]}"
+
+    now, done = [100.0], set[str]()
+
+    def wait(asked: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        assert timeout == 0
+        return [name for name in asked if name in done], [name for name in asked if name not in done]
+
+    def get(answer: str) -> None:
+        if answer == "answer of b":
+            raise RayError("ray::_load() on a host\nImportError: odd")
+
+    for name, stand_in in (("remote", lambda **_: lambda _load: Task()), ("wait", wait), ("get", get)):
+        monkeypatch.setattr(cluster.ray, name, stand_in)
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    hosts = [Host(name * 56, f"10.0.0.{name}", {"CPU": 2}) for name in "abc"]
+    unusable = find_unusable_hosts(hosts, WORKER)
+    assert unusable() is None
+    done |= {"answer of a", "answer of b"}
+    assert unusable() is None, "the third may still answer"
+    now[0] += cluster.PROBE_S
+    assert unusable() == {"b" * 56: "ImportError: odd"}, "the third is busy, or gone"
+    assert find_unusable_hosts([], WORKER)() == {}
