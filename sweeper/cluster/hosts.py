@@ -163,11 +163,17 @@ def find_unusable_hosts(among: Sequence[Host], module: str) -> Unusable:
         those: it may be busy, or gone.
     """
     load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
-    asked = {_on(host, load, module): host.node_id for host in among}
     until = time.monotonic() + PROBE_S
+    try:
+        asked = {_on(host, load, module): host.node_id for host in among}
+    except RayError:  # the head is away: no host is to blame
+        return lambda: {}
 
     def unusable_hosts() -> Mapping[str, str] | None:
-        done, missing = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        try:
+            done, missing = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        except RayError:  # likewise
+            return {}
         if missing and time.monotonic() < until:
             return None
         reasons = {}

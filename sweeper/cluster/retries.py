@@ -83,7 +83,7 @@ class Retries:
             del self._undecided[record.trial_id]
         return decision
 
-    def _decide(self, record: TrialRecord, end: "_Ending") -> Decision | None:
+    def _decide(self, record: TrialRecord, end: _Ending) -> Decision | None:
         if end.host is None:
             return self._never_began_again(record, end)
         if end.reason is None:
@@ -99,7 +99,7 @@ class Retries:
         more = "; it goes on elsewhere" if decision.again else ""
         return replace(decision, said=f"{record.trial_id} lost its host {name}{more}.")
 
-    def _never_began_again(self, record: TrialRecord, end: "_Ending") -> Decision | None:
+    def _never_began_again(self, record: TrialRecord, end: _Ending) -> Decision | None:
         """An attempt was cut off before it began. After a few of them, hosts are asked why, which takes a while."""
         said = None
         if end.usable is None:

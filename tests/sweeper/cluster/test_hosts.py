@@ -204,3 +204,12 @@ def test_hosts_are_asked_whether_they_are_usable_and_nothing_waits(monkeypatch: 
     now[0] += cluster.PROBE_S
     assert unusable() == {"b" * 56: "ImportError: odd"}, "the third is busy, or gone"
     assert find_unusable_hosts([], WORKER)() == {}
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise RayError("the head is away")
+
+    unusable = find_unusable_hosts(hosts, WORKER)
+    monkeypatch.setattr(cluster.ray, "wait", away)
+    assert unusable() == {}, "no host is to blame"
+    monkeypatch.setattr(Task, "remote", away)
+    assert find_unusable_hosts(hosts, WORKER)() == {}
