@@ -61,7 +61,7 @@ def sweep_content(preset: dict[str, Any]) -> dict[str, Any]:
 
 def ray_cost(trials: int = 24) -> dict[str, float]:
     """Seconds of a sweep that are not training, per trial, with and without reusing actors."""
-    from sweeper.cluster.hosts import ray_runtime
+    from sweeper.cluster.runtime import ray_runtime
     from sweeper.report.plots import draw_trial
     from sweeper.running import driver
     from sweeper.running.driver import Plan, run_sweep

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from sweeper.cluster.finding import Finding
-from sweeper.cluster.hosts import asked, check_hosts, hosts, ray_runtime
+from sweeper.cluster.hosts import asked, check_hosts, hosts
+from sweeper.cluster.runtime import ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.mirror import RUNS
 from sweeper.run_folder.provenance import PACKAGES, package_versions

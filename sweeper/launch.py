@@ -20,7 +20,7 @@ from sweeper.report.plots import draw_trial
 from sweeper.report.roc import write_roc
 from sweeper.report.summary import BREAKING, write_frontier
 from sweeper.run_folder.claim import claimed
-from sweeper.run_folder.errors import SweepBroken
+from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import mirrored
 from sweeper.run_folder.provenance import provenance
@@ -84,6 +84,7 @@ def begin(
     Raises:
         ConfigError, PresetError: it cannot begin.
         SweepBroken: the run folder cannot be written any more.
+        SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     splits = _load(spec, console)
     preset, left_out = without_scarce_rates(spec, preset, splits.train)
@@ -133,6 +134,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
     Raises:
         ConfigError: it cannot go on.
         SweepBroken: the run folder cannot be written any more.
+        SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
     with folder.lock(), claimed(folder.store):
@@ -162,6 +164,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
     Raises:
         ConfigError: the sweep has not ended, or has no leader.
         SweepBroken: the run folder cannot be written any more.
+        SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
     with folder.lock(), claimed(folder.store):
@@ -250,8 +253,13 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
 def _run(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
-    with mirrored(folder) as mirror:
-        ended = _run_here(spec, sweep, splits, folder, console, plan)
+    try:
+        with mirrored(folder) as mirror:
+            ended = _run_here(spec, sweep, splits, folder, console, plan)
+    except KeyboardInterrupt as error:  # before the trials or after them; else the sweep's stopper hears it
+        outcome = Outcome.of(folder.read_records().values(), "the sweep was interrupted")
+        kept = f"Interrupted. What is in {folder.path} is kept; go on: sweeper resume {folder.path}"
+        raise SweepInterrupted(kept, outcome.finished) from error
     return ended if mirror is None else replace(ended, not_copied=mirror.behind)
 
 

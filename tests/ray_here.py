@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from sweeper.cluster.hosts import RAY_SETTINGS
+from sweeper.cluster.runtime import RAY_SETTINGS
 
 
 @contextmanager

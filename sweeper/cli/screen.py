@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from search_spaces.loader import PresetError
-from sweeper.run_folder.errors import SweepBroken
+from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from trainers.errors import ConfigError
 from trainers.text import printable
 
@@ -38,6 +38,9 @@ def one_sentence() -> Iterator[None]:
     except SweepBroken as error:
         complain(f"{error} What was written before is whole; sweeper resume goes on from it.")
         raise typer.Exit(BROKEN) from error
+    except SweepInterrupted as error:
+        complain(str(error))
+        raise typer.Exit(0 if error.finished else ALL_FAILED) from error
 
 
 def say(text: str) -> None:

@@ -1,38 +1,23 @@
-"""The Ray cluster that a sweep runs on: joining it, what its hosts have, and whether they are fit for the sweep."""
+"""The hosts of the Ray cluster that a sweep runs on: what they have, and whether they are fit for the sweep."""
 
-import logging
 import math
-import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeper.run_folder.provenance import code_digest
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
 from trainers.storage.object_store import Place
-
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU share must not hide GPUs from the next
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own records take their place
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # warm-up epochs have no objective yet
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # SweepStopper listens
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's own snapshots are never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # SweepSearcher hands out no more trials than there is room for
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 
 PATIENCE_S = 30.0
 """How long a cluster is given until a host joins that has room for a trial."""
@@ -70,40 +55,6 @@ def _fit(name: str, has: float, amount: float) -> int:
     if name == "GPU" and amount < 1:  # a share lies on one GPU
         return int(has) * math.floor(1 / amount + 1e-9)
     return math.floor(has / amount + 1e-9)
-
-
-@contextmanager
-def ray_runtime() -> Iterator[bool]:
-    """Join the Ray cluster that runs here, or start Ray on this machine alone and stop it afterwards.
-
-    Yields:
-        Whether a cluster was joined, whose hosts may come and go.
-
-    Raises:
-        ConfigError: it can be neither joined nor started.
-    """
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
-    if ray.is_initialized():
-        yield False
-        return
-    try:
-        # Ray has workers look for modules where the driver is started, and that may be a folder of others.
-        with chdir(Path(__file__).resolve().parents[2]):
-            # Not "auto": that would also join the Ray of another sweep on this machine, which goes when it ends.
-            context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except AuthenticationError as error:
-        raise ConfigError(
-            "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
-        ) from error
-    except (OSError, RayError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"Ray cannot be started: {str(error).splitlines()[0]}") from error
-    try:
-        # A session is named after the process that started it.
-        yield not context.address_info["session_dir"].endswith(f"_{os.getpid()}")
-    finally:
-        ray.shutdown()
 
 
 def hosts() -> list[Host]:

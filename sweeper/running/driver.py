@@ -1,7 +1,9 @@
 """Runs a sweep: one Ray Tune run over one study, one run folder and one MLflow experiment."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,8 +13,9 @@ from ray import tune
 
 from search_spaces.distributions import Searched
 from sweeper.cluster.fleet import Fleet
-from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, find_unusable_hosts, ray_runtime
+from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, find_unusable_hosts
 from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
+from sweeper.cluster.runtime import lost_daemon, ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.provenance import code_digest
@@ -24,6 +27,7 @@ from sweeper.running.scheduler import make_scheduler
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
+from sweeper.running.watchdog import Watchdog
 from sweeper.running.worker import TrialActor, pack
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
@@ -106,7 +110,8 @@ def run_sweep(
         return Outcome.of(plan.records.values(), None)
     end_trials_alone()
     keep_keys()
-    with ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
+    watchdog = Watchdog(lost_daemon, partial(_give_up, ledger, say))
+    with watchdog, ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
         check_hosts(folder.store or folder.path.resolve())
@@ -115,6 +120,7 @@ def run_sweep(
             stopper = SweepStopper(
                 spec.search.time_budget and spec.search.time_budget * 60, lambda: ledger.broken is not None
             )
+            watchdog.watch(stopper)
             study = open_study(spec, folder.study, plan.records)
             fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
             searcher = SweepSearcher(spec, study, splits.fingerprint, ledger, stopper, fleet, plan.trials, say)
@@ -134,6 +140,14 @@ def run_sweep(
     if not any(record.open for record in ledger.records.values()):
         remove_tree(folder.states)
     return Outcome.of(ledger.records.values(), stopper.reason)
+
+
+def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:
+    """End the program without Ray, which does not end: what ended is written down, and resume goes on from it."""
+    with suppress(Exception):
+        ledger.write_tables()
+        say(f"Ray does not end, though {reason}. What ended before is kept; go on: sweeper resume {ledger.folder.path}")
+    os._exit(0 if Outcome.of(ledger.records.values(), reason).finished else 1)
 
 
 def _reason(error: Exception) -> str:

@@ -10,8 +10,8 @@ from ray.tune import Stopper
 
 
 class SweepStopper(Stopper):
-    """Tells Ray to stop everything; as a context manager it listens to Ctrl-C and to SIGTERM (a second Ctrl-C ends the
-    program at once).
+    """Tells Ray to stop everything; as a context manager it listens to Ctrl-C, to SIGTERM, and to SIGHUP, by which a
+    terminal that is closed ends what runs in it (a second Ctrl-C ends the program at once; the others may come twice).
 
     Args:
         time_budget_s: seconds from now; null: no limit.
@@ -22,6 +22,8 @@ class SweepStopper(Stopper):
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._is_broken = is_broken
         self._reason: str | None = None
+        self.in_haste_since: float | None = None
+        """When somebody asked for the end who may not wait for long, by the monotonic clock; null: nobody did."""
 
     @property
     def reason(self) -> str | None:
@@ -33,6 +35,12 @@ class SweepStopper(Stopper):
     def stop(self, reason: str) -> None:
         """End the sweep."""
         self._reason = reason
+
+    def stop_in_haste(self, reason: str) -> None:
+        """End the sweep soon: whoever asks may end the program itself otherwise."""
+        self.stop(reason)
+        if self.in_haste_since is None:
+            self.in_haste_since = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles its stopper into a file of its own, which nobody reads."""
@@ -49,7 +57,10 @@ class SweepStopper(Stopper):
         return self.reason is not None
 
     def __enter__(self) -> "SweepStopper":
-        self._before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: it is to outlive its terminal
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._interrupt) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,6 +68,6 @@ class SweepStopper(Stopper):
             signal.signal(number, handler)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        self.stop("the sweep was interrupted")
+        self.stop_in_haste("the sweep was interrupted")
         # Not the handler of before: a shell's background jobs begin with Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -154,25 +154,6 @@ def test_a_host_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, t
         check_hosts(tmp_path)
 
 
-def test_workers_do_not_look_for_modules_where_the_sweep_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody's images may lie there, and a file called torch.py beside them."""
-    started: list[Path] = []
-
-    def init(**_: Any) -> None:
-        started.append(Path.cwd())
-        raise RuntimeError("enough")
-
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster.ray, "init", init)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="Ray cannot be started: enough"), cluster.ray_runtime():
-        pass
-    assert started == [Path(cluster.__file__).parents[2]]
-    assert Path.cwd() == tmp_path
-
-
 def test_hosts_are_asked_whether_they_are_usable_and_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     class Task:
         def options(self, scheduling_strategy: Any) -> "Task":

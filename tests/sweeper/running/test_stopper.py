@@ -76,3 +76,33 @@ def test_an_interruption_goes_before_the_budget(monkeypatch: pytest.MonkeyPatch)
     stopper.stop("the sweep was interrupted")
     assert stopper.stop_all()
     assert stopper.reason == "the sweep was interrupted"
+
+
+def test_a_terminal_that_is_closed_is_such_a_wish_unless_nohup_keeps_the_sweep() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with SweepStopper(None) as stopper:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopper.stop_all()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with SweepStopper(None) as stopper:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopper.stop_all()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_who_sends_a_signal_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    with SweepStopper(None) as stopper:
+        assert stopper.in_haste_since is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        now[0] = 105.0
+        os.kill(os.getpid(), signal.SIGTERM)  # timeout sends one to the process and one to its group
+        assert stopper.in_haste_since == 100.0
+    stopper = SweepStopper(1.0)
+    now[0] = 200.0
+    assert stopper.stop_all()
+    assert stopper.in_haste_since is None, "a time budget is in no haste"

@@ -1,0 +1,88 @@
+"""The address of the Ray cluster in the environment: looked at before Ray is, which tries it for many minutes."""
+
+import os
+import re
+from urllib.parse import urlsplit
+
+import grpc
+
+from trainers.errors import ConfigError
+from trainers.storage.network import PATIENCE_S, is_proxied, no_answer
+
+VARIABLE = "RAY_ADDRESS"
+JOBS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+WITHOUT = f"start the cluster, or unset {VARIABLE} to run on this machine alone"
+
+
+def check_ray_address() -> None:
+    """Check that the cluster which ``RAY_ADDRESS`` names answers; nothing is done if it names none.
+
+    Raises:
+        ConfigError: it is no such address, or no Ray answers there.
+    """
+    address = os.environ.get(VARIABLE, "")
+    if address in ("", "auto", "local"):  # Ray itself tells soon whether a cluster runs here
+        return
+    host, port = _parsed(address)
+    why = no_answer(host, port) or _is_no_ray(address)
+    if why is not None:
+        raise ConfigError(f"No Ray cluster answers at {VARIABLE}={address}: {why}; {WITHOUT}.")
+
+
+def check_jobs_address() -> None:
+    """Check that the job server answers whose address the environment holds, if it holds one by HTTP.
+
+    Raises:
+        ConfigError: nothing listens there.
+    """
+    name = JOBS_VARIABLE if os.environ.get(JOBS_VARIABLE) else VARIABLE
+    address = os.environ.get(name, "")
+    if not address.startswith(("http://", "https://")):
+        if name == VARIABLE and address not in ("", "auto", "local"):
+            check_ray_address()  # Ray asks the cluster for the job server's address
+        return
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        host, port = None, 0
+    if host is None:
+        raise ConfigError(f"{name}={address} is no address; it has the form http://HOST:8265.")
+    why = None if is_proxied(address) and not _is_loopback(host) else no_answer(host, port)
+    if why is not None:
+        raise ConfigError(f"No Ray cluster answers at {name}={address}: {why}.")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme in ("http", "https"):
+        raise ConfigError(
+            f"{VARIABLE}={address} is the address of Ray's dashboard; sweeps join a cluster at HOST:PORT, with port 6379 "
+            f"if it was not started with another (for jobs, --detach, set {JOBS_VARIABLE} instead)."
+        )
+    if separator and scheme == "ray":
+        host = rest.rpartition(":")[0] or rest
+        raise ConfigError(
+            f"{VARIABLE}={address} is an address of Ray Client, through which no sweep runs; on a host of the cluster set "
+            f"{VARIABLE}={host}:6379, or leave the sweep to the cluster as a job (--detach)."
+        )
+    known = None if separator else re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", address)
+    if known is None or not 0 < int(known["port"]) < 2**16:
+        raise ConfigError(f"{VARIABLE}={address} is no address of a Ray cluster; it has the form HOST:PORT or [IPV6]:PORT.")
+    return known["six"] or known["host"], int(known["port"])
+
+
+def _is_no_ray(address: str) -> str | None:
+    """Why what listens there is no Ray, which speaks gRPC; null if it may be."""
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):  # Ray has the certificates
+        return None
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=PATIENCE_S)
+        except grpc.FutureTimeoutError:
+            return "what listens there is no Ray"
+    return None
