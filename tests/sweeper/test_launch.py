@@ -1,5 +1,6 @@
 """Sweeps as a whole, from what lies in their folders; sweeps that train are in tests/sweeper/sweeps."""
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sweeper import launch
 from sweeper.preset import spec as preset_spec
 from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
+from sweeper.run_folder.errors import SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
@@ -22,6 +24,7 @@ from tests.sweeper.small import (
     preset_with,
     record_of,
     row_with,
+    spec_with,
     sweep_with,
     write_rows,
 )
@@ -69,3 +72,26 @@ def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.M
     assert sum(counted.values()) == 1
     launch.resume(tmp_path / "run", Console(file=(tmp_path / "log").open("w")))
     assert sum(counted.values()) == 2
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_ctrl_c_while_the_report_is_written_keeps_what_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        for number in range(finished):
+            ledger.folder.write_record(finish(record_of(f"t000{number}")))
+        return Outcome(finished, [], None)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch, "write_frontier", interrupted)
+    path = tmp_path / "run"
+    with pytest.raises(SweepInterrupted, match=f"^Interrupted. .* go on: sweeper resume {path}$") as caught:
+        launch.begin(spec_with(), preset_with(), path, Console(file=io.StringIO()))
+    assert caught.value.finished == finished
+    assert len(RunFolder.open(path).read_records()) == finished

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from sweeper.cli.screen import LONGEST, complain, console, say, say_where_programs_are
+from sweeper.cli.screen import LONGEST, complain, console, one_sentence, say, say_where_programs_are
+from sweeper.run_folder.errors import SweepInterrupted
 
 
 def test_nothing_that_is_said_is_markup_or_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +44,13 @@ def test_commands_that_are_printed_can_be_found(
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/sweeper")
     say_where_programs_are()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("finished", "code"), [(0, 1), (2, 0)])
+def test_an_interrupted_sweep_ends_with_0_where_trials_had_finished(
+    capsys: pytest.CaptureFixture[str], finished: int, code: int
+) -> None:
+    with pytest.raises(typer.Exit) as caught, one_sentence():
+        raise SweepInterrupted("Interrupted.", finished)
+    assert caught.value.exit_code == code
+    assert capsys.readouterr().err == "Interrupted.\n"
