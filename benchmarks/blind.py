@@ -110,8 +110,8 @@ def blind(deploy: Path, place: Path, size: int) -> dict[str, Figures]:
     """Train without and with the defense, and judge both."""
     splits = load_data(DataConfig(source="shapes", train_size=size, test_size=2000, seed=7))
     truth = write_poisoned(splits.train, place / "images")
-    undefended = yaml.safe_load(deploy.read_text()) | {"defense": "none", "params": CONTROL}
-    (place / "none.yaml").write_text(yaml.safe_dump(undefended))
+    undefended = yaml.safe_load(deploy.read_text(encoding="utf-8")) | {"defense": "none", "params": CONTROL}
+    (place / "none.yaml").write_text(yaml.safe_dump(undefended), encoding="utf-8")
     settings = {"none": place / "none.yaml", "setting": deploy}
     found = {}
     for name, setting in settings.items():

@@ -106,7 +106,7 @@ class Spent:
 
 def resident_mib() -> float:
     """Memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 2**20
 
 
 def measure(
@@ -131,7 +131,7 @@ def measure(
     data = PRESET["data"] | {"train_size": images}
     search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
     began = time.perf_counter()
-    with (place / "log").open("w") as log, waiting_trials(wait_s):
+    with (place / "log").open("w", encoding="utf-8") as log, waiting_trials(wait_s):
         preset = PRESET | {"data": data, "search": search}
         ended = begin(validate(preset, "driver"), preset, place / "run", Console(file=log))
     took = time.perf_counter() - began

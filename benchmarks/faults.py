@@ -132,13 +132,13 @@ class Sweep:
     def start(self, command: str = "run") -> "Sweep":
         """Begin, or go on."""
         preset = self.place / "preset.yaml"
-        preset.write_text(yaml.safe_dump(copy.deepcopy(PRESET) | self.changes))
+        preset.write_text(yaml.safe_dump(copy.deepcopy(PRESET) | self.changes), encoding="utf-8")
         what = ["run", str(preset), "--out", "run"] if command == "run" else [command, "run"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": self.store}
         environment.pop("RAY_ADDRESS", None)
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "sweep.py"), *what],
-            cwd=self.place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=self.place, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         return self
 
@@ -169,7 +169,9 @@ class Sweep:
         for _ in range(3):  # driver, raylet, worker
             for entry in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError, ValueError):
-                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    parent = int(
+                        (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+                    )
                     if parent in family:
                         family.add(int(entry.name))
         for pid in family:
@@ -331,7 +333,7 @@ def mlflow_server(database: str, port: int, place: Path) -> Iterator[None]:
     """A real ``mlflow server`` on loopback."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = ["--backend-store-uri", database, "--artifacts-destination", str(place / "artifacts")]
-    with (place / "server.log").open("a") as log:
+    with (place / "server.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen([*command, *stores], stdout=log, stderr=log, start_new_session=True)
     try:
         began = "the MLflow server did not start"

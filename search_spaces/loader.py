@@ -33,7 +33,11 @@ def read_preset(name: str) -> dict[str, Any]:
         else:
             known = ", ".join(preset_names())
             raise PresetError(f"{name}: there is no such file, nor a preset of that name; presets are {known}.")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise PresetError(
+            f"{name}: is no text in UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})."
+        ) from error
+    except OSError as error:
         raise PresetError(f"{name}: cannot be read: {error}.") from error
     content = _parse(text, name)
     if not isinstance(content, dict):

@@ -1,5 +1,7 @@
 """Text that others wrote, as it may be shown."""
 
+import os
+
 
 def printable(text: str) -> str:
     """``text`` with all that is no visible character written as its escape: it could forge lines, and steer a terminal.
@@ -10,3 +12,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def name_as_text(name: str) -> str:
+    """The name of a file or folder as UTF-8, whatever the locale is, so that a class is called the same everywhere.
+
+    A name in the locale's own encoding (GBK, EUC-JP) that is no UTF-8 stays as it is.
+    """
+    try:
+        return os.fsencode(name).decode("utf-8")
+    except UnicodeError:
+        return name

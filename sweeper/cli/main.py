@@ -7,6 +7,7 @@ import typer
 from sweeper.cli import beforehand, models, results, sweeps
 from sweeper.cli.beforehand import DEFAULT_PRESET
 from sweeper.cli.signals import end_as_with_ctrl_c
+from sweeper.cli.terminal import prepare_output
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +22,7 @@ for group in (sweeps, results, models, beforehand):
 def main() -> None:
     """Entry point; without any argument, the default preset is run."""
     end_as_with_ctrl_c()
+    prepare_output()
     if len(sys.argv) == 1:
         sys.argv += ["run", DEFAULT_PRESET]
     app()

@@ -7,8 +7,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def end_as_with_ctrl_c() -> None:
-    """Let SIGTERM (``timeout``, systemd, Slurm, ``docker stop``), and SIGHUP of a terminal that is closed, do what Ctrl-C
-    does. What is ignored stays so: ``nohup`` has a command outlive its terminal.
+    """Let SIGTERM (``timeout``, systemd, Slurm, ``docker stop``) and SIGHUP (a terminal is closed) do what Ctrl-C does.
+
+    What is ignored stays so: ``nohup`` has a command outlive its terminal.
     """
     for number in SIGNALS:
         if signal.getsignal(number) == signal.SIG_DFL:

@@ -61,18 +61,22 @@ def _parsed(address: str) -> tuple[str, int]:
     scheme, separator, rest = address.partition("://")
     if separator and scheme in ("http", "https"):
         raise ConfigError(
-            f"{VARIABLE}={address} is the address of Ray's dashboard; sweeps join a cluster at HOST:PORT, with port 6379 "
-            f"if it was not started with another (for jobs, --detach, set {JOBS_VARIABLE} instead)."
+            f"{VARIABLE}={address} is the address of Ray's dashboard; sweeps join a cluster at HOST:PORT, with port "
+            f"6379 if it was not started with another (for jobs, --detach, set {JOBS_VARIABLE} instead)."
         )
     if separator and scheme == "ray":
         host = rest.rpartition(":")[0] or rest
         raise ConfigError(
-            f"{VARIABLE}={address} is an address of Ray Client, through which no sweep runs; on a host of the cluster set "
-            f"{VARIABLE}={host}:6379, or leave the sweep to the cluster as a job (--detach)."
+            f"{VARIABLE}={address} is an address of Ray Client, through which no sweep runs; on a host of the cluster "
+            f"set {VARIABLE}={host}:6379, or leave the sweep to the cluster as a job (--detach)."
         )
-    known = None if separator else re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", address)
+    known = (
+        None if separator else re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", address)
+    )
     if known is None or not 0 < int(known["port"]) < 2**16:
-        raise ConfigError(f"{VARIABLE}={address} is no address of a Ray cluster; it has the form HOST:PORT or [IPV6]:PORT.")
+        raise ConfigError(
+            f"{VARIABLE}={address} is no address of a Ray cluster; it has the form HOST:PORT or [IPV6]:PORT."
+        )
     return known["six"] or known["host"], int(known["port"])
 
 

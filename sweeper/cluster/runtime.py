@@ -32,8 +32,8 @@ RAY_SETTINGS = {
 SIGNALS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 """What ``timeout``, systemd, Slurm and a terminal that is closed send to all processes of a sweep at once."""
 LONGEST_TMPDIR = 38
-"""Bytes. Names of Ray's sockets are up to 68 longer (``/ray/session_TIME_PROCESS/sockets/plasma_store``), and Linux allows
-107."""
+"""Bytes. Names of Ray's sockets are up to 68 longer (``/ray/session_TIME_PROCESS/sockets/plasma_store``), and Linux
+allows 107."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 DAEMONS = ("gcs_server", "raylet")
 """Processes without which Ray does nothing any more, by its names."""
@@ -101,7 +101,7 @@ def _signals_kept_from_children() -> Iterator[None]:
     what ended. They end with the driver in any case (``PR_SET_PDEATHSIG``).
 
     Raises:
-        KeyboardInterrupt: this process got such a signal meanwhile. Ray puts a handler of its own in place, which exits.
+        KeyboardInterrupt: this process got such a signal meanwhile, for which Ray puts a handler in place that exits.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

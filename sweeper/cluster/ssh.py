@@ -72,7 +72,7 @@ def examine_hosts(path: Path) -> Iterator[Finding]:
 
 def _read(path: Path) -> tuple[list[str], _Login]:
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         provider, auth = content["provider"], content["auth"]
         if provider["type"] != "local":
             raise ConfigError(f"{path}: only the hosts of provider local are known beforehand, not {provider['type']}.")
@@ -81,7 +81,7 @@ def _read(path: Path) -> tuple[list[str], _Login]:
         login = _Login(str(auth["ssh_user"]), None if key is None else Path(key).expanduser())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is no cluster file: it needs provider (type, head_ip) and auth (ssh_user)."
         ) from error
@@ -101,7 +101,13 @@ def _look(address: str, login: _Login) -> _Seen | str:
     command = ["ssh", *key, *[word for option in options for word in ("-o", option)], f"{login.user}@{address}", _LOOK]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=3 * PATIENCE_S, stdin=subprocess.DEVNULL, check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=3 * PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except FileNotFoundError as error:
         raise ConfigError("ssh is not there; install an OpenSSH client.") from error

@@ -119,8 +119,11 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
     source = files("sweeper.report") / "templates"
-    parts = {name: (source / f"report.{end}").read_text() for name, end in (("style", "css"), ("script", "js"))}
-    template = Environment(autoescape=True).from_string((source / "report.html").read_text())
+    parts = {
+        name: (source / f"report.{end}").read_text(encoding="utf-8")
+        for name, end in (("style", "css"), ("script", "js"))
+    }
+    template = Environment(autoescape=True).from_string((source / "report.html").read_text(encoding="utf-8"))
     write_text(
         folder.report, template.render(page=page, data=_for_json(data), plotly=plotly.offline.get_plotlyjs(), **parts)
     )

@@ -106,7 +106,9 @@ def _renew(store: ObjectPath) -> None:
 def _machine() -> str:
     """Where process ids mean the same: not only a host's name, which containers may share."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + os.readlink(
+            "/proc/self/ns/pid"
+        )
     except OSError:  # no Linux
         return os.uname().nodename
 

@@ -130,7 +130,7 @@ class RunFolder:
         """
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.fdopen(os.open(self.path / LOCK_FILE, flags, 0o644), "a+")
+            file = os.fdopen(os.open(self.path / LOCK_FILE, flags, 0o644), "a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         with file:
@@ -159,7 +159,7 @@ class RunFolder:
         if self._ours:
             return None
         try:
-            with (self.path / LOCK_FILE).open() as file:
+            with (self.path / LOCK_FILE).open(encoding="utf-8", errors="replace") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:

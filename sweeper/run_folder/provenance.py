@@ -36,7 +36,8 @@ def git_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
+    return done.stdout.strip()
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

@@ -91,7 +91,7 @@ class Host:
             parent.kill()  # and with it all that it began
             parent.wait(10)
             raise
-        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text(encoding="utf-8").split()
         self.pid = int(children[0])
         self._parent = parent
 
@@ -104,7 +104,7 @@ class Host:
 
     def begin(self, *command: str, log: Path) -> "subprocess.Popen[str]":
         """Start a command there, and do not wait for it."""
-        with log.open("w") as file:
+        with log.open("w", encoding="utf-8") as file:
             return subprocess.Popen(
                 self._entered(*command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, text=True
             )

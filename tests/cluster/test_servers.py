@@ -109,7 +109,7 @@ def _start_postgres(servers: Servers) -> None:
 
 
 def _file(path: Path, text: str) -> Path:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
     return path
 

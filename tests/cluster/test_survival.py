@@ -59,7 +59,11 @@ def begin(cluster: Cluster, trials: int, *changes: str) -> tuple[RunFolder, Path
 def goes_on_elsewhere(folder: RunFolder, log: Path, lost: list[str], node: str) -> str:
     """Seconds until the loss of every trial is noticed, and until all have begun on another host, which may be busy."""
     began = time.monotonic()
-    wait_for(lambda: all(f"{name} lost its host" in log.read_text() for name in lost), PATIENCE_S, "word of the loss")
+    wait_for(
+        lambda: all(f"{name} lost its host" in log.read_text(encoding="utf-8") for name in lost),
+        PATIENCE_S,
+        "word of the loss",
+    )
     noticed = time.monotonic() - began
 
     def elsewhere(name: str) -> bool:

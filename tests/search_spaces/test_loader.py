@@ -65,7 +65,7 @@ def refusal(tmp_path: Path, content: str | bytes) -> str:
         ("", "a preset must be a mapping of keys, but is empty."),
         ("- 1\n", "a preset must be a mapping of keys, but is a list."),
         ("just text\n", "a preset must be a mapping of keys, but is a str."),
-        (b"name: \xff\xfe\n", "cannot be read"),
+        (b"name: \xff\xfe\n", "is no text in UTF-8 (byte 6 is 0xff)."),
         (b"name: \x00\n", "no valid YAML"),
     ],
 )

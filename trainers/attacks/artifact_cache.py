@@ -75,7 +75,7 @@ def _held(path: Place) -> Iterator[None]:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         until = time.monotonic() + WAIT_AT_MOST_S
         with suppress(OSError):
             while not _locked(file) and time.monotonic() < until:

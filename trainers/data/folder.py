@@ -11,7 +11,7 @@ from trainers.data.decode import decode, image_extensions
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError
-from trainers.text import printable
+from trainers.text import name_as_text, printable
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,9 @@ def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
     images = set(_images([file for files in by_folder.values() for file in files], folder))
     classes = {}
     for place, files in by_folder.items():
-        classes[place.name] = [file for file in files if file in images]
-        if not classes[place.name]:
+        name = name_as_text(place.name)
+        classes[name] = [file for file in files if file in images]
+        if not classes[name]:
             raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")
     return classes
 

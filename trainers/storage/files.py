@@ -63,9 +63,9 @@ def local_copy(path: Place) -> Iterator[Path]:
 
 
 def write_text(path: Place, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all; bytes of file names that are no text become escapes."""
     with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_with(path: Place, write: Callable[[Path], object]) -> None:

@@ -84,9 +84,9 @@ class ObjectPath:
         with store.open_input_stream(key) as stream:
             return bytes(stream.read())
 
-    def read_text(self) -> str:
-        """The whole object, as UTF-8."""
-        return self.read_bytes().decode()
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The whole object."""
+        return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
         """Put an object there.

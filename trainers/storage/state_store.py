@@ -134,6 +134,6 @@ def _crashed(folder: Place, attempt: int) -> Place:
 
 def _read(path: Place) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None

@@ -40,7 +40,7 @@ def sentence(result: Result, code: int = 2) -> str:
 
 
 def write_preset(path: Path, **changes: Any) -> str:
-    path.write_text(yaml.safe_dump(preset_with(**changes)))
+    path.write_text(yaml.safe_dump(preset_with(**changes)), encoding="utf-8")
     return str(path)
 
 

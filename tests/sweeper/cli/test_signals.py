@@ -24,7 +24,9 @@ except KeyboardInterrupt:
 
 def run(name: str, before: str = "") -> str:
     program = PROGRAM.format(name=name, before=before)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

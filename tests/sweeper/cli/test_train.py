@@ -27,9 +27,9 @@ def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Pa
 
 
 def test_train_does_not_write_over_a_model(deploy: Path, tmp_path: Path) -> None:
-    content = yaml.safe_load(deploy.read_text())
+    content = yaml.safe_load(deploy.read_text(encoding="utf-8"))
     content["images"] = {"image_shape": [3, 8, 8], "class_names": ["class0", "class1"]}
-    deploy.write_text(yaml.safe_dump(content))
+    deploy.write_text(yaml.safe_dump(content), encoding="utf-8")
     data = f"folder:{image_folder(tmp_path / 'images')}"
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_text("x")
@@ -42,9 +42,9 @@ def test_train_does_not_write_over_a_model(deploy: Path, tmp_path: Path) -> None
 def test_train_finds_out_at_the_start_that_the_server_is_away(
     deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = yaml.safe_load(deploy.read_text())
+    content = yaml.safe_load(deploy.read_text(encoding="utf-8"))
     content["images"] = {"image_shape": [3, 8, 8], "class_names": ["class0", "class1"]}
-    deploy.write_text(yaml.safe_dump(content))
+    deploy.write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     data = f"folder:{image_folder(tmp_path / 'images')}"
     text = sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "model")))

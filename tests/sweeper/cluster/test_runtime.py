@@ -50,6 +50,14 @@ def test_what_ray_starts_does_not_hear_what_ends_a_whole_group() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == own
 
 
+def start_ray(number: signal.Signals) -> None:
+    """As Ray does, with a signal that arrives meanwhile."""
+    signal.signal(number, lambda *_: sys.exit(number))
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+    pytest.fail("it was not heard")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_this_process_hears_them_while_ray_starts(number: signal.Signals) -> None:
     def handler(*_: object) -> None:
@@ -58,10 +66,7 @@ def test_this_process_hears_them_while_ray_starts(number: signal.Signals) -> Non
     before = signal.signal(number, handler)
     try:
         with pytest.raises(KeyboardInterrupt), cluster._signals_kept_from_children():
-            signal.signal(number, lambda *_: sys.exit(number))  # as Ray does
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-            pytest.fail("it was not heard")
+            start_ray(number)
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, before)
@@ -69,7 +74,8 @@ def test_this_process_hears_them_while_ray_starts(number: signal.Signals) -> Non
 
 def test_a_process_of_ray_that_was_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Node:
-        dead = [("log_monitor", None)]
+        def __init__(self) -> None:
+            self.dead = [("log_monitor", None)]
 
         def dead_processes(self) -> list[tuple[str, Any]]:
             return self.dead

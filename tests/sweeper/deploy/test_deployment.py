@@ -22,7 +22,7 @@ GOOD: dict[str, Any] = {
 
 
 def written(path: Path, content: Any) -> Path:
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
     return path
 
 

@@ -80,3 +80,9 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "whole.json"]
     remove_leftovers(tmp_path / "gone")
+
+
+def test_a_name_that_is_no_text_is_written_as_its_escape(tmp_path: Path) -> None:
+    """Such as that of a class folder in another encoding, which would end a sweep when its report is written."""
+    write_text(tmp_path / "file", "caf\udce9 \xb1")
+    assert (tmp_path / "file").read_bytes() == "caf\\udce9 \xb1".encode()

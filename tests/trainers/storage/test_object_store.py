@@ -25,7 +25,7 @@ def test_what_is_written_is_read(any_place: Place) -> None:
 
 def test_what_fails_while_it_is_written_leaves_what_was_there(any_place: Place) -> None:
     def fail(here: Path) -> None:
-        here.write_text("half")
+        here.write_text("half", encoding="utf-8")
         raise RuntimeError("no more")
 
     write_text(any_place / "x", "whole")

@@ -1,0 +1,24 @@
+import os
+
+import pytest
+
+from trainers.text import name_as_text
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("apple", "apple"),
+        ("\xc4pfel", "\xc4pfel"),
+        (b"\xc3\x84pfel".decode("ascii", "surrogateescape"), "\xc4pfel"),  # as in the locale C
+        ("caf\udce9", "caf\udce9"),  # Latin-1
+    ],
+)
+def test_a_name_is_read_as_utf_8_if_it_is(monkeypatch: pytest.MonkeyPatch, name: str, read: str) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("utf-8", "surrogateescape"))
+    assert name_as_text(name) == read
+
+
+def test_a_name_in_the_encoding_of_the_locale_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("gbk"))
+    assert name_as_text("\u82f9\u679c") == "\u82f9\u679c"
