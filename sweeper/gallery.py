@@ -17,7 +17,7 @@ from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import validate
 from sweeper.report.plots import save_figure
 from sweeper.run_folder.folder import RunFolder
-from sweeper.tracking.store import check_store, experiment_id, set_short_timeouts, shorten, tracking_uri, without_secret
+from sweeper.tracking.store import check_store, experiment_id, set_short_timeouts, tracking_uri, unusable
 from trainers.compute import Compute, ComputeConfig
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
@@ -180,4 +180,4 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
         client.log_artifact(run, str(picture))
         client.set_terminated(run)
     except Exception as error:
-        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}.") from error
+        raise unusable(uri, error) from error

@@ -31,8 +31,9 @@ from sweeper.running.ledger import Ledger
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.study_file import open_study
 from sweeper.tracking.shared_studies import check_shared, share_study
-from sweeper.tracking.store import tracking_uri
+from sweeper.tracking.store import ExperimentDeleted, tracking_uri
 from sweeper.tracking.sweep_run import Tracker
+from sweeper.tracking.untracked import Untracked
 from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
@@ -53,7 +54,7 @@ class Ended:
         table: points of the frontier.
         volumes: hypervolume of each environment.
         outcome: how it ended.
-        tracker: the tracking run, closed.
+        tracker: the tracking run, closed, or what stands in for it.
         attackers: of an attacker's sweep, from :func:`sweeper.analysis.attackers.attackers`: those that were searched,
             and those that were run again with fresh seeds; else null.
         not_copied: why the copy in the store is not up to date; null if it is, or if there is none.
@@ -64,7 +65,7 @@ class Ended:
     table: pd.DataFrame
     volumes: dict[str, float]
     outcome: Outcome
-    tracker: Tracker
+    tracker: Tracker | Untracked
     attackers: tuple[pd.DataFrame, pd.DataFrame] | None
     not_copied: str | None = None
 
@@ -267,7 +268,7 @@ def _run_here(
     spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
 ) -> Ended:
     check_shared()
-    tracker = Tracker(tracking_uri(folder.path.parent), folder, sweep, draw_trial)
+    tracker = _tracker(sweep, folder, console)
     asr = control_success(plan.records.values())
     for record in plan.records.values():
         if not record.open:  # what a killed driver had written down, and MLflow had not been told
@@ -304,7 +305,22 @@ def _run_here(
     return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
 
 
-def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> None:
+def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> Tracker | Untracked:
+    """Follows the sweep in MLflow; a sweep whose experiment was deleted goes on without.
+
+    Raises:
+        ConfigError: the store cannot be reached or written.
+    """
+    uri = tracking_uri(folder.path.parent)
+    try:
+        return Tracker(uri, folder, sweep, draw_trial)
+    except ExperimentDeleted as error:
+        more = f"The sweep goes on without MLflow; when it is restored: sweeper track {folder.path}"
+        console.print(f"{error}\n{more}", markup=False, highlight=False, soft_wrap=True)
+        return Untracked(uri)
+
+
+def _close(tracker: Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"

@@ -52,8 +52,8 @@ def report(folder: RunDir) -> None:
 @app.command()
 def ui(
     folder: RunDir,
-    port: Annotated[int, typer.Option(help="Of MLflow's UI; 0: any.")] = 5000,
-    report_port: Annotated[int, typer.Option(help="Of the report; 0: any.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow's UI; 0: any.")] = 5000,
+    report_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the report; 0: any.")] = 0,
 ) -> None:
     """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
     from sweeper.run_folder.folder import RunFolder

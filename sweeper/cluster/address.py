@@ -2,12 +2,11 @@
 
 import os
 import re
-from urllib.parse import urlsplit
 
 import grpc
 
 from trainers.errors import ConfigError
-from trainers.storage.network import PATIENCE_S, is_proxied, no_answer
+from trainers.storage.network import PATIENCE_S, keep_loopback_off_proxies, no_answer, no_http_answer
 
 VARIABLE = "RAY_ADDRESS"
 JOBS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -41,20 +40,13 @@ def check_jobs_address() -> None:
         if name == VARIABLE and address not in ("", "auto", "local"):
             check_ray_address()  # Ray asks the cluster for the job server's address
         return
+    keep_loopback_off_proxies()
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        host, port = None, 0
-    if host is None:
-        raise ConfigError(f"{name}={address} is no address; it has the form http://HOST:8265.")
-    why = None if is_proxied(address) and not _is_loopback(host) else no_answer(host, port)
+        why = no_http_answer(address)
+    except ValueError as error:
+        raise ConfigError(f"{name}={address} is no address; it has the form http://HOST:8265.") from error
     if why is not None:
         raise ConfigError(f"No Ray cluster answers at {name}={address}: {why}.")
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _parsed(address: str) -> tuple[str, int]:

@@ -15,8 +15,10 @@ from typing import Any
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from sweeper.cluster.address import check_jobs_address
 from sweeper.run_folder.folder import LOCK_FILE, RunFolder
 from trainers.errors import ConfigError
+from trainers.storage.network import keep_loopback_off_proxies
 
 FOLDER = "run_folder"
 """In a job's metadata: where its sweep lies."""
@@ -139,6 +141,8 @@ def _cluster() -> Iterator[Any]:
     Raises:
         ConfigError: it does not answer, or not to us.
     """
+    check_jobs_address()
+    keep_loopback_off_proxies()
     try:
         yield JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS"))
     except ConfigError:

@@ -3,22 +3,22 @@
 import logging
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 
 from trainers.errors import ConfigError
+from trainers.storage.network import address_of, keep_loopback_off_proxies, no_answer, no_http_answer, speaks_postgres
 
 LINE_LENGTH = 200
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+VARIABLE = "MLFLOW_TRACKING_URI"
+ARTIFACTS_VARIABLE = "MLFLOW_S3_ENDPOINT_URL"
 PROBE = "sweeper-probe"
 """An experiment that is made and deleted to see whether a store can be written; each user of a server has an own one,
 since nobody else may restore it."""
 
-_ADDRESSES = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
+_ADDRESSES = (VARIABLE, "OPTUNA_STORAGE")
 _ASIDE = "(raised as a result of "
 """SQLAlchemy puts such a line before the one that says what is wrong."""
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def tracking_uri(runs: Path) -> str:
     """``MLFLOW_TRACKING_URI``, or else an SQLite file beside the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    return os.environ.get(VARIABLE) or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
 def check_store(uri: str) -> None:
@@ -47,7 +47,20 @@ def check_store(uri: str) -> None:
             client.restore_experiment(probe_id)
         client.delete_experiment(probe_id)
     except Exception as error:
-        raise ConfigError(f"The tracking store {without_secret(uri)} cannot be used: {shorten(error)}") from error
+        raise unusable(uri, error) from error
+
+
+class ExperimentDeleted(ConfigError):
+    """The experiment was deleted, and its name stays taken until somebody restores it or removes it for good."""
+
+
+def unusable(uri: str, error: Exception) -> ConfigError:
+    """What is said of a store that does not answer or cannot be written, with the variable that names it."""
+    if isinstance(error, ExperimentDeleted):
+        return error
+    named = f" ({VARIABLE})" if os.environ.get(VARIABLE) == uri else ""
+    hint = "; is it an MLflow server?" if uri.startswith("http") and "failed with error code 404" in str(error) else ""
+    return ConfigError(f"The tracking store {without_secret(uri)}{named} cannot be used: {shorten(error)}{hint}")
 
 
 def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
@@ -55,8 +68,17 @@ def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
 
     Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
     the working folder: MLflow would take a folder of that name for a store of its own.
+
+    Raises:
+        ExperimentDeleted: it was deleted.
     """
     experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        raise ExperimentDeleted(
+            f"The MLflow experiment {name} was deleted; restore it: "
+            f"{VARIABLE}={without_secret(client.tracking_uri)} {restore}"
+        )
     if experiment is not None:
         return str(experiment.experiment_id)
     served = client.tracking_uri.startswith("http")
@@ -87,19 +109,34 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
 
 
 def reach(uri: str) -> None:
-    """Check that a database server answers at its port; MLflow itself would try to connect for minutes.
+    """Check that a server answers at its port, and the object store of an MLflow server's artifacts, if the environment
+    names one; MLflow itself would try to connect for minutes.
 
     Raises:
-        OSError: nobody answers.
+        OSError: nobody answers, or what does is no database.
+        ValueError: the address is none.
     """
-    parts = urlsplit(uri)
-    port = DATABASE_PORTS.get(parts.scheme.partition("+")[0])
-    if port is not None and parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or port), timeout=10).close()
+    address = address_of(uri)
+    if address is None:  # a file
+        return
+    served = uri.startswith("http")
+    why = no_http_answer(uri) if served else no_answer(*address)
+    if why is None and uri.startswith("postgres") and not speaks_postgres(*address):
+        why = f"what listens on port {address[1]} of {address[0]} is no PostgreSQL"
+    artifacts = os.environ.get(ARTIFACTS_VARIABLE)
+    if why is None and served and artifacts:
+        why = no_http_answer(artifacts)
+        why = why and f"its artifacts go to {ARTIFACTS_VARIABLE}={without_secret(artifacts)}, and {why}"
+    if why is not None:
+        raise ConnectionError(why)
 
 
 def set_short_timeouts() -> None:
-    """Make MLflow give up on an unreachable server within seconds instead of minutes, and silence its own log."""
+    """Make MLflow give up on an unreachable server within seconds instead of minutes, and silence its own log.
+
+    Requests to this machine itself go through no proxy.
+    """
+    keep_loopback_off_proxies()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

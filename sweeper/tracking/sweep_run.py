@@ -25,8 +25,7 @@ from sweeper.tracking.content import (
     sweep_params,
     sweep_tags,
 )
-from sweeper.tracking.store import experiment_id, reach, set_short_timeouts, shorten, without_secret
-from trainers.errors import ConfigError
+from sweeper.tracking.store import experiment_id, reach, set_short_timeouts, shorten, unusable, without_secret
 from trainers.measuring.evaluation import METRICS
 
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED", RUNNING: "RUNNING"}
@@ -42,6 +41,9 @@ EVERY_EPOCH = "images_seen"
 """A metric that no epoch lacks: it tells which ones MLflow has."""
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
 """Answers of a server that is there: asking again will not help."""
+
+WHOLE_SWEEP = "the sweep's own run"
+"""Among what a store lacks."""
 
 DrawTrial = Callable[[TrialRecord, RunFolder, Path], Iterable[Path]]
 
@@ -63,6 +65,7 @@ class Tracker:
 
     Raises:
         ConfigError: the store cannot be reached or written.
+        ExperimentDeleted: the sweep's experiment was deleted there.
     """
 
     def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any], draw_trial: DrawTrial):
@@ -94,7 +97,7 @@ class Tracker:
             self._log_params(self.parent, sweep_params(sweep))
             self._client.log_inputs(self.parent, [data_input(sweep)])
         except Exception as error:
-            raise ConfigError(f"The tracking store {self.shown_uri} cannot be used: {shorten(error)}") from error
+            raise unusable(uri, error) from error
 
     @property
     def behind(self) -> list[str]:
@@ -147,7 +150,7 @@ class Tracker:
         parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
         done = [self._safely(part) for part in parts]  # each of them, whatever becomes of the others
         if not all(done):
-            self._refused.add("the sweep's own run")
+            self._refused.add(WHOLE_SWEEP)
 
     def _close_parent(self, metrics: dict[str, float], status: str) -> None:
         known = self._client.get_run(self.parent).data.metrics

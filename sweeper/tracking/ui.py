@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainers.errors import ConfigError
+from trainers.storage.network import keep_loopback_off_proxies
 
 HOST = "127.0.0.1"
 SECONDS_TO_START = 60
@@ -55,6 +56,7 @@ def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tup
     Raises:
         ConfigError: a port is taken, or MLflow does not start.
     """
+    keep_loopback_off_proxies()  # nor do requests of MLflow's own processes
     try:
         server = ThreadingHTTPServer((HOST, report_port), partial(_Report, directory=str(report.parent)))
     except OSError as error:

@@ -2,9 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable
 from threading import Thread
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 PATIENCE_S = 5.0
 """How long a server may take to accept a connection."""
@@ -17,10 +17,14 @@ def address_of(uri: str) -> tuple[str, int] | None:
     """Host and port that a URI names, with the usual port of its scheme; null if it names no server.
 
     Raises:
-        ValueError: its port is no number from 0 to 65535, or it has a bracket too few.
+        ValueError: it is none; it is not quoted, since it may hold a password.
     """
-    parts = urlsplit(uri)
-    port = parts.port or DEFAULT_PORTS.get(parts.scheme.partition("+")[0])
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        raise ValueError("its address is none: a port is a number, and special characters are quoted") from None
+    port = port or DEFAULT_PORTS.get(parts.scheme.partition("+")[0])
     return (parts.hostname, port) if parts.hostname and port is not None else None
 
 
@@ -50,11 +54,36 @@ def _connect(host: str, port: int, patience_s: float) -> str | None:
     return None
 
 
-def is_proxied(uri: str, environment: Callable[[str], str | None] = os.environ.get) -> bool:
-    """Whether requests to a server go through a proxy, so that it need not be reached from here."""
-    scheme = urlsplit(uri).scheme
-    names = [f"{scheme}_proxy", "all_proxy"]
-    return any(environment(name) or environment(name.upper()) for name in names)
+def speaks_postgres(host: str, port: int) -> bool:
+    """Whether what listens at a port is PostgreSQL, whose own client may wait for ever for what is not.
+
+    It is asked for TLS, which each PostgreSQL answers with one letter (Frontend/Backend Protocol, SSLRequest).
+    """
+    try:
+        with socket.create_connection((host, port), timeout=PATIENCE_S) as connection:
+            connection.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))
+            return connection.recv(1) in (b"S", b"N")
+    except OSError:
+        return False
+
+
+def is_proxied(uri: str) -> bool:
+    """Whether HTTP requests to a server go through a proxy, so that it need not be reached from here."""
+    parts = urlsplit(uri)
+    proxies = getproxies()
+    return bool((parts.scheme in proxies or "all" in proxies) and parts.hostname and not proxy_bypass(parts.hostname))
+
+
+def no_http_answer(uri: str) -> str | None:
+    """Why no connection to the server of a URI can be made; null if one can, or if a proxy makes it.
+
+    Raises:
+        ValueError: the URI is none.
+    """
+    address = address_of(uri)
+    if address is None:
+        raise ValueError("its address names no server")
+    return None if is_proxied(uri) else no_answer(*address)
 
 
 def keep_loopback_off_proxies() -> None:

@@ -1,6 +1,7 @@
 """Objects in a store such as S3, under the few methods of a path that states and caches need."""
 
 import fnmatch
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -9,6 +10,10 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from trainers.errors import ConfigError
+from trainers.storage.network import keep_loopback_off_proxies, no_http_answer
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that name the endpoint of an S3 store, the first that is set."""
 
 
 class ObjectPath:
@@ -143,4 +148,18 @@ def _store(uri: str) -> tuple[fs.FileSystem, str]:
 
 @lru_cache
 def _opened(address: str) -> tuple[fs.FileSystem, str]:
+    """The client of a store, and the bucket; the endpoint is looked for first, for which the client would try long.
+
+    Raises:
+        ConnectionError: nothing answers at the endpoint that the environment names.
+    """
+    named = next((name for name in _ENDPOINTS if os.environ.get(name)), None) if address.startswith("s3:") else None
+    if named is not None:
+        keep_loopback_off_proxies()
+        try:
+            why = no_http_answer(os.environ[named])
+        except ValueError:
+            why = "it has no form such as https://HOST:PORT"
+        if why is not None:
+            raise ConnectionError(f"the endpoint of {named} cannot be used: {why}")
     return fs.FileSystem.from_uri(address)  # type: ignore[no-any-return]

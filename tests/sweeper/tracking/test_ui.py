@@ -71,3 +71,14 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path, report: Path, which:
             serve(report, f"sqlite:///{tmp_path}/mlflow.db", *ports),
         ):
             pass
+
+
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
+    tmp_path: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "intern.example")
+    with serve(report, fresh_store(tmp_path / "mlflow.db"), 0, 0) as (page, runs):
+        assert get(page) == b"<p>the page</p>"
+        assert b"MLflow" in get(runs)

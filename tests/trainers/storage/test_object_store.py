@@ -1,5 +1,6 @@
 """Objects in a store beside files in a folder: whoever uses either sees the same."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,16 @@ def test_a_store_that_refuses_says_so(s3: str) -> None:
     with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
         write_text(ObjectPath("s3://nobody/x"), "")
     assert not ObjectPath(f"{s3}/nothing").exists()
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_store_that_is_away_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match=f"^the endpoint of {variable} cannot be used: nothing listens on port 9"):
+        ObjectPath(f"s3://bucket-of-{variable.lower()}/x").exists()
+    assert time.monotonic() - began < 10
+    monkeypatch.setenv(variable, "127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="it has no form such as https://HOST:PORT"):
+        ObjectPath(f"s3://bucket-of-{variable.lower()}/x").exists()
