@@ -1,6 +1,7 @@
 """Checks what a sweep needs, one line each, with what to do where something is amiss."""
 
 import math
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from sweeper.cluster.address import VARIABLE, RayUnavailable
 from sweeper.cluster.finding import Finding
 from sweeper.cluster.hosts import asked, check_hosts, hosts
+from sweeper.cluster.memory import lack_of_memory
 from sweeper.cluster.runtime import ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.mirror import RUNS
@@ -34,6 +37,7 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
         ("versions", _versions),
         ("GPUs", _gpus),
         ("Ray", lambda: _ray(spec)),
+        ("memory", lambda: _memory(spec)),
         ("storage", lambda: _storage(storage)),
         ("tracking store", lambda: _tracking(storage if isinstance(storage, Path) else RUNS)),
         ("data", lambda: _data(spec)),
@@ -41,6 +45,8 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield check()
+        except RayUnavailable as error:  # which says what to do
+            yield Finding(name, False, str(error))
         except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 
@@ -48,6 +54,7 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
 _REMEDIES = {
     "versions": "Install the locked packages: make .venv/installed.",
     "GPUs": "Check the driver with nvidia-smi; without GPUs, sweeps run on the CPU.",
+    "memory": "End what else runs here, or set search.workers.",
     "Ray": "Stop what is left of Ray (ray stop), or unset RAY_ADDRESS to run on this machine alone.",
     "storage": "Give --storage a folder that you may write, with space left; on a cluster, one that all hosts see, or s3://.",
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
@@ -84,6 +91,17 @@ def _ray(spec: SweepSpec) -> Finding:
     return Finding("Ray", True, f"{text} ({where})")
 
 
+def _memory(spec: SweepSpec) -> Finding:
+    if os.environ.get(VARIABLE, "") not in ("", "local"):
+        return Finding("memory", True, f"hosts of the cluster of {VARIABLE} look after it themselves")
+    workers = max(len(os.sched_getaffinity(0)) // spec.resources.cpu, 1)
+    workers = min(workers, spec.search.workers or workers, spec.search.trials)
+    lack = lack_of_memory(workers)
+    if lack is None:
+        return Finding("memory", True, f"there is room for {workers} trials at once")
+    return Finding("memory", False, lack, _REMEDIES["memory"])
+
+
 def _storage(storage: Place) -> Finding:
     if isinstance(storage, Path):
         storage.mkdir(parents=True, exist_ok=True)
@@ -93,9 +111,12 @@ def _storage(storage: Place) -> Finding:
     if isinstance(storage, Path):
         free = shutil.disk_usage(storage).free
         text = f"{storage.resolve()} can be written, {free / 2**30:.0f} GiB free"
-    with ray_runtime():
-        many = len(hosts())
-        check_hosts(storage, WORKER)
+    try:
+        with ray_runtime():
+            many = len(hosts())
+            check_hosts(storage, WORKER)
+    except RayUnavailable:  # another line says so
+        many = 1
     if free < LITTLE_SPACE:
         return Finding("storage", False, text, _REMEDIES["storage"])
     return Finding("storage", True, text + (f", as {many} hosts can, which run the same program" if many > 1 else ""))

@@ -13,11 +13,15 @@ JOBS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 WITHOUT = f"start the cluster, or unset {VARIABLE} to run on this machine alone"
 
 
+class RayUnavailable(ConfigError):
+    """Ray can be neither joined nor started. The sentence says what to do."""
+
+
 def check_ray_address() -> None:
     """Check that the cluster which ``RAY_ADDRESS`` names answers; nothing is done if it names none.
 
     Raises:
-        ConfigError: it is no such address, or no Ray answers there.
+        RayUnavailable: it is no such address, or no Ray answers there.
     """
     address = os.environ.get(VARIABLE, "")
     if address in ("", "auto", "local"):  # Ray itself tells soon whether a cluster runs here
@@ -25,14 +29,14 @@ def check_ray_address() -> None:
     host, port = _parsed(address)
     why = no_answer(host, port) or _is_no_ray(address)
     if why is not None:
-        raise ConfigError(f"No Ray cluster answers at {VARIABLE}={address}: {why}; {WITHOUT}.")
+        raise RayUnavailable(f"No Ray cluster answers at {VARIABLE}={address}: {why}; {WITHOUT}.")
 
 
 def check_jobs_address() -> None:
     """Check that the job server answers whose address the environment holds, if it holds one by HTTP.
 
     Raises:
-        ConfigError: nothing listens there.
+        RayUnavailable: nothing listens there.
     """
     name = JOBS_VARIABLE if os.environ.get(JOBS_VARIABLE) else VARIABLE
     address = os.environ.get(name, "")
@@ -44,21 +48,21 @@ def check_jobs_address() -> None:
     try:
         why = no_http_answer(address)
     except ValueError as error:
-        raise ConfigError(f"{name}={address} is no address; it has the form http://HOST:8265.") from error
+        raise RayUnavailable(f"{name}={address} is no address; it has the form http://HOST:8265.") from error
     if why is not None:
-        raise ConfigError(f"No Ray cluster answers at {name}={address}: {why}.")
+        raise RayUnavailable(f"No Ray cluster answers at {name}={address}: {why}.")
 
 
 def _parsed(address: str) -> tuple[str, int]:
     scheme, separator, rest = address.partition("://")
     if separator and scheme in ("http", "https"):
-        raise ConfigError(
+        raise RayUnavailable(
             f"{VARIABLE}={address} is the address of Ray's dashboard; sweeps join a cluster at HOST:PORT, with port "
             f"6379 if it was not started with another (for jobs, --detach, set {JOBS_VARIABLE} instead)."
         )
     if separator and scheme == "ray":
         host = rest.rpartition(":")[0] or rest
-        raise ConfigError(
+        raise RayUnavailable(
             f"{VARIABLE}={address} is an address of Ray Client, through which no sweep runs; on a host of the cluster "
             f"set {VARIABLE}={host}:6379, or leave the sweep to the cluster as a job (--detach)."
         )
@@ -66,7 +70,7 @@ def _parsed(address: str) -> tuple[str, int]:
         None if separator else re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", address)
     )
     if known is None or not 0 < int(known["port"]) < 2**16:
-        raise ConfigError(
+        raise RayUnavailable(
             f"{VARIABLE}={address} is no address of a Ray cluster; it has the form HOST:PORT or [IPV6]:PORT."
         )
     return known["six"] or known["host"], int(known["port"])

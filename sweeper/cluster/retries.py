@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Unusable
+from sweeper.cluster.losses import is_out_of_memory
 from sweeper.run_folder.record import TrialRecord
 from trainers.storage.object_store import Place
 from trainers.storage.state_store import crash_reason, host_of
@@ -40,13 +41,20 @@ class _Ending:
         host: Ray's name of the host where it began; null if it never did.
         reason: why it crashed; null if it left no word.
         at: when it was noticed, by the monotonic clock.
+        lost: why Ray lost the worker; null if it does not say.
         usable: gives the answer of the hosts on whether they can load what trials run; null if they were not asked.
     """
 
     host: str | None
     reason: str | None
     at: float
+    lost: str | None = None
     usable: Unusable | None = None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether Ray's memory monitor ended it."""
+        return self.lost is not None and is_out_of_memory(self.lost)
 
 
 class Retries:
@@ -68,15 +76,21 @@ class Retries:
         self._never_began: Counter[str] = Counter()
         self._undecided: dict[str, _Ending] = {}
 
-    def decide(self, record: TrialRecord, states: Place) -> Decision | None:
+    def decide(self, record: TrialRecord, states: Place, lost: str | None = None) -> Decision | None:
         """Decide on an attempt that broke off, by what it left in the folder of the trial's states.
+
+        Args:
+            record: the trial.
+            states: the folder.
+            lost: why Ray lost the worker, from :func:`sweeper.cluster.losses.why_lost`.
 
         Returns:
             The decision; null as long as it is not known what became of the host. Then ask again: nothing waits here.
         """
         end = self._undecided.get(record.trial_id)
         if end is None:
-            end = _Ending(host_of(states, record.attempt), crash_reason(states, record.attempt), time.monotonic())
+            reason = crash_reason(states, record.attempt)
+            end = _Ending(host_of(states, record.attempt), reason, time.monotonic(), lost)
             self._undecided[record.trial_id] = end
         decision = self._decide(record, end)
         if decision is not None:
@@ -86,13 +100,13 @@ class Retries:
     def _decide(self, record: TrialRecord, end: _Ending) -> Decision | None:
         if end.host is None:
             return self._never_began_again(record, end)
-        if end.reason is None:
+        if end.reason is None and not end.out_of_memory:
             gone = self._fleet.is_gone(end.host, end.at)
             if gone is None:
                 return None
             if gone:
                 return self._lost_host(record, self._fleet.name(end.host))
-        return self.crashed(record, end.host, end.reason or NO_WORD)
+        return self.crashed(record, end.host, end.reason or _word_of(end.lost))
 
     def _lost_host(self, record: TrialRecord, name: str) -> Decision:
         decision = self._lose(record, f"It lost its host {{}}, the last time {name}.", None)
@@ -100,22 +114,26 @@ class Retries:
         return replace(decision, said=f"{record.trial_id} lost its host {name}{more}.")
 
     def _never_began_again(self, record: TrialRecord, end: _Ending) -> Decision | None:
-        """An attempt was cut off before it began. After a few of them, hosts are asked why, which takes a while."""
-        said = None
-        if end.usable is None:
-            self._never_began[record.trial_id] += 1
-            if self._never_began[record.trial_id] == ASKED_AFTER:
-                end.usable = self._fleet.ask_whether_usable()
+        """An attempt was cut off before it began. After a few of them, hosts are asked why, which takes a while, if it
+        was not Ray itself that ended them.
+        """
+        said, because = None, f" Ray says: {end.lost}." if end.lost else ""
+        times = self._never_began[record.trial_id] = self._never_began[record.trial_id] + (end.usable is None)
+        if end.out_of_memory:
+            said = f"{record.trial_id} was cut off before it began. {end.lost}." if times == 1 else None
+            because = f" {end.lost}."
+        elif end.usable is None and times == ASKED_AFTER:
+            end.usable = self._fleet.ask_whether_usable()
         if end.usable is not None:
             reasons = end.usable()
             if reasons is None:
                 return None
             said = self._fleet.avoid_unusable_hosts(reasons)
             if said is None and not reasons.keys() & self._fleet.avoided.keys():  # else another trial's answer said it
-                said = (
-                    f"{record.trial_id} was cut off {ASKED_AFTER} times before it began; sweeper doctor may tell why."
-                )
-        return self._lose(record, "It was cut off {} before it began.", said)
+                often = f"{record.trial_id} was cut off {ASKED_AFTER} times before it began;"
+                said = f"{often} sweeper doctor may tell why.{because}"
+        decision = self._lose(record, "It was cut off {} before it began.", said)
+        return replace(decision, reason=decision.reason + because)
 
     def unusable(self, record: TrialRecord, host: str, reason: str) -> Decision:
         """A host is not fit for a trial, which costs it no retry while there is another."""
@@ -158,3 +176,10 @@ class Retries:
         self._lost[record.trial_id] += 1
         times = self._lost[record.trial_id]
         return Decision(times <= LOST_AT_MOST, reason.format(f"{times} times" if times > 1 else "once"), said)
+
+
+def _word_of(lost: str | None) -> str:
+    """Why a worker died that left no word itself."""
+    if lost is None:
+        return NO_WORD
+    return f"{lost}." if is_out_of_memory(lost) else f"The worker died without a word; Ray says: {lost}."

@@ -15,8 +15,7 @@ import ray
 from ray._private.services import psutil  # Ray brings it along
 from ray.exceptions import AuthenticationError, RayError
 
-from sweeper.cluster.address import VARIABLE, check_ray_address
-from trainers.errors import ConfigError
+from sweeper.cluster.address import VARIABLE, RayUnavailable, check_ray_address
 from trainers.storage.network import keep_loopback_off_proxies
 
 RAY_SETTINGS = {
@@ -48,7 +47,7 @@ def ray_runtime() -> Iterator[bool]:
         Whether a cluster was joined, whose hosts may come and go.
 
     Raises:
-        ConfigError: it can be neither joined nor started.
+        RayUnavailable: it can be neither joined nor started.
     """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -68,11 +67,11 @@ def ray_runtime() -> Iterator[bool]:
                 log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **options
             )
     except AuthenticationError as error:
-        raise ConfigError(
+        raise RayUnavailable(
             "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
         ) from error
     except (OSError, RayError, RuntimeError, ValueError) as error:
-        raise ConfigError(_not_started(error, alone)) from error
+        raise RayUnavailable(_not_started(error, alone)) from error
     try:
         # A session is named after the process that started it.
         yield not context.address_info["session_dir"].endswith(f"_{os.getpid()}")
@@ -147,7 +146,7 @@ def _options_alone() -> dict[str, Any]:
     """What Ray needs to be told to start on this machine, whatever its environment is like.
 
     Raises:
-        ConfigError: no temporary folder can be written.
+        RayUnavailable: no temporary folder can be written.
     """
     if os.environ.get("RAY_AUTH_MODE") is None and not _token_can_be_kept():
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of this Ray, which ends with this process
@@ -166,7 +165,7 @@ def temporary_folder() -> Path | None:
     """A folder for Ray's files and sockets, in place of the one that the environment names; null: that one is fit.
 
     Raises:
-        ConfigError: no temporary folder can be written.
+        RayUnavailable: no temporary folder can be written.
     """
     named = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
     if len(os.fsencode(os.path.realpath(named))) <= LONGEST_TMPDIR and _can_be_written(Path(named)):
@@ -174,7 +173,7 @@ def temporary_folder() -> Path | None:
     for folder in SHORT_FOLDERS:
         if _can_be_written(Path(folder)):
             return Path(folder) / f"ray-{os.getuid()}"
-    raise ConfigError(
+    raise RayUnavailable(
         f"No temporary folder can be written, neither {named} nor {', '.join(SHORT_FOLDERS)}: they are full, or of "
         "somebody else; set TMPDIR to one with space."
     )
@@ -193,5 +192,5 @@ def _not_started(error: Exception, alone: bool) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
     if alone:
-        return f"Ray cannot be started: {reason}"
+        return f"Ray cannot be started: {reason.rstrip('. ')}. Stop what is left of it (ray stop), and try again."
     return f"The Ray cluster of {VARIABLE}={os.environ[VARIABLE]} cannot be joined: {reason}"

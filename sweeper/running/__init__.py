@@ -1,4 +1,10 @@
 """Runs a sweep on Ray Tune. No other room speaks Ray Tune."""
 
+from sweeper.shadows import hidden_package
+
 WORKER = f"{__name__}.worker"
 """The module that trials run, which each host must be able to load."""
+
+_hidden = hidden_package()
+if _hidden is not None:  # on a host; the command itself would have refused
+    raise ImportError(_hidden)

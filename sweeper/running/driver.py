@@ -14,6 +14,7 @@ from ray import tune
 from search_spaces.distributions import Searched
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, find_unusable_hosts
+from sweeper.cluster.losses import listen_to_losses
 from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
 from sweeper.cluster.runtime import lost_daemon, ray_runtime
 from sweeper.preset.spec import SweepSpec
@@ -110,6 +111,7 @@ def run_sweep(
         return Outcome.of(plan.records.values(), None)
     end_trials_alone()
     keep_keys()
+    listen_to_losses()
     watchdog = Watchdog(lost_daemon, partial(_give_up, ledger, say))
     with watchdog, ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
         wanted = spec.resources.by_name()

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from search_spaces.distributions import Searched, suggest
 from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.losses import why_lost
 from sweeper.cluster.retries import Decision, Retries
 from sweeper.preset.blocks import DEFENSE
 from sweeper.preset.spec import SweepSpec
@@ -211,7 +212,7 @@ class SweepSearcher(Searcher):
         result = result or {}
         self.on_trial_result(trial_id, result)
         if error or "unusable" in result:
-            self._undecided.append((record, result))
+            self._undecided.append((record, result | {"lost": why_lost(trial_id)}))
             self._settle()
             return
         self._end(record, result)
@@ -224,7 +225,7 @@ class SweepSearcher(Searcher):
                 if "unusable" in result:
                     decision: Decision | None = self._retries.unusable(record, result["host"], result["unusable"])
                 else:
-                    decision = self._retries.decide(record, self.ledger.states_of(record))
+                    decision = self._retries.decide(record, self.ledger.states_of(record), result["lost"])
                 if decision is None:
                     continue
                 self._undecided.remove(undecided)

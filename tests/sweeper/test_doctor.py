@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from search_spaces.loader import read_preset
+from search_spaces.loader import apply_overrides, read_preset
 from sweeper import doctor
 from sweeper.cli.main import app
 from sweeper.cluster.finding import Finding
 from sweeper.cluster.hosts import Host
+from sweeper.cluster.runtime import ray_runtime
 from sweeper.doctor import examine
 from sweeper.preset.spec import Resources, SweepSpec, validate
 from tests.sweeper.small import fresh_store
@@ -21,6 +22,8 @@ def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Everything that is slow is fine."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
     monkeypatch.setattr(doctor, "_ray", lambda _spec: Finding("Ray", True, "1 host"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(doctor, "lack_of_memory", lambda _workers: None)
     monkeypatch.setattr(doctor, "ray_runtime", _nothing)
     monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", {"CPU": 2})])
     monkeypatch.setattr(doctor, "check_hosts", lambda _folder, load: None)
@@ -38,7 +41,7 @@ def found(runs: Path, preset: str = "quick.yaml") -> dict[str, Finding]:
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
     findings = found(tmp_path / "runs")
-    assert list(findings) == ["versions", "GPUs", "Ray", "storage", "tracking store", "data"]
+    assert list(findings) == ["versions", "GPUs", "Ray", "memory", "storage", "tracking store", "data"]
     assert all(finding.fine for finding in findings.values()), findings
     assert "torch" in findings["versions"].found
     assert findings["data"].found == "shapes: 3000 training and 2000 test images of 3x16x16, 10 classes"
@@ -124,3 +127,29 @@ def test_the_command_ends_with_2_if_anything_is_amiss(
     assert result.exit_code == (2 if ill else 0), result.output
     assert ("NOT OK storage" in result.stdout) == ill
     assert ("-> Give --storage" in result.stdout) == ill
+
+
+def test_a_cluster_that_is_away_is_said_once_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ray", REAL_RAY)
+    monkeypatch.setattr(doctor, "ray_runtime", ray_runtime)
+    for address, what in (("127.0.0.1:9", "nothing listens on port 9"), ("http://head:8265", "Ray's dashboard")):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        findings = found(tmp_path / "runs")
+        assert [name for name, finding in findings.items() if not finding.fine] == ["Ray"]
+        assert f"RAY_ADDRESS={address}" in findings["Ray"].found
+        assert what in findings["Ray"].found
+        assert findings["Ray"].remedy == "", "the sentence says what to do"
+
+
+def test_memory_for_fewer_trials_than_would_run_at_once_is_amiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(doctor, "lack_of_memory", lambda workers: asked.append(workers) or "too little")
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: range(6))
+    finding = found(tmp_path / "runs")["memory"]
+    assert (finding.fine, finding.found, asked) == (False, "too little", [6])
+    assert "search.workers" in finding.remedy
+    spec = validate(apply_overrides(read_preset("quick.yaml"), ["search.workers=2"], "quick.yaml"), "quick.yaml")
+    list(examine(spec, tmp_path / "runs"))
+    assert asked == [6, 2]

@@ -7,6 +7,7 @@ import pytest
 
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Host, Unusable
+from sweeper.cluster.losses import OUT_OF_MEMORY
 from sweeper.cluster.retries import LOST_AT_MOST, NO_WORD, Decision, Retries
 from sweeper.run_folder.record import TrialRecord
 from tests.sweeper.small import Hosts, record_of
@@ -214,3 +215,42 @@ def test_a_host_that_is_not_fit_is_left_at_once_and_where_no_other_is_left_the_t
     assert [decision.again for decision in decisions] == [True, False]
     assert decisions[-1].reason == "It does not see the folder."
     assert retries.avoided_by(record) == []
+
+
+MEMORY = f"Ray's memory monitor ended its worker. {OUT_OF_MEMORY}"
+
+
+def test_a_worker_that_ray_ended_for_its_memory_is_told_so_at_once_and_no_host_is_asked(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1"), lambda _: pytest.fail("hosts were asked"))
+    retries, record = Retries(1, fleet), record_of()
+    decisions = []
+    for _ in range(LOST_AT_MOST + 1):
+        record.attempt = new_attempt(tmp_path)
+        decisions.append(retries.decide(record, tmp_path, MEMORY))
+    assert [d.said for d in decisions if d.said] == [f"t0000 was cut off before it began. {MEMORY}."]
+    assert [d.again for d in decisions] == [True] * LOST_AT_MOST + [False]
+    assert decisions[-1].reason == f"It was cut off {LOST_AT_MOST + 1} times before it began. {MEMORY}."
+
+
+def test_one_that_had_begun_has_crashed_with_that_reason_whatever_becomes_of_its_host(tmp_path: Path) -> None:
+    there = Hosts("1", "2")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    there.names = ["2"]
+    decision = Retries(0, fleet).decide(*begun(tmp_path, record_of(), "1"), MEMORY)
+    assert (decision.again, decision.reason) == (False, f"{MEMORY}.")
+
+
+def test_what_ray_says_of_another_end_stands_beside_it(tmp_path: Path) -> None:
+    word = "Worker unexpectedly exits with a connection error code 2. End of file"
+    retries = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able))
+    decision = retries.decide(*begun(tmp_path / "a", record_of(), "1"), word)
+    assert decision.reason == f"The worker died without a word; Ray says: {word}."
+    record = record_of("t0001")
+    for _ in range(3):
+        record.attempt = new_attempt(tmp_path / "b")
+        decision = retries.decide(record, tmp_path / "b", word)
+    assert decision.said == (
+        f"t0001 was cut off 3 times before it began; sweeper doctor may tell why. Ray says: {word}."
+    )
+    assert decision.reason == f"It was cut off 3 times before it began. Ray says: {word}."

@@ -163,9 +163,12 @@ def test_a_home_that_cannot_be_written_needs_no_token_there(tmp_path: Path, monk
 def test_what_ray_says_is_told_whole_in_one_line() -> None:
     error = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.10.1")
     assert cluster._not_started(error, alone=True) == (
-        "Ray cannot be started: Version mismatch: The cluster was started with: Ray: 2.50.0 Python: 3.10.1"
+        "Ray cannot be started: Version mismatch: The cluster was started with: Ray: 2.50.0 Python: 3.10.1. "
+        "Stop what is left of it (ray stop), and try again."
     )
-    assert cluster._not_started(RuntimeError("x" * 999), alone=True).endswith("x ...")
+    assert cluster._not_started(RuntimeError("x" * 999), alone=True).endswith(
+        "x. Stop what is left of it (ray stop), and try again."
+    )
 
 
 def test_the_variable_is_named_where_a_cluster_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
