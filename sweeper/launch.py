@@ -11,6 +11,7 @@ from rich.console import Console
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.cluster.address import check_ray_address
 from sweeper.preset.grid import grid_points
 from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import SweepSpec, resolve, validate
@@ -87,6 +88,7 @@ def begin(
         SweepBroken: the run folder cannot be written any more.
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
+    check_ray_address()  # data may take minutes to load
     splits = _load(spec, console)
     preset, left_out = without_scarce_rates(spec, preset, splits.train)
     if left_out:
@@ -149,7 +151,10 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
         folder.remove_states_but(records)
-        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, Plan(spec.search.trials, records))
+        plan = Plan(spec.search.trials, records)
+        if not plan.is_done:
+            check_ray_address()
+        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
 
 
 def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float | None = None) -> Ended:
@@ -182,6 +187,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         spec = _with_budget(folder.validated(sweep["preset"]), None)
         extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
         plan = Plan(0, records, extra)
+        check_ray_address()
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
 
 

@@ -15,7 +15,7 @@ _HANDLER = "sweeper-plain"
 def prepare_output() -> None:
     """Let standard output and standard error take every character, and lose nothing but text when nobody reads them."""
     codecs.register_error(_HANDLER, _plain)
-    sys.stdout, sys.stderr = _LastingStream(sys.stdout), _LastingStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _LastingStream(sys.stdout), _LastingStream(sys.stderr)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

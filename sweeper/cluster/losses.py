@@ -25,7 +25,7 @@ def listen_to_losses() -> None:
     """Keep what Ray tells Ray Tune of each worker that it lost, for :func:`why_lost`."""
     if hasattr(Trial.handle_error, "listens"):
         return
-    handle_error = Trial.handle_error
+    handle_error: Any = Trial.handle_error
 
     def listen(trial: Any, exc: Exception | None = None) -> None:
         words = in_words(exc)
@@ -34,7 +34,7 @@ def listen_to_losses() -> None:
         handle_error(trial, exc)
 
     listen.listens = True  # type: ignore[attr-defined]
-    Trial.handle_error = listen
+    Trial.handle_error = listen  # type: ignore[method-assign, assignment]
 
 
 def why_lost(ray_id: str) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.services import psutil  # Ray brings it along
+from ray._private.services import psutil  # type: ignore[attr-defined]  # Ray brings it along
 from ray.exceptions import AuthenticationError, RayError
 
 from sweeper.cluster.address import VARIABLE, RayUnavailable, check_ray_address
@@ -193,4 +193,8 @@ def _not_started(error: Exception, alone: bool) -> str:
     reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
     if alone:
         return f"Ray cannot be started: {reason.rstrip('. ')}. Stop what is left of it (ray stop), and try again."
+    if (
+        isinstance(error, ConnectionError) and "Failed to connect" in reason
+    ):  # it logs why, and raises no more than this
+        reason = f"{reason}; it does not answer, or its token (~/.ray/auth_token) is not ours"
     return f"The Ray cluster of {VARIABLE}={os.environ[VARIABLE]} cannot be joined: {reason}"

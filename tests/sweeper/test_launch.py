@@ -28,6 +28,7 @@ from tests.sweeper.small import (
     sweep_with,
     write_rows,
 )
+from trainers.errors import ConfigError
 
 
 def test_track_writes_a_study_that_is_missing_before_it_is_shared(
@@ -95,3 +96,14 @@ def test_ctrl_c_while_the_report_is_written_keeps_what_ended(
         launch.begin(spec_with(), preset_with(), path, Console(file=io.StringIO()))
     assert caught.value.finished == finished
     assert len(RunFolder.open(path).read_records()) == finished
+
+
+def test_a_cluster_that_is_gone_is_noticed_before_the_data_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    said = io.StringIO()
+    with pytest.raises(ConfigError, match=r"No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"):
+        launch.begin(spec_with(), preset_with(), tmp_path / "run", Console(file=said))
+    assert said.getvalue() == ""
+    assert not (tmp_path / "run").exists()
