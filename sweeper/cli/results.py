@@ -57,7 +57,7 @@ def ui(
 ) -> None:
     """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
     from sweeper.run_folder.folder import RunFolder
-    from sweeper.tracking.store import tracking_uri, without_secret
+    from sweeper.tracking.store import tracking_uri, why_away, without_secret
     from sweeper.tracking.ui import serve
 
     with one_sentence():
@@ -67,6 +67,7 @@ def ui(
         store = tracking_uri(run_folder.path.resolve().parent)
         with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
             say(f"Report: {report_address}")
-            say(f"MLflow: {without_secret(mlflow_address)}   (Ctrl-C ends)")
+            away = why_away(mlflow_address)
+            say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
             with suppress(KeyboardInterrupt):
                 Event().wait()

@@ -32,6 +32,7 @@ from sweeper.running.watchdog import Watchdog
 from sweeper.running.worker import TrialActor, pack
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
+from trainers.errors import ConfigError
 from trainers.storage.files import remove_tree
 
 REUSE_ACTORS = True
@@ -113,7 +114,7 @@ def run_sweep(
     keep_keys()
     listen_to_losses()
     watchdog = Watchdog(lost_daemon, partial(_give_up, ledger, say))
-    with watchdog, ray_runtime() as joined, tempfile.TemporaryDirectory(prefix="sweeper-ray-") as scratch:
+    with watchdog, ray_runtime() as joined, _scratch_folder() as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
         check_hosts(folder.store or folder.path.resolve())
@@ -142,6 +143,19 @@ def run_sweep(
     if not any(record.open for record in ledger.records.values()):
         remove_tree(folder.states)
     return Outcome.of(ledger.records.values(), stopper.reason)
+
+
+def _scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for what Ray Tune writes and nobody reads.
+
+    Raises:
+        ConfigError: there is no place for it.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="sweeper-ray-", ignore_cleanup_errors=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"No temporary folder can be made ({reason}); set TMPDIR to one with space.") from error
 
 
 def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:

@@ -116,6 +116,8 @@ def reach(uri: str) -> None:
         OSError: nobody answers, or what does is no database.
         ValueError: the address is none.
     """
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        raise ValueError(f"it has no scheme; write http://{uri}")
     address = address_of(uri)
     if address is None:  # a file
         return
@@ -129,6 +131,15 @@ def reach(uri: str) -> None:
         why = why and f"its artifacts go to {ARTIFACTS_VARIABLE}={without_secret(artifacts)}, and {why}"
     if why is not None:
         raise ConnectionError(why)
+
+
+def why_away(uri: str) -> str | None:
+    """Why nobody answers at a store's address, as :func:`reach` finds it; null if somebody does."""
+    try:
+        reach(uri)
+    except (OSError, ValueError) as error:
+        return shorten(error)
+    return None
 
 
 def set_short_timeouts() -> None:

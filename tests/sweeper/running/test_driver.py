@@ -1,5 +1,6 @@
 """What a sweep is made of; sweeps that run are in tests/sweeper/sweeps."""
 
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sweeper.running import driver
 from sweeper.running.driver import Outcome, Plan, _longest_trial, _request, run_sweep
 from sweeper.running.ledger import Ledger
 from tests.sweeper.small import finish, record_of, spec_with
+from trainers.errors import ConfigError
 
 
 def test_an_outcome_counts_trials_and_no_controls() -> None:
@@ -61,3 +63,33 @@ def test_the_longest_trial_bounds_every_trial() -> None:
 
 def test_the_longest_trial_may_be_a_middle_choice() -> None:
     assert _longest_trial(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30
+
+
+@pytest.mark.parametrize(("finished", "code"), [(0, 1), (1, 0)])
+def test_where_ray_does_not_end_the_program_does_with_what_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, code: int
+) -> None:
+    codes, said = [], []
+    monkeypatch.setattr(driver.os, "_exit", codes.append)
+    ledger = Ledger(RunFolder(tmp_path), {})
+    for record in [finish(record_of()), record_of("t0001")][1 - finished :]:
+        ledger.add(record)
+    driver._give_up(ledger, said.append, "the sweep was interrupted")
+    assert codes == [code]
+    assert said == [
+        "Ray does not end, though the sweep was interrupted. What ended before is kept; go on: "
+        f"sweeper resume {tmp_path}"
+    ]
+    assert len(ledger.folder.read_trials()) == 1 + finished
+    monkeypatch.setattr(ledger, "write_tables", lambda: (_ for _ in ()).throw(OSError("the disk is full")))
+    driver._give_up(ledger, said.append, "the sweep was interrupted")
+    assert codes == [code, code], "whatever else goes wrong"
+
+
+def test_no_place_for_temporary_files_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(driver.tempfile, "mkdtemp", full)
+    with pytest.raises(ConfigError, match=r"^No temporary folder can be made \(No space left on device\); set TMPDIR"):
+        driver._scratch_folder()

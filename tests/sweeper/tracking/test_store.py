@@ -12,7 +12,7 @@ from sweeper import launch
 from sweeper.report.plots import draw_trial
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome
-from sweeper.tracking.store import ExperimentDeleted, check_store, reach
+from sweeper.tracking.store import ExperimentDeleted, check_store, reach, why_away
 from sweeper.tracking.sweep_run import Tracker
 from tests.servers import listening
 from tests.sweeper.small import finish, fresh_store, preset_with, record_of, spec_with, sweep_with
@@ -31,6 +31,12 @@ def test_the_variable_that_names_the_store_is_named(monkeypatch: pytest.MonkeyPa
         check_store("http://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("uri", ["localhost:5000", "127.0.0.1:5000/x"])
+def test_an_address_without_scheme_is_said_to_be_so(uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be used: it has no scheme; write http://{uri}"):
+        check_store(uri)
+
+
 def test_a_server_that_is_none_of_mlflow_is_said_to_be_so() -> None:
     answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -45,6 +51,16 @@ def test_a_server_that_is_none_of_mlflow_is_said_to_be_so() -> None:
 def test_what_listens_in_place_of_postgresql_is_not_waited_for() -> None:
     with listening() as port, pytest.raises(ConnectionError, match=f"listens on port {port} of .* is no PostgreSQL"):
         reach(f"postgresql://me@127.0.0.1:{port}/mlflow")
+
+
+def test_a_server_of_mlflow_that_is_away_is_said_to_be_so() -> None:
+    with listening() as port:
+        assert why_away(f"http://127.0.0.1:{port}") is None
+    assert why_away(f"http://127.0.0.1:{port}") == f"nothing listens on port {port} of 127.0.0.1"
+    assert (
+        why_away("http://me:pa/ss@here") == "its address is none: a port is a number, and special characters are quoted"
+    )
+    assert why_away("sqlite:////tmp/mlflow.db") is None
 
 
 def test_the_store_of_artifacts_is_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
