@@ -331,7 +331,7 @@ def test_the_screen_shows_the_frontier_attacker_by_attacker(attackers: int) -> N
     assert (" bad " in text, "one seed" in text) == (False, True)
     if attackers > 2:
         rows = [line.split() for line in text.splitlines() if " good " in line]
-        assert rows == [[name, "good", "1", "0.800", "0.100", "0.050", "1.000"] for name in names]
+        assert rows == [[name, "good", "1", "0.800", "-", "-", "0.100", "0.050", "1.000"] for name in names]
 
 
 def test_what_breaks_a_constraint_of_the_sweep_leads_nowhere(tmp_path: Path) -> None:
