@@ -13,8 +13,8 @@ from sweeper.analysis.controls import of_control
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.tables import class_counts, finished
 
-LOST_BELOW = 0.1
-"""Share of the control's accuracy on a class below which a training has lost the class."""
+FALL = 10
+"""A training has lost a class where its accuracy on it is below the control's, divided by this."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def _lost(own: dict[str, tuple[int, int]], plain: dict[str, tuple[int, int]]) ->
     """Names of the lost classes, given images classified rightly, and images, of each class; null if not known."""
     if not own or not plain:
         return None
-    shares = {name: right / images for name, (right, images) in own.items() if images}
-    before = {name: right / images for name, (right, images) in plain.items() if images}
-    return [name for name, share in shares.items() if share < LOST_BELOW * before.get(name, 0.0)]
+    pairs = [(name, own[name], plain[name]) for name in own if name in plain]
+    # Accuracies, each a quotient, multiplied out: a tenth itself is not below a tenth. Without images it is 0 < 0.
+    return [name for name, (right, images), (known, seen) in pairs if FALL * right * seen < known * images]
 
 
 def lost_classes(frame: pd.DataFrame) -> dict[str, Lost]:
