@@ -72,7 +72,7 @@ def jobs(preset: dict[str, Any], spec: SweepSpec, splits: Splits) -> list[Job]:
         for values in itertools.product(*(searched.grid() or () for searched in space.values())):
             chosen = dict(zip(space, values, strict=True))
             label = " ".join(f"{name.partition('.')[2]}={value}" for name, value in chosen.items())
-            drawn = spec.trial(lambda name, _searched, chosen=chosen: chosen[name], splits.fingerprint)  # type: ignore[misc]
+            drawn = spec.trial(lambda name, _searched, chosen=chosen: chosen[name], splits.fingerprint)
             own.append((label, replace(drawn, scenarios=(drawn.scenarios[scenario],), repeats=(seed,))))
         first = own[0][1]
         control = first.control(first.scenarios[0], seed, spec.control.as_dict())

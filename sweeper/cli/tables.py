@@ -64,7 +64,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
     _print_confirmed(console, confirmed(frame))
     for caveat in caveats(table, frame):
         console.print(caveat)
-    if table["on_frontier"].any():
+    if front["val_min_class_acc"].notna().any():
         console.print("balanced: mean of the accuracies on each class. worst class: the lowest of them.")
     if len(table) and table["seeds"].min() > 1:
         console.print(
