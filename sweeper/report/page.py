@@ -49,8 +49,8 @@ BINS = np.linspace(0, 1, 41)
 POINT_FIGURES = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
     "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr", "val_asr_sd",
-    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "control_acc", "control_asr", "lost_classes",
-    "weak", "on_frontier", "frontier_share",
+    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr",
+    "control_acc", "control_asr", "lost_classes", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
 AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
 """Of settings that were run again with fresh seeds."""

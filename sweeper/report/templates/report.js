@@ -90,7 +90,8 @@ function pick(ids) {
 const COLUMNS = [
   ["config_id", "setting"], ["trials", "trials"], ...(Object.keys(data.colours).length ? [["defense", "defense"]] : []), ["seeds", "n"], ["val_acc", "val_acc"],
   ["val_balanced_acc", "balanced"], ["val_min_class_acc", "worst class"], ["lost_classes", "lost"], ["val_asr", "val_asr"],
-  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_asr", "test_asr"], ["control_asr", "control"],
+  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_balanced_acc", "test balanced"],
+  ["test_min_class_acc", "test worst class"], ["test_asr", "test_asr"], ["control_asr", "control"],
   ["frontier_share", "held"],
 ];
 const PARAMS = data.params.filter((name) => name !== "defense");

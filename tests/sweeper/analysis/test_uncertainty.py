@@ -124,6 +124,19 @@ def test_the_lower_bound_of_the_worst_class() -> None:
     assert min_class_acc_lower(same, few, 0.9) == pytest.approx(0.1), "one image of one says that little"
 
 
+def test_the_lower_bound_holds_as_often_as_it_says() -> None:
+    """Three seeds, three classes of unequal size: the true lowest mean lies below the bound in at most a tenth."""
+    random = np.random.default_rng(1)
+    truth, images = np.array([0.62, 0.6, 0.8]), np.array([200, 100, 20])
+    missed = 0
+    for _ in range(400):
+        seeds = np.clip(truth + random.normal(0, 0.02, (3, 3)), 0, 1)
+        right = random.binomial(images, seeds)
+        counts = [list(zip(line.tolist(), images.tolist(), strict=True)) for line in right]
+        missed += min_class_acc_lower((right / images).min(axis=1, keepdims=True), counts, 0.9) > truth.min()
+    assert missed / 400 <= 0.1
+
+
 def test_the_lower_bound_is_a_share() -> None:
     wide = np.array([[0.0], [0.9], [0.9]])
     assert min_class_acc_lower(wide, [[(0, 10)]] * 3, 0.9) == 0.0
