@@ -170,7 +170,7 @@ def _lost(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
     if others:
         word = "setting has" if others == 1 else "settings have"
         texts.append(
-            f"{others} {'other ' if texts else ''}{word} lost a class: the table in report.html names it, and lost_classes in frontier.parquet."
+            f"{others} {'other ' if texts else ''}{word} lost a class: lost_classes in frontier.parquet names it."
         )
     return texts
 
