@@ -1,4 +1,4 @@
-"""Pixels of a trigger over pixels of an image, rounded to what an image file can hold."""
+"""Blending of a trigger into images, rounded to whole pixel values."""
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ def blend(images: Tensor, pattern: Tensor, opacity: Tensor | float) -> Tensor:
 
     Args:
         images: uint8 (M, C, H, W).
-        pattern: uint8, broadcast against them.
+        pattern: uint8, broadcast against ``images``.
         opacity: in [0, 1], broadcast likewise: one number, one for each image (M, 1, 1, 1), or one for each pixel.
 
     Returns:
