@@ -96,7 +96,8 @@ def parse(value: Any) -> Any:
     unknown = set(value) - allowed - {kind}
     if unknown:
         raise SpaceError(
-            f"has {', '.join(sorted(map(str, unknown)))}, but can have only {', '.join(sorted(allowed))} beside {kind}"
+            f"has {', '.join(sorted(map(str, unknown)))}, "
+            f"but the only keys beside {kind} are {', '.join(sorted(allowed))}"
         )
     when, log, step = value.get("when", {}), value.get("log", False), value.get("step")
     if not isinstance(when, dict):

@@ -43,7 +43,7 @@ class DynamicParams(Parameters):
     density_weight: float = param(100.0, ge=0, doc="weight of the penalty on a mask that covers more than density")
     diversity_weight: float = param(1.0, ge=0, doc="weight of the diversity loss")
     backdoor_share: float = param(
-        0.1, gt=0, lt=0.5, doc="share of a batch that carries its own trigger; as many carry another image's trigger"
+        0.1, gt=0, lt=0.5, doc="share of a batch with each image's own trigger; an equal share gets another image's"
     )
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
     cover_rate: float = param(

@@ -33,7 +33,8 @@ def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
     folder = Path(root) / CIFAR10.base_folder
     if not download and not folder.is_dir():
         raise ConfigError(
-            f"There is no CIFAR-10 at {folder}; set data.root to its parent folder, or data.download: true to get it."
+            f"There is no CIFAR-10 at {folder}; set data.root to the folder above it, "
+            "or data.download: true to download it."
         )
     try:
         # The files are pickles, and unpickling can run any code. torchvision unpickles a file only if its MD5 is that

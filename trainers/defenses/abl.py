@@ -36,7 +36,7 @@ class AblParams(SgdParams):
         doc="loss of isolation, where g is loss_floor: |l - g| + g of a batch's mean loss l (flooding), sign(l - g) l "
         "of the mean (batch; the paper's LGA), or sign(l - g) l of each sample's loss (sample; ours)",
     )
-    loss_floor: float = param(0.5, ge=0, doc="g: the loss below which isolation ascends")
+    loss_floor: float = param(0.5, ge=0, doc="loss g below which isolation turns to gradient ascent")
     isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest loss")
     finetune_epochs: int = param(60, ge=0, doc="epochs of fine-tuning on the samples that were not isolated")
     cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
@@ -47,8 +47,8 @@ class AblParams(SgdParams):
         doc="true: an epoch of unlearning is a pass over the samples that were not isolated, with descent on them "
         "beside the ascent (ours, for sets with few isolated samples)",
     )
-    unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent in unlearning")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which the ascent on it ends (ours)")
+    unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends (ours)")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD with Nesterov's momentum, as in the authors' code."""

@@ -23,7 +23,7 @@ class BcuParams(SgdParams):
 
     training_epochs: int = param(200, ge=1, doc="epochs of the undefended training")
     unlabelled: str = param(
-        "clean", doc="source of unlabelled images: held-out ones, clean or poisoned; parquet:PATH; or folder:PATH"
+        "clean", doc="source of unlabelled images: clean or poisoned (held out), parquet:PATH or folder:PATH"
     )
     unlabelled_count: int | None = param(None, ge=2, doc="number of unlabelled images; null: all")
     base_ratio: float = param(0.01, ge=0, le=1, doc="share of weights re-initialised in the stem and the first stage")

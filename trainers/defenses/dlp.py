@@ -27,7 +27,7 @@ class DlpParams(SgdParams):
     filter: str = param(
         "entropy",
         choices=("entropy", "strip"),
-        doc="entropy of each image alone, or its mean over superimpositions (strip)",
+        doc="score of the filter: entropy of each image, or its mean over superimposed images (strip)",
     )
     strip_overlays: int = param(
         8, ge=1, doc="number of images superimposed on each image, one at a time (filter: strip)"
@@ -40,7 +40,7 @@ class DlpParams(SgdParams):
     )
     unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most; none after unlearning_ceiling is reached")
     unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of unlearning")
-    unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent in unlearning")
+    unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which unlearning ends")
     finetune_epochs: int = param(100, ge=0, doc="stage 3: passes of semi-supervised fine-tuning")
     refilter_period: int = param(10, ge=1, doc="epochs of stage 3 between runs of the filter")

@@ -41,11 +41,11 @@ class PtParams(SgdParams):
     )
     clean_epochs: int = param(100, ge=1, doc="epochs of the clean model on the samples that were not isolated")
     finetune_epochs: int = param(
-        10, ge=0, doc="epochs of fine-tuning: ascent on isolated samples, descent on the others"
+        10, ge=0, doc="epochs of fine-tuning: gradient ascent on isolated samples, descent on the others"
     )
     finetune_lr: float = param(1e-3, gt=0, doc="learning rate of fine-tuning")
-    unlearning_weight: float = param(0.1, ge=0, doc="weight of the ascent in fine-tuning")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which the ascent on it ends")
+    unlearning_weight: float = param(0.1, ge=0, doc="weight of the gradient ascent in fine-tuning")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends")
 
 
 def frozen_parts(frozen: str, network: Network) -> list[str]:

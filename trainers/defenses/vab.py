@@ -67,7 +67,9 @@ class VabParams(SgdParams):
     )
     mask_threshold: float = param(0.1, ge=0, le=1, doc="attention from which a pixel is in the region that is mixed")
     upsampling: str = param(
-        "bilinear", choices=("bilinear", "nearest"), doc="upsampling of attention: bilinear (paper) or nearest (code)"
+        "bilinear",
+        choices=("bilinear", "nearest"),
+        doc="upsampling of attention: bilinear (paper) or nearest (authors' code)",
     )
     mix_beta: float = param(1.0, gt=0, doc="b of the distribution Beta(b, b) of mixup and cutmix")
     suppression_epochs: int = param(100, ge=0, doc="epochs of stage 2: semi-supervised suppression")
