@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 KINDS = ("float", "int", "categorical")
 MOST_VALUES = 1000
-"""Most values of a range that is searched value by value."""
+"""Largest number of values of a range that is searched value by value."""
 
 
 class SpaceError(ValueError):

@@ -1,4 +1,4 @@
-"""Where and how torch computes."""
+"""Device, threads and numeric format of computations."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ class HeldOut:
 
     Args:
         clean: uint8 (M, C, H, W).
-        poisoned: the same images in the same order, a random share of them, the attack's, with the trigger.
+        poisoned: the same images in the same order; a random share of them, the poison share, has the trigger.
     """
 
     clean: Tensor

@@ -69,7 +69,7 @@ class Attack(ABC):
 
     @abstractmethod
     def trigger(self, images: Tensor) -> Tensor:
-        """Trigger ``images``, uint8 (M, C, H, W), as at test time; returns a new tensor of the same shape and type."""
+        """Apply the test-time trigger to ``images``, uint8 (M, C, H, W); returns a new tensor of this shape and type."""
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:  # noqa: B027  (most need nothing)
         """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.
@@ -129,7 +129,7 @@ class Attack(ABC):
 
         Raises:
             RateError: the rate rounds to no sample, or asks for more samples than there are.
-            ConfigError: the cover rate does so, or there are no images of the classes to poison.
+            ConfigError: the cover rate rounds to no sample or is too high, or the classes to poison have no images.
         """
         if rate == 0:
             return 0, 0

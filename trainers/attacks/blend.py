@@ -28,7 +28,7 @@ class PatternParams(Parameters):
 
 
 class Blend(Attack):
-    """``(1 - alpha) * image + alpha * pattern``, rounded."""
+    """Blends a pattern into images: ``(1 - alpha) * image + alpha * pattern``, rounded."""
 
     name: ClassVar[str] = "blend"
     Params = PatternParams

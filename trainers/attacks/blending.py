@@ -4,12 +4,12 @@ from torch import Tensor
 
 
 def to_pixels(values: Tensor) -> Tensor:
-    """Round, halves to even, and clip to [0, 255]: float -> uint8, of the same shape."""
+    """Round ``values``, halves to even, and clip them to [0, 255]: float -> uint8, of the same shape."""
     return values.round().clamp(0, 255).byte()
 
 
 def blend(images: Tensor, pattern: Tensor, opacity: Tensor | float) -> Tensor:
-    """``(1 - opacity) * image + opacity * pattern``.
+    """Blend a pattern into images: ``(1 - opacity) * image + opacity * pattern``.
 
     Args:
         images: uint8 (M, C, H, W).

@@ -39,7 +39,7 @@ def stratified_halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of two disjoint stratified halves of ``labels``: int64 (N // 2,) and the rest, both ascending.
 
     Raises:
-        ConfigError: fewer than two labels.
+        ConfigError: there are fewer than two labels.
     """
     first = stratified_indices(labels, len(labels) // 2, seed)
     mask = torch.ones(len(labels), dtype=torch.bool)

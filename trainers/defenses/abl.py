@@ -40,7 +40,7 @@ class AblParams(SgdParams):
     isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest loss")
     finetune_epochs: int = param(60, ge=0, doc="epochs of fine-tuning on the samples that were not isolated")
     cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
-    unlearning_epochs: int = param(5, ge=0, doc="passes of ascent on the isolated samples (paper: 20 of 100)")
+    unlearning_epochs: int = param(5, ge=0, doc="passes of gradient ascent on the isolated samples (paper: 20 of 100)")
     unlearning_lr: float = param(5e-4, gt=0, doc="learning rate of unlearning")
     unlearning_rest: bool = param(
         False,

@@ -21,7 +21,7 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class DlpParams(SgdParams):
-    """Parameters of an interpretation; the SGD parameters are those of supervised learning and of fine-tuning."""
+    """Parameters, which are an interpretation; the SGD parameters are those of supervised learning and fine-tuning."""
 
     supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over all samples")
     filter: str = param(
@@ -38,7 +38,7 @@ class DlpParams(SgdParams):
     isolation_rate: float = param(
         0.1, gt=0, lt=1, doc="share of the samples that is filtered, those of lowest entropy (isolation: rate)"
     )
-    unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most; none after unlearning_ceiling is reached")
+    unlearning_epochs: int = param(5, ge=0, doc="stage 2: most passes; unlearning ends earlier at unlearning_ceiling")
     unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of unlearning")
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which unlearning ends")
@@ -60,7 +60,8 @@ class Dlp(Isolating):
     paper, except the unlabelled weight, which that paper tunes to each data set); how both are scheduled; and the loss
     as the score when the filter runs again. The entropy is not used then: a network is no longer certain of samples
     that it unlearned, so poisoned samples got their labels back (on generated shapes, BadNets: detection AUROC 0.99
-    after the first filter, 0.30 at the end). By loss, the samples are filtered whose label the network contradicts.
+    after the first filter, 0.30 at the end). With the loss, the filter takes the samples whose label the network
+    contradicts.
     """
 
     name: ClassVar[str] = "dlp"

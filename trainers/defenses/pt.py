@@ -19,7 +19,7 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class PtParams(SgdParams):
-    """Parameters of an interpretation; the SGD parameters are those of the clean model."""
+    """Parameters, which are an interpretation; the SGD parameters are those of the clean model."""
 
     frozen: str = param(
         "body",

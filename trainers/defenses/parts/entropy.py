@@ -53,7 +53,7 @@ def split_by_threshold(normalised: Tensor, threshold: float) -> Tensor:
 
 
 def split_by_mixture(scores: Tensor, seed: int) -> Tensor:
-    """Credible samples, by a two-component Gaussian mixture: the component of high entropy has more than half.
+    """Credible samples: a two-component Gaussian mixture gives its high-entropy component more than 0.5.
 
     An interpretation: secondary summaries of the paper mention this split, and the authors' code does not have it. If
     all scores are equal, all samples are suspicious, as after ``normalise``.

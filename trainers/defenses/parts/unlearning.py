@@ -10,7 +10,7 @@ def bounded_ascent(losses: Tensor, ceiling: float) -> Tensor:
     since cross-entropy has no maximum; the bound is an interpretation of how ABL and DLP keep the ascent in check.
 
     Args:
-        losses: float (N,), loss of each sample; none gives 0.
+        losses: float (N,), loss of each sample; an empty tensor gives 0.
         ceiling: above 0.
 
     Returns:
