@@ -69,7 +69,7 @@ class Attack(ABC):
 
     @abstractmethod
     def trigger(self, images: Tensor) -> Tensor:
-        """Apply the test-time trigger to ``images``, uint8 (M, C, H, W); returns a new tensor of this shape and type."""
+        """Apply the test-time trigger to ``images``: uint8 (M, C, H, W) -> a new tensor of the same shape and type."""
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:  # noqa: B027  (most need nothing)
         """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.
