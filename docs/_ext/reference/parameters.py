@@ -1,0 +1,102 @@
+"""Rows of keys: name, type, default, what is allowed, meaning."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from reference.markdown import code, summary, table
+from trainers.params import LARGEST, Parameters
+
+HEADINGS = ("key", "type", "default", "allowed", "meaning")
+NUMBERS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+REQUIRED = "required"
+Row = tuple[str, str, str, str, str]
+
+
+def key_table(rows: Iterable[Row]) -> str:
+    """The table of some keys."""
+    return table(HEADINGS, rows)
+
+
+def parameter_rows(kind: type[Parameters], keys: Iterable[str] | None = None) -> list[Row]:
+    """A row for each parameter of a dataclass, or for some of them."""
+    hints = get_type_hints(kind)
+    wanted = kind.keys() if keys is None else list(keys)
+    rows: list[Row] = []
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in wanted:
+            continue
+        known = field.metadata
+        default = REQUIRED if field.default is MISSING and field.default_factory is MISSING else code(field.default)
+        choices = known.get("choices")
+        allowed = choice_list(choices) if choices else bounds(known.get("bounds", {}))
+        rows.append((code(field.name), type_name(hints[field.name]), default, allowed, known.get("doc", "")))
+    return rows
+
+
+def model_rows(model: Any) -> list[Row]:
+    """A row for each field of a pydantic model."""
+    rows: list[Row] = []
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = REQUIRED
+        else:
+            value = field.get_default(call_default_factory=True)
+            default = "" if _is_block(value) else code(value)
+        limits = {k: getattr(item, k) for item in field.metadata for k in ("ge", "gt", "le", "lt") if hasattr(item, k)}
+        choices = _choices(field.annotation)
+        meaning = field.description or summary(field.annotation.__doc__).rstrip(".")
+        rows.append(
+            (
+                code(name),
+                type_name(field.annotation),
+                default,
+                choice_list(choices) if choices else bounds(limits),
+                meaning,
+            )
+        )
+    return rows
+
+
+def _is_block(value: Any) -> bool:
+    """Whether a default is a group of keys, which has a table of its own."""
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, Parameters) or hasattr(item, "model_fields") for item in items)
+
+
+def type_name(hint: Any) -> str:
+    """The type of a value in words."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return type_name(get_args(hint)[0])
+    if origin in (Union, UnionType):
+        parts = [type_name(part) for part in get_args(hint) if part is not NoneType]
+        return " or ".join(dict.fromkeys(parts)) + (" or null" if NoneType in get_args(hint) else "")
+    if origin is Literal:
+        return "text"
+    if origin in (tuple, list):
+        item = type_name(get_args(hint)[0])
+        return f"list of {'numbers' if item == 'number' else 'whole numbers' if item == 'whole number' else 'blocks'}"
+    if origin is dict or hint is dict:
+        return "mapping"
+    return NUMBERS.get(hint, "block")
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return next((_choices(part) for part in get_args(hint) if _choices(part)), ())
+    return ()
+
+
+def choice_list(choices: Iterable[Any]) -> str:
+    """What may be chosen."""
+    return ", ".join(map(code, choices))
+
+
+def bounds(limits: Mapping[str, float]) -> str:
+    """A range in words: ``above 0, at most 1``."""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return ", ".join(f"{words[kind]} {limit:g}" for kind, limit in limits.items() if limit != LARGEST)

@@ -1,0 +1,30 @@
+"""How Sphinx builds the pages of this folder. Nothing is fetched from anywhere: neither fonts, nor scripts, nor other sites' indices."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+project = "Robustness sweeper"
+author = "the authors of robustness-sweeper"
+release = version("robustness-sweeper")
+extensions = ["myst_parser", "reference"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_nav_level": 1,
+    "footer_start": [],
+    "footer_end": ["sphinx-version"],
+}
