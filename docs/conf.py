@@ -1,7 +1,10 @@
-"""How Sphinx builds the pages of this folder. Nothing is fetched from anywhere: neither fonts, nor scripts, nor other sites' indices."""
+"""How Sphinx builds the pages of this folder.
+
+Nothing is fetched from anywhere: neither fonts, nor scripts, nor the indices of other sites.
+"""
 
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -9,7 +12,7 @@ sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
 project = "Robustness sweeper"
 author = "the authors of robustness-sweeper"
-release = version("robustness-sweeper")
+release = version = metadata.version("robustness-sweeper")
 extensions = ["myst_parser", "reference"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
