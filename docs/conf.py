@@ -16,6 +16,7 @@ release = version = metadata.version("robustness-sweeper")
 extensions = ["myst_parser", "reference"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+smartquotes = False  # "--set" is an option, and no dash
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
@@ -23,6 +24,7 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {
     "navbar_align": "left",
     "navigation_with_keys": False,

@@ -17,8 +17,9 @@ def commands() -> str:
 
 
 def _command(name: str, command: Any) -> str:
-    given = [p for p in command.params if p.param_type_name == "argument"]
-    usage = " ".join(["sweeper", name, *(_shown(p) for p in given), "[OPTIONS]"])
+    given = [p for p in command.params if p.required]
+    more = [] if len(given) == len(command.params) else ["[OPTIONS]"]
+    usage = " ".join(["sweeper", name, *map(_shown, given), *more])
     rows = [_row(p, command.callback) for p in command.params]
     headings = ("argument or option", "default", "meaning")
     return "\n\n".join([f"## {name}", prose(command.help), f"    {usage}", table(headings, rows)])

@@ -36,7 +36,7 @@ def attacks() -> str:
     """Every attack."""
     keys = [key for key in ScenarioConfig.keys() if key != "params"]
     rows = parameter_rows(ScenarioConfig, keys)
-    rows = [(*row[:2], "the attack's", *row[3:]) if row[0] == code("name") else row for row in rows]
+    rows = [(*row[:2], "the attack's", row[3]) if row[0] == code("name") else row for row in rows]
     attacks = (_attack(kind) for kind in ATTACKS.values())
     return "\n\n".join(["## Keys that every scenario has", key_table(rows), *attacks])
 

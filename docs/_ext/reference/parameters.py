@@ -1,4 +1,4 @@
-"""Rows of keys: name, type, default, what is allowed, meaning."""
+"""Rows of keys: name, type and range, default, meaning."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from reference.markdown import code, summary, table
 from trainers.params import LARGEST, Parameters
 
-HEADINGS = ("key", "type", "default", "allowed", "meaning")
+HEADINGS = ("key", "allowed", "default", "meaning")
 NUMBERS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 REQUIRED = "required"
-Row = tuple[str, str, str, str, str]
+Row = tuple[str, str, str, str]
 
 
 def key_table(rows: Iterable[Row]) -> str:
@@ -29,9 +29,8 @@ def parameter_rows(kind: type[Parameters], keys: Iterable[str] | None = None) ->
             continue
         known = field.metadata
         default = REQUIRED if field.default is MISSING and field.default_factory is MISSING else code(field.default)
-        choices = known.get("choices")
-        allowed = choice_list(choices) if choices else bounds(known.get("bounds", {}))
-        rows.append((code(field.name), type_name(hints[field.name]), default, allowed, known.get("doc", "")))
+        allowed = _allowed(hints[field.name], known.get("choices"), known.get("bounds", {}))
+        rows.append((code(field.name), allowed, default, known.get("doc", "")))
     return rows
 
 
@@ -45,17 +44,8 @@ def model_rows(model: Any) -> list[Row]:
             value = field.get_default(call_default_factory=True)
             default = "" if _is_block(value) else code(value)
         limits = {k: getattr(item, k) for item in field.metadata for k in ("ge", "gt", "le", "lt") if hasattr(item, k)}
-        choices = _choices(field.annotation)
-        meaning = field.description or summary(field.annotation.__doc__).rstrip(".")
-        rows.append(
-            (
-                code(name),
-                type_name(field.annotation),
-                default,
-                choice_list(choices) if choices else bounds(limits),
-                meaning,
-            )
-        )
+        allowed = _allowed(field.annotation, _choices(field.annotation), limits)
+        rows.append((code(name), allowed, default, field.description or summary(field.annotation.__doc__).rstrip(".")))
     return rows
 
 
@@ -63,6 +53,11 @@ def _is_block(value: Any) -> bool:
     """Whether a default is a group of keys, which has a table of its own."""
     items = value if isinstance(value, list) else [value]
     return any(isinstance(item, Parameters) or hasattr(item, "model_fields") for item in items)
+
+
+def _allowed(hint: Any, choices: Iterable[Any] | None, limits: Mapping[str, float]) -> str:
+    """Type and range of a value: ``whole number, at least 1``; or the list of choices."""
+    return choice_list(choices) if choices else ", ".join(filter(None, [type_name(hint), bounds(limits)]))
 
 
 def type_name(hint: Any) -> str:
@@ -87,7 +82,8 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) is Literal:
         return get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        return next((_choices(part) for part in get_args(hint) if _choices(part)), ())
+        found = [choice for part in get_args(hint) for choice in _choices(part)]
+        return (*found, None) if found and NoneType in get_args(hint) else tuple(found)
     return ()
 
 

@@ -26,11 +26,18 @@ GROUPS: dict[str, type[Parameters] | type[BaseModel]] = {
     "resources": Resources,
 }
 """Keys of a preset that hold keys themselves."""
+ELSEWHERE = {"defense": "defenses.md", "scenario_defaults": "attacks.md", "scenarios": "attacks.md"}
+"""Pages on which the keys of a block stand."""
 
 
 def preset_keys() -> str:
     """The keys at the top, and those of every group."""
-    parts = ["## The whole preset", key_table(model_rows(SweepSpec))]
+    rows = model_rows(SweepSpec)
+    for number, name in enumerate(SweepSpec.model_fields):
+        place = ELSEWHERE.get(name, f"#{name}" if name in GROUPS else None)
+        if place is not None:
+            rows[number] = (f"[{rows[number][0]}]({place})", *rows[number][1:])
+    parts = ["## The whole preset", key_table(rows)]
     for name, kind in GROUPS.items():
         rows = parameter_rows(kind) if issubclass(kind, Parameters) else model_rows(kind)
         parts += [f"## {name}", prose(kind.__doc__), key_table(rows)]
