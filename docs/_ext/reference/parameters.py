@@ -5,6 +5,8 @@ from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from pydantic import BaseModel
+
 from reference.markdown import code, summary, table
 from trainers.params import LARGEST, Parameters
 
@@ -52,7 +54,7 @@ def model_rows(model: Any) -> list[Row]:
 def _is_block(value: Any) -> bool:
     """Whether a default is a group of keys, which has a table of its own."""
     items = value if isinstance(value, list) else [value]
-    return any(isinstance(item, Parameters) or hasattr(item, "model_fields") for item in items)
+    return any(isinstance(item, (Parameters, BaseModel)) for item in items)
 
 
 def _allowed(hint: Any, choices: Iterable[Any] | None, limits: Mapping[str, float]) -> str:
