@@ -1,7 +1,7 @@
 """What every figure and column means: the one place that says so. The reference in ``docs/`` is generated from it.
 
-To add a figure, add one line here; the same figure of the other half of the test split (``test_...`` for a ``val_...``)
-is described by the line of the first.
+To add a figure, add one line here. One that is measured on both halves of the test split belongs into
+:data:`BOTH_HALVES`: its line describes ``val_...`` and ``test_...``.
 """
 
 IDENTITY: dict[str, str] = {
@@ -25,11 +25,20 @@ IDENTITY: dict[str, str] = {
 }
 """Which training a row of ``trials.parquet`` is about."""
 
-_MEASURED: dict[str, str] = {
+BOTH_HALVES: dict[str, str] = {
     "val_acc": "Clean accuracy: the share of clean validation images that are classified correctly.",
     "val_asr": "Attack success rate: the share of triggered validation images, of classes other than the target, that "
     "are classified as the attacker wants.",
     "val_ra": "Robust accuracy: the share of the same triggered images that are classified correctly.",
+}
+"""What is measured on the validation half, and in the same way on the test half."""
+
+MEASURED: dict[str, str] = {
+    **{
+        name: meaning
+        for val, about in BOTH_HALVES.items()
+        for name, meaning in ((val, about), (val.replace("val_", "test_", 1), f"The same as {val}, on the test half."))
+    },
     "asr_floor": "The share of the same images, without the trigger, that are classified as the attacker wants. It is "
     "the attack success that a model without a backdoor would have; compare val_asr with it.",
     "test_asr_floor": "The same as asr_floor on the test half.",
@@ -50,6 +59,7 @@ _MEASURED: dict[str, str] = {
     "seconds do.",
     "seconds": "Seconds of training so far, without measuring.",
 }
+"""What is measured. In ``trials.parquet`` they are those of the final epoch, in ``curves.parquet`` of every epoch."""
 
 ATTACK_COST: dict[str, str] = {
     "changed_share": "The share of training samples whose pixels or label the attack changed.",
@@ -87,20 +97,6 @@ SETTING: dict[str, str] = {
     "hypervolume": "Area that a frontier dominates. 1 would be accuracy 1 at attack success 0.",
 }
 """Figures of a setting over its seeds and scenarios, in ``frontier.parquet``, tables and ``deploy.yaml``."""
-
-
-def _with_test_half(figures: dict[str, str]) -> dict[str, str]:
-    """The figures, and after each ``val_...`` its twin on the test half."""
-    described: dict[str, str] = {}
-    for name, meaning in figures.items():
-        described[name] = meaning
-        if name.startswith("val_"):
-            described[name.replace("val_", "test_", 1)] = f"The same as {name} on the test half."
-    return described
-
-
-MEASURED = _with_test_half(_MEASURED)
-"""What is measured. In ``trials.parquet`` they are those of the final epoch, in ``curves.parquet`` of every epoch."""
 
 MEANINGS: dict[str, str] = {**IDENTITY, **MEASURED, **ATTACK_COST, **CURVE, **SETTING}
 """Every figure and column by name."""
