@@ -23,6 +23,7 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "get-started", "cluster", "troubleshooting")}  # nothing lies below them
 html_copy_source = False
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {
