@@ -19,9 +19,9 @@ class SgdParams(Parameters):
     batch_size: int = param(128, ge=2, doc="samples a batch")
     schedule: str = param("step", choices=("step", "cosine"), doc="how the learning rate falls")
     milestones: tuple[float, ...] = param(
-        (0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which it drops"
+        (0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which the learning rate drops"
     )
-    decay: float = param(0.1, gt=0, le=1, doc="factor of each drop")
+    decay: float = param(0.1, gt=0, le=1, doc="factor of the learning rate at each drop")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD over the parameters of ``network``."""

@@ -38,9 +38,11 @@ class DynamicParams(Parameters):
     mask_epochs: int = param(5, ge=1, doc="passes over the clean set that train the mask")
     pattern_epochs: int = param(10, ge=1, doc="passes that train pattern and surrogate together")
     density: float = param(0.05, gt=0, le=1, doc="share of pixels that the mask may take for free")
-    density_weight: float = param(100.0, ge=0, doc="weight of what it takes beyond")
+    density_weight: float = param(100.0, ge=0, doc="weight of the pixels that the mask takes beyond density")
     diversity_weight: float = param(1.0, ge=0, doc="weight of the diversity loss")
-    backdoor_share: float = param(0.1, gt=0, lt=0.5, doc="of a batch that carries its own trigger; as much another's")
+    backdoor_share: float = param(
+        0.1, gt=0, lt=0.5, doc="share of a batch that carries its own trigger; as much carries another's"
+    )
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
     cover_rate: float = param(0.1, ge=0, lt=1, doc="samples with another image's trigger that keep their label")
 

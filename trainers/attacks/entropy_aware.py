@@ -44,8 +44,8 @@ class EntropyAwareParams(PatternParams):
     label_noise: float = param(0.0, ge=0, lt=1, doc="share of the poisoned samples that get a random wrong label")
     rounds: int = param(2, ge=1, doc="how often a Victim is trained and the plan made anew")
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's Victim")
-    surrogate_steps: int = param(80, ge=1, doc="optimiser steps of its warm-up")
-    surrogate_lr: float = param(2e-3, gt=0, doc="its learning rate")
+    surrogate_steps: int = param(80, ge=1, doc="optimiser steps of the warm-up of the attacker's Victim")
+    surrogate_lr: float = param(2e-3, gt=0, doc="learning rate of the attacker's Victim")
 
     def __post_init__(self) -> None:
         """Check the order of the opacities."""

@@ -20,7 +20,7 @@ class WaNetParams(Parameters):
     """The warp; the defaults are the paper's."""
 
     grid: int = param(4, ge=2, doc="control points a side (k)")
-    strength: float = param(0.5, gt=0, doc="of the warp (s), divided by the image's height")
+    strength: float = param(0.5, gt=0, doc="strength of the warp (s), divided by the image's height")
     cover_rate: float = param(0.2, ge=0, lt=1, doc="noise samples: warped with noise on top, label kept")
 
 

@@ -23,15 +23,15 @@ class BcuParams(SgdParams):
 
     training_epochs: int = param(200, ge=1, doc="passes of the undefended training")
     unlabelled: str = param("clean", doc="unlabelled images: held out clean or poisoned, parquet:PATH or folder:PATH")
-    unlabelled_count: int | None = param(None, ge=2, doc="how many of them; null: all")
+    unlabelled_count: int | None = param(None, ge=2, doc="how many of the unlabelled images are used; null: all")
     base_ratio: float = param(0.01, ge=0, le=1, doc="share of weights re-initialised in the stem and the first stage")
-    ratio_growth: float = param(3.0, gt=0, doc="factor of it from a stage to the next")
-    head_ratio: float = param(0.1, ge=0, le=1, doc="share of it in the head")
+    ratio_growth: float = param(3.0, gt=0, doc="factor of the share from a stage to the next")
+    head_ratio: float = param(0.1, ge=0, le=1, doc="share of weights re-initialised in the head")
     ratio_scale: float = param(1.0, ge=0, doc="factor of all ratios")
     distillation_epochs: int = param(100, ge=1, doc="passes over the unlabelled images")
     distillation_lr: float = param(0.01, gt=0, doc="learning rate at the start (cosine)")
     distillation_batch_size: int = param(256, ge=2, doc="unlabelled images a batch")
-    final_temperature: float = param(4.0, ge=1, doc="of the last epoch; the first one's is about 1")
+    final_temperature: float = param(4.0, ge=1, doc="temperature of the last epoch; that of the first is about 1")
 
     def __post_init__(self) -> None:
         """Make a path absolute: trials run in folders of their own."""

@@ -24,18 +24,22 @@ class DlpParams(SgdParams):
     """An interpretation's parameters; the SGD parameters are those of supervised learning and of fine-tuning."""
 
     supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over everything")
-    filter: str = param("entropy", choices=("entropy", "strip"), doc="of predictions as they are, or superimposed")
+    filter: str = param(
+        "entropy",
+        choices=("entropy", "strip"),
+        doc="entropy of the predictions for the images, or (strip) for superimposed images",
+    )
     strip_overlays: int = param(8, ge=1, doc="images that are superimposed on each, one by one")
     isolation: str = param("rate", choices=RULES, doc="what divides the entropies")
     isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest entropy that is filtered, by rule rate")
     unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most, until the ceiling is reached")
-    unlearning_lr: float = param(1e-3, gt=0, doc="its learning rate")
+    unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of the unlearning")
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which it ends")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which unlearning ends")
     finetune_epochs: int = param(100, ge=0, doc="stage 3: passes of semi-supervised fine-tuning")
     refilter_period: int = param(10, ge=1, doc="epochs of stage 3 between runs of the filter")
     unlabelled_weight: float = param(15.0, ge=0, doc="weight of the filtered samples' loss, once ramped up")
-    ramp_epochs: int = param(10, ge=0, doc="epochs of its rise")
+    ramp_epochs: int = param(10, ge=0, doc="epochs over which unlabelled_weight rises")
     guesses: int = param(2, ge=1, doc="augmentations that a label guess is averaged over")
     temperature: float = param(0.5, gt=0, doc="sharpens the guess")
     mix_beta: float = param(0.75, gt=0, doc="Beta(b, b) of mixup")

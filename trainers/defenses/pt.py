@@ -27,15 +27,17 @@ class PtParams(SgdParams):
         "stages), body (all but the last stage and the head), head, or parts joined by + (stem+stage1)",
     )
     partial_epochs: int = param(10, ge=1, doc="passes of the partial training")
-    partial_lr: float = param(0.05, gt=0, doc="its learning rate")
+    partial_lr: float = param(0.05, gt=0, doc="learning rate of the partial training")
     score: str = param("loss", choices=("loss", "entropy"), doc="what samples are ranked by")
-    score_epochs: int = param(3, ge=1, doc="last partial epochs over which it is averaged")
+    score_epochs: int = param(3, ge=1, doc="last epochs of the partial training over which the score is averaged")
     isolation: str = param("rate", choices=RULES, doc="what divides the scores")
     isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest score that is isolated, by rule rate")
     clean_start: str = param("fresh", choices=("fresh", "partial"), doc="where the clean model starts from")
     clean_epochs: int = param(100, ge=1, doc="passes of the full network over the remaining samples")
-    finetune_epochs: int = param(10, ge=0, doc="passes of descent on these and ascent on the isolated samples")
-    finetune_lr: float = param(1e-3, gt=0, doc="learning rate of the latter")
+    finetune_epochs: int = param(
+        10, ge=0, doc="passes of descent on the remaining samples and ascent on the isolated ones"
+    )
+    finetune_lr: float = param(1e-3, gt=0, doc="learning rate of the fine-tuning")
     unlearning_weight: float = param(0.1, ge=0, doc="weight of the ascent")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends")
 

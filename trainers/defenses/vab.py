@@ -48,7 +48,7 @@ class VabParams(SgdParams):
     split: str = param("threshold", choices=("threshold", "gmm"), doc="what divides the entropies")
     threshold: float = param(0.2, ge=0, le=1, doc="normalised entropy above which a sample is credible")
     threshold_start: float = param(1.0, ge=0, le=1, doc="start of the warm-up's falling threshold")
-    threshold_decay: float = param(0.4, ge=0, le=1, doc="its fall per round, down to threshold")
+    threshold_decay: float = param(0.4, ge=0, le=1, doc="fall of the warm-up's threshold per round, down to threshold")
     smoothing: float = param(0.75, gt=0, le=1, doc="weight of the newest entropy")
     victim_model: str | None = param(None, choices=(*MODELS, None), doc="the Victim's network; null: the Beneficiary's")
     victim_lr: float = param(1e-3, gt=0, doc="the Victim's learning rate (Adam)")
@@ -70,7 +70,7 @@ class VabParams(SgdParams):
     )
     temperature: float = param(3.0, gt=0, doc="softens the Victim's belief")
     early_weight: float = param(0.1, ge=0, doc="weight of the suspicious samples' loss, first half of stage 2")
-    late_weight: float = param(0.5, ge=0, doc="weight of it, second half")
+    late_weight: float = param(0.5, ge=0, doc="weight of the suspicious samples' loss, second half of stage 2")
 
     def __post_init__(self) -> None:
         """Check that the Beneficiary is trained at all."""
