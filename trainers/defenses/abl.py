@@ -37,7 +37,7 @@ class AblParams(SgdParams):
     )
     loss_floor: float = param(0.5, ge=0, doc="g: the loss below which it is ascended on")
     isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of lowest loss that is isolated")
-    finetune_epochs: int = param(60, ge=0, doc="passes over the samples that are not isolated")
+    finetune_epochs: int = param(60, ge=0, doc="passes over the rest")
     cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
     unlearning_epochs: int = param(5, ge=0, doc="passes of ascent on the isolated samples (paper: 20 of 100)")
     unlearning_lr: float = param(5e-4, gt=0, doc="learning rate of the unlearning")
