@@ -19,7 +19,7 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class AblParams(SgdParams):
-    """ABL's constants, from the authors' CIFAR-10 code (bboylyg/ABL); the paper's are given where they differ.
+    """ABL's constants, from the authors' CIFAR-10 code (bboylyg/ABL), with the paper's values where they differ.
 
     The SGD parameters apply to isolation, at a constant learning rate, and to fine-tuning.
     """

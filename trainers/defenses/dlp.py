@@ -38,7 +38,7 @@ class DlpParams(SgdParams):
     isolation_rate: float = param(
         0.1, gt=0, lt=1, doc="share of the samples that is filtered, those of lowest entropy (isolation: rate)"
     )
-    unlearning_epochs: int = param(5, ge=0, doc="stage 2: most passes; unlearning ends earlier at unlearning_ceiling")
+    unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most; unlearning ends at unlearning_ceiling")
     unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of unlearning")
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which unlearning ends")

@@ -37,7 +37,7 @@ class PtParams(SgdParams):
         0.1, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest score (isolation: rate)"
     )
     clean_start: str = param(
-        "fresh", choices=("fresh", "partial"), doc="first weights of the clean model: new, or of the partial training"
+        "fresh", choices=("fresh", "partial"), doc="initial weights of the clean model: new, or of partial training"
     )
     clean_epochs: int = param(100, ge=1, doc="epochs of the clean model on the samples that were not isolated")
     finetune_epochs: int = param(
