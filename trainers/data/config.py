@@ -15,8 +15,8 @@ class DataConfig(Parameters):
     imbalance: float | None = param(
         None,
         ge=1,
-        doc="cut the training split to a long tail: the first class has this many times as many images as the last, "
-        "exponentially in between; train_size counts images before the cut; null: as they are",
+        doc="cut the training split to a long tail: images of the first class for each one of the last, falling "
+        "exponentially in between; train_size counts images before this cut; null: no cut",
     )
     held_out_size: int | None = param(
         None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"

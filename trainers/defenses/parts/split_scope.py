@@ -14,7 +14,9 @@ from trainers.defenses.parts.entropy import normalise
 
 SCOPES = ("set", "class")
 """Scores are compared over the whole set, or within each given label."""
-SCOPE_DOC = "where scores are compared: over the whole set (paper), or within each given label (ours)"
+SCOPE_DOC = (
+    "where scores are compared: over the whole training set (set; paper), or within each given label (class; ours)"
+)
 
 
 def normalise_within(scores: Tensor, labels: Tensor) -> Tensor:
