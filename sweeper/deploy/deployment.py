@@ -139,7 +139,10 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
-_FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
+_FIGURES = (
+    "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",
+    "val_asr", "val_asr_sd", "asr_floor", "seeds",
+)  # fmt: skip
 
 
 def deployment(
@@ -160,8 +163,9 @@ def deployment(
     preset = sweep["preset"]
     evidence = [
         {key: row[key] for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_asr", "asr_floor",
-            "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
+            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_balanced_acc",
+            "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "test_acc", "test_balanced_acc",
+            "test_min_class_acc", "test_asr", "test_asr_floor", "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
@@ -180,6 +184,8 @@ def deployment(
         **{name: point[name] for name in _FIGURES},
         "asr_upper": selection.asr_upper,
         "asr_upper_of_all": selection.asr_upper_of_all,
+        "min_class_acc_lower": selection.min_class_acc_lower,
+        "lost_classes": [] if selection.lost is None else list(selection.lost.classes),
         "evidence": evidence,
         "source": {
             "sweep": preset["name"],

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Metric = Literal[
     "val_acc",
+    "val_balanced_acc",
+    "val_min_class_acc",
     "val_asr",
     "val_ra",
     "detection_auroc",
@@ -19,14 +21,18 @@ Metric = Literal[
 ]
 """What may steer a search. Nothing of the test split is among it."""
 
-WORST_BY_DEFAULT = ("val_asr", "control_asr")
+WORST_BY_DEFAULT = ("val_asr", "control_asr", "val_min_class_acc")
 
 
 class _Aggregated(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    metric: Metric
-    aggregate: Literal["worst", "mean"] | None = None
+    metric: Metric = Field(description="the figure")
+    aggregate: Literal["worst", "mean"] | None = Field(
+        default=None,
+        description="over scenarios; null: the worst for val_asr, control_asr and val_min_class_acc, the mean for all "
+        "other figures",
+    )
 
     def _reduce(self, rows: Iterable[Mapping[str, Any]], worst: Any) -> float | None:
         """Mean over the seeds of each scenario, then the aggregate over scenarios. Undefined figures are left out."""
@@ -42,9 +48,11 @@ class _Aggregated(BaseModel):
 
 
 class Objective(_Aggregated):
-    """A figure to push up or down. Attack success is aggregated by its worst scenario, other figures by the mean."""
+    """A figure to push up or down. Attack success and the accuracy on the worst class are aggregated by their worst
+    scenario, other figures by the mean.
+    """
 
-    direction: Literal["maximize", "minimize"]
+    direction: Literal["maximize", "minimize"] = Field(description="whether the figure is to be high or low")
 
     def value(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
         """The objective of a trial, given its rows (one per scenario and seed); null if nothing defines it."""
@@ -54,8 +62,8 @@ class Objective(_Aggregated):
 class Constraint(_Aggregated):
     """A bound that a figure must keep: exactly one of ``max`` and ``min``."""
 
-    max: float | None = Field(default=None, allow_inf_nan=False)
-    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False, description="upper bound")
+    min: float | None = Field(default=None, allow_inf_nan=False, description="lower bound")
 
     @model_validator(mode="after")
     def _one_bound(self) -> "Constraint":
