@@ -86,5 +86,5 @@ def test_gallery_finds_out_before_it_poisons_that_the_store_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     monkeypatch.setattr(gallery, "examples", lambda *_: pytest.fail("an attack was made"))
     text = sentence(call("gallery", "--preset", write_preset(tmp_path / "p.yaml", **GALLERY), "--out", "x.png"))
-    assert "127.0.0.1:9 cannot be used" in text
+    assert "127.0.0.1:9 (MLFLOW_TRACKING_URI) cannot be used" in text
     assert "secret" not in text

@@ -48,7 +48,7 @@ def test_train_finds_out_at_the_start_that_the_server_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     data = f"folder:{image_folder(tmp_path / 'images')}"
     text = sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "model")))
-    assert "127.0.0.1:9 cannot be used" in text
+    assert "127.0.0.1:9 (MLFLOW_TRACKING_URI) cannot be used" in text
     assert "secret" not in text
 
 
