@@ -225,7 +225,7 @@ def test_a_sweep_stands_in_mlflow_its_artifacts_in_the_store_and_its_study_in_th
 
 def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(tracked: dict[str, str]) -> None:
     of_mlflow = tracked["who guesses MLflow's password"]
-    assert of_mlflow.startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
+    assert of_mlflow.startswith("2 The tracking store http://mlflow:5000 (MLFLOW_TRACKING_URI) cannot be used: ")
     assert "guessed" not in of_mlflow
     of_studies = tracked["who guesses that of the studies"]
     assert of_studies.startswith(
@@ -235,7 +235,9 @@ def test_another_password_is_refused_in_a_sentence_that_does_not_hold_it(tracked
 
 
 def test_users_write_beside_each_other_and_one_who_may_only_read_is_told_so(tracked: dict[str, str]) -> None:
-    assert tracked["reader"].startswith("2 The tracking store http://mlflow:5000 cannot be used: ")
+    assert tracked["reader"].startswith(
+        "2 The tracking store http://mlflow:5000 (MLFLOW_TRACKING_URI) cannot be used: "
+    )
     assert "ermission denied" in tracked["reader"]
     assert tracked["writer"].startswith("0 Written to http://mlflow:5000")
 
