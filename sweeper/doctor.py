@@ -110,4 +110,5 @@ def _data(spec: SweepSpec) -> Finding:
     splits = spec.load()
     shape = "x".join(map(str, splits.train.images.shape[1:]))
     text = f"{spec.data.source}: {len(splits.train)} training and {len(splits.test)} test images of {shape}"
-    return Finding("data", True, f"{text}, {splits.train.num_classes} classes")
+    text = f"{text}, {splits.train.num_classes} classes"
+    return Finding("data", True, text, notes=tuple(splits.findings.lines()))

@@ -38,6 +38,7 @@ from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
+from trainers.text import printable
 
 ATTACKERS = "attackers.png"
 """In the run folder of an attacker's sweep: what each attacker reached."""
@@ -271,6 +272,8 @@ def _run_here(
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
         console.print(f"{part}for all: sweeper resume {folder.path} --trials {whole}.", highlight=False, soft_wrap=True)
     try:
+        for line in folder.write_data_findings(splits.findings):
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
         with LiveDisplay(console, spec.objectives, spec.constraints, total, plan.records.values()) as display:
             ledger = Ledger(folder, plan.records, [tracker, display])
@@ -302,7 +305,7 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
     names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
-                 folder.report, folder.roc]  # fmt: skip
+                 folder.report, folder.roc, folder.data_findings]  # fmt: skip
     tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)
 
 

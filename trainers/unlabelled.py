@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainers.data import load_unlabelled
+from trainers.data import DataConfig, load_unlabelled
 from trainers.data.image_set import Splits
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
@@ -28,15 +28,16 @@ class HeldOut:
     poisoned: Tensor
 
 
-def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | None) -> Splits:
+def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -> Splits:
     """The splits, and beside them the images of those ``sources`` that are not held out.
 
-    They are read once, so that whoever trains needs no file, and they count in the fingerprint.
+    They are read once, so that whoever trains needs no file, and they count in the fingerprint. What reading them shows
+    is added to the findings of ``splits``.
 
     Args:
         splits: the data.
         sources: as parameters of defenses name them.
-        image_size: height and width in pixels to resize to, as for the data; null: as they are.
+        config: how images are read, as those of the data are.
 
     Raises:
         ConfigError: an unknown source, or one that cannot be read.
@@ -45,7 +46,7 @@ def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | Non
     for source in sorted(set(sources) - set(HELD_OUT)):
         if source.partition(":")[0] not in ("parquet", "folder"):
             raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
-        elsewhere[source] = load_unlabelled(source, image_size)
+        elsewhere[source] = load_unlabelled(source, config, splits.findings)
     return replace(splits, elsewhere=elsewhere)
 
 

@@ -64,6 +64,8 @@ def doctor(
             mark = "ok" if finding.fine else "NOT OK"
             remedy = f" -> {finding.remedy}" if finding.remedy else ""
             say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
+            for note in finding.notes:
+                say(f"       {note}")
             ill = ill or not finding.fine
     if ill:
         raise typer.Exit(BAD_INPUT)

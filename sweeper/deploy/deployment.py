@@ -12,7 +12,7 @@ from sweeper.analysis.selection import Selection
 from sweeper.preset.spec import read_parameters
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
-from trainers.data import load_unlabelled
+from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
@@ -62,12 +62,13 @@ class Deployment(BaseModel):
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
-    def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
+    def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Tensor | None:
         """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
 
         Args:
             source: as given on the command line; null: what the setting names.
-            image_size: resize to this height and width; null: as they are.
+            config: how images are read, as those to train on are.
+            findings: gets what is left out, and warnings.
 
         Raises:
             ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
@@ -82,7 +83,7 @@ class Deployment(BaseModel):
             raise ConfigError(
                 f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
             )
-        images = load_unlabelled(source or wanted.source, image_size)
+        images = load_unlabelled(source or wanted.source, config, findings)
         check_count(wanted, len(images))
         shape, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
         if shape != known:

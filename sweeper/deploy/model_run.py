@@ -17,6 +17,7 @@ from sweeper.deploy.deployment import Deployment
 from sweeper.deploy.train import Deployed
 from sweeper.run_folder.provenance import package_versions
 from sweeper.tracking.store import experiment_id, shorten, without_secret
+from trainers.data.findings import FILE as FINDINGS
 from trainers.errors import ConfigError
 from trainers.storage.saved_model import DESCRIPTION, WEIGHTS
 
@@ -61,7 +62,7 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
             if deployed.review is not None:
                 share = float((deployed.review["verdict"] == "suspicious").mean())
                 mlflow.log_metric("suspicious_share", share)
-            for file in ("report.md", "suspicious.png", "suspicious.parquet"):
+            for file in ("report.md", "suspicious.png", "suspicious.parquet", FINDINGS):
                 if (deployed.folder / file).exists():
                     mlflow.log_artifact(str(deployed.folder / file))
             # MLflow wants type hints, which it would take for a schema, whatever filter of warnings was set before.

@@ -12,7 +12,7 @@ from sweeper.deploy.train import Deployed, train
 from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking.store import check_store, tracking_uri, without_secret
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, load_untrusted
+from trainers.data import DataConfig, Findings, load_untrusted
 from trainers.errors import ConfigError, TrialError
 from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import WEIGHTS
@@ -84,9 +84,10 @@ def train_and_track(
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
     config = DataConfig(source=source, image_size=image_size)
     console.print("Loading data ...", highlight=False)
-    data = load_untrusted(config)
+    findings = Findings()
+    data = load_untrusted(config, findings)
     deployment.check_fits(data)
-    without_labels = deployment.unlabelled(unlabelled, image_size)
+    without_labels = deployment.unlabelled(unlabelled, config, findings)
     folder = _model_folder(out)
     # Beside the sweep that found the setting, where MLflow shows both.
     sweep = deploy.resolve().parent
@@ -96,6 +97,8 @@ def train_and_track(
     console.print(printable(sizes), highlight=False, soft_wrap=True)
     with folder.lock():
         try:
+            for line in folder.write_data_findings(findings):
+                console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             deployed = train(deployment, data, source, out, compute, seed, console, without_labels)
         except TrialError as error:
             raise TrainingBroken(f"The training failed: {error}") from error

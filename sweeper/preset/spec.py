@@ -275,7 +275,7 @@ class SweepSpec(_Strict):
         """
         wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
         sources = {images.source for images in wanted if images is not None}
-        return with_elsewhere(load_data(self.data), sources, self.data.image_size)
+        return with_elsewhere(load_data(self.data), sources, self.data)
 
     def trigger_images(self) -> list[str]:
         """Files that attackers take their triggers from."""

@@ -19,6 +19,8 @@ from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
+from trainers.data.findings import FILE as FINDINGS
+from trainers.data.findings import Findings
 from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
@@ -56,6 +58,7 @@ class RunFolder:
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
         self.roc = path / "roc.png"
+        self.data_findings = path / FINDINGS
         self.record_written: Callable[[], None] = do_nothing
         """Called when a record was written."""
         self._ours = self._made = False
@@ -252,6 +255,19 @@ class RunFolder:
             records[record.trial_id] = record
         return records
 
+    def write_data_findings(self, findings: Findings) -> list[str]:
+        """Write ``data_findings.csv``: what was left out of the data and what is noteworthy, if there is any.
+
+        Returns:
+            The report for a screen, a line each.
+        """
+        table, lines = findings.table(), findings.lines()
+        if table is None:
+            self.data_findings.unlink(missing_ok=True)  # as when the training was begun with other data
+            return lines
+        write_text(self.data_findings, table)
+        return [*lines, f"All of them: {self.data_findings}"]
+
     @property
     def undefended(self) -> Place:
         """What controls leave for defenses that begin with the same training; it goes when the states go."""
@@ -276,7 +292,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove what was written for a sweep that did not begin."""
-        for path in (self.sweep, self.trials, self.curves, self.study):
+        for path in (self.sweep, self.trials, self.curves, self.study, self.data_findings):
             path.unlink(missing_ok=True)
             if self.store is not None:
                 with suppress(OSError):

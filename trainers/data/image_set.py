@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trainers.data.findings import Findings
 from trainers.errors import ConfigError
 from trainers.text import printable
 
@@ -83,12 +84,14 @@ class Splits:
         test: to measure on.
         held_out: images of the same kind, set aside for defenses that use unlabelled ones; null: none.
         elsewhere: images from other sources for such defenses, by source: uint8 (M, C, H, W).
+        findings: what reading them has shown.
     """
 
     train: ImageSet
     test: ImageSet
     held_out: ImageSet | None = None
     elsewhere: Mapping[str, Tensor] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings, compare=False)
 
     def __post_init__(self) -> None:
         if self.train.class_names != self.test.class_names:
@@ -103,7 +106,7 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """Names all parts."""
+        """Names all parts; findings are none."""
         parts = [self.train, self.test, *([self.held_out] if self.held_out else [])]
         others = [pixels_fingerprint(images) for _, images in sorted(self.elsewhere.items())]
         return "-".join([part.fingerprint for part in parts] + others)

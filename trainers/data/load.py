@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
+from trainers.data.findings import Findings
 from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
@@ -28,7 +29,8 @@ def load_data(config: DataConfig) -> Splits:
     Raises:
         ConfigError: an unknown source, more images asked for than there are, or what the source has to complain of.
     """
-    splits = _source(config)
+    findings = Findings()
+    splits = _source(config, findings)
     held_out = splits.held_out
     train = splits.train
     if config.held_out_size is not None and held_out is None:
@@ -37,31 +39,37 @@ def load_data(config: DataConfig) -> Splits:
         _at_size(train, config.train_size, "train", config.seed),
         _at_size(splits.test, config.test_size, "test", config.seed),
         held_out,
+        findings=findings,
     )
 
 
-def load_untrusted(config: DataConfig) -> ImageSet:
+def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """All training images of ``config.source``: nothing is held out to measure on.
+
+    Args:
+        config: which images.
+        findings: gets what is left out, and warnings.
 
     Raises:
         ConfigError: as :func:`load_data`.
     """
     kind, _, path = config.source.partition(":")
     if kind == "parquet" and path:
-        images, _ = read_parquet(os.path.expanduser(path), config.image_size)
+        images, _ = read_parquet(os.path.expanduser(path), config, findings)
     elif kind == "folder" and path:
-        images, _ = read_folder(os.path.expanduser(path), config.image_size)
+        images, _ = read_folder(os.path.expanduser(path), config, findings)
     else:
-        images = _source(config).train
+        images = _source(config, findings).train
     return _at_size(images, config.train_size, "train", config.seed)
 
 
-def load_unlabelled(source: str, image_size: int | None) -> Tensor:
+def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tensor:
     """Images alone: labels, where there are any, are not read. Of a data set with two splits, the training split's.
 
     Args:
         source: ``parquet:PATH`` or ``folder:PATH``; ``~`` at the start of a path is the home folder.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read, as those of the data are; its own source is not.
+        findings: gets what is left out, and warnings.
 
     Returns:
         uint8 (M, C, H, W).
@@ -73,10 +81,10 @@ def load_unlabelled(source: str, image_size: int | None) -> Tensor:
     read = {"parquet": read_unlabelled_parquet, "folder": read_unlabelled_folder}.get(kind)
     if read is None or not path:
         raise ConfigError(f"Unlabelled images come from parquet:PATH or folder:PATH, but got {source!r}.")
-    return read(os.path.expanduser(path), image_size)
+    return read(os.path.expanduser(path), config, findings)
 
 
-def _source(config: DataConfig) -> Splits:
+def _source(config: DataConfig, findings: Findings) -> Splits:
     kind, _, path = config.source.partition(":")
     path = os.path.expanduser(path)
     if config.source == "shapes":
@@ -90,9 +98,9 @@ def _source(config: DataConfig) -> Splits:
     if config.source == "cifar10":
         return load_cifar10(os.path.expanduser(config.root), config.download, config.image_size)
     if kind == "parquet" and path:
-        return load_parquet(path, config.image_size, config.seed)
+        return load_parquet(path, config, findings)
     if kind == "folder" and path:
-        return load_folder(path, config.image_size, config.seed)
+        return load_folder(path, config, findings)
     raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
 
 

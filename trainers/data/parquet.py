@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.data.decode import decode
+from trainers.data.config import DataConfig
+from trainers.data.encoded import decode_all
+from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_table import ImageTable, read_image_table, read_images
@@ -19,16 +21,16 @@ _TEST = re.compile(r"^(test|valid)|(?<![a-z])(test(ing)?|val|valid|validation)(?
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
 
-def load_parquet(path: str, image_size: int | None, seed: int) -> Splits:
-    """Read both splits; without files of both a stratified 20% of the images, drawn by ``seed``, is the test split.
+def load_parquet(path: str, config: DataConfig, findings: Findings) -> Splits:
+    """Read both splits; without files of both, a stratified 20% of the images, drawn by the seed, is the test split.
 
     The rest is as in :func:`read_parquet`.
     """
-    train, test = read_parquet(path, image_size)
-    return hold_out(train, seed) if test is None else Splits(train, test)
+    train, test = read_parquet(path, config, findings)
+    return hold_out(train, config.seed) if test is None else Splits(train, test)
 
 
-def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet | None]:
+def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:
     """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
 
     A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
@@ -38,7 +40,8 @@ def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet 
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read.
+        findings: gets what is left out.
 
     Raises:
         ConfigError: no file there, a file or an image that cannot be read, a column that is missing or of the wrong
@@ -68,20 +71,23 @@ def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet 
         allowed = f"each class from 0 to {num_classes - 1} needs one"
         raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
     class_names = names or tuple(map(str, range(num_classes)))
-    images = decode(items, image_size)
-    places = tuple(place for place, _ in items)
+    decoded = decode_all(items, config, findings)
+    images, labels = decoded.images, labels[decoded.kept]
+    num_train = int((decoded.kept < num_train).sum())
+    places = tuple(items[index][0] for index in decoded.kept.tolist())
     train = ImageSet(images[:num_train], labels[:num_train], class_names, places[:num_train])
     if not has_both:
         return train, None
     return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
 
 
-def read_unlabelled_parquet(path: str, image_size: int | None) -> Tensor:
+def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -> Tensor:
     """The images of Parquet files, which need no column ``label``; of files of both splits, the training split's.
 
     Args:
         path: as for :func:`read_parquet`.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read.
+        findings: gets what is left out.
 
     Returns:
         uint8 (M, C, H, W), in the order of the files and rows.
@@ -96,7 +102,7 @@ def read_unlabelled_parquet(path: str, image_size: int | None) -> Tensor:
     items = [item for file in files for item in read_images(file)]
     if not items:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
-    return decode(items, image_size)
+    return decode_all(items, config, findings).images
 
 
 def _find(path: str) -> tuple[Path, list[Path]]:

@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 
 from sweeper.deploy.deployment import read_deployment
-from trainers.data import ImageSet
+from trainers.data import DataConfig, Findings, ImageSet
 from trainers.errors import ConfigError
 
 GOOD: dict[str, Any] = {
@@ -105,18 +105,25 @@ BCU = {"defense": "bcu", "params": {"unlabelled": "clean", "unlabelled_count": 8
 
 def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | BCU))
-    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).shape == (8, 3, 16, 16)
+    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), DataConfig(image_size=16), Findings()).shape == (
+        8,
+        3,
+        16,
+        16,
+    )
+    small, few = folder_of(tmp_path / "small", 8), folder_of(tmp_path / "few", 6)
+    sixteen = DataConfig(image_size=16)
     for arguments, text in (
-        ((None, 16), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
-        ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
-        ((folder_of(tmp_path / "few", 6), 16), "unlabelled_count must be at most 6, as many as there are, but got 8"),
+        ((None, sixteen), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
+        ((small, DataConfig()), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
+        ((few, sixteen), "unlabelled_count must be at most 6, as many as there are, but got 8"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=text):
-            deployment.unlabelled(*arguments)
+            deployment.unlabelled(*arguments, Findings())
     plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
-    assert plain.unlabelled(None, None) is None
+    assert plain.unlabelled(None, DataConfig(), Findings()) is None
     with pytest.raises(ConfigError, match="for defenses that need such images, and vab does not"):
-        plain.unlabelled("folder:x", None)
+        plain.unlabelled("folder:x", DataConfig(), Findings())
 
 
 def folder_of(path: Path, count: int) -> str:

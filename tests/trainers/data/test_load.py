@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers.data import DataConfig, ImageSet, load_data, load_unlabelled, load_untrusted
+from trainers.data import DataConfig, Findings, ImageSet, load_data, load_unlabelled, load_untrusted
 from trainers.errors import ConfigError
 
 
@@ -76,10 +76,10 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 def test_home_is_expanded_of_images_to_train_on_too(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     write_parquet(folder / "files" / "data.parquet", 10)
-    assert len(load_untrusted(DataConfig(source=f"folder:~/{folder.name}"))) == 30
-    assert len(load_untrusted(DataConfig(source=f"parquet:~/{folder.name}/files"))) == 10
-    assert len(load_unlabelled(f"folder:~/{folder.name}", None)) == 30
-    assert len(load_unlabelled(f"parquet:~/{folder.name}/files", None)) == 10
+    assert len(load_untrusted(DataConfig(source=f"folder:~/{folder.name}"), Findings())) == 30
+    assert len(load_untrusted(DataConfig(source=f"parquet:~/{folder.name}/files"), Findings())) == 10
+    assert len(load_unlabelled(f"folder:~/{folder.name}", DataConfig(), Findings())) == 30
+    assert len(load_unlabelled(f"parquet:~/{folder.name}/files", DataConfig(), Findings())) == 10
 
 
 def write_parquet(path: Path, count: int) -> None:
@@ -105,16 +105,19 @@ def test_the_seed_decides_what_is_held_out_to_test_on(folder: Path, kind: str) -
 def test_of_untrusted_parquet_images_none_is_held_out(folder: Path) -> None:
     write_parquet(folder / "files" / "data.parquet", 20)
     source = f"parquet:{folder / 'files'}"
-    assert len(load_untrusted(DataConfig(source=source))) == 20
+    assert len(load_untrusted(DataConfig(source=source), Findings())) == 20
     assert len(load_data(DataConfig(source=source)).train) == 16
 
 
 def test_untrusted_images_are_cut_down_to_the_size_asked_for(folder: Path) -> None:
-    some = load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15))
+    some = load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15), Findings())
     assert some.labels.bincount().tolist() == [5, 5, 5]
-    assert some.fingerprint != load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15, seed=1)).fingerprint
+    assert (
+        some.fingerprint
+        != load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15, seed=1), Findings()).fingerprint
+    )
     with pytest.raises(ConfigError, match=r"data\.train_size must be at most 30, .* but got 31"):
-        load_untrusted(DataConfig(source=f"folder:{folder}", train_size=31))
+        load_untrusted(DataConfig(source=f"folder:{folder}", train_size=31), Findings())
 
 
 def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
@@ -125,9 +128,9 @@ def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
 
 
 def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -> None:
-    whole = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    whole = load_untrusted(DataConfig(source=f"folder:{folder}"), Findings())
     assert len(whole) == 30  # the test folder is not trained on
-    alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"))
+    alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"), Findings())
     assert len(alone) == 30, "nothing is held out"
     assert len(load_data(DataConfig(source=f"folder:{folder / 'train'}")).train) == 24
     assert alone.names is not None
@@ -142,11 +145,11 @@ def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -
 
 
 def test_generated_images_come_from_nowhere() -> None:
-    assert load_untrusted(DataConfig(train_size=40, test_size=20)).names is None
+    assert load_untrusted(DataConfig(train_size=40, test_size=20), Findings()).names is None
 
 
 def test_names_do_not_change_what_the_images_are(folder: Path) -> None:
-    images = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    images = load_untrusted(DataConfig(source=f"folder:{folder}"), Findings())
     assert images.fingerprint == ImageSet(images.images, images.labels, images.class_names).fingerprint
 
 
