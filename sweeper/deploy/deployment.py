@@ -14,6 +14,7 @@ from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
 from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
+from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
@@ -62,6 +63,12 @@ class Deployment(BaseModel):
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
+    def column(self, key: str) -> str | None:
+        """The column of Parquet files (``image_column`` or ``label_column``) that the sweep named; null if none."""
+        data = self.source.get("data")
+        name = data.get(key) if isinstance(data, dict) else None
+        return name if isinstance(name, str) else None
+
     def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Tensor | None:
         """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
 
@@ -99,8 +106,8 @@ class Deployment(BaseModel):
         """
         known, given = set(self.images.class_names), set(data.class_names)
         if known != given:
-            parts = [f"missing: {', '.join(sorted(known - given))}"] if known - given else []
-            parts += [f"unknown: {', '.join(sorted(given - known))}"] if given - known else []
+            parts = [f"missing: {', '.join(in_class_order(known - given))}"] if known - given else []
+            parts += [f"unknown: {', '.join(in_class_order(given - known))}"] if given - known else []
             raise ConfigError(
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
                 "such images, and select from it."

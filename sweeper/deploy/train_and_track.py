@@ -49,6 +49,8 @@ def train_and_track(
     console: Console,
     *,
     image_size: int | None,
+    image_column: str | None,
+    label_column: str | None,
     unlabelled: str | None,
     device: str,
     threads: int,
@@ -65,6 +67,7 @@ def train_and_track(
         out: folder for model, scores and report.
         console: for progress.
         image_size: resize images to this height and width; null: as they are.
+        image_column, label_column: of Parquet files; null: as for the sweep that found the setting.
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
         threads: of the CPU.
@@ -82,7 +85,12 @@ def train_and_track(
         )
         console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
-    config = DataConfig(source=source, image_size=image_size)
+    config = DataConfig(
+        source=source,
+        image_size=image_size,
+        image_column=image_column or deployment.column("image_column"),
+        label_column=label_column or deployment.column("label_column"),
+    )
     console.print("Loading data ...", highlight=False)
     findings = Findings()
     data = load_untrusted(config, findings)

@@ -15,6 +15,12 @@ class DataConfig(Parameters):
     held_out_size: int | None = param(
         None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"
     )
+    image_column: str | None = param(
+        None, doc="column of the images in parquet:PATH; null: img or image, or the only one that holds images"
+    )
+    label_column: str | None = param(
+        None, doc="column of the labels in parquet:PATH; null: label, or the only one that is a ClassLabel or named so"
+    )
     image_size: int | None = param(None, ge=4, doc="resize to this height and width; null: as they are")
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
 from trainers.data.decode import image_extensions
 from trainers.data.encoded import decode_all
@@ -32,7 +33,8 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
     """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone): then there is no test
     split.
 
-    Classes are the sorted names of the training folders. Hidden files and folders, folders inside a class and, where
+    Classes are the names of the training folders, in the order of
+    :func:`trainers.data.class_order.in_class_order`. Hidden files and folders, folders inside a class and, where
     there are ``train`` and ``test``, folders beside them are ignored. So are files whose extension is that of no image
     format, which are found.
 
@@ -115,7 +117,9 @@ def _classes(folder: Path, root: Path, findings: Findings) -> dict[str, list[Pat
         raise ConfigError(f"{folder} holds no class folder; {_LAYOUT}.")
     images = set(_images([file for files in by_folder.values() for file in files], root, findings))
     classes = {}
-    for place, files in by_folder.items():
+    for name in in_class_order(place.name for place in by_folder):
+        place = folder / name
+        files = by_folder[place]
         classes[place.name] = [file for file in files if file in images]
         if not classes[place.name]:
             raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")

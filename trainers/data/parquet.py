@@ -5,17 +5,21 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
 from trainers.data.encoded import decode_all
 from trainers.data.findings import Findings
-from trainers.data.hold_out import hold_out
+from trainers.data.hold_out import TEST_SHARE, hold_out
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet_table import ImageTable, read_image_table, read_images
+from trainers.data.parquet_table import FileLabels, read_images, read_labels
 from trainers.errors import ConfigError
 
+NO_LABELS = "no image has a label"
+"""Why a file is left out."""
 _TRAIN = re.compile(r"^train|(?<![a-z])train(ing)?(?![a-z])")
 _TEST = re.compile(r"^(test|valid)|(?<![a-z])(test(ing)?|val|valid|validation)(?![a-z])")
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
@@ -27,50 +31,54 @@ def load_parquet(path: str, config: DataConfig, findings: Findings) -> Splits:
     The rest is as in :func:`read_parquet`.
     """
     train, test = read_parquet(path, config, findings)
-    return hold_out(train, config.seed) if test is None else Splits(train, test)
+    if test is not None:
+        return Splits(train, test)
+    if any(place.what == NO_LABELS for place in findings.left_out):
+        findings.warn(f"{TEST_SHARE:.0%} of the training images become the test split, since no test file has labels.")
+    return hold_out(train, config.seed)
 
 
 def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:
-    """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
+    """Read Parquet files as `trainers.data.parquet_table` describes them.
 
     A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
     ``validation``, ``valid`` or ``val``; a name with none of these is read from the folders below ``path`` that the
-    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and there is no
-    test split. A class that no file names is called by its number.
+    file lies in, the nearest first. A file without any label (no such column, or null and -1 alone) that is not of the
+    training split is left out. Unless there are files of both kinds, all files are put together and there is no test
+    split.
+
+    Labels that are text, or true and false, are the names of their classes, which are ordered as
+    :func:`trainers.data.class_order.in_class_order` says. Of labels that are whole numbers, a class that no file names
+    is called by its number.
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
-        config: how images are read.
+        config: the columns, and how images are read.
         findings: gets what is left out.
 
     Raises:
-        ConfigError: no file there, a file or an image that cannot be read, a column that is missing or of the wrong
-            type, an image without bytes, a label that is null, negative or without a name, files that disagree on the
-            class names, or a class without a training image. Rows are counted from 0.
+        ConfigError: no file there, a file or an image that cannot be read, a column that is missing, of the wrong type
+            or not the only one that could be meant, an image without bytes, a label that is null, negative or without
+            a name, files that disagree on the column, the kind of labels or the class names, or a class without a
+            training image. Rows are counted from 0.
     """
     root, files = _find(path)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
-    has_both = {"train", "test"} <= set(kinds.values())
+    labels_of = {file: read_labels(file, config.label_column) for file in files}
+    files = _with_labels(files, kinds, labels_of, findings)
+    has_both = {"train", "test"} <= {kinds[file] for file in files}
     if has_both:
-        for file, kind in kinds.items():
-            if kind is None:
+        for file in files:
+            if kinds[file] is None:
                 raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
         files.sort(key=lambda file: kinds[file] == "test")
-    tables = {file: read_image_table(file) for file in files}
-    items = [item for table in tables.values() for item in table.items]
-    if not items:
+    known = [labels_of[file] for file in files if len(labels_of[file].values)]
+    if not known:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
-    labels = torch.cat([table.labels for table in tables.values()])
-    num_train = sum(len(tables[file].items) for file in files if kinds[file] == "train") if has_both else len(items)
-    names = _agreed_names(tables)
-    num_classes = _num_classes(names, labels, items)
-    # Before anything as long as the number of classes is made: a stray label may be absurdly large.
-    gap = _first_gap(labels[:num_train])
-    if gap < num_classes:
-        label = f"{gap} ({names[gap]})" if names else f"{gap}"
-        allowed = f"each class from 0 to {num_classes - 1} needs one"
-        raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
-    class_names = names or tuple(map(str, range(num_classes)))
+    _check_alike(known)
+    num_train = sum(len(labels_of[file].values) for file in files if kinds[file] == "train" or not has_both)
+    labels, class_names = (_text_classes if known[0].are_text else _numbered_classes)(known, num_train, path)
+    items = [item for file in files for item in read_images(file, config.image_column)]
     decoded = decode_all(items, config, findings)
     images, labels = decoded.images, labels[decoded.kept]
     num_train = int((decoded.kept < num_train).sum())
@@ -81,12 +89,83 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
     return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
 
 
+def _with_labels(
+    files: list[Path], kinds: dict[Path, str | None], labels_of: dict[Path, FileLabels], findings: Findings
+) -> list[Path]:
+    """The files without those that are not of the training split and have no labels."""
+    kept = [file for file in files if kinds[file] == "train" or labels_of[file].missing is None]
+    for missing in (labels_of[file].missing for file in (kept or files)):
+        if missing is not None:
+            raise missing
+    for file in files:
+        if file not in kept:
+            findings.leave_out(str(file), NO_LABELS)
+    return kept
+
+
+def _check_alike(known: list[FileLabels]) -> None:
+    """See whether the labels of all files can be put together.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    first = known[0]
+    for other in known[1:]:
+        if other.column != first.column:
+            raise ConfigError(
+                f"The labels of {first.file} are in the column {first.column}, but those of {other.file} in "
+                f"{other.column}; give both the same name."
+            )
+        if other.are_text != first.are_text:
+            kinds = ["text" if labels.are_text else "whole numbers" for labels in (first, other)]
+            raise ConfigError(f"The labels of {first.file} are {kinds[0]}, but those of {other.file} {kinds[1]}.")
+
+
+def _text_classes(known: list[FileLabels], num_train: int, path: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels as int64 (N,), and the class names, of labels that are text."""
+    for labels in known:
+        if labels.values.null_count:
+            row = labels.values.is_null().to_pylist().index(True)
+            raise ConfigError(f"Every image needs a label, but there is none in row {row} of {labels.file}.")
+    texts = [text for labels in known for text in labels.values.to_pylist()]
+    names = in_class_order(set(texts))
+    trained = set(texts[:num_train])
+    for name in names:
+        if name not in trained:
+            raise ConfigError(f"There is no training image with label {name} in {path}; each class needs one.")
+    number = {name: index for index, name in enumerate(names)}
+    return torch.tensor([number[text] for text in texts], dtype=torch.int64), tuple(names)
+
+
+def _numbered_classes(known: list[FileLabels], num_train: int, path: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels as int64 (N,), and the class names, of labels that are whole numbers."""
+    names = _agreed_names(known)
+    num_classes = len(names or ()) or 1 + max(pc.max(labels.values).as_py() or 0 for labels in known)
+    allowed = "be whole numbers from 0" if names is None else f"lie in 0..{num_classes - 1}, which have names"
+    for labels in known:
+        fine = pc.and_(pc.greater_equal(labels.values, 0), pc.less(labels.values, num_classes))
+        row = pc.index(pc.fill_null(fine, False), False).as_py()
+        if row >= 0:
+            got = "null" if labels.values[row].as_py() is None else labels.values[row]
+            raise ConfigError(f"Labels must {allowed}, but got {got} in row {row} of {labels.file}.")
+    numbers = torch.cat([torch.tensor(labels.values.to_numpy(zero_copy_only=False)) for labels in known])
+    # Before anything as long as the number of classes is made: a stray label may be absurdly large.
+    gap = _first_gap(numbers[:num_train])
+    if gap < num_classes:
+        label = f"{gap} ({names[gap]})" if names else f"{gap}"
+        allowed = f"each class from 0 to {num_classes - 1} needs one"
+        raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
+    return numbers, names or tuple(map(str, range(num_classes)))
+
+
 def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -> Tensor:
-    """The images of Parquet files, which need no column ``label``; of files of both splits, the training split's.
+    """The images of Parquet files, which need no labels; of files of both splits, the training split's.
+
+    They need not lie in the same column as those of the data: one that a file lacks is found as where none is given.
 
     Args:
         path: as for :func:`read_parquet`.
-        config: how images are read.
+        config: the column of the images, and how they are read.
         findings: gets what is left out.
 
     Returns:
@@ -99,7 +178,7 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
     kinds = {file: _kind(file.relative_to(root)) for file in files}
     if {"train", "test"} <= set(kinds.values()):
         files = [file for file in files if kinds[file] == "train"]
-    items = [item for file in files for item in read_images(file)]
+    items = [item for file in files for item in read_images(file, config.image_column, or_another=True)]
     if not items:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
     return decode_all(items, config, findings).images
@@ -136,23 +215,13 @@ def _kind(file: Path) -> str | None:
     return None
 
 
-def _agreed_names(tables: dict[Path, ImageTable]) -> tuple[str, ...] | None:
+def _agreed_names(known: list[FileLabels]) -> tuple[str, ...] | None:
     """The class names of the files that state any."""
-    stated = {file: table.class_names for file, table in tables.items() if table.class_names is not None}
-    first = next(iter(stated), None)
-    for file, names in stated.items():
-        if first is not None and names != stated[first]:
-            raise ConfigError(f"{first} and {file} must state the same class names.")
-    return None if first is None else stated[first]
-
-
-def _num_classes(names: tuple[str, ...] | None, labels: Tensor, items: list[tuple[str, bytes]]) -> int:
-    """How many classes there are, once no label is below 0 or above the last that has a name."""
-    num_classes = int(labels.max()) + 1 if names is None else len(names)
-    for wrong in ((labels < 0) | (labels >= num_classes)).nonzero().flatten().tolist():
-        allowed = "be whole numbers from 0" if names is None else f"lie in 0..{num_classes - 1}, which have names"
-        raise ConfigError(f"Labels must {allowed}, but got {int(labels[wrong])} in {items[wrong][0]}.")
-    return num_classes
+    stated = [labels for labels in known if labels.class_names is not None]
+    for labels in stated[1:]:
+        if labels.class_names != stated[0].class_names:
+            raise ConfigError(f"{stated[0].file} and {labels.file} must state the same class names.")
+    return stated[0].class_names if stated else None
 
 
 def _first_gap(labels: Tensor) -> int:

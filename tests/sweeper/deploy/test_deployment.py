@@ -6,7 +6,7 @@ import torch
 import yaml
 from PIL import Image
 
-from sweeper.deploy.deployment import read_deployment
+from sweeper.deploy.deployment import Deployment, read_deployment
 from trainers.data import DataConfig, Findings, ImageSet
 from trainers.errors import ConfigError
 
@@ -140,3 +140,8 @@ def test_parameters_that_do_not_fit_so_few_images(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | abl))
     with pytest.raises(ConfigError, match=r"isolation_rate of 0\.01 isolates 0 of 4 samples"):
         deployment.check_fits(images())
+
+
+@pytest.mark.parametrize("source", [{}, {"data": None}, {"data": {"source": "shapes"}}, {"data": {"label_column": 3}}])
+def test_a_sweep_that_named_no_column(source: dict[str, Any]) -> None:
+    assert Deployment.model_validate(GOOD | {"source": source}).column("label_column") is None
