@@ -1,7 +1,6 @@
 """Image sets in Parquet files, as the Hugging Face Hub lays them out."""
 
 import glob
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_table import ImageTable, read_image_table, read_images
+from trainers.data.split_names import Split, measured_on, splits_in
 from trainers.errors import ConfigError
 
-_TRAIN = re.compile(r"^train|(?<![a-z])train(ing)?(?![a-z])")
-_TEST = re.compile(r"^(test|valid)|(?<![a-z])(test(ing)?|val|valid|validation)(?![a-z])")
+UNUSED = "a validation split, as the test split is there to measure on"
+"""Why a file is left out."""
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
 
@@ -33,10 +33,11 @@ def load_parquet(path: str, config: DataConfig, findings: Findings) -> Splits:
 def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:
     """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
 
-    A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
-    ``validation``, ``valid`` or ``val``; a name with none of these is read from the folders below ``path`` that the
-    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and there is no
-    test split. A class that no file names is called by its number.
+    A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``, and
+    to a validation split if it has ``validation``, ``valid`` or ``val``; a name with none of these is read from the
+    folders below ``path`` that the file lies in, the nearest first. Without a test split the validation split is one;
+    with both, the validation split is left out. Unless there are a training and such a split, all files are put
+    together and there is no test split. A class that no file names is called by its number.
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
@@ -50,12 +51,15 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
     """
     root, files = _find(path)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
-    has_both = {"train", "test"} <= set(kinds.values())
+    measured = measured_on(kinds.values())
+    has_both = "train" in kinds.values() and measured is not None
     if has_both:
         for file, kind in kinds.items():
             if kind is None:
                 raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
-        files.sort(key=lambda file: kinds[file] == "test")
+            if kind not in ("train", measured):
+                findings.leave_out(str(file.relative_to(root)), UNUSED)
+        files = [file for kind in ("train", measured) for file in files if kinds[file] == kind]
     tables = {file: read_image_table(file) for file in files}
     items = [item for table in tables.values() for item in table.items]
     if not items:
@@ -97,7 +101,7 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
     """
     root, files = _find(path)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
-    if {"train", "test"} <= set(kinds.values()):
+    if "train" in kinds.values() and measured_on(kinds.values()) is not None:
         files = [file for file in files if kinds[file] == "train"]
     items = [item for file in files for item in read_images(file)]
     if not items:
@@ -127,12 +131,12 @@ def _is_hidden(file: Path) -> bool:
     return any(part.startswith(".") for part in file.parts)
 
 
-def _kind(file: Path) -> str | None:
-    """Whether ``file``, relative to where the user pointed, calls itself ``train``, ``test`` or neither (or both)."""
-    for name in (file.name.lower(), *(parent.name.lower() for parent in file.parents)):
-        train, test = _TRAIN.search(name), _TEST.search(name)
-        if train or test:
-            return None if train and test else "train" if train else "test"
+def _kind(file: Path) -> Split | None:
+    """Which split ``file``, relative to where the user pointed, calls itself; null: none, or more than one."""
+    for name in (file.name, *(parent.name for parent in file.parents)):
+        words = splits_in(name)
+        if words:
+            return words[0] if len(words) == 1 else None
     return None
 
 
