@@ -12,7 +12,7 @@ from PIL import Image
 from trainers.data import parquet_table
 from trainers.data.config import DataConfig
 from trainers.data.findings import Findings
-from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
+from trainers.data.parquet import UNUSED, load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.parquet_table import read_images, read_labels
 from trainers.errors import ConfigError
 
@@ -55,13 +55,24 @@ def test_a_folder_of_files_named_for_their_split(tmp_path: Path) -> None:
     write(tmp_path / "train-00001-of-00002.parquet", [1, 0], [20, 21], ["cat", "dog"])
     write(tmp_path / "train-00000-of-00002.parquet", [0, 1], [10, 11], ["cat", "dog"])
     write(tmp_path / "below/validation-00000-of-00001.parquet", [1], [30], ["cat", "dog"])
-    write(tmp_path / "test-00000-of-00001.parquet", [0], [40], ["cat", "dog"])
     (tmp_path / ".train-hidden.parquet").write_bytes(b"not read")
     splits = load_parquet(str(tmp_path), DataConfig(), Findings())
     assert shades(splits.train) == [10, 11, 20, 21]
     assert splits.train.labels.tolist() == [0, 1, 1, 0]
-    assert sorted(zip(shades(splits.test), splits.test.labels.tolist(), strict=True)) == [(30, 1), (40, 0)]
+    assert (shades(splits.test), splits.test.labels.tolist()) == ([30], [1])
     assert splits.train.class_names == ("cat", "dog")
+
+
+def test_the_test_split_goes_before_the_validation_split_which_is_then_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1], [1, 2])
+    write(tmp_path / "valid/0.parquet", [0, 1], [3, 4])
+    write(tmp_path / "test.parquet", [0, 1], [5, 6])
+    findings = Findings()
+    splits = load_parquet(str(tmp_path), DataConfig(), findings)
+    assert (shades(splits.train), shades(splits.test)) == ([1, 2], [5, 6])
+    assert findings.lines() == [f"Left out, {UNUSED}: valid/0.parquet."]
+    images = read_unlabelled_parquet(str(tmp_path), DataConfig(), Findings())
+    assert images[:, 0, 0, 0].tolist() == [1, 2]
 
 
 def test_folders_name_the_split_where_files_do_not(tmp_path: Path) -> None:
@@ -74,7 +85,7 @@ def test_folders_name_the_split_where_files_do_not(tmp_path: Path) -> None:
 
 def test_the_nearest_word_names_the_split_in_capitals_too(tmp_path: Path) -> None:
     """A file's own name goes before its folder's, and that before the folders above."""
-    write(tmp_path / "train/validation-0.parquet", [0, 1], [1, 2])
+    write(tmp_path / "train/Testing-0.parquet", [0, 1], [1, 2])
     write(tmp_path / "test/more/TRAIN/0.parquet", [0, 1], [3, 4])
     write(tmp_path / "test/Train-0.parquet", [1], [6])
     write(tmp_path / "Test/0.parquet", [1], [5])
@@ -122,10 +133,8 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path: Path, test_labels: lis
 
 def test_the_seed_decides_what_is_held_out(tmp_path: Path) -> None:
     write(tmp_path / "data.parquet", [0, 1] * 20)
-    assert (
-        len({tuple(shades(load_parquet(str(tmp_path), DataConfig(seed=seed), Findings()).test)) for seed in range(4)})
-        > 1
-    )
+    tested = [load_parquet(str(tmp_path), DataConfig(seed=seed), Findings()).test for seed in range(4)]
+    assert len({tuple(shades(images)) for images in tested}) > 1
 
 
 def test_words_that_only_contain_a_split_name_none(tmp_path: Path) -> None:

@@ -212,13 +212,13 @@ UNKNOWN = {
 @pytest.mark.parametrize("columns", UNKNOWN.values(), ids=UNKNOWN)
 def test_a_test_split_without_labels_is_left_out_and_said(tmp_path: Path, columns: dict[str, Any]) -> None:
     write(tmp_path / "train.parquet", {"image": IMAGES * 5, "label": [0, 1] * 10}, {"label": ["cat", "dog"]})
-    test = write(tmp_path / "test.parquet", columns)
+    write(tmp_path / "test.parquet", columns)
     findings = Findings()
     splits = load_parquet(str(tmp_path), DataConfig(), findings)
     assert (len(splits.train), len(splits.test)) == (16, 4)
     assert splits.train.class_names == ("cat", "dog")
     assert findings.lines() == [
-        f"Left out, {NO_LABELS}: {test}.",
+        f"Left out, {NO_LABELS}: test.parquet.",
         "Warning: 20% of the training images become the test split, since no test file has labels.",
     ]
     alone = load_parquet(str(tmp_path / "train.parquet"), DataConfig(), Findings())
@@ -233,7 +233,7 @@ def test_another_test_file_stays(tmp_path: Path) -> None:
     findings = Findings()
     splits = load_parquet(str(tmp_path), DataConfig(), findings)
     assert splits.test.labels.tolist() == [1, 1, 0, 1]
-    assert [Path(place.place).name for place in findings.left_out] == ["test.parquet", "unsupervised.parquet"]
+    assert [place.place for place in findings.left_out] == ["test.parquet", "unsupervised.parquet"]
     assert findings.warnings == []
 
 
