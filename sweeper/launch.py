@@ -11,9 +11,11 @@ from rich.console import Console
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.preset.class_numbers import describe_classes
+from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.grid import grid_points
-from sweeper.preset.scarce_rates import without_scarce_rates
-from sweeper.preset.spec import SweepSpec, resolve, validate
+from sweeper.preset.misfits import Misfits
+from sweeper.preset.spec import SweepSpec, resolve
 from sweeper.report.attack_plots import draw_attackers
 from sweeper.report.page import write_report
 from sweeper.report.plots import draw_trial
@@ -87,10 +89,10 @@ def begin(
         SweepBroken: the run folder cannot be written any more.
     """
     splits = _load(spec, console)
-    preset, left_out = without_scarce_rates(spec, preset, splits.train)
-    if left_out:
-        spec = validate(preset, spec.name)
-    spec.check_against(splits)
+    misfits = Misfits([block.values["name"] for block in spec.scenario_blocks])
+    fitted = fit_to_data(spec, preset, splits.train, misfits)
+    spec, preset, left_out = fitted.spec, fitted.preset, fitted.left_out
+    spec.check_against(splits, misfits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
     folder = RunFolder.create(out, store)
@@ -243,6 +245,12 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
                 f"The trigger image {path} has changed since the sweep began; its figures would not compare."
             )
     splits = _load(spec, console)
+    names, before = splits.train.class_names, sweep["data"].get("class_names")
+    if before != list(names) and sorted(map(str, before or [])) == sorted(names):
+        raise ConfigError(
+            f"The classes of {spec.data.source} are in another order than when the sweep began ({', '.join(names)}; "
+            f"then {', '.join(map(str, before))}); its figures would not compare."
+        )
     if splits.fingerprint != sweep["data_fingerprint"]:
         raise ConfigError(f"{spec.data.source} has changed since the sweep began; its figures would not compare.")
     return splits
@@ -267,6 +275,8 @@ def _run_here(
             tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    classes = describe_classes(spec.scenario_blocks, splits.train.class_names)
+    console.print(f"Attacked classes: {classes}.", markup=False, highlight=False, soft_wrap=True)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
     if whole > spec.search.trials and plan.trials:
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "

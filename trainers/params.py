@@ -115,8 +115,8 @@ def _checked_class(name: str, value: Any, hint: Any) -> Any:
     allowed = "a list of classes, each" if several else "a class,"
     null = " (or null)" if NoneType in options else ""
     raise ConfigError(
-        f"{name} must be {allowed} by its number, from 0, or by its name (in quotes, if YAML reads it as something else, "
-        f"as yes){null}, but got {value!r}."
+        f"{name} must be {allowed} by its number, from 0, or by its name (in quotes, if YAML reads it as something "
+        f"else, as yes){null}, but got {value!r}."
     )
 
 

@@ -12,7 +12,6 @@ from trainers.compute import Compute
 from trainers.data.class_names import class_number
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
-from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.params import Parameters, changed, param
 from trainers.seeding import derive_seed, seeded
@@ -53,7 +52,7 @@ class ScenarioConfig(Parameters):
         return int(self.target) if self.labels == "all_to_one" else None
 
     def classes(self) -> dict[str, Any]:
-        """The parameters that hold classes, with their values: the target unless it is not used, and the attack's own."""
+        """The parameters that hold classes, with their values: the target, if it is used, and the attack's own."""
         target = {"target": self.target} if self.labels == "all_to_one" else {}
         return target | {key: self.params[key] for key in ATTACKS[self.attack].Params.class_keys()}
 

@@ -224,7 +224,10 @@ def test_the_parameters_of_the_attack_are_filled_in() -> None:
         ({"target": True}, r"\(in quotes, if YAML reads it as something else, as yes\), but got True"),
         ({"target": ""}, "target must be a class, .* but got ''"),
         ({"attack": "tact", "params": {"source": [1]}}, r"source must be a class, .* but got \[1\]"),
-        ({"attack": "tact", "params": {"cover_classes": 2}}, r"must be a list of classes, each .* \(or null\), but got 2"),
+        (
+            {"attack": "tact", "params": {"cover_classes": 2}},
+            r"must be a list of classes, each .* \(or null\), but got 2",
+        ),
         ({"attack": "tact", "params": {"cover_classes": [None]}}, "cover_classes must be a class, .* but got None"),
         ({"params": {"size": 0}}, "size must be a whole number at least 1, but got 0"),
         ({"params": {"alpha": 0.1}}, "alpha is no parameter here; known are size, corner, inset, trigger"),

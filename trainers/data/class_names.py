@@ -36,8 +36,8 @@ def class_number(key: str, given: int | str, class_names: Sequence[str]) -> int:
     wanted = unicodedata.normalize("NFC", given)
     if wanted in known:
         return known.index(wanted)
-    near = get_close_matches(wanted, known, 3)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    near = get_close_matches(wanted, known, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
     raise ConfigError(f"{key} must be a class, but none is called {given!r}; there are {_listed(class_names)}.{hint}")
 
 

@@ -51,14 +51,15 @@ def test_a_number_that_is_the_name_of_another_class_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         check_unambiguous("target", 7, ("3", "7"))
     assert str(caught.value) == (
-        "target: 7 may be the class called 7, but there is no class of that number; write the name in quotes: \"7\"."
+        'target: 7 may be the class called 7, but there is no class of that number; write the name in quotes: "7".'
     )
     with pytest.raises(ConfigError, match='"01" or "02"'):
         check_unambiguous("target", 1, ("01", "02"))
 
 
 @pytest.mark.parametrize(
-    ("number", "names"), [(0, FOLDERS), (2, tuple("0123")), (1, PETS), (7, PETS), (2, ("00", "01", "02")), (1, ("x", "y1"))]
+    ("number", "names"),
+    [(0, FOLDERS), (2, tuple("0123")), (1, PETS), (7, PETS), (2, ("00", "01", "02")), (1, ("x", "y1"))],
 )
 def test_other_numbers_are_places(number: int, names: tuple[str, ...]) -> None:
     check_unambiguous("target", number, names)
