@@ -1,5 +1,6 @@
 """A sweep from its preset, or from the folder that an earlier part of it left, to its frontier."""
 
+import re
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -285,7 +286,8 @@ def _run_here(
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
-        with LiveDisplay(console, spec.objectives, spec.constraints, total, plan.records.values()) as display:
+        known = plan.records.values()
+        with LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names) as display:
             ledger = Ledger(folder, plan.records, [tracker, display])
             outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
         frame = folder.read_trials()
@@ -320,5 +322,5 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
 
 
 def _suffix(environment: str) -> str:
-    """MLflow allows few characters in a metric's name."""
-    return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""
+    """MLflow allows few characters in a metric's name. The numbers of classes stay, whatever their names are."""
+    return f"/{re.sub(r'[^A-Za-z0-9_. -]', '', environment.replace('=', ' '))}" if environment else ""

@@ -47,6 +47,7 @@ def select_(
             raise typer.Exit(NOTHING_QUALIFIES) from error
         for line in selection_lines(selected.selection, over, confidence, selected.searched):
             say(line)
+        say(f"Attacked classes: {selected.classes}.")
         print_reading_notes(console, run_folder)
         if confidence is None:
             for line in confirmation_lines(run_folder, selected):

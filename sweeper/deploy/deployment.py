@@ -167,9 +167,9 @@ def deployment(
     rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
     preset = sweep["preset"]
     evidence = [
-        {key: row[key] for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_asr", "asr_floor",
-            "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
+        {key: row.get(key) for key in (
+            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc", "val_asr",
+            "asr_floor", "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
