@@ -15,6 +15,7 @@ from trainers.blind import Setting
 from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
+from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
@@ -26,6 +27,13 @@ class _Images(BaseModel):
 
     image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     class_names: Annotated[list[str], Field(min_length=2)]
+    background: str = WHITE
+    max_value: float | None = None
+
+    @model_validator(mode="after")
+    def _check_rendering(self) -> "_Images":
+        DataConfig(background=self.background, max_value=self.max_value)
+        return self
 
 
 class Deployment(BaseModel):
@@ -56,6 +64,26 @@ class Deployment(BaseModel):
         """With which numerics (:data:`trainers.seeding.NUMERICS`) the setting was found."""
         known = self.source.get("numerics", 1)
         return known if isinstance(known, int) else 1
+
+    def data(self, source: str, image_size: int | None, unreadable: str) -> DataConfig:
+        """The images of ``source``, read as those of the sweep were.
+
+        Args:
+            source: as ``data.source`` of a preset.
+            image_size: height and width in pixels to resize to; null: as they are.
+            unreadable: what to do with images that cannot be read, as ``data.unreadable`` of a preset.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        known = self.images
+        return DataConfig(
+            source=source,
+            image_size=image_size,
+            background=known.background,
+            max_value=known.max_value,
+            unreadable=unreadable,
+        )
 
     @property
     def setting(self) -> Setting:
@@ -171,7 +199,8 @@ def deployment(
         "model": preset["model"],
         "augment": preset["augment"],
         "amp": preset["amp"],
-        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
+        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
+        | {key: preset["data"][key] for key in ("background", "max_value") if key in preset["data"]},
         "chosen_for": {
             **bounds,
             "environment": point["environment"] or None,

@@ -13,11 +13,9 @@ from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_table import ImageTable, read_image_table, read_images
-from trainers.data.split_names import Split, measured_on, splits_in
+from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
 from trainers.errors import ConfigError
 
-UNUSED = "a validation split, as the test split is there to measure on"
-"""Why a file is left out."""
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
 
