@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.data import DataConfig, load_unlabelled
+from trainers.data.copies import warn_of_tested
 from trainers.data.image_set import Splits
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
@@ -47,6 +48,7 @@ def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -
         if source.partition(":")[0] not in ("parquet", "folder"):
             raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
         elsewhere[source] = load_unlabelled(source, config, splits.findings)
+        warn_of_tested(source, elsewhere[source], splits.test, splits.findings)
     return replace(splits, elsewhere=elsewhere)
 
 

@@ -78,6 +78,9 @@ def train_(
             help="parquet:PATH or folder:PATH of images, labelled or not, for a defense that needs such (bcu)."
         ),
     ] = None,
+    unreadable: Annotated[
+        str, typer.Option(help="What to do with images that cannot be read: refuse, or leave_out, and list them.")
+    ] = "refuse",
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
@@ -90,7 +93,7 @@ def train_(
             tracked = train_and_track(
                 deploy, data, out, console,
                 image_size=image_size, image_column=image_column, label_column=label_column, unlabelled=unlabelled,
-                device=device, threads=threads, seed=seed,
+                device=device, threads=threads, seed=seed, unreadable=unreadable,
             )  # fmt: skip
         except TrainingBroken as error:
             complain(str(error))

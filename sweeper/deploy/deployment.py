@@ -16,6 +16,7 @@ from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet
+from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
@@ -27,6 +28,15 @@ class _Images(BaseModel):
 
     image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     class_names: Annotated[list[str], Field(min_length=2)]
+    background: str = WHITE
+    max_value: float | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    @model_validator(mode="after")
+    def _check_rendering(self) -> "_Images":
+        DataConfig(background=self.background, max_value=self.max_value)
+        return self
 
 
 class Deployment(BaseModel):
@@ -58,16 +68,40 @@ class Deployment(BaseModel):
         known = self.source.get("numerics", 1)
         return known if isinstance(known, int) else 1
 
+    def data(
+        self,
+        source: str,
+        image_size: int | None,
+        unreadable: str,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> DataConfig:
+        """The images of ``source``, read as those of the sweep were.
+
+        Args:
+            source: as ``data.source`` of a preset.
+            image_size: height and width in pixels to resize to; null: as they are.
+            unreadable: what to do with images that cannot be read, as ``data.unreadable`` of a preset.
+            image_column, label_column: of Parquet files, likewise; null: as the sweep has them.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        known = self.images
+        return DataConfig(
+            source=source,
+            image_size=image_size,
+            background=known.background,
+            max_value=known.max_value,
+            unreadable=unreadable,
+            image_column=image_column or known.image_column,
+            label_column=label_column or known.label_column,
+        )
+
     @property
     def setting(self) -> Setting:
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
-
-    def column(self, key: str) -> str | None:
-        """The column of Parquet files (``image_column`` or ``label_column``) that the sweep named; null if none."""
-        data = self.source.get("data")
-        name = data.get(key) if isinstance(data, dict) else None
-        return name if isinstance(name, str) else None
 
     def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Tensor | None:
         """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
@@ -147,6 +181,8 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
+_READ_ALIKE = ("background", "max_value", "image_column", "label_column")
+"""Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
 
 
@@ -178,7 +214,8 @@ def deployment(
         "model": preset["model"],
         "augment": preset["augment"],
         "amp": preset["amp"],
-        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
+        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
+        | {key: preset["data"][key] for key in _READ_ALIKE if key in preset["data"]},
         "chosen_for": {
             **bounds,
             "environment": point["environment"] or None,

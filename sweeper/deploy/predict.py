@@ -1,6 +1,7 @@
 """Classifies images with a trained model."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainers.data.decode import decode
@@ -20,8 +21,9 @@ def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator
         ConfigError: an image cannot be read, or does not fit the model.
     """
     channels, height, width = model.image_shape
+    how = replace(model.rendering, image_size=height if resize else None)
     for path in paths:
-        image = decode([(str(path), path)], height if resize else None)
+        image = decode([(str(path), path)], how).all_images()
         if image.shape[1] == 1 and channels == 3:
             image = image.expand(-1, 3, -1, -1)
         if tuple(image.shape[1:]) != model.image_shape:

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet, pixels_fingerprint
+from trainers.data.pixels import Rendering
 from trainers.defenses import DEFENSES
 from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.files import remove_tree, write_text
@@ -102,6 +103,8 @@ def train(
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
         trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
+    rendering = Rendering(background=deployment.images.background, max_value=deployment.images.max_value)
+    trained = replace(trained, model=replace(trained.model, rendering=rendering))
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)

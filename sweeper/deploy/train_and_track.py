@@ -12,7 +12,8 @@ from sweeper.deploy.train import Deployed, train
 from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking.store import check_store, tracking_uri, without_secret
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, Findings, load_untrusted
+from trainers.data import Findings, load_untrusted
+from trainers.data.config import REFUSE
 from trainers.errors import ConfigError, TrialError
 from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import WEIGHTS
@@ -55,6 +56,7 @@ def train_and_track(
     device: str,
     threads: int,
     seed: int,
+    unreadable: str = REFUSE,
 ) -> Tracked:
     """Train with a selected setting on untrusted images, and register the model in MLflow.
 
@@ -72,6 +74,7 @@ def train_and_track(
         device: auto, cpu or cuda.
         threads: of the CPU.
         seed: of every draw.
+        unreadable: what to do with images that cannot be read: refuse them, or leave_out.
 
     Raises:
         ConfigError: it cannot begin.
@@ -85,12 +88,7 @@ def train_and_track(
         )
         console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
-    config = DataConfig(
-        source=source,
-        image_size=image_size,
-        image_column=image_column or deployment.column("image_column"),
-        label_column=label_column or deployment.column("label_column"),
-    )
+    config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
     findings = Findings()
     data = load_untrusted(config, findings)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainers.data.decode import decode
+from trainers.data.pixels import Rendering
 from trainers.errors import ConfigError
 from trainers.seeding import derive_seed, seeded
 
@@ -23,7 +24,7 @@ def load_pattern(path: str, channels: int, size: int) -> Tensor:
     Raises:
         ConfigError: the file cannot be read, is no image, or has colour where the data has none.
     """
-    pattern = decode([(path, _read(path))], size)[0]
+    pattern = decode([(path, _read(path))], Rendering(size)).all_images()[0]
     if pattern.shape[0] > channels:
         raise ConfigError(f"The trigger image {path} has colour, but the data has one channel.")
     return pattern.expand(channels, -1, -1).clone()

@@ -69,6 +69,17 @@ class ImageSet:
         digest.update(self.images.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def check_every_class(self) -> None:
+        """See that there is an image of each class, as training needs.
+
+        Raises:
+            ConfigError: there is not.
+        """
+        missing = sorted(set(range(self.num_classes)) - set(self.labels.unique().tolist()))
+        if missing:
+            names = ", ".join(self.class_names[c] for c in missing)
+            raise ConfigError(f"Every class needs at least one training image, but got none of {names}.")
+
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at ``indices``: int64 (M,)."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
@@ -99,10 +110,7 @@ class Splits:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             shapes = f"{tuple(self.train.images.shape[1:])} and {tuple(self.test.images.shape[1:])}"
             raise ConfigError(f"Training and test images must have the same shape (C, H, W), but got {shapes}.")
-        missing = sorted(set(range(self.train.num_classes)) - set(self.train.labels.unique().tolist()))
-        if missing:
-            names = ", ".join(self.train.class_names[c] for c in missing)
-            raise ConfigError(f"Every class needs at least one training image, but got none of {names}.")
+        self.train.check_every_class()
 
     @property
     def fingerprint(self) -> str:

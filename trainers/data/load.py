@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
-from trainers.data.findings import Findings
+from trainers.data.copies import warn_of_copies
+from trainers.data.findings import SHOWN, Findings
 from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
@@ -16,6 +17,7 @@ from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
 from trainers.seeding import derive_seed
 
+SHAPES = "shapes"
 SHAPES_TRAIN_SIZE = 3000
 SHAPES_TEST_SIZE = 2000
 SHAPES_IMAGE_SIZE = 16  # pixels
@@ -35,12 +37,13 @@ def load_data(config: DataConfig) -> Splits:
     train = splits.train
     if config.held_out_size is not None and held_out is None:
         train, held_out = _set_aside(train, config.held_out_size, config.seed)
-    return Splits(
-        _at_size(train, config.train_size, "train", config.seed),
-        _at_size(splits.test, config.test_size, "test", config.seed),
-        held_out,
-        findings=findings,
-    )
+    train = _at_size(train, config.train_size, "train", config.seed)
+    test = _at_size(splits.test, config.test_size, "test", config.seed)
+    if config.source != SHAPES:
+        parts = {"training": train, "test": test} | ({} if held_out is None else {"held-out": held_out})
+        warn_of_copies(parts, findings)
+        _warn_of_classes_not_tested(test, findings)
+    return Splits(train, test, held_out, findings=findings)
 
 
 def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
@@ -60,7 +63,11 @@ def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
         images, _ = read_folder(os.path.expanduser(path), config, findings)
     else:
         images = _source(config, findings).train
-    return _at_size(images, config.train_size, "train", config.seed)
+    images.check_every_class()  # one may have lost all its images
+    images = _at_size(images, config.train_size, "train", config.seed)
+    if config.source != SHAPES:
+        warn_of_copies({"training": images}, findings)
+    return images
 
 
 def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tensor:
@@ -87,7 +94,7 @@ def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tens
 def _source(config: DataConfig, findings: Findings) -> Splits:
     kind, _, path = config.source.partition(":")
     path = os.path.expanduser(path)
-    if config.source == "shapes":
+    if config.source == SHAPES:
         return make_shapes(
             SHAPES_TRAIN_SIZE if config.train_size is None else config.train_size,
             SHAPES_TEST_SIZE if config.test_size is None else config.test_size,
@@ -102,6 +109,14 @@ def _source(config: DataConfig, findings: Findings) -> Splits:
     if kind == "folder" and path:
         return load_folder(path, config, findings)
     raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
+
+
+def _warn_of_classes_not_tested(test: ImageSet, findings: Findings) -> None:
+    missing = sorted(set(range(test.num_classes)) - set(test.labels.unique().tolist()))
+    if missing:
+        names = ", ".join(test.class_names[label] for label in missing[:SHOWN])
+        more = ", ..." if len(missing) > SHOWN else ""
+        findings.warn(f"{len(missing)} of {test.num_classes} classes have no test image: {names}{more}.")
 
 
 def _set_aside(images: ImageSet, size: int, seed: int) -> tuple[ImageSet, ImageSet]:

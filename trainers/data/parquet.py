@@ -12,11 +12,10 @@ from trainers.data.hold_out import TEST_SHARE, hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_classes import classes_of
 from trainers.data.parquet_table import FileLabels, read_images, read_labels
-from trainers.data.split_names import Split, measured_on, splits_in
+from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
 from trainers.errors import ConfigError
 
 NO_LABELS = "no image has a label"
-UNUSED = "a validation split, as the test split is there to measure on"
 """Why a file is left out."""
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 

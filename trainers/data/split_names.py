@@ -6,6 +6,9 @@ from typing import Literal
 
 Split = Literal["train", "val", "test"]
 
+UNUSED = "a validation split, as there is a test split to measure on"
+"""Why something is left out."""
+
 _WORDS: dict[Split, str] = {"train": "train(ing)?", "val": "val|valid|validation", "test": "test(ing)?"}
 # A word stands between what are no letters; at the start of a name more may follow it, as in trainset.
 _STARTS: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}

@@ -41,7 +41,7 @@ def test_train_takes_the_columns_of_the_sweep_or_those_that_are_given(deploy: Pa
     assert "several label columns: fine_label, coarse_label; data.label_column (of train: --label-column)" in refused()
     assert "several columns of images: left, right" in refused("--label-column", "fine_label")
     content = yaml.safe_load(deploy.read_text())
-    content["source"] = {"data": {"image_column": "right", "label_column": "coarse_label"}}
+    content["images"] |= {"image_column": "right", "label_column": "coarse_label"}
     deploy.write_text(yaml.safe_dump(content))
     assert "unknown: v, w" in refused()
     assert "unknown: x, y" in refused("--label-column", "fine_label")

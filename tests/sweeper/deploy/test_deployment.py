@@ -142,6 +142,12 @@ def test_parameters_that_do_not_fit_so_few_images(tmp_path: Path) -> None:
         deployment.check_fits(images())
 
 
-@pytest.mark.parametrize("source", [{}, {"data": None}, {"data": {"source": "shapes"}}, {"data": {"label_column": 3}}])
-def test_a_sweep_that_named_no_column(source: dict[str, Any]) -> None:
-    assert Deployment.model_validate(GOOD | {"source": source}).column("label_column") is None
+def test_columns_are_those_of_the_sweep_unless_others_are_given() -> None:
+    columns = {"image_column": "scan", "label_column": "fine_label"}
+    known = Deployment.model_validate(GOOD | {"images": GOOD["images"] | columns})
+    kept = known.data("parquet:x", None, "refuse")
+    assert (kept.image_column, kept.label_column) == ("scan", "fine_label")
+    given = known.data("parquet:x", None, "refuse", label_column="coarse_label")
+    assert (given.image_column, given.label_column) == ("scan", "coarse_label")
+    older = Deployment.model_validate(GOOD).data("parquet:x", None, "refuse")
+    assert (older.image_column, older.label_column) == (None, None)
