@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from sweeper import launch
+from sweeper.preset import fitting
 from sweeper.preset import spec as preset_spec
 from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
@@ -62,7 +63,7 @@ def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.M
         return Outcome(1, [], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)
-    for module in (launch, run_folder):
+    for module in (fitting, run_folder):
         monkeypatch.setattr(module, "validate", counting)
     preset = preset_with()
     spec = validate(preset, "small.yaml")
@@ -137,9 +138,8 @@ def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, be
 
 def test_all_that_does_not_fit_is_said_before_a_folder_is_made(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
     scenarios = [{"attack": "badnets", "target": "dics"}, {"attack": "blend"}, {"attack": "tact", "source": 10}]
-    with pytest.raises(
-        ConfigError, match=r"^2 parts of the preset .* scenarios\.0 \(badnets\): .* scenarios\.2 \(tact\): "
-    ):
+    words = r"^2 parts of the preset .* scenarios\.0 \(badnets\): .* scenarios\.2 \(tact\): "
+    with pytest.raises(ConfigError, match=words):
         begin(preset_with(scenarios=scenarios), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert begun == []
