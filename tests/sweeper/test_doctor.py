@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from search_spaces.loader import read_preset
@@ -111,6 +112,25 @@ def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.M
 def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
     assert not found(tmp_path)["storage"].fine
+
+
+def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for name, shade in (("cat", 0), ("dog", 255)):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8), shade).save(tmp_path / "images" / split / name / "1.png")
+    (tmp_path / "images/README").touch()
+    changes = (f"data.source=folder:{tmp_path}/images", "data.train_size=null", "data.test_size=null")
+    result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-4].startswith("ok     data: folder:")
+    assert lines[-3:] == [
+        "       Left out, beside the folders of the splits: README.",
+        "       Warning: 4 of 4 images show one colour all over.",
+        "       Warning: 2 of 2 test images are training images too.",
+    ]
 
 
 @pytest.mark.parametrize("ill", [False, True])
