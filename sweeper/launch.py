@@ -1,5 +1,6 @@
 """A sweep from its preset, or from the folder that an earlier part of it left, to its frontier."""
 
+import re
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from rich.console import Console
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.preset.class_numbers import describe_classes
+from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.grid import grid_points
-from sweeper.preset.scarce_rates import without_scarce_rates
-from sweeper.preset.spec import SweepSpec, resolve, validate
+from sweeper.preset.misfits import Misfits
+from sweeper.preset.spec import SweepSpec, resolve
 from sweeper.report.attack_plots import draw_attackers
 from sweeper.report.page import write_report
 from sweeper.report.plots import draw_trial
@@ -87,10 +90,10 @@ def begin(
         SweepBroken: the run folder cannot be written any more.
     """
     splits = _load(spec, console)
-    preset, left_out = without_scarce_rates(spec, preset, splits.train)
-    if left_out:
-        spec = validate(preset, spec.name)
-    spec.check_against(splits)
+    misfits = Misfits([block.values["name"] for block in spec.scenario_blocks])
+    fitted = fit_to_data(spec, preset, splits.train, misfits)
+    spec, preset, left_out = fitted.spec, fitted.preset, fitted.left_out
+    spec.check_against(splits, misfits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
     folder = RunFolder.create(out, store)
@@ -244,6 +247,12 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
                 f"The trigger image {path} has changed since the sweep began; its figures would not compare."
             )
     splits = _load(spec, console)
+    names, before = splits.train.class_names, sweep["data"].get("class_names")
+    if before != list(names) and sorted(map(str, before or [])) == sorted(names):
+        raise ConfigError(
+            f"The classes of {spec.data.source} are in another order than when the sweep began ({', '.join(names)}; "
+            f"then {', '.join(map(str, before))}); its figures would not compare."
+        )
     if splits.fingerprint != sweep["data_fingerprint"]:
         raise ConfigError(f"{spec.data.source} has changed since the sweep began; its figures would not compare.")
     return splits
@@ -268,6 +277,8 @@ def _run_here(
             tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    classes = describe_classes(spec.scenario_blocks, splits.train.class_names)
+    console.print(f"Attacked classes: {classes}.", markup=False, highlight=False, soft_wrap=True)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
     if whole > spec.search.trials and plan.trials:
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
@@ -276,7 +287,8 @@ def _run_here(
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
-        with LiveDisplay(console, spec.objectives, spec.constraints, total, plan.records.values()) as display:
+        known = plan.records.values()
+        with LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names) as display:
             ledger = Ledger(folder, plan.records, [tracker, display])
             outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
         frame = folder.read_trials()
@@ -311,5 +323,5 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
 
 
 def _suffix(environment: str) -> str:
-    """MLflow allows few characters in a metric's name."""
-    return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""
+    """MLflow allows few characters in a metric's name. The numbers of classes stay, whatever their names are."""
+    return f"/{re.sub(r'[^A-Za-z0-9_. -]', '', environment.replace('=', ' '))}" if environment else ""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.class_columns import CLASS_COLUMNS, shown_values
 from sweeper.run_folder.record import TRIAL
 from sweeper.run_folder.tables import as_rows, finished
 
@@ -84,5 +85,6 @@ def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
             if rows[column].nunique(dropna=False) > 1:
                 name = column.removeprefix("param.scenario.")
                 values = chosen.setdefault(f"{scenario} {name}" if several else name, {})
-                values.update(zip(rows["trial_id"], rows[column], strict=True))
+                shown = shown_values(rows, column) if CLASS_COLUMNS.get(column) in rows else rows[column]
+                values.update(zip(rows["trial_id"], shown, strict=True))
     return chosen

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeper.analysis.frontier import short
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
 from sweeper.run_folder.tables import as_rows
 
@@ -50,7 +50,7 @@ def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
     for key in ("target", *sorted(c for c in rows.columns if c.startswith("param.scenario."))):
         varied = rows.groupby("scenario")[key].nunique(dropna=False) > 1
         if varied.any():
-            text = f", {key.removeprefix('param.scenario.')}=" + rows[key].map(short)
+            text = f", {key.removeprefix('param.scenario.')}=" + shown_values(rows, key)
             name = name + text.where(rows["scenario"].map(varied), "")
     return rows.assign(scenario=rows["sweep"] + "/" + name if "sweep" in rows else name)
 

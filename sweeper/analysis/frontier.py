@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.analysis.uncertainty import Over, bootstrap, how_many
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, TRIAL
 from sweeper.run_folder.tables import finished
 
@@ -100,7 +101,7 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     label = met if met.nunique() > 1 else met.map(lambda _: "")
     one_each = met.nunique() > 1
     for key in (key for key, where in varied.items() if where.any()):
-        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(short)).drop_duplicates()
+        values = trials[["trial_id", "scenario"]].assign(value=shown_values(trials, key)).drop_duplicates()
         if one_each:  # what varies in another scenario says nothing of this one
             values = values[values["scenario"].map(varied[key])]
         several = values.groupby("trial_id")["value"].transform("nunique") > 1
@@ -111,11 +112,6 @@ def environments(trials: pd.DataFrame) -> pd.Series:
         text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
         label = label.where((label == "") | (text == ""), label + ", ") + text
     return trials["trial_id"].map(label)
-
-
-def short(value: Any) -> str:
-    """A value of an attack's parameter as labels show it."""
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _control_acc(trials: pd.DataFrame, controls: pd.DataFrame) -> np.ndarray[Any, Any]:

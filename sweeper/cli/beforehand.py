@@ -54,8 +54,8 @@ def doctor(
             from sweeper.preset.spec import validate
             from trainers.storage.object_store import place
 
-            spec = validate(apply_overrides(read_preset(preset), set_ or [], preset), preset)
-            findings = examine(spec, place(storage))
+            content = apply_overrides(read_preset(preset), set_ or [], preset)
+            findings = examine(validate(content, preset), content, place(storage))
         else:
             from sweeper.cluster.ssh import examine_hosts
 

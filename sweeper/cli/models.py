@@ -47,6 +47,7 @@ def select_(
             raise typer.Exit(NOTHING_QUALIFIES) from error
         for line in selection_lines(selected.selection, over, confidence, selected.searched):
             say(line)
+        say(f"Attacked classes: {selected.classes}.")
         print_reading_notes(console, run_folder)
         if confidence is None:
             for line in confirmation_lines(run_folder, selected):
@@ -64,6 +65,13 @@ def train_(
     data: Annotated[str, typer.Option(help="Untrusted images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
     out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
     image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the images in Parquet files; default: that of the sweep, if it named one."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the labels in Parquet files; default: that of the sweep, likewise.")
+    ] = None,
     unlabelled: Annotated[
         str | None,
         typer.Option(
@@ -84,8 +92,8 @@ def train_(
         try:
             tracked = train_and_track(
                 deploy, data, out, console,
-                image_size=image_size, unlabelled=unlabelled, device=device, threads=threads, seed=seed,
-                unreadable=unreadable,
+                image_size=image_size, image_column=image_column, label_column=label_column, unlabelled=unlabelled,
+                device=device, threads=threads, seed=seed, unreadable=unreadable,
             )  # fmt: skip
         except TrainingBroken as error:
             complain(str(error))

@@ -245,6 +245,7 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
     if status.word == "interrupted":
         line(f"Go on: sweeper resume {folder.path}")
+    line(f"Attacked classes: {status.classes}.")
     line(f"Results: {folder.path}")
 
 

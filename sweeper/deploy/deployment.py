@@ -14,6 +14,7 @@ from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
 from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
+from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet
 from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
@@ -29,6 +30,8 @@ class _Images(BaseModel):
     class_names: Annotated[list[str], Field(min_length=2)]
     background: str = WHITE
     max_value: float | None = None
+    image_column: str | None = None
+    label_column: str | None = None
 
     @model_validator(mode="after")
     def _check_rendering(self) -> "_Images":
@@ -65,13 +68,21 @@ class Deployment(BaseModel):
         known = self.source.get("numerics", 1)
         return known if isinstance(known, int) else 1
 
-    def data(self, source: str, image_size: int | None, unreadable: str) -> DataConfig:
+    def data(
+        self,
+        source: str,
+        image_size: int | None,
+        unreadable: str,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> DataConfig:
         """The images of ``source``, read as those of the sweep were.
 
         Args:
             source: as ``data.source`` of a preset.
             image_size: height and width in pixels to resize to; null: as they are.
             unreadable: what to do with images that cannot be read, as ``data.unreadable`` of a preset.
+            image_column, label_column: of Parquet files, likewise; null: as the sweep has them.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -83,6 +94,8 @@ class Deployment(BaseModel):
             background=known.background,
             max_value=known.max_value,
             unreadable=unreadable,
+            image_column=image_column or known.image_column,
+            label_column=label_column or known.label_column,
         )
 
     @property
@@ -127,8 +140,8 @@ class Deployment(BaseModel):
         """
         known, given = set(self.images.class_names), set(data.class_names)
         if known != given:
-            parts = [f"missing: {', '.join(sorted(known - given))}"] if known - given else []
-            parts += [f"unknown: {', '.join(sorted(given - known))}"] if given - known else []
+            parts = [f"missing: {', '.join(in_class_order(known - given))}"] if known - given else []
+            parts += [f"unknown: {', '.join(in_class_order(given - known))}"] if given - known else []
             raise ConfigError(
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
                 "such images, and select from it."
@@ -168,6 +181,8 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
+_READ_ALIKE = ("background", "max_value", "image_column", "label_column")
+"""Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
 
 
@@ -188,9 +203,9 @@ def deployment(
     rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
     preset = sweep["preset"]
     evidence = [
-        {key: row[key] for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_asr", "asr_floor",
-            "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
+        {key: row.get(key) for key in (
+            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc", "val_asr",
+            "asr_floor", "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
@@ -200,7 +215,7 @@ def deployment(
         "augment": preset["augment"],
         "amp": preset["amp"],
         "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
-        | {key: preset["data"][key] for key in ("background", "max_value") if key in preset["data"]},
+        | {key: preset["data"][key] for key in _READ_ALIKE if key in preset["data"]},
         "chosen_for": {
             **bounds,
             "environment": point["environment"] or None,

@@ -8,6 +8,7 @@ import yaml
 from sweeper.analysis.selection import NothingQualifies, Selection, confirmed, select
 from sweeper.analysis.uncertainty import Over
 from sweeper.deploy.deployment import deployment
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.report.tables import setting_of
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
@@ -53,6 +54,7 @@ class Selected:
             if there are none.
         unlabelled: whether its defense needs images without labels.
         replaced: whether ``deploy.yaml`` held an earlier selection.
+        classes: those that the sweep's attacks name, as text.
         tracked: whether MLflow's run of the sweep holds ``deploy.yaml`` too.
     """
 
@@ -62,6 +64,7 @@ class Selected:
     confirmed: dict[str, Any] | None
     unlabelled: bool
     replaced: bool
+    classes: str
     tracked: bool
 
 
@@ -100,5 +103,6 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
         confirmed=None if again.empty else as_rows(again)[0],
         unlabelled=defense.unlabelled(defense.Params(**content["params"])) is not None,
         replaced=replaced,
+        classes=describe_classes(spec.scenario_blocks, folder.class_names),
         tracked=attach(tracking_uri(folder.path.resolve().parent), sweep, folder.deploy),
     )

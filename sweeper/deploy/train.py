@@ -19,6 +19,7 @@ from sweeper.run_folder.provenance import provenance
 from sweeper.run_folder.tables import as_rows, write_table
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
+from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet, pixels_fingerprint
 from trainers.data.pixels import Rendering
 from trainers.defenses import DEFENSES
@@ -142,7 +143,7 @@ def lost_classes(review: pd.DataFrame) -> dict[str, float]:
         review: rows of ``suspicious.parquet``.
     """
     shares = (review["verdict"] == "suspicious").groupby(review["label"]).mean()
-    return {str(name): float(share) for name, share in shares.items() if share > LOST_ABOVE}
+    return {name: float(shares[name]) for name in in_class_order(map(str, shares.index)) if shares[name] > LOST_ABOVE}
 
 
 def _report(

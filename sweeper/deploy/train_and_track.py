@@ -50,6 +50,8 @@ def train_and_track(
     console: Console,
     *,
     image_size: int | None,
+    image_column: str | None,
+    label_column: str | None,
     unlabelled: str | None,
     device: str,
     threads: int,
@@ -67,6 +69,7 @@ def train_and_track(
         out: folder for model, scores and report.
         console: for progress.
         image_size: resize images to this height and width; null: as they are.
+        image_column, label_column: of Parquet files; null: as for the sweep that found the setting.
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
         threads: of the CPU.
@@ -85,7 +88,7 @@ def train_and_track(
         )
         console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
-    config = deployment.data(source, image_size, unreadable)
+    config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
     findings = Findings()
     data = load_untrusted(config, findings)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from search_spaces.distributions import MOST_VALUES, Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.blocks import DEFENSE, NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.objectives import Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_data
@@ -291,25 +292,32 @@ class SweepSpec(_Strict):
                     params = defense.Params(**drawn)
                 yield defense, params
 
-    def check_against(self, splits: Splits) -> None:
+    def check_against(self, splits: Splits, misfits: Misfits | None = None) -> None:
         """Check what only the data can tell, for both ends of every range and for every choice.
 
+        Args:
+            splits: the data.
+            misfits: what was found not to fit before; it gets what is found here.
+
         Raises:
-            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
-                the network does not have, ...
+            ConfigError: something does not fit: a target that is no class, a trigger larger than the images, a rate of
+                no sample, a part that the network does not have, ... All that does not fit is named.
         """
+        blocks = self.scenario_blocks
+        misfits = misfits or Misfits([block.values["name"] for block in blocks])
         for defense, params in self._corner_settings():
-            with _named(f"defense {defense.name}"):
+            with misfits.of(f"defense {defense.name}"):
                 defense.check(params, splits.train, self.model)
                 wanted = defense.unlabelled(params)
                 if wanted is not None:
                     check_unlabelled(wanted, splits)
-        for number, block in enumerate(self.scenario_blocks):
-            for drawn in _extremes(block):
-                config: ScenarioConfig = scenario_config(block.kind, drawn)
-                with _named(f"scenarios.{number}"):
+        for block in blocks:
+            with misfits.of_scenario(block.values["name"]):
+                for drawn in _extremes(block):
+                    config: ScenarioConfig = scenario_config(block.kind, drawn)
                     attack = config.build_attack(splits.train, seed=0)
                     attack.counts(splits.train.labels, config.poison_rate)
+        misfits.refuse()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
 from sweeper.analysis.importance import importances
 from sweeper.analysis.selection import confirmed
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.spec import SweepSpec
 from sweeper.report.plots import DEFENSE_COLOURS
 from sweeper.report.summary import NOTE, caveats, notes
@@ -31,6 +32,7 @@ from sweeper.report.tables import (
     holder_rows,
     standing_rows,
 )
+from sweeper.run_folder.class_columns import CLASS_COLUMNS
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
@@ -94,6 +96,8 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
         "points": points_shown,
         "rates": _rates(frame, spec),
+        "class_params": [name for name, column in names.items() if column in CLASS_COLUMNS],
+        "class_names": folder.class_names,
         "colours": _colours(table),
         "attacking": spec.attacking,
         "importance": importance,
@@ -115,7 +119,11 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "breaking": {"headings": BREAKING_HEADINGS, "rows": breaking_rows(breaking_points(frame))},
         "comparison": _comparison(folder, frame, table) if compared(table) else None,
         "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
-        "provenance": _provenance(sweep),
+        "provenance": _provenance(sweep)
+        | {
+            "classes": ", ".join(folder.class_names) or "unknown",
+            "attacked classes": describe_classes(spec.scenario_blocks, folder.class_names),
+        },
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
     source = files("sweeper.report") / "templates"

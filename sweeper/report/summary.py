@@ -11,6 +11,7 @@ from sweeper.analysis.frontier import hypervolumes, points
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
 from sweeper.report.roc import write_roc
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import as_rows, finished, write_table
@@ -144,11 +145,18 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
         )
     floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
     for scenario, floor in floors[floors > HIGH_FLOOR].items():
+        target = _only_target(attacked[attacked["scenario"] == scenario])
         texts.append(
-            f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
-            "any trigger (the floor): attack success near that says nothing."
+            f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class{target} "
+            "without any trigger (the floor): attack success near that says nothing."
         )
     return texts
+
+
+def _only_target(rows: pd.DataFrame) -> str:
+    """The target class of these rows, if they have one and the same."""
+    targets = shown_values(rows[rows["target"].notna()], "target").unique()
+    return f", {targets[0]}," if len(targets) == 1 else ""
 
 
 def _together(environments: set[str]) -> str:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ import yaml
 
 from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
+from sweeper.run_folder.class_columns import class_columns, with_class_columns
 from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
 from trainers.data.findings import FILE as FINDINGS
@@ -236,6 +238,16 @@ class RunFolder:
         """Take a preset for validated."""
         self._validated = copy.deepcopy(preset), spec
 
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the data; empty in a folder without a sweep.
+
+        Raises:
+            ConfigError: ``sweep.yaml`` is damaged.
+        """
+        names = self.read_sweep()["data"].get("class_names", []) if self.sweep.exists() else []
+        return tuple(map(str, names))
+
     def write_record(self, record: TrialRecord) -> None:
         """Write down one trial, whole or not at all."""
         write_text(self.records / f"{record.trial_id}.json", record.to_json())
@@ -313,13 +325,15 @@ class RunFolder:
     def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""
         records = list(records)
-        write_table(self.trials, [row for record in records for row in record.rows(control_asr)], TABLE_COLUMNS)
+        rows = [row for record in records for row in record.rows(control_asr)]
+        write_table(self.trials, [row | class_columns(row, self.class_names) for row in rows], TABLE_COLUMNS)
         write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
 
     def read_trials(self) -> pd.DataFrame:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
-        One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
+        On top come ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep, and, in tables
+        of an older version, the names of classes (:mod:`sweeper.run_folder.class_columns`).
 
         Raises:
             ConfigError: it is damaged, or of another version.
@@ -329,6 +343,7 @@ class RunFolder:
         if missing:
             raise ConfigError(f"{self.trials} is no table of trials: it has no column {missing[0]}.")
         frame = frame.assign(**{name: None for name in TABLE_COLUMNS if name not in frame})
+        frame = with_class_columns(frame, self.class_names)
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
 

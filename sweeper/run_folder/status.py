@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
@@ -18,6 +19,7 @@ class Status:
 
     Args:
         name: of the sweep.
+        classes: those that its attacks name, as text.
         holder: who works on it; null: nobody.
         budget: trials in all, controls not counted.
         counts: trials by status, controls not counted.
@@ -28,6 +30,7 @@ class Status:
     """
 
     name: str
+    classes: str
     holder: str | None
     budget: int
     counts: Counter[str]
@@ -63,6 +66,7 @@ def read_status(folder: RunFolder) -> Status:
     holder = folder.holder()
     return Status(
         name=spec.name,
+        classes=describe_classes(spec.scenario_blocks, folder.class_names),
         holder=holder,
         budget=budget,
         counts=Counter(record.status for record in ended),

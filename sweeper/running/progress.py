@@ -7,24 +7,42 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sweeper.preset.class_numbers import CLASS_KEYS
 from sweeper.preset.objectives import Constraint, Objective
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord, control_success
 from sweeper.words import parameter
+from trainers.data.class_names import class_label
 
 
-def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
-    """One line on an ended trial: settings that were searched, and figures."""
+def describe(record: TrialRecord, rows: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
+    """One line on an ended trial: settings that were searched, and figures.
+
+    Args:
+        record: of the trial.
+        rows: of ``trials.parquet``.
+        class_names: of the data; empty if they are not known.
+    """
     head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
     if record.role == CONTROL:
-        head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
+        head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, "
+        if rows[0]["target"] is not None:
+            head += f"target {class_label(rows[0]['target'], class_names)}, "
+        head += f"seed {rows[0]['seed']}"
     if record.role == CONFIRMATION and record.config is not None:
         seeds = ", ".join(map(str, record.config.repeats))
         head += f" {record.config.defense} {record.config_id} again, seed {seeds}"
-    settings = " ".join(f"{name}={parameter(value)}" for name, value in record.searched.items())
+    settings = " ".join(f"{name}={_shown(name, value, class_names)}" for name, value in record.searched.items())
     if record.status == FINISHED:
         figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]
         settings += ("  " if settings else "") + "; ".join(figures)
     return f"{head}  {settings}" + (f"  ({record.error})" if record.error else "")
+
+
+def _shown(name: str, value: Any, class_names: Sequence[str]) -> str:
+    """The value of a searched parameter, by its name in the study."""
+    if name.rpartition(".")[2] in CLASS_KEYS and isinstance(value, int):
+        return class_label(value, class_names)
+    return parameter(value)
 
 
 def _figures(row: dict[str, Any]) -> str:
@@ -41,6 +59,7 @@ class LiveDisplay:
         constraints: what a trial must keep to count for that.
         budget: trials of the sweep, controls not counted.
         records: of an earlier part of the sweep.
+        class_names: of the data.
     """
 
     def __init__(
@@ -50,8 +69,10 @@ class LiveDisplay:
         constraints: Sequence[Constraint],
         budget: int,
         records: Collection[TrialRecord] = (),
+        class_names: Sequence[str] = (),
     ):
         self._console = console
+        self._class_names = class_names
         self._objectives, self._constraints = objectives, constraints
         self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
@@ -82,7 +103,7 @@ class LiveDisplay:
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         """It ended; ``rows`` are its figures."""
         self._running.pop(record.trial_id, None)
-        self._console.print(describe(record, rows), markup=False, highlight=False)
+        self._console.print(describe(record, rows, self._class_names), markup=False, highlight=False)
         if record.role != CONTROL and not record.open:
             self._count(record, rows)
             if self._progress is None:

@@ -72,6 +72,7 @@ class Tracker:
         self._sweep = sweep
         self._draw_trial = draw_trial
         self._tags = sweep_tags(sweep)
+        self._class_names = tuple(map(str, sweep["data"].get("class_names", [])))
         self._runs: dict[str, _Child] = {}
         self._behind: dict[str, tuple[TrialRecord, Sequence[dict[str, Any]] | None]] = {}
         self._refused: set[str] = set()
@@ -188,7 +189,7 @@ class Tracker:
             self._client.set_tag(child.run_id, "status", RUNNING)
             child.status = RUNNING
         if not child.introduced:
-            self._log_params(child.run_id, record_params(record))
+            self._log_params(child.run_id, record_params(record, self._class_names))
             self._client.log_inputs(child.run_id, [data_input(self._sweep)])
             child.introduced = True
         self._send_epochs(child, record)
@@ -202,7 +203,8 @@ class Tracker:
             self._unsure = False
             if record.trial_id in self._runs:
                 return self._runs[record.trial_id]
-        tags = {**self._tags, **record_tags(record), MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
+        own = record_tags(record, self._class_names)
+        tags = {**self._tags, **own, MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
         self._unsure = True
         run = self._client.create_run(
             self._experiment, milliseconds(record.began_at), {k: v[:TAG_LENGTH] for k, v in tags.items()}

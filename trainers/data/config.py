@@ -20,6 +20,12 @@ class DataConfig(Parameters):
     held_out_size: int | None = param(
         None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"
     )
+    image_column: str | None = param(
+        None, doc="column of the images in parquet:PATH; null: img or image, or the only one that holds images"
+    )
+    label_column: str | None = param(
+        None, doc="column of the labels in parquet:PATH; null: label, or the only one that is a ClassLabel or named so"
+    )
     image_size: int | None = param(None, ge=4, doc="resize to this height and width; null: as they are")
     background: str = param(WHITE, doc="colour behind transparent parts: a name, e.g. white, or '#rrggbb' in quotes")
     max_value: float | None = param(

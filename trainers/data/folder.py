@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
 from trainers.data.encoded import decode_all
 from trainers.data.findings import Findings
@@ -37,8 +38,9 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
     split.
 
     Where there is no ``test``, a ``val`` (``valid``, ``validation``) is the test split; where there are both, it is
-    left out. Names of splits may be in capitals. Classes are the sorted names of the training folders. Folders inside a
-    class are read as a part of it, however deep. What is left out goes to ``findings``.
+    left out. Names of splits may be in capitals. Classes are the names of the training folders, in the order of
+    :func:`trainers.data.class_order.in_class_order`. Folders inside a class are read as a part of it, however deep.
+    What is left out goes to ``findings``.
 
     A link that leads out of ``path`` is refused: the folder may come from somebody else, and would otherwise decide
     which files of this machine are read.
@@ -148,7 +150,7 @@ def _classes(folder: Path, tree: Tree) -> dict[str, list[Path]]:
         images = sum(file.suffix.lower() in image_extensions() for file in files)
         raise ConfigError(f"{folder} holds {f'{images} images, but ' if images else ''}no class folder; {_LAYOUT}.")
     tree.leave_out(files, BESIDE)
-    classes = {place.name: tree.images(place) for place in places}
+    classes = {name: tree.images(folder / name) for name in in_class_order(place.name for place in places)}
     for place in places:
         if not classes[place.name]:
             reason = tree.reason_below(place)

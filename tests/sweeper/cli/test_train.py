@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -24,6 +26,26 @@ def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Pa
     assert "data.source must be shapes" in sentence(call("train", str(deploy), "--data", "mnist", *out))
     assert "device must be one of" in sentence(call("train", str(deploy), "--data", data, *out, "--device", "tpu"))
     assert not (tmp_path / "model").exists()
+
+
+def test_train_takes_the_columns_of_the_sweep_or_those_that_are_given(deploy: Path, tmp_path: Path) -> None:
+    """What does not fit says which classes were read."""
+    image = picture(tmp_path / "one.png").read_bytes()
+    table = {"left": [image] * 2, "right": [image] * 2, "fine_label": ["x", "y"], "coarse_label": ["v", "w"]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+
+    def refused(*options: str) -> str:
+        arguments = ("--data", f"parquet:{tmp_path / 'a.parquet'}", "--out", str(tmp_path / "model"), *options)
+        return sentence(call("train", str(deploy), *arguments))
+
+    assert "several label columns: fine_label, coarse_label; data.label_column (of train: --label-column)" in refused()
+    assert "several columns of images: left, right" in refused("--label-column", "fine_label")
+    content = yaml.safe_load(deploy.read_text())
+    content["images"] |= {"image_column": "right", "label_column": "coarse_label"}
+    deploy.write_text(yaml.safe_dump(content))
+    assert "unknown: v, w" in refused()
+    assert "unknown: x, y" in refused("--label-column", "fine_label")
+    assert "has no column middle" in refused("--image-column", "middle")
 
 
 def test_train_does_not_write_over_a_model(deploy: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 import yaml
 from PIL import Image
 
-from sweeper.deploy.deployment import read_deployment
+from sweeper.deploy.deployment import Deployment, read_deployment
 from trainers.data import DataConfig, Findings, ImageSet
 from trainers.errors import ConfigError
 
@@ -152,3 +152,14 @@ def test_parameters_that_do_not_fit_so_few_images(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | abl))
     with pytest.raises(ConfigError, match=r"isolation_rate of 0\.01 isolates 0 of 4 samples"):
         deployment.check_fits(images())
+
+
+def test_columns_are_those_of_the_sweep_unless_others_are_given() -> None:
+    columns = {"image_column": "scan", "label_column": "fine_label"}
+    known = Deployment.model_validate(GOOD | {"images": GOOD["images"] | columns})
+    kept = known.data("parquet:x", None, "refuse")
+    assert (kept.image_column, kept.label_column) == ("scan", "fine_label")
+    given = known.data("parquet:x", None, "refuse", label_column="coarse_label")
+    assert (given.image_column, given.label_column) == ("scan", "coarse_label")
+    older = Deployment.model_validate(GOOD).data("parquet:x", None, "refuse")
+    assert (older.image_column, older.label_column) == (None, None)

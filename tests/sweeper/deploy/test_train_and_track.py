@@ -43,7 +43,7 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained(deploy: Path, console: Console | None = None) -> Tracked:
     return train_and_track(
         deploy, "shapes", deploy.parent / "model", console or Console(quiet=True),
-        image_size=None, unlabelled=None, device="cpu", threads=1, seed=0,
+        image_size=None, image_column=None, label_column=None, unlabelled=None, device="cpu", threads=1, seed=0,
     )  # fmt: skip
 
 

@@ -207,6 +207,14 @@ def test_links_within_the_folder_and_to_it_are_followed(tmp_path: Path) -> None:
     assert len(splits.train) + len(splits.test) == 5
 
 
+def test_class_folders_that_are_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        paint(tmp_path / str(number), 10 * number, 10 * number + 1)
+    train, _ = read_folder(str(tmp_path), DataConfig(), Findings())
+    assert train.class_names == tuple(map(str, range(12)))
+    assert train.images[train.labels == 2][:, 0, 0, 0].tolist() == [20, 21]
+
+
 def left_out(path: Path) -> dict[str, str]:
     """What is left out of a folder, with the reason."""
     findings = Findings()
