@@ -145,7 +145,12 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.
             (tmp_path / "images" / split / name).mkdir(parents=True)
             Image.new("L", (8, 8), shade).save(tmp_path / "images" / split / name / "1.png")
     (tmp_path / "images/README").touch()
-    changes = (f"data.source=folder:{tmp_path}/images", "data.train_size=null", "data.test_size=null")
+    changes = (
+        f"data.source=folder:{tmp_path}/images",
+        "data.train_size=null",
+        "data.test_size=null",
+        "scenarios=[{name: patch, attack: badnets, poison_rate: 0.5}]",
+    )
     result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()

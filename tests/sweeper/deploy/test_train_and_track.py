@@ -92,7 +92,8 @@ def test_images_are_read_as_those_of_the_sweep_and_the_model_remembers_how(
         "images": {"image_shape": [3, 16, 16], "class_names": ["a", "b"], "background": "#ff0000"},
     }
     deploy.write_text(yaml.safe_dump(content))
-    arguments: dict[str, Any] = {"image_size": None, "unlabelled": None, "device": "cpu", "threads": 1, "seed": 0}
+    arguments: dict[str, Any] = dict.fromkeys(("image_size", "image_column", "label_column", "unlabelled"))
+    arguments |= {"device": "cpu", "threads": 1, "seed": 0}
     source, out, said = f"folder:{tmp_path}/images", tmp_path / "model", StringIO()
     with pytest.raises(
         ConfigError, match=r"a/0\.png: it is empty\. data\.unreadable: leave_out \(of train: --unreadable"
