@@ -154,8 +154,8 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.
     result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-4].startswith("ok     data: folder:")
-    assert lines[-3:] == [
+    assert lines[-5].startswith("ok     data: folder:")
+    assert lines[-4:-1] == [
         "       Left out, beside the folders of the splits: README.",
         "       Warning: 4 of 4 images show one colour all over.",
         "       Warning: 2 of 2 test images are training images too.",
