@@ -108,6 +108,7 @@ def begin(
             "test_images": len(splits.test),
             "image_shape": list(splits.train.images.shape[1:]),
             "class_names": list(splits.train.class_names),
+            "findings": splits.findings.lines(),
         },
         "left_out": left_out,
         "provenance": provenance(),

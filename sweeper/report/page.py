@@ -107,7 +107,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": reading_notes(folder) + _notes(frame, table, attacker_table),
+        "notes": reading_notes(folder) + _notes(frame, table, attacker_table) + _data_findings(sweep),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
@@ -291,6 +291,11 @@ def _notes(frame: pd.DataFrame, table: pd.DataFrame, attacker_table: pd.DataFram
             "select with a confidence."
         )
     return texts
+
+
+def _data_findings(sweep: Mapping[str, Any]) -> list[str]:
+    """What was left out of the data, and what is odd about it, as it was said when the sweep began."""
+    return [f"Data: {line}" for line in sweep["data"].get("findings", [])]
 
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:

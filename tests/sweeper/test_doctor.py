@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from search_spaces.loader import read_preset
@@ -135,6 +136,30 @@ def test_rates_that_are_left_out_are_noted(tmp_path: Path) -> None:
 def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
     assert not found(tmp_path)["storage"].fine
+
+
+def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for name, shade in (("cat", 0), ("dog", 255)):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8), shade).save(tmp_path / "images" / split / name / "1.png")
+    (tmp_path / "images/README").touch()
+    changes = (
+        f"data.source=folder:{tmp_path}/images",
+        "data.train_size=null",
+        "data.test_size=null",
+        "scenarios=[{name: patch, attack: badnets, poison_rate: 0.5}]",
+    )
+    result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-5].startswith("ok     data: folder:")
+    assert lines[-4:-1] == [
+        "       Left out, beside the folders of the splits: README.",
+        "       Warning: 4 of 4 images show one colour all over.",
+        "       Warning: 2 of 2 test images are training images too.",
+    ]
 
 
 @pytest.mark.parametrize("ill", [False, True])

@@ -1,13 +1,15 @@
 """Sweeps as a whole, from what lies in their folders; sweeps that train are in tests/sweeper/sweeps."""
 
-import io
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from sweeper import launch
@@ -47,6 +49,54 @@ def test_track_writes_a_study_that_is_missing_before_it_is_shared(
     (name,) = optuna.get_all_study_names(database)
     assert [trial.values for trial in optuna.load_study(study_name=name, storage=database).trials] == [[0.8, 0.1]] * 2
     assert len(folder.read_trials()) == 2, "a killed sweep left older tables"
+
+
+def images(folder: Path) -> str:
+    """A data set of two classes, with one image in both splits, and a file that is none."""
+    for split, name, seed in (("train", "a", 0), ("train", "b", 1), ("test", "a", 2), ("test", "b", 1)):
+        path = folder / split / name
+        path.mkdir(parents=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(path / f"{number}.png")
+    (folder / "train/a/notes.txt").touch()
+    return f"folder:{folder}"
+
+
+def test_what_is_odd_about_the_data_is_said_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    kept: dict[str, list[str]] = {}
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    def closed(tracker: Any, artifacts: list[Path], *_: Any) -> None:
+        kept["artifacts"] = [path.name for path in artifacts if path.exists()]
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch.Tracker, "sweep_ended", closed)
+    preset = preset_with(data={"source": images(tmp_path / "images")})
+    said = StringIO()
+    launch.begin(validate(preset, "small.yaml"), preset, tmp_path / "run", Console(file=said, width=200))
+    lines = [
+        "Left out, the name does not end as that of an image: train/a/notes.txt.",
+        "Warning: 4 of 8 test images are training images too.",
+    ]
+    table = tmp_path / "run" / "data_findings.csv"
+    assert [*lines, f"All of them: {table}"] == said.getvalue().splitlines()[3:6]
+    assert table.read_text().splitlines()[:3] == [
+        "finding,place,detail",
+        "left out: the name does not end as that of an image,train/a/notes.txt,",
+        "test image that is a training image,test/b/0.png,train/b/0.png",
+    ]
+    assert RunFolder.open(tmp_path / "run").read_sweep()["data"]["findings"] == lines
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(f"Data: {line}" in page for line in lines)
+    assert "data_findings.csv" in kept["artifacts"]
+    preset = preset_with()
+    launch.begin(validate(preset, "small.yaml"), preset, tmp_path / "plain", Console(quiet=True))
+    assert not (tmp_path / "plain" / "data_findings.csv").exists()
 
 
 def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +151,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 
 def begin(preset: dict[str, Any], out: Path) -> str:
     """Begin a sweep, and return what is said."""
-    said = io.StringIO()
+    said = StringIO()
     launch.begin(validate(preset, "small.yaml"), preset, out, Console(file=said, width=200))
     return said.getvalue()
 

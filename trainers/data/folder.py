@@ -10,7 +10,7 @@ from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
 from trainers.data.encoded import decode_all
 from trainers.data.findings import Findings
-from trainers.data.hold_out import hold_out
+from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.pixels import image_extensions
 from trainers.data.split_names import UNUSED, Split, measured_on, split_named, splits_in
@@ -30,7 +30,11 @@ def load_folder(path: str, config: DataConfig, findings: Findings) -> Splits:
     The rest is as in :func:`read_folder`.
     """
     train, test = read_folder(path, config, findings)
-    return hold_out(train, config.seed) if test is None else Splits(train, test)
+    if test is not None:
+        return Splits(train, test)
+    if any(place.what == UNLABELLED for place in findings.left_out):
+        warn_of_hold_out(findings, "no test split has class folders")
+    return hold_out(train, config.seed)
 
 
 def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:

@@ -1,6 +1,7 @@
 """Image sets in Parquet files, as the Hugging Face Hub lays them out."""
 
 import glob
+import os
 from pathlib import Path
 
 from torch import Tensor
@@ -8,11 +9,12 @@ from torch import Tensor
 from trainers.data.config import DataConfig
 from trainers.data.encoded import decode_all
 from trainers.data.findings import Findings
-from trainers.data.hold_out import TEST_SHARE, hold_out
+from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_classes import classes_of
 from trainers.data.parquet_table import FileLabels, read_images, read_labels
 from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
+from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL, readable
 from trainers.errors import ConfigError
 
 NO_LABELS = "no image has a label"
@@ -29,7 +31,7 @@ def load_parquet(path: str, config: DataConfig, findings: Findings) -> Splits:
     if test is not None:
         return Splits(train, test)
     if any(place.what == NO_LABELS for place in findings.left_out):
-        findings.warn(f"{TEST_SHARE:.0%} of the training images become the test split, since no test file has labels.")
+        warn_of_hold_out(findings, "no test file has labels")
     return hold_out(train, config.seed)
 
 
@@ -58,7 +60,7 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
             a name, files that disagree on the column, the kind of labels or the class names, or a class without a
             training image. Rows are counted from 0.
     """
-    root, files = _find(path)
+    root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
     labels_of = {file: read_labels(file, config.label_column) for file in files}
     files = _with_labels(files, kinds, labels_of, root, findings)
@@ -121,7 +123,7 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
     Raises:
         ConfigError: as :func:`read_parquet`, labels apart.
     """
-    root, files = _find(path)
+    root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
     if "train" in kinds.values() and measured_on(kinds.values()) is not None:
         files = [file for file in files if kinds[file] == "train"]
@@ -131,13 +133,18 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
     return decode_all(items, config, findings).images
 
 
-def _find(path: str) -> tuple[Path, list[Path]]:
+def _find(path: str, findings: Findings) -> tuple[Path, list[Path]]:
     """The files of ``path``, sorted, and the folder that they all lie in as far as the user has named it."""
+    with readable(path):
+        return _find_files(path, findings)
+
+
+def _find_files(path: str, findings: Findings) -> tuple[Path, list[Path]]:
     place = Path(path)
     if place.is_file():
         return place.parent, [place]
     if place.is_dir():
-        root, candidates = place, [file for file in place.rglob("*.parquet") if not _is_hidden(file.relative_to(place))]
+        root, candidates = place, _below(place, findings)
     elif glob.has_magic(path):
         root = next(parent for parent in place.parents if not glob.has_magic(str(parent)))
         candidates = [Path(file) for file in glob.glob(path, recursive=True)]
@@ -149,8 +156,39 @@ def _find(path: str) -> tuple[Path, list[Path]]:
     return root, files
 
 
-def _is_hidden(file: Path) -> bool:
-    return any(part.startswith(".") for part in file.parts)
+def _below(root: Path, findings: Findings) -> list[Path]:
+    """All ``*.parquet`` in ``root`` and below; those that are hidden or no files are left out, as are links to folders.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files = []
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        for path in (Path(folder, name) for name in [*names, *folders]):
+            why = _why_not(path)
+            if why is None and path.suffix.lower() == ".parquet" and path.is_file():
+                files.append(path)
+            elif why is not None:
+                findings.leave_out(str(path.relative_to(root)), why)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return files
+
+
+def _why_not(path: Path) -> str | None:
+    """Why what lies at ``path`` is left out; null if it is a file, a folder to look into or no matter of Parquet."""
+    is_parquet, is_folder = path.suffix.lower() == ".parquet", path.is_dir()
+    if path.name.startswith("."):
+        holds = any(name.lower().endswith(".parquet") for _, _, names in os.walk(path) for name in names)
+        return HIDDEN if holds or is_parquet else None
+    if is_folder:
+        return LINK if path.is_symlink() else None
+    if not is_parquet or path.is_file():
+        return None
+    return SPECIAL if path.exists() else BROKEN_LINK
 
 
 def _kind(file: Path) -> Split | None:

@@ -126,6 +126,18 @@ def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Pa
         plain.unlabelled("folder:x", DataConfig(), Findings())
 
 
+def test_images_are_read_as_those_of_the_sweep(tmp_path: Path) -> None:
+    """A setting of an earlier version does not say how."""
+    plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD)).data("folder:x", 16, "leave_out")
+    assert plain == DataConfig(source="folder:x", image_size=16, unreadable="leave_out")
+    content = GOOD | {"images": GOOD["images"] | {"background": "navy", "max_value": 4095}}
+    given = read_deployment(written(tmp_path / "deploy.yaml", content)).data("folder:x", None, "refuse")
+    assert given == DataConfig(source="folder:x", background="navy", max_value=4095.0)
+    content = GOOD | {"images": GOOD["images"] | {"background": "no-colour"}}
+    with pytest.raises(ConfigError, match="images: background must be the name of a colour"):
+        read_deployment(written(tmp_path / "deploy.yaml", content))
+
+
 def folder_of(path: Path, count: int) -> str:
     """Images of 8x8 in two classes."""
     for number in range(count):

@@ -58,6 +58,7 @@ def test_the_setting_is_written_with_what_was_asked_of_it(folder: RunFolder) -> 
     assert (selected.confirmed, selected.unlabelled, selected.tracked, selected.replaced) == (None, False, False, False)
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["defense"], content["source"]["config_id"]) == ("vab", "a")
+    assert (content["images"]["background"], content["images"]["max_value"]) == ("white", None)
     asked = {"max_asr": 0.2, "min_acc": 0.5, "poison_rate": None, "over": "worst", "confidence": None, "defense": None}
     assert asked.items() <= content["chosen_for"].items()
 

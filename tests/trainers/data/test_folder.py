@@ -274,8 +274,11 @@ def test_a_test_split_without_classes_is_left_out(tmp_path: Path, other: str | N
         if other is not None:
             paint(tmp_path / other / name, 20)
     paint(tmp_path / "test", 30, 31)
-    splits = load_folder(str(tmp_path), DataConfig(), Findings())
+    findings = Findings()
+    splits = load_folder(str(tmp_path), DataConfig(), findings)
     assert (len(splits.train), len(splits.test)) == ((16, 4) if other is None else (20, 2))
+    told = "20% of the training images become the test split, since no test split has class folders."
+    assert (told in findings.warnings) == (other is None)
     assert left_out(tmp_path) == {"test/ (2 files)": UNLABELLED}
 
 

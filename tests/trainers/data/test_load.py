@@ -2,6 +2,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -195,3 +196,54 @@ def test_more_held_out_than_there_are(folder: Path) -> None:
         load_data(DataConfig(source=f"folder:{folder}", held_out_size=30))
     with pytest.raises(ConfigError, match=r"data\.train_size must be at most 20, .* but got 21"):
         load_data(DataConfig(source=f"folder:{folder}", held_out_size=10, train_size=21))
+
+
+def test_two_snapshots_of_one_set_in_a_cache_are_told_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(10):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue()})
+    table = pa.table({"image": rows, "label": [0, 1] * 5})
+    for snapshot in ("one", "two"):
+        for name in ("train", "test"):
+            (tmp_path / "snapshots" / snapshot).mkdir(parents=True, exist_ok=True)
+            part = table.slice(0, 6) if name == "train" else table.slice(6)
+            pq.write_table(part, tmp_path / "snapshots" / snapshot / f"{name}.parquet")
+    splits = load_data(DataConfig(source=f"parquet:{tmp_path}"))
+    assert splits.findings.warnings == [
+        "6 of 12 training images are copies of others.",
+        "4 of 8 test images are copies of others.",
+    ]
+    images = Findings()
+    load_untrusted(DataConfig(source=f"parquet:{tmp_path}"), images)
+    assert images.warnings == splits.findings.warnings[:1]
+
+
+def test_classes_without_a_test_image_are_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/cat", "train/dog", "train/owl", "test/cat", "test/owl")):
+        (tmp_path / name).mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "1.png")
+    splits = load_data(DataConfig(source=f"folder:{tmp_path}"))
+    assert splits.findings.warnings == ["1 of 3 classes have no test image: dog."]
+
+
+def test_generated_images_are_not_looked_over() -> None:
+    assert load_data(DataConfig(train_size=20, test_size=10)).findings == Findings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"background": None}, r"in YAML a colour such as '#ff0000' needs quotes"),
+        ({"background": "no-colour"}, "background must be the name of a colour"),
+        ({"background": 7}, "background must be text, but got 7"),
+        ({"max_value": 0}, "max_value must be a number above 0"),
+        ({"unreadable": "skip"}, "unreadable must be one of refuse, leave_out"),
+    ],
+)
+def test_how_images_are_read_is_checked(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        DataConfig(**changes)

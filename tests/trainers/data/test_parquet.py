@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from trainers.data.config import DataConfig
 from trainers.data.findings import Findings
 from trainers.data.parquet import UNUSED, load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.parquet_table import read_images, read_labels
+from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL
 from trainers.errors import ConfigError
 
 CIFAR10 = Path(__file__).parents[4] / "shared/data/cifar10-jpeg"
@@ -94,11 +97,63 @@ def test_the_nearest_word_names_the_split_in_capitals_too(tmp_path: Path) -> Non
     assert sorted(shades(splits.test)) == [1, 2, 5]
 
 
-def test_files_below_a_hidden_folder_are_not_read(tmp_path: Path) -> None:
+def test_files_that_are_hidden_or_none_are_left_out(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", [0, 1], [1, 2])
-    write(tmp_path / ".cache/b.parquet", [0, 1], [3, 4])
-    images, _ = read_parquet(str(tmp_path), DataConfig(), Findings())
-    assert shades(images) == [1, 2]
+    write(tmp_path / "below/B.PARQUET", [0, 1], [3, 4])
+    write(tmp_path / ".cache/more/b.parquet", [0, 1], [5, 6])
+    write(tmp_path / ".c.parquet", [0, 1], [5, 6])
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "again").symlink_to("below")
+    (tmp_path / "gone.parquet").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.parquet")
+    findings = Findings()
+    images, _ = read_parquet(str(tmp_path), DataConfig(), findings)
+    assert shades(images) == [1, 2, 3, 4]
+    assert {(found.place, found.what) for found in findings.left_out} == {
+        (".cache", HIDDEN),
+        (".c.parquet", HIDDEN),
+        ("again", LINK),
+        ("gone.parquet", BROKEN_LINK),
+        ("pipe.parquet", SPECIAL),
+    }
+
+
+def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", [0, 1], [1, 2])
+    write(tmp_path / "below/b.parquet", [0, 1], [1, 2])
+    scan = os.scandir
+
+    def closed(folder: Any) -> Any:
+        if str(folder).endswith("below"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(ConfigError, match=r"/below cannot be read: Permission denied\.$"):
+        read_parquet(str(tmp_path), DataConfig(), Findings())
+
+
+def test_rows_that_cannot_be_read_may_be_left_out_and_places_and_labels_still_fit(tmp_path: Path) -> None:
+    images = [{"bytes": png(shade)} for shade in range(6)]
+    images[0]["bytes"] = images[4]["bytes"] = b"x"
+    write(tmp_path / "train.parquet", [0, 1, 0, 1, 0, 1], img=images)
+    write(tmp_path / "test.parquet", [0, 1, 0, 1, 0, 1], img=[*images[1:], {"bytes": png(9)}])
+    with pytest.raises(
+        ConfigError, match=rf"row 0 of {tmp_path}/train.parquet: .* 2 more of 12 cannot be read: row 4 of"
+    ):
+        read_parquet(str(tmp_path), DataConfig(), Findings())
+    findings = Findings()
+    train, test = read_parquet(str(tmp_path), DataConfig(unreadable="leave_out"), findings)
+    assert test is not None
+    assert (shades(train), train.labels.tolist()) == ([1, 2, 3, 5], [1, 0, 1, 1])
+    assert train.names == tuple(f"row {row} of {tmp_path}/train.parquet" for row in (1, 2, 3, 5))
+    assert (shades(test), test.labels.tolist()) == ([1, 2, 3, 5, 9], [0, 1, 0, 0, 1])
+    assert [found.place for found in findings.left_out] == [
+        f"row {row} of {tmp_path}/{name}.parquet" for name, row in (("train", 0), ("train", 4), ("test", 3))
+    ]
+    unlabelled = read_unlabelled_parquet(str(tmp_path), DataConfig(unreadable="leave_out"), Findings())
+    assert unlabelled[:, 0, 0, 0].tolist() == [1, 2, 3, 5]
 
 
 def test_images_are_known_by_their_file_and_row(tmp_path: Path) -> None:
@@ -114,8 +169,13 @@ def test_images_are_known_by_their_file_and_row(tmp_path: Path) -> None:
 def test_the_order_is_that_of_the_names_whatever_the_disk_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         write(tmp_path / f"{number}.parquet", [0, 1], [number, number])
-    found = Path.rglob
-    monkeypatch.setattr(Path, "rglob", lambda self, text: iter(sorted(found(self, text), reverse=True)))
+    walk = os.walk
+
+    def backwards(*args: Any, **kwargs: Any) -> Any:
+        for folder, folders, names in walk(*args, **kwargs):
+            yield folder, folders, sorted(names, reverse=True)
+
+    monkeypatch.setattr(os, "walk", backwards)
     images, _ = read_parquet(str(tmp_path), DataConfig(), Findings())
     assert shades(images) == [0, 0, 1, 1, 2, 2]
 
