@@ -17,7 +17,7 @@ IDENTITY: dict[str, str] = {
     "poison_rate": "The poison rate as the preset gives it: a share of the target class for the attacks that say so in "
     "their description, of the whole training set otherwise.",
     "poison_share": "Poisoned samples as a share of the whole training set, for every attack.",
-    "target": "Number of the target class. Null for all-to-all.",
+    "target": "Number of the target class, from 0; class.target beside it is its name. Null for all-to-all.",
     "seed": "The seed of the preset (`seeds`) that this row was trained with.",
     "defense": "The defense; none in controls.",
     "attempt": "How often the trial was started. It is above 1 after a crash or a lost host.",
