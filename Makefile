@@ -1,6 +1,6 @@
 # Needs Python 3.11 to 3.13 and make; uses uv where it is there.
 .DELETE_ON_ERROR:
-.PHONY: sweep test test-long test-cluster lint bench bench-gpu dist
+.PHONY: sweep test test-long test-cluster lint docs bench bench-gpu dist
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,11 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+
+# The pages of docs/, with the reference that is generated from the code, as HTML in docs/_build. No network is needed.
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -W --keep-going -n -E -q docs docs/_build
+	@echo "Open docs/_build/index.html"
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.throughput

@@ -1,7 +1,7 @@
-"""Every attack of a preset: does it work undefended, what does it cost, what does V&B make of it, and how long is it?
+"""Measures every attack of a preset: success with and without V&B, cost to the attacker, and time.
 
 Runs from ``trainers`` and the preset alone, without Ray: each attack and seed is one process on one core. The time is
-that of poisoning (with every surrogate and generator trained afresh) and of the control; V&B's comes on top.
+that of poisoning (with every surrogate and generator trained anew) and of the control; V&B's time is not included.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from trainers.trial import TrialConfig, run_trial
 BAR_SECONDS = 90
 BAR, LOW_BAR = 0.9, 0.6
 LOW = ("narcissus", "tact", "adaptive_k_way", "sig", "cl")
-"""Clean-label and other attacks for which a control ASR of 0.6 is asked, and 0.9 for the rest."""
+"""Attacks whose control ASR must reach 0.6; the others must reach 0.9."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Job:
 
 
 def trials_of(spec: SweepSpec, number: int, seed: int, fingerprint: str) -> tuple[TrialConfig, TrialConfig]:
-    """The defended trial and the control of one scenario; of a searched parameter the first value counts."""
+    """The defended trial and the control of one scenario; a searched parameter takes its first value."""
     name = spec.scenario_blocks[number].values["name"]
     drawn = spec.trial(lambda key, s: name if key == "scenario" else s.corners()[0], fingerprint)
     scenario = next(s for s in drawn.scenarios if s.name == name)
@@ -52,7 +52,7 @@ def trials_of(spec: SweepSpec, number: int, seed: int, fingerprint: str) -> tupl
 
 
 def rate_of(block: Block) -> float:
-    """The poison rate of a scenario; of a searched one the first value."""
+    """The poison rate of a scenario; the first value if the rate is searched."""
     rate = block.values.get("poison_rate", ScenarioConfig.poison_rate)
     return float(rate.corners()[0] if isinstance(rate, Searched) else rate)
 
@@ -61,7 +61,7 @@ _loaded: dict[str, Splits] = {}
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Poison, train the control and, if asked for, the defended model; the figures of all three."""
+    """Poison, train the control and, if wanted, the defended model; returns the figures of all three."""
     spec = validate(job.preset, "preset")
     key = repr(spec.data)
     if key not in _loaded:
@@ -87,7 +87,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def mean_and_spread(values: Sequence[float | None]) -> str:
-    """``0.912 ± 0.004``; the standard deviation (n - 1) where there are two values or more."""
+    """Mean and standard deviation (n - 1) as text, ``0.912 ± 0.004``; the mean alone if there is one value."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
@@ -96,13 +96,15 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all, print a table, and say which bars were missed."""
+    """Run all attacks, print a table, and list the limits that were missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("--preset", default="attacks_cpu.yaml", help="whose attacks, data and V&B (attacks_cpu.yaml)")
+    parser.add_argument(
+        "--preset", default="attacks_cpu.yaml", help="preset with attacks, data and V&B (attacks_cpu.yaml)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the preset")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of attack and training (0 1)")
-    parser.add_argument("--only", nargs="+", help="names of scenarios; all if not given")
-    parser.add_argument("--no-defense", action="store_true", help="controls only")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of attack and training (0 1)")
+    parser.add_argument("--only", nargs="+", help="names of scenarios (default: all)")
+    parser.add_argument("--no-defense", action="store_true", help="train controls only")
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     args = parser.parse_args(argv)
 
@@ -142,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     head = ["attack", "rate", "control acc", "control ASR", "val_acc", "val_asr", "floor", "AUROC", "changed", "PSNR",
             "SSIM", "s"]  # fmt: skip
     print(table(head, lines))
-    print("\nMissed: " + "; ".join(missed) if missed else "\nEvery bar is kept.")
+    print("\nMissed: " + "; ".join(missed) if missed else "\nNo limit was missed.")
     return 0
 
 

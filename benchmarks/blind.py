@@ -1,9 +1,9 @@
-"""Trains blind on a folder that somebody poisoned, and only then opens the truth.
+"""Trains on a poisoned folder without knowing which images are poisoned, and then compares with the truth.
 
     python -m benchmarks.blind DEPLOY.yaml [IMAGES]
 
-The images are drawn by the program (``shapes``), stamped and relabelled by code of this file alone, and written as PNG
-files; the truth is kept aside until both models, with the setting and without a defense, are trained.
+The images are generated (``shapes``), stamped and relabelled by the code of this file alone, and written as PNG files.
+The truth is used only after both models, with the setting and without a defense, are trained.
 """
 
 import json
@@ -30,14 +30,14 @@ CONTROL = {"epochs": 20, "batch_size": 64, "lr": 0.05, "schedule": "cosine"}  # 
 
 
 def stamp(pixels: np.ndarray) -> np.ndarray:
-    """The trigger: a checkerboard of 3 x 3 pixels in the lower left corner. ``pixels``: uint8 (H, W, 3)."""
+    """Copy of ``pixels``, uint8 (H, W, 3), with the trigger: a 3 x 3 checkerboard in the lower left corner."""
     marked = pixels.copy()
     marked[-3:, :3] = (np.indices((3, 3)).sum(0) % 2 * 255)[..., None]
     return marked
 
 
 def write_poisoned(images: ImageSet, folder: Path, seed: int = 0) -> set[str]:
-    """Write ``CLASS/NUMBER.png``, a tenth of them stamped and put into the target's folder; returns their paths."""
+    """Write ``CLASS/NUMBER.png``; a tenth is stamped and put into the target's folder. Returns the paths of these."""
     random = np.random.default_rng(seed)
     others = np.flatnonzero(images.labels.numpy() != TARGET)
     chosen = set(random.choice(others, round(POISON_RATE * len(images)), replace=False).tolist())
@@ -55,7 +55,7 @@ def write_poisoned(images: ImageSet, folder: Path, seed: int = 0) -> set[str]:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the truth says of a training."""
+    """Figures of a trained model, measured against the truth."""
 
     accuracy: float
     asr: float
@@ -65,7 +65,7 @@ class Figures:
 
 
 def train(deploy: Path, data: Path, out: Path) -> None:
-    """The command that a user types."""
+    """Run the command ``train``, as a user would."""
     command = [
         sys.executable,
         str(ROOT / "sweep.py"),
@@ -80,7 +80,7 @@ def train(deploy: Path, data: Path, out: Path) -> None:
 
 
 def judge(out: Path, test: ImageSet, truth: set[str]) -> Figures:
-    """Open the truth."""
+    """Measure a trained model against the truth."""
     model = load_model(out)
     order = [model.class_names.index(name) for name in test.class_names]  # folders are sorted by name
     labels = torch.tensor(order)[test.labels]
@@ -107,7 +107,7 @@ def judge(out: Path, test: ImageSet, truth: set[str]) -> Figures:
 
 
 def blind(deploy: Path, place: Path, size: int) -> dict[str, Figures]:
-    """Train without and with the defense, and judge both."""
+    """Train without and with the defense, and measure both models."""
     splits = load_data(DataConfig(source="shapes", train_size=size, test_size=2000, seed=7))
     truth = write_poisoned(splits.train, place / "images")
     undefended = yaml.safe_load(deploy.read_text()) | {"defense": "none", "params": CONTROL}

@@ -1,4 +1,4 @@
-"""What a sweep costs beside training: Ray, tracking, states, and the tables of a large sweep.
+"""Cost of a sweep besides training: Ray, tracking, states, and the tables of a large sweep.
 
 python -m benchmarks.bookkeeping [ray tracking state scale]
 """
@@ -47,7 +47,7 @@ PRESET: dict[str, Any] = {
 
 
 def sweep_content(preset: dict[str, Any]) -> dict[str, Any]:
-    """What ``sweep.yaml`` holds."""
+    """Content of ``sweep.yaml``."""
     data = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
     return {
         "sweep_id": "bookkeeping",
@@ -60,7 +60,7 @@ def sweep_content(preset: dict[str, Any]) -> dict[str, Any]:
 
 
 def ray_cost(trials: int = 24) -> dict[str, float]:
-    """Seconds of a sweep that are not training, per trial, with and without reusing actors."""
+    """Seconds per trial that a sweep spends outside training, with and without reusing actors."""
     from sweeper.cluster.hosts import ray_runtime
     from sweeper.report.plots import draw_trial
     from sweeper.running import driver
@@ -92,7 +92,7 @@ def ray_cost(trials: int = 24) -> dict[str, float]:
 
 
 def tracking_cost(trials: int = 5, epochs: int = 200) -> float:
-    """Seconds that MLflow (SQLite) takes for a trial of so many epochs with 12 metrics each, pictures not counted."""
+    """Seconds that MLflow (SQLite) takes for a trial of ``epochs`` epochs with 12 metrics each, without pictures."""
     spec = validate(PRESET, "bookkeeping")
     config = spec.trial(lambda _name, searched: searched.corners()[0], "data")
     metrics = dict.fromkeys(
@@ -196,7 +196,7 @@ def scale_cost(trials: int = 10_000) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run what is named on the command line, or all."""
+    """Run the parts that are named on the command line, or all."""
     home = tempfile.mkdtemp()  # Ray writes a token below the home folder
     os.environ["HOME"] = home
     parts: dict[str, Callable[[], Any]] = {

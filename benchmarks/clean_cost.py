@@ -1,8 +1,8 @@
-"""What a defense costs where nobody attacks: the setting that stands for each, on clean data, beside no defense.
+"""Measures the accuracy that each defense costs on clean data, compared with no defense.
 
-Takes the folder of a comparison of defenses. The setting of each defense is the one that ``sweeper frontier`` shows for
-it; it is trained at poison rate 0, on seeds that the search has not used, and so is a network without a defense, with
-the sweep's control parameters. Prints a table of the losses of accuracy, pair by pair.
+Takes the run folder of a comparison of defenses. For each defense, the setting that ``sweeper frontier`` shows is
+trained at poison rate 0, on seeds that the search has not used. A network without a defense is trained in the same way,
+with the sweep's control parameters. Prints a table of the differences in accuracy, paired by seed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig, run_trial
 
 CLEAN = ScenarioConfig("clean", "badnets", poison_rate=0.0)
-"""An attacker who poisons nothing, so it matters not which."""
+"""A scenario without poison; the attack's name has no effect."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """What came of it: accuracy on the validation images, images seen and seconds."""
+    """Result of a job: accuracy on the validation images, images seen and seconds."""
 
     label: str
     seed: int
@@ -48,14 +48,14 @@ class Cost:
 
 
 def run(job: Job) -> Cost:
-    """Train."""
+    """Train the setting of a job."""
     last = list(run_trial(job.config, validate(job.preset, "preset").load()))[-1].measurement
     assert last.val_acc is not None, "the last epoch has a network"
     return Cost(job.label, job.config.repeats[0], last.val_acc, last.images_seen, last.seconds)
 
 
 def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
-    """No defense and the setting of each defense, with every seed.
+    """Jobs for no defense and for the setting of each defense, with every seed.
 
     Raises:
         ValueError: the folder holds no comparison, or the search has used a seed.
@@ -67,7 +67,7 @@ def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
         raise ValueError(f"--seeds: the search has used {', '.join(map(str, used))}; fresh ones are needed")
     chosen = representatives(folder.read_trials())
     if chosen.empty:
-        raise ValueError(f"{folder.path} has no setting that met a sound attack")
+        raise ValueError(f"{folder.path} has no setting that met an attack that works")
     records = folder.read_records()
     configs = {row["defense"]: records[row["trial_id"]].config for row in chosen.to_dict("records")}
     found = []
@@ -80,10 +80,12 @@ def jobs(folder: RunFolder, seeds: Sequence[int]) -> list[Job]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run and print."""
+    """Train all jobs and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clean_cost", description=__doc__)
     parser.add_argument("folder", type=Path, help="run folder of a comparison of defenses")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="fresh ones (10 11 12)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[10, 11, 12], help="seeds that the search has not used (10 11 12)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     args = parser.parse_args(argv)
     try:

@@ -1,4 +1,4 @@
-"""V&B's costly parts written the customary way, as the other side of the comparison.
+"""V&B's costly parts written the customary way, for comparison with this project.
 
 A PyTorch ``Dataset`` that turns one sample at a time into PIL images and tensors, torchvision's transforms, a
 ``DataLoader`` in the training process, networks in torch's default memory format, and Python loops over the samples of
@@ -28,7 +28,7 @@ from trainers.models import ModelConfig, build_model
 
 Pixels = NDArray[np.uint8]
 SCORING_BATCH = 1000
-"""As in ``Defense.logits_of``."""
+"""Images per batch in scoring, as in ``Defense.logits_of``."""
 
 
 class Samples(Dataset[tuple[Any, ...]]):
@@ -39,7 +39,7 @@ class Samples(Dataset[tuple[Any, ...]]):
         labels: of all of them.
         indices: the samples that belong to this part.
         transform: PIL image -> tensor.
-        views: how many times it is applied.
+        views: number of times that the transform is applied.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Samples(Dataset[tuple[Any, ...]]):
 
 
 class CustomaryVab:
-    """V&B in customary PyTorch. Every method that does work returns over how many images it did.
+    """V&B in customary PyTorch. Every method that is timed returns the number of images that it processed.
 
     Args:
         data: the training set.
-        model: of Victim and Beneficiary.
-        weights: what they start from, as ``state_dict`` gives it.
+        model: network of Victim and Beneficiary.
+        weights: initial weights of both, as from ``state_dict``.
         normalizer: mean and standard deviation of the channels.
         crop: padding of the random crop.
         device: where to compute.
@@ -115,11 +115,11 @@ class CustomaryVab:
         self._split(fixed_split(len(self._labels)))
 
     def views(self) -> int:
-        """Make two augmented views of every credible sample, and no more."""
+        """Make two augmented views of every credible sample, without training."""
         return sum(len(first) + len(second) for first, second, _, _ in self._credible)
 
     def mix_epoch(self) -> int:
-        """An epoch of stage 1, without a new split."""
+        """Train an epoch of stage 1, without a new split."""
         self.beneficiary.train()
         count = 0
         for first, second, labels, _ in self._credible:
@@ -129,7 +129,7 @@ class CustomaryVab:
         return count
 
     def suppression_epoch(self) -> int:
-        """An epoch of stage 2, with the Victim's epoch and the new split that belong to it."""
+        """Train an epoch of stage 2, with its epoch of the Victim and its new split."""
         self.beneficiary.train()
         count = 0
         size = max(len(self._suspicious) // len(self._credible), 1)
@@ -148,7 +148,7 @@ class CustomaryVab:
         return count
 
     def score(self) -> int:
-        """Entropies of all samples, and a split."""
+        """Compute the entropies of all samples, and split the samples."""
         scores = self.entropies()
         low, high = scores.min(), scores.max()
         return len((scores - low) / (high - low) > self.params.threshold)

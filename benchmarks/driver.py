@@ -1,9 +1,9 @@
-"""What the driver of a sweep spends on each trial, and on what: trials here train nothing, and say figures at once.
+"""Measures the time that a sweep's driver spends on each trial, by task; the trials train nothing.
 
 python -m benchmarks.driver [--trials 2000] [--wait 0] [--workers 2] [--sampler tpe] [--images 3000]
 
-It is one file, and its trials travel with it: it runs on a cluster's head too. With ``--wait`` each trial takes so
-many seconds in which it computes nothing, and what counts is the number of trials a minute.
+The program is one file that contains its trials, so it runs on a cluster's head too. With ``--wait`` each trial waits
+for that many seconds without computing, and the figure to look at is the number of trials a minute.
 """
 
 import argparse
@@ -45,7 +45,7 @@ PRESET: dict[str, Any] = {
 
 
 class WaitingActor(TrialActor):
-    """Takes trials as any other, and makes their figures up."""
+    """Actor that takes trials like any other, and invents their figures."""
 
     def setup(self, config: dict[str, Any], wait_s: float = 0.0, **known: Any) -> None:  # type: ignore[override]
         """Take the first trial."""
@@ -67,7 +67,7 @@ class WaitingActor(TrialActor):
 
 @contextmanager
 def waiting_trials(wait_s: float) -> Iterator[None]:
-    """Let sweeps of this process run trials that compute nothing, and take so many seconds each."""
+    """Let sweeps of this process run trials that only wait, for ``wait_s`` seconds each."""
     kind, with_parameters = driver.TrialActor, driver.tune.with_parameters
     driver.TrialActor = WaitingActor  # type: ignore[misc]
     driver.tune.with_parameters = lambda actor, **known: with_parameters(actor, wait_s=wait_s, **known)
@@ -79,14 +79,14 @@ def waiting_trials(wait_s: float) -> Iterator[None]:
 
 
 class Spent:
-    """Seconds that the driver spends in some of its functions, those that they call left out."""
+    """Seconds that the driver spends in watched functions, without watched functions that they call."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._open: list[float] = []
 
     def watch(self, owner: Any, name: str, label: str) -> None:
-        """Time a function from now on."""
+        """Time the function ``name`` of ``owner`` from now on, as ``label``."""
         function: Callable[..., Any] = getattr(owner, name)
 
         @wraps(function)
@@ -105,14 +105,14 @@ class Spent:
 
 
 def resident_mib() -> float:
-    """Memory of this process."""
+    """Resident memory of this process, in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def measure(
     trials: int, wait_s: float, workers: int | None, sampler: str, place: Path, images: int = 3000
 ) -> dict[str, Any]:
-    """Run a sweep of such trials, and take its time."""
+    """Run a sweep of waiting trials, and measure its times and memory."""
     spent = Spent()
     for owner, name, label in (
         (SweepSearcher, "_ask", "asking the study"), (SweepSearcher, "_tell", "telling the study"),
@@ -156,17 +156,17 @@ def measure(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run and print."""
+    """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that a trial takes (0)")
-    parser.add_argument("--workers", type=int, help="trials at a time; default: as many as there is room for")
+    parser.add_argument("--workers", type=int, help="trials at a time (default: as many as fit)")
     parser.add_argument("--sampler", default="tpe")
-    parser.add_argument("--images", type=int, default=3000, help="of the training data, 16x16 each (3000)")
+    parser.add_argument("--images", type=int, default=3000, help="training images, 16x16 each (3000)")
     args = parser.parse_args(argv)
     if "://" in os.environ.get("SWEEPER_STORAGE", ""):
         parser.error("SWEEPER_STORAGE must be a folder here")
-    # Where every host sees it; a home of its own would hide a cluster's token.
+    # A folder that every host sees. HOME is not changed, since a cluster's token is in it.
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEPER_STORAGE")) as place:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
         found = measure(args.trials, args.wait, args.workers, args.sampler, Path(place), args.images)

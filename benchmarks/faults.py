@@ -1,4 +1,4 @@
-"""Breaks sweeps on purpose, and sees whether the run folder, the Optuna study and MLflow still say the same.
+"""Breaks sweeps on purpose, and checks that the run folder, the Optuna study and MLflow still agree.
 
 python -m benchmarks.faults [driver worker server disk]
 """
@@ -59,7 +59,7 @@ PRESET: dict[str, Any] = {
 
 
 def agree(folder: RunFolder, uri: str) -> dict[str, str]:
-    """Check that table, study and MLflow say the same of each trial, and that no epoch is missing or doubled.
+    """Check that table, study and MLflow agree on each trial, and that no epoch is missing or doubled.
 
     Returns:
         The status of each trial.
@@ -71,12 +71,12 @@ def agree(folder: RunFolder, uri: str) -> dict[str, str]:
     status = {row["trial_id"]: row["status"] for row in rows}
     runs_of = Counter(row["trial_id"] for row in rows)
     keys = Counter((row["trial_id"], row["scenario"], row["seed"]) for row in rows)
-    assert set(keys.values()) <= {1}, f"rows stand twice: {keys}"
+    assert set(keys.values()) <= {1}, f"rows appear twice: {keys}"
     proposed = {name: word for name, word in status.items() if name.startswith("t")}
 
     study = optuna.load_study(study_name=folder.read_sweep()["preset"]["name"], storage=f"sqlite:///{folder.study}")
     told = {trial.user_attrs["trial_id"]: trial for trial in study.get_trials()}
-    assert len(told) == len(study.get_trials()), "a trial stands twice in the study"
+    assert len(told) == len(study.get_trials()), "a trial is in the study twice"
     assert {name: trial.state.name for name, trial in told.items()} == {n: STUDY[w] for n, w in proposed.items()}
     errors = {row["trial_id"]: row["error"] for row in rows}
     assert {name: trial.user_attrs.get("error") for name, trial in told.items()} == {n: errors[n] for n in proposed}
@@ -85,7 +85,7 @@ def agree(folder: RunFolder, uri: str) -> dict[str, str]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.sweep_id = '{folder.read_sweep()['sweep_id']}'")
     children = {run.data.tags["trial_id"]: run for run in runs if "trial_id" in run.data.tags}
-    assert len(children) == len(runs) - 1, "a trial, or the sweep, stands twice in MLflow"
+    assert len(children) == len(runs) - 1, "a trial, or the sweep, is in MLflow twice"
     assert {name: (run.info.status, run.data.tags["status"]) for name, run in children.items()} == {
         name: (RUNS[word], word) for name, word in status.items()
     }
@@ -109,9 +109,9 @@ class Sweep:
     """A sweep in a process of its own.
 
     Args:
-        place: a folder that it may fill.
-        uri: of the tracking store; null: a file in ``place``.
-        changes: of the preset.
+        place: folder for all files of the sweep.
+        uri: address of the tracking store; null: a file in ``place``.
+        changes: keys of the preset that are replaced.
     """
 
     place: Path
@@ -121,16 +121,16 @@ class Sweep:
 
     @property
     def folder(self) -> RunFolder:
-        """Where it writes."""
+        """The run folder of the sweep."""
         return RunFolder(self.place / "run")
 
     @property
     def store(self) -> str:
-        """Where it tracks."""
+        """Address of the tracking store."""
         return self.uri or f"sqlite:///{self.place / 'mlflow.db'}"
 
     def start(self, command: str = "run") -> "Sweep":
-        """Begin, or go on."""
+        """Start the sweep, or resume it."""
         preset = self.place / "preset.yaml"
         preset.write_text(yaml.safe_dump(copy.deepcopy(PRESET) | self.changes))
         what = ["run", str(preset), "--out", "run"] if command == "run" else [command, "run"]
@@ -143,7 +143,7 @@ class Sweep:
         return self
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end; exit code and what was written on the screen."""
+        """Wait for the end; returns the exit code and the output."""
         assert self.process is not None
         shown, _ = self.process.communicate(timeout=2 * PATIENCE)
         return self.process.returncode, shown
@@ -157,13 +157,13 @@ class Sweep:
             raise AssertionError(f"the sweep ended before {path} appeared: {self.end()[1]}")
 
     def kill(self) -> None:
-        """End the driver as a power cut would."""
+        """Kill the driver without warning, as a power cut would."""
         assert self.process is not None
         self.process.kill()
         self.process.communicate()
 
     def workers(self) -> list[int]:
-        """Processes in which its trials run."""
+        """Process ids of the workers that run the trials."""
         assert self.process is not None
         family, found = {self.process.pid}, []
         for _ in range(3):  # driver, raylet, worker
@@ -183,7 +183,7 @@ def wait(condition: Callable[[], bool], otherwise: str) -> None:
     """Wait for a condition.
 
     Raises:
-        AssertionError: it does not come true.
+        AssertionError: the condition is still false after ``PATIENCE`` seconds.
     """
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -200,7 +200,7 @@ MOMENTS = {
 
 
 def driver_killed(place: Path, moment: str) -> dict[str, str]:
-    """Kill the driver at a moment, and resume."""
+    """Kill the driver at a moment, and resume the sweep."""
     sweep = Sweep(place).start()
     sweep.wait_for(MOMENTS[moment])
     sweep.kill()
@@ -210,7 +210,7 @@ def driver_killed(place: Path, moment: str) -> dict[str, str]:
 
 
 def worker_killed(place: Path) -> dict[str, str]:
-    """Kill a trial's process."""
+    """Kill a trial's process; the sweep must run the trial again."""
     sweep = Sweep(place).start()
     sweep.wait_for("states/t0000/run-0.1.safetensors")
     victims = sweep.workers()
@@ -242,7 +242,7 @@ def server_stopped(place: Path) -> dict[str, str]:
 
 
 def disk_full(place: Path) -> dict[str, str]:
-    """Let the disk fill up, make room, and resume.
+    """Let the disk fill up, make room, and resume the sweep.
 
     Raises:
         PermissionError: a file system cannot be mounted here.
@@ -256,7 +256,7 @@ def disk_full(place: Path) -> dict[str, str]:
 
 
 def fill_disk(disk: Path, uri: str) -> Sweep:
-    """Let the disk of a sweep fill up, and see that it says so and loses nothing."""
+    """Let the disk of a sweep fill up; check that the sweep reports it and loses no record."""
     sweep = Sweep(disk, uri).start()
     sweep.wait_for("states/t0000/run-0.1.safetensors")
     before = {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")}
@@ -296,7 +296,7 @@ def postgres(place: Path) -> Iterator[str]:
     """A PostgreSQL server on loopback, with a database for MLflow; yields its address.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        FileNotFoundError: PostgreSQL is not installed.
     """
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
@@ -350,7 +350,7 @@ def _answers(address: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens."""
+    """A free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -358,7 +358,7 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Run the faults named on the command line, or all."""
+    """Run the faults that are named on the command line, or all."""
     faults: dict[str, Callable[[Path], dict[str, str]]] = {
         **{f"driver: {moment}": lambda place, moment=moment: driver_killed(place, moment) for moment in MOMENTS},
         "worker": worker_killed,

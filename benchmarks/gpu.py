@@ -1,7 +1,7 @@
 """Images per second and peak memory of V&B at paper scale on CUDA: ResNet-18, 50,000 images of 32x32.
 
-Needs ``trainers`` and what it depends on, nothing else. The memory is what PyTorch's allocator held at most while the
-part ran: networks, optimisers and the resident images included.
+Needs only ``trainers`` and its dependencies. Peak memory is the most that PyTorch's allocator held while the part ran,
+including networks, optimisers and the resident images.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from trainers.models import MODELS, ModelConfig
 from trainers.seeding import seeded
 
 PARTS = {"stage 1": "mix_epoch", "stage 2": "suppression_epoch", "scoring": "score"}
-"""What is measured, and the method for it."""
+"""The parts that are measured, each with its method."""
 
 
 class ContiguousCompute(Compute):
@@ -52,9 +52,9 @@ class Mode:
     """A numeric format and a memory format.
 
     Args:
-        name: in the table.
-        amp: bfloat16 autocast; else float32.
-        channels_last: else contiguous.
+        name: name in the table.
+        amp: bfloat16 autocast; otherwise float32.
+        channels_last: channels last in memory; otherwise contiguous.
     """
 
     name: str
@@ -77,7 +77,7 @@ MODES = (
     Mode("fp32, channels_last", amp=False, channels_last=True),
     Mode("bf16, channels_last", amp=True, channels_last=True),
 )
-"""The last one is what a trial does on CUDA."""
+"""The last mode is that of a trial on CUDA."""
 
 
 def measure(
@@ -114,15 +114,15 @@ def rows_of(name: str, vab: ProjectVab | CustomaryVab, repeats: int, device: tor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print a table; 2 without CUDA."""
+    """Measure, and print a table; returns 2 without CUDA."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--data", metavar="SOURCE", help="parquet:PATH or another data source (default: random pixels)")
-    parser.add_argument("--images", type=int, default=50_000, help="in the training set (default: 50000)")
-    parser.add_argument("--size", type=int, default=32, help="their height and width (default: 32)")
+    parser.add_argument("--images", type=int, default=50_000, help="images in the training set (default: 50000)")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images (default: 32)")
     parser.add_argument("--model", choices=tuple(MODELS), default="resnet18", help="the network (default: resnet18)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each part (default: 3)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
-    parser.add_argument("--customary", action="store_true", help="also the customary way, once, in one process: slow")
+    parser.add_argument("--customary", action="store_true", help="also time customary PyTorch, once (slow)")
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         print("There is nothing to measure here: torch sees no CUDA device.", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""How far an attacker who knows V&B gets it: the leader of an attacker's sweep against plain Blend, on fresh seeds.
+"""Compares the leader of an attacker's sweep with plain Blend, on fresh seeds.
 
-The best of a search flatters itself, so the leader is run again with seeds that the search has not used. Plain Blend
-has the same poison rate and the same opacity at test time, which it has in training too. Prints a table, and draws the
-entropies of clean and poisoned samples side by side.
+The winner of a search looks better than it is, so the leader is run again with seeds that the search has not used.
+Plain Blend has the same poison rate and the same opacity at test time, and this opacity in training too. Prints a
+table, and draws the entropies of clean and poisoned samples.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Job:
 
 
 def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job]:
-    """The leader and plain Blend at its rate and test opacity, with every seed."""
+    """Jobs for the leader, and for plain Blend at the leader's rate and test opacity, with every seed."""
     own = leader.scenarios[0]
     params = {name: own.params[name] for name in ("alpha", "trigger")}
     plain = ScenarioConfig("plain blend", "blend", own.poison_rate, own.labels, own.target, params)
@@ -55,7 +55,7 @@ def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train both; figures, and normalised entropies of clean and of poisoned samples."""
+    """Train control and defense; returns figures, and normalised entropies of clean and of poisoned samples."""
     splits = load_data(job.data)
     control = list(run_trial(job.control, splits))[-1].measurement
     last = list(run_trial(job.defended, splits))[-1]
@@ -67,7 +67,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """A line of histograms for each attacker, one for each seed."""
+    """Draw a row of histograms for each attacker, one histogram for each seed."""
     labels, seeds = list(dict.fromkeys(row["label"] for row in rows)), sorted({row["seed"] for row in rows})
     bins = np.linspace(0, 1, 41)
     figure, grid = plt.subplots(
@@ -92,11 +92,13 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print, draw."""
+    """Train all jobs, print a table and draw the entropies."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__)
     parser.add_argument("folder", type=Path, help="run folder of an attacker's sweep against one scenario")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="fresh ones (10 11 12)")
-    parser.add_argument("--trial", help="attacker; default: of those that lead, the one with the highest val_asr")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[10, 11, 12], help="seeds that the search has not used (10 11 12)"
+    )
+    parser.add_argument("--trial", help="trial to compare (default: the leader with the highest val_asr)")
     parser.add_argument("--picture", type=Path, default=Path("overlap.png"), help="where to draw (overlap.png)")
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     args = parser.parse_args(argv)
@@ -117,9 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     leader = folder.read_records()[trial_id].config
     assert leader is not None, "it has finished"
     if len(leader.scenarios) > 1:
-        parser.error(f"{trial_id} met {len(leader.scenarios)} scenarios, and one can be compared with Blend")
+        parser.error(f"{trial_id} met {len(leader.scenarios)} scenarios, but only one can be compared with Blend")
     if not {"alpha", "trigger"} <= set(leader.scenarios[0].params):
-        parser.error(f"{leader.scenarios[0].attack} of {trial_id} blends nothing, so Blend is not its measure")
+        parser.error(
+            f"{leader.scenarios[0].attack} of {trial_id} blends no pattern, so it cannot be compared with Blend"
+        )
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         rows = list(pool.map(run, jobs(spec, leader, args.seeds)))
     lines = []

@@ -1,7 +1,7 @@
-"""ABL and BCU against BadNets on generated shapes: figures that hang on details of the published code.
+"""Measures ABL and BCU against BadNets on generated shapes: figures that depend on details of the published code.
 
-ABL with its defaults, with and without augmentation: does it isolate the poisoned samples? BCU, whose student is part
-new: what is left of the attack? Run it on two versions of ``trainers`` to see what a change did.
+Shows whether ABL with its defaults isolates the poisoned samples, with and without augmentation, and how much of the
+attack is left after BCU. Run it on two versions of ``trainers`` to see the effect of a change.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def final_figures(
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and print two tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of attack and training (0 1 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of attack and training (0 1 2)")
     parser.add_argument("--train-size", type=int, default=3000, help="images in the training split (3000)")
     parser.add_argument("--test-size", type=int, default=2000, help="images in the test split (2000)")
     args = parser.parse_args(argv)

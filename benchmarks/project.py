@@ -15,23 +15,23 @@ from trainers.models import ModelConfig
 from trainers.seeding import seeded
 
 SUSPICIOUS_SHARE = 0.2
-"""Of the training set: a poison rate of 0.1, and as many clean samples that the Victim is sure of."""
+"""Share of the training set: a poison rate of 0.1, and as many clean samples that the Victim is certain of."""
 
 
 def fixed_split(count: int) -> Tensor:
-    """Which samples are credible: bool (count,)."""
+    """Mask of the credible samples: bool (count,)."""
     credible = torch.ones(count, dtype=torch.bool)
     credible[torch.randperm(count, generator=seeded(0))[: round(SUSPICIOUS_SHARE * count)]] = False
     return credible
 
 
 class ProjectVab:
-    """V&B of ``trainers``. Every method that does work returns over how many images it did.
+    """V&B of ``trainers``. Every method that is timed returns the number of images that it processed.
 
     Args:
         data: the training set.
-        model: of Victim and Beneficiary.
-        augmentation: of training images.
+        model: network of Victim and Beneficiary.
+        augmentation: augmentation of training images.
         compute: where to compute.
     """
 
@@ -43,7 +43,7 @@ class ProjectVab:
         self.defense.generator.manual_seed(0)
         self._stages["warmup"].run(0)  # leaves the scores that the other stages start from
         state = self.defense.state()
-        # A copy on the host, which takes no memory of the device that is measured.
+        # A copy on the host, which takes no memory on the measured device.
         modules = {n: {k: v.cpu().clone() for k, v in weights.items()} for n, weights in state["modules"].items()}
         tensors = {name: tensor.cpu() for name, tensor in state["tensors"].items()}
         tensors["credible"] = fixed_split(len(data))
@@ -55,7 +55,7 @@ class ProjectVab:
         self.defense.load(self._start)
 
     def views(self) -> int:
-        """Make two augmented views of every credible sample, and no more."""
+        """Make two augmented views of every credible sample, without training."""
         defense, count = self.defense, 0
         credible = defense.tensors["credible"].nonzero().squeeze(1)
         for batch in shuffled_batches(credible, self.params.batch_size, defense.generator):
@@ -63,15 +63,15 @@ class ProjectVab:
         return count
 
     def mix_epoch(self) -> int:
-        """An epoch of stage 1, without a new split."""
+        """Train an epoch of stage 1, without a new split."""
         return self._stages["mix"].run(0).images_seen
 
     def suppression_epoch(self) -> int:
-        """An epoch of stage 2, with the Victim's epoch and the new split that belong to it."""
+        """Train an epoch of stage 2, with its epoch of the Victim and its new split."""
         return self._stages["suppression"].run(0).images_seen
 
     def score(self) -> int:
-        """Entropies of all samples, and a split."""
+        """Compute the entropies of all samples, and split the samples."""
         return len(split_by_threshold(normalise(self.entropies()), self.params.threshold))
 
     def entropies(self) -> Tensor:

@@ -1,9 +1,9 @@
-"""How trials a minute grow with the hosts of a cluster, and how much of the data set goes to each host.
+"""Measures trials per minute against the number of hosts, and the data sent to each host of a cluster.
 
 python -m benchmarks.scaling [--hosts 1 2 3] [--wait 10] [--rounds 10] [--images 50000]
 
 The hosts are namespaces of this machine, brought up by the shipped ``cluster.yaml``; each takes two trials at a time.
-Trials compute nothing, or the hosts would take the CPUs from each other. Needs what ``make test-cluster`` needs.
+Trials compute nothing, since all hosts share the same CPUs. Has the requirements of ``make test-cluster``.
 """
 
 import argparse
@@ -24,14 +24,14 @@ IMAGE_BYTES = 16 * 16 * 3
 
 
 def received(host: Host) -> int:
-    """Bytes that came over its network cable since it was switched on."""
-    # What the switch's end of the cable sends is what the host gets.
+    """Bytes that ``host`` has received over the network since its start."""
+    # The bytes that the switch sends on the host's cable are those that the host receives.
     command = ["ip", "-n", host.switch, "-s", "-j", "link", "show", host.port]
     return int(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0]["stats64"]["tx"]["bytes"])
 
 
 def waiting_sweep(up: Cluster, trials: int, wait_s: float, images: int) -> dict[str, Any]:
-    """A sweep of trials that only wait: what :mod:`benchmarks.driver` prints of it, and megabytes into each worker."""
+    """Run trials that only wait; returns the figures of :mod:`benchmarks.driver`, and megabytes into each worker."""
     before = {name: received(up.hosts[name]) for name in up.names}
     words = ("--trials", str(trials), "--wait", str(wait_s), "--sampler", "random", "--images", str(images))
     lines = up.ray(
@@ -43,19 +43,19 @@ def waiting_sweep(up: Cluster, trials: int, wait_s: float, images: int) -> dict[
 
 
 def measure(hosts: int, wait_s: float, rounds: int, images: int) -> list[dict[str, Any]]:
-    """Two sweeps on so many hosts, the second with twice as many trials."""
+    """Run two sweeps on ``hosts`` hosts, the second with twice as many trials."""
     with shared_folder() as place, cluster(place, workers=hosts - 1, cpus=SLOTS) as up:
         shutil.copy(PROJECT / "benchmarks" / "driver.py", up.hosts["laptop"].home / "checkout")
         return [waiting_sweep(up, times * rounds * hosts * SLOTS, wait_s, images) for times in (1, 2)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--wait", type=float, default=10.0, help="seconds that a trial takes, above 0 (10)")
-    parser.add_argument("--rounds", type=int, default=10, help="trials that each place for one gets (10)")
-    parser.add_argument("--images", type=int, default=50_000, help="of the training data, 16x16 each (50000)")
+    parser.add_argument("--rounds", type=int, default=10, help="trials per slot (10)")
+    parser.add_argument("--images", type=int, default=50_000, help="training images, 16x16 each (50000)")
     args = parser.parse_args(argv)
     reason = missing()
     if reason is not None:

@@ -1,7 +1,7 @@
-"""Is the generated ``shapes`` set harder than a trigger? A control and V&B's warm-up, for BadNets and Blend.
+"""Measures whether the generated ``shapes`` are harder to learn than a trigger, for BadNets and Blend.
 
-The control (no defense) says that the task can be learned and that the attack works; the warm-up says how well the
-Victim's entropy tells poisoned samples from clean ones at the split that the Beneficiary starts from.
+A control (no defense) shows that the task can be learned and that the attack works. V&B's warm-up shows how well the
+Victim's entropy separates poisoned samples from clean ones at the split that the Beneficiary starts from.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def last_measurements(
 def rows_of(
     label: str, seeds: Sequence[int], found: Iterator[Measurement], names: Sequence[str]
 ) -> Iterator[list[str]]:
-    """A row for each seed, and one of mean and standard deviation (n - 1)."""
+    """Yield a row for each seed, and a row with mean and standard deviation (n - 1)."""
     values = []
     for seed, measurement in zip(seeds, found, strict=True):
         values.append([float(getattr(measurement, name)) for name in names])
@@ -70,10 +70,16 @@ def rows_of(
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and print two tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shapes_hardness", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of attack and training (0 1 2)")
-    parser.add_argument("--warmup-steps", type=int, nargs="+", default=[80], help="one table part for each (80)")
-    parser.add_argument("--no-control", action="store_true", help="the warm-up only")
-    parser.add_argument("--epochs", type=int, default=20, help="of the control (20)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of attack and training (0 1 2)")
+    parser.add_argument(
+        "--warmup-steps",
+        type=int,
+        nargs="+",
+        default=[80],
+        help="steps of the Victim's warm-up, one table for each number (80)",
+    )
+    parser.add_argument("--no-control", action="store_true", help="measure the warm-up only")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the control (20)")
     parser.add_argument("--train-size", type=int, default=3000, help="images in the training split (3000)")
     parser.add_argument("--test-size", type=int, default=2000, help="images in the test split (2000)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")

@@ -1,8 +1,8 @@
-"""Images per second of V&B: this project beside the same computation written the customary way, in one process.
+"""Images per second of V&B: this project against the same computation in customary PyTorch, in one process.
 
-Both sides have the same images, networks, initial weights, split and batch sizes. They take turns, and who goes first
-alternates, so that whatever else the machine does falls on both. Stage 1 and stage 2 count the augmented images that
-go forward and backward; scoring counts the images scored; "two views" is the making of batches without any network.
+Both sides have the same images, networks, initial weights, split and batch sizes. They run in turns, in alternating
+order, so that other load on the machine affects both. Stage 1 and stage 2 count the augmented images that go forward
+and backward; scoring counts the images scored; "two views" makes batches without any network.
 """
 
 import argparse
@@ -25,17 +25,17 @@ PARTS = {
     "stage 2 (suppression)": "suppression_epoch",
     "scoring (entropy)": "score",
 }
-"""What is measured, and the method that both sides have for it."""
+"""The parts that are measured, each with its method, which both sides have."""
 
 
 def build(images: int, size: int, model: str, threads: int) -> tuple[ProjectVab, CustomaryVab]:
-    """Both sides on the generated shapes.
+    """Build both sides on the generated shapes.
 
     Args:
-        images: how many in the training set.
-        size: height and width.
+        images: number of training images.
+        size: height and width of the images.
         model: name of the network.
-        threads: of the CPU.
+        threads: CPU threads.
     """
     compute = ComputeConfig(device="cpu", threads=threads).open()
     data = make_shapes(images, 10, seed=0, image_size=size).train
@@ -63,8 +63,8 @@ def measure(project: ProjectVab, customary: CustomaryVab, method: str, repeats: 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="in the training set (default: 2000)")
-    parser.add_argument("--size", type=int, default=16, help="their height and width (default: 16)")
+    parser.add_argument("--images", type=int, default=2000, help="images in the training set (default: 2000)")
+    parser.add_argument("--size", type=int, default=16, help="height and width of the images (default: 16)")
     parser.add_argument("--model", choices=tuple(MODELS), default="tiny", help="the network (default: tiny)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")

@@ -1,4 +1,4 @@
-"""Timing of work that alternates, and the tables that show it."""
+"""Timing of work, and Markdown tables."""
 
 import statistics
 import time
@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 Work = Callable[[], int]
-"""Does something once, and returns over how many images."""
+"""Work that can be timed: returns the number of images that it processed."""
 
 
 def rate(work: Work, device: torch.device) -> float:
-    """Images per second of one call of ``work``, the device's queue drained."""
+    """Images per second of one call of ``work``; waits for the device before and after."""
     _drain(device)
     start = time.perf_counter()
     images = work()
@@ -25,7 +25,7 @@ def _drain(device: torch.device) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Median, lowest and highest: ``1,234 (1,200 to 1,250)``."""
+    """Median, lowest and highest value as text: ``1,234 (1,200 to 1,250)``."""
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 

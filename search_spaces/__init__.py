@@ -1,1 +1,1 @@
-"""What is searched: YAML presets, the grammar of values and distributions, and their Optuna suggestions."""
+"""Search spaces: YAML presets, the grammar of values and distributions, and their Optuna suggestions."""

@@ -2,10 +2,10 @@
 
 threshold: 0.2                                  a value
 threshold: {float: [0.05, 0.5]}                 a range
-lr: {float: [0.001, 0.1], log: true}            sampled evenly in its logarithm
+lr: {float: [0.001, 0.1], log: true}            a range, uniform in the logarithm
 warmup_steps: {int: [20, 200], step: 20}        a grid within a range
 mixing: {categorical: [attention, none]}        a choice
-mask_threshold: {float: [0, 0.5], when: {mixing: attention}}    drawn only where another parameter allows it
+mask_threshold: {float: [0, 0.5], when: {mixing: attention}}    drawn only if mixing is attention
 """
 
 from dataclasses import dataclass, field
@@ -16,24 +16,24 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 KINDS = ("float", "int", "categorical")
 MOST_VALUES = 1000
-"""Of a range that is gone through value by value."""
+"""Largest number of values of a range that is searched value by value."""
 
 
 class SpaceError(ValueError):
-    """A parameter is written wrongly. One sentence: what is wrong and what is allowed."""
+    """A parameter is not valid. The message is one sentence: what is wrong and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A distribution.
+    """A distribution to search.
 
     Args:
         kind: ``float``, ``int`` or ``categorical``.
         values: low and high end, or the choices.
-        log: even in the logarithm.
-        step: distance of the values on offer; null: any.
-        when: values that other parameters of the same block must have for this one to be drawn; where they have not,
-            the parameter keeps its default.
+        log: whether values are uniform in the logarithm.
+        step: distance between allowed values; null: every value is allowed.
+        when: values that other parameters of the same block must have for this one to be drawn; otherwise the parameter
+            keeps its default.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Searched:
         return self.values
 
     def distribution(self) -> BaseDistribution:
-        """The distribution as Optuna has it."""
+        """The distribution as an object of Optuna."""
         if self.kind == "categorical":
             return CategoricalDistribution(self.values)
         low, high = self.values
@@ -56,7 +56,7 @@ class Searched:
         return FloatDistribution(low, high, log=self.log, step=self.step)
 
     def grid(self) -> tuple[Any, ...] | None:
-        """Every value on offer; null for a range that is continuous, or has more than :data:`MOST_VALUES`."""
+        """All allowed values; null for a range that is continuous or has more than :data:`MOST_VALUES`."""
         if self.kind == "categorical":
             return self.values
         low, high = self.values
@@ -79,10 +79,10 @@ def as_list(value: Any) -> list[Any]:
 
 
 def parse(value: Any) -> Any:
-    """Turn a YAML value into a :class:`Searched`, or return it as it is if it is a plain one.
+    """Turn a YAML value into a :class:`Searched`, or return a plain value unchanged.
 
     Raises:
-        SpaceError: it looks like a distribution and is none.
+        SpaceError: ``value`` is a mapping, but not a valid distribution.
     """
     if not isinstance(value, dict):
         return value
@@ -96,11 +96,12 @@ def parse(value: Any) -> Any:
     unknown = set(value) - allowed - {kind}
     if unknown:
         raise SpaceError(
-            f"has {', '.join(sorted(map(str, unknown)))}, but beside {kind} only {', '.join(sorted(allowed))} may stand"
+            f"has {', '.join(sorted(map(str, unknown)))}, "
+            f"but the only keys beside {kind} are {', '.join(sorted(allowed))}"
         )
     when, log, step = value.get("when", {}), value.get("log", False), value.get("step")
     if not isinstance(when, dict):
-        raise SpaceError("when must map parameters to the value, or list of values, that they must have")
+        raise SpaceError("when must map parameters to a value or a list of values")
     if kind == "categorical":
         return Searched(kind, _choices(value[kind]), when=when)
     low, high = _ends(value[kind], kind)
@@ -151,10 +152,10 @@ def suggest(trial: optuna.Trial, name: str, searched: Searched) -> Any:
 
 
 def order_by_condition(block: dict[str, Any]) -> list[str]:
-    """Names of a block's parameters, each after those that its ``when`` asks for.
+    """Names of a block's parameters, each after the parameters in its ``when``.
 
     Raises:
-        SpaceError: a ``when`` asks for a parameter that the block lacks, or conditions run in a circle.
+        SpaceError: a ``when`` names a parameter that the block lacks, or conditions depend on each other in a circle.
     """
     ordered: list[str] = []
     waiting = list(block)
@@ -165,7 +166,7 @@ def order_by_condition(block: dict[str, Any]) -> list[str]:
             missing = [key for key in block[name].when if key not in block]
             if missing:
                 raise SpaceError(f"{name}: when asks for {missing[0]}, which this block does not set")
-            raise SpaceError(f"the conditions of {', '.join(waiting)} ask for each other in a circle")
+            raise SpaceError(f"the conditions of {', '.join(waiting)} depend on each other in a circle")
         ordered += ready
         waiting = [name for name in waiting if name not in ready]
     return ordered

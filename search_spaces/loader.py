@@ -9,7 +9,7 @@ import yaml
 
 
 class PresetError(ValueError):
-    """A preset cannot be used. One sentence that names the file, the key and what is allowed."""
+    """A preset cannot be used. The message is one sentence that names the file, the key and what is allowed."""
 
 
 def preset_names() -> list[str]:
@@ -21,7 +21,7 @@ def read_preset(name: str) -> dict[str, Any]:
     """Read the file at path ``name``, or else the package's preset of that name (with or without ``.yaml``).
 
     Raises:
-        PresetError: there is none, or it is no YAML mapping.
+        PresetError: there is no such preset, or it is not a YAML mapping.
     """
     path = Path(name).expanduser()
     packaged = name if name.endswith(".yaml") else f"{name}.yaml"
@@ -49,7 +49,7 @@ def _parse(text: str, where: str) -> Any:
         line = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise PresetError(f"{where}: no valid YAML{line}: {problem}.") from error
-    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+    except (ValueError, RecursionError) as error:  # an impossible date, too many open brackets
         raise PresetError(f"{where}: no valid YAML: {str(error).splitlines()[0]}.") from error
 
 
@@ -57,7 +57,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key silently replace an earlier one of the same name; a preset may not."""
+    """Refuses a key that appears twice in a mapping; plain YAML silently uses the later one."""
 
 
 def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -66,10 +66,10 @@ def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
         if key_node.tag == MERGE:
-            continue  # a key of one's own goes over a merged one
+            continue  # the mapping's own key overrides a merged one
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key} appears twice", key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -80,11 +80,11 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 def apply_overrides(preset: dict[str, Any], overrides: list[str], where: str) -> dict[str, Any]:
     """Apply ``key=value`` settings; keys are dotted, values are YAML (``scenarios.0.poison_rate=0.05``).
 
-    A key may name something that the preset leaves at its default; whether there is such a key at all, the
-    validation of the whole says.
+    A key may be one that the preset leaves at its default; the validation of the whole preset checks that the key
+    exists.
 
     Raises:
-        PresetError: no ``=``, or the way to the key does not exist.
+        PresetError: an override has no ``=``, or the path to its key does not exist.
     """
     result: dict[str, Any] = copy.deepcopy(preset)
     for override in overrides:

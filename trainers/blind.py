@@ -1,4 +1,4 @@
-"""Training with a chosen setting on data nobody vouches for: no attacker, no truth, nothing to measure against."""
+"""Training with a chosen setting on untrusted data: the attacker and the poisoned images are unknown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from trainers.storage.state_store import StateStore
 
 @dataclass(frozen=True)
 class Setting:
-    """What a defender deploys.
+    """A defense with parameters, network and augmentation, as a defender deploys it.
 
     Args:
-        defense: its name.
-        params: its parameters; those left out take their defaults.
+        defense: name of the defense.
+        params: parameters of the defense; those left out take their defaults.
         model: the network.
-        augmentation: of training images.
+        augmentation: augmentation of training images.
     """
 
     defense: str
@@ -36,13 +36,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trained:
-    """What blind training leaves.
+    """Result of training on untrusted data.
 
     Args:
-        model: to be used.
+        model: the trained classifier.
         suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
-        credible: bool (N,), the samples taken for clean; null if the defense marks none.
-        losses: mean training loss of each epoch, null where nothing was trained.
+        credible: bool (N,), the samples that the defense treats as clean; null if the defense marks none.
+        losses: mean training loss of each epoch; null for an epoch that trained nothing.
     """
 
     model: SavedModel
@@ -60,15 +60,15 @@ def train_blind(
     progress: Callable[[str, int, int, float | None], None],
     unlabelled: Tensor | None = None,
 ) -> Trained:
-    """Train on all of ``data``, going on from the last state in ``store`` if there is one.
+    """Train on all of ``data``; continues from the last state in ``store`` if there is one.
 
     Args:
-        setting: what to train with.
+        setting: defense, parameters, network and augmentation.
         data: untrusted images and labels.
-        compute: where.
-        seed: of every draw.
-        store: where states are kept while it lasts.
-        progress: told after each epoch: stage, number of the epoch, of how many, loss.
+        compute: where to compute.
+        seed: seeds every random draw.
+        store: where states of this training are kept.
+        progress: called after each epoch with stage, epochs done, epochs in all, and loss.
         unlabelled: uint8 (M, C, H, W), for defenses that need images without labels.
 
     Raises:
@@ -76,7 +76,7 @@ def train_blind(
         TrialError: a loss or a weight is not finite, or the defense left no model.
     """
     kind = DEFENSES[setting.defense]
-    data = replace(data, names=None)  # the defense is to judge images, not what their files are called
+    data = replace(data, names=None)  # file names must not influence the defense
     task = TrainingTask(data, setting.model, setting.augmentation, compute, seed, unlabelled)
     defense = kind(kind.Params(**setting.params), task)
     total = sum(stage.epochs for stage in defense.stages())
@@ -101,7 +101,7 @@ def train_blind(
 
 
 def _saved(network: Network, config: ModelConfig, data: ImageSet, normalise: Any) -> SavedModel:
-    """A copy on the CPU, without what compilation may have added."""
+    """Copy of the network on the CPU, without what torch.compile may have added."""
     channels, height, width = data.images.shape[1:]
     copy = build_model(config, channels, data.num_classes, seed=0)
     copy.load_state_dict({name: tensor.cpu() for name, tensor in network.state_dict().items()})

@@ -1,17 +1,17 @@
-"""The ways in which things go wrong."""
+"""Errors of a trial, by who can correct them."""
 
 
 class ConfigError(ValueError):
-    """The user can mend this before the first trial. One sentence: what is wrong and what is allowed."""
+    """The user can correct this before the first trial. The message is one sentence: what is wrong, what is allowed."""
 
 
 class HostError(ConfigError):
-    """This machine lacks what the trial needs (a GPU, the program as the others have it); another may have it."""
+    """This machine lacks something that the trial needs (a GPU, the same program); another machine may have it."""
 
 
 class TrialError(RuntimeError):
-    """This trial cannot go on (a loss that is NaN, say) and a retry would not help. The message is its reason."""
+    """This trial cannot continue (its loss is NaN, for example), and a retry would not help. The message says why."""
 
 
 class RateError(ConfigError):
-    """A poison rate does not fit the data; another one may."""
+    """This poison rate does not fit the data; another rate may."""

@@ -1,4 +1,4 @@
-"""SGD as every defense here uses it, with its schedule a function of progress (so nothing needs saving)."""
+"""SGD for all defenses; the learning rate is a function of the epoch, so a state need not hold a schedule."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ class SgdParams(Parameters):
     lr: float = param(0.1, gt=0, doc="learning rate at the start")
     momentum: float = param(0.9, ge=0, lt=1, doc="momentum")
     weight_decay: float = param(5e-4, ge=0, doc="weight decay")
-    batch_size: int = param(128, ge=2, doc="samples a batch")
-    schedule: str = param("step", choices=("step", "cosine"), doc="how the learning rate falls")
-    milestones: tuple[float, ...] = param(
-        (0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which it drops"
+    batch_size: int = param(128, ge=2, doc="samples per batch")
+    schedule: str = param(
+        "step", choices=("step", "cosine"), doc="how the learning rate falls: in steps at milestones, or as a cosine"
     )
-    decay: float = param(0.1, gt=0, le=1, doc="factor of each drop")
+    milestones: tuple[float, ...] = param(
+        (0.25, 0.5, 0.75), gt=0, lt=1, doc="shares of the epochs after which the learning rate drops (schedule: step)"
+    )
+    decay: float = param(0.1, gt=0, le=1, doc="factor of the learning rate at each milestone (schedule: step)")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD over the parameters of ``network``."""
@@ -46,5 +48,5 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def cosine(lr: float, epoch: int, epochs: int) -> float:
-    """Half a cosine, from ``lr`` at epoch 0 towards 0 after ``epochs``."""
+    """Learning rate of ``epoch`` on half a cosine, from ``lr`` at epoch 0 to 0 after ``epochs``."""
     return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -1,4 +1,4 @@
-"""Parameters: dataclasses whose fields know their range, so that every layer gives the same error for them."""
+"""Parameter dataclasses: each field has a range, so a bad value gives the same error wherever it comes from."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from trainers.errors import ConfigError
 
 LARGEST = 2**63 - 1
-"""Whole number that tensors and files hold."""
+"""Largest whole number that tensors and files can hold."""
 
 
 def param(
@@ -33,13 +33,13 @@ def param(
 
 
 def changed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that differ from their defaults: what enters a seed, a key or a digest.
+    """The ``values`` that differ from their defaults; only these enter a seed, a key or a digest.
 
-    So a field that is added later changes none of them while it stands at its default.
+    A field that is added later therefore changes none of these while it has its default.
 
     Args:
-        kind: the dataclass whose fields they are; a field without default always differs.
-        values: by name of the field. :class:`Parameters` among them, alone or in a tuple, are reduced likewise.
+        kind: the dataclass of the fields; a field without default always differs.
+        values: values by field name. :class:`Parameters` among them, alone or in a tuple, are reduced in the same way.
     """
     return {f.name: _reduced(values[f.name]) for f in fields(kind) if values[f.name] != _default(f)}
 
@@ -77,16 +77,16 @@ class Parameters:
         return tuple(f.name for f in fields(cls) if f.metadata.get("names_class"))  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
-        """The parameters and their values."""
+        """The values of the parameters by name."""
         return {name: getattr(self, name) for name in self.keys()}
 
     def changed(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, as :func:`changed` has them."""
+        """The parameters that differ from their defaults, see :func:`changed`."""
         return changed(type(self), self.as_dict())
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:
-        """Return ``value`` as field ``name`` holds it.
+        """Return ``value`` in the type of field ``name``.
 
         Raises:
             ConfigError: there is no such field, or it does not allow this value.

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 NUMERICS = 2
-"""Goes up whenever the same configuration gives other numbers. Sweeps that do not name it, those of commit 6f02d73 and
-before, were made with 1."""
+"""Version of the numerics, raised whenever the same configuration gives other numbers. Sweeps that do not record it (up
+to commit 6f02d73) have version 1."""
 
 
 def derive_seed(*parts: Any) -> int:

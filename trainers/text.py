@@ -1,11 +1,11 @@
-"""Text that others wrote, as it may be shown."""
+"""Text from untrusted sources, made safe to show."""
 
 
 def printable(text: str) -> str:
-    """``text`` with all that is no visible character written as its escape: it could forge lines, and steer a terminal.
+    """``text`` with every non-printable character escaped, since it could forge lines or control a terminal.
 
-    Such are control characters, line breaks, marks that turn the direction of writing, and bytes of file names that are
-    no text.
+    Non-printable are control characters, line breaks, marks that change the direction of writing, and bytes of file
+    names that are not text.
     """
     if text.isprintable():
         return text

@@ -30,14 +30,14 @@ from trainers.unlabelled import unlabelled_images
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """All that decides a trial's figures.
+    """Everything that determines a trial's figures.
 
     Args:
-        data_fingerprint: of the splits.
+        data_fingerprint: fingerprint of the splits.
         model: the network.
-        augmentation: of training images.
+        augmentation: augmentation of training images.
         defense: name of the defense.
-        params: its parameters; those left out take their defaults.
+        params: parameters of the defense; those left out take their defaults.
         scenarios: the attackers.
         repeats: the preset's seeds.
         sweep_seed: the sweep's seed.
@@ -66,12 +66,12 @@ class TrialConfig:
 
     @property
     def key(self) -> str:
-        """Names the whole configuration: the same key, the same figures."""
+        """Key of the whole configuration: trials with the same key have the same figures."""
         return _digest(changed(type(self), vars(self)) | {"params": self._changed_params()})
 
     @property
     def setting_key(self) -> str:
-        """Names what the defender chose: defense and parameters, whatever the attacker does."""
+        """Key of what the defender chose, defense and parameters; it does not depend on the attacker."""
         return _digest([self.defense, self._changed_params()])
 
     def _changed_params(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class TrialConfig:
         return [(scenario, repeat) for scenario in self.scenarios for repeat in self.repeats]
 
     def control(self, scenario: ScenarioConfig, repeat: int, params: dict[str, Any]) -> "TrialConfig":
-        """The undefended run of one resolved scenario; its key is that of the scenario's control."""
+        """Configuration of the control of one resolved scenario: the same run without a defense."""
         return replace(self, defense="none", params=params, scenarios=(scenario,), repeats=(repeat,))
 
 
@@ -111,7 +111,7 @@ def _digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What a trial yields after each epoch.
+    """Result of one epoch of a trial.
 
     Args:
         scenario: the attacker of this run.
@@ -144,17 +144,17 @@ def run_trial(
 ) -> Iterator[EpochResult]:
     """Train and measure on every scenario and repeat, one epoch at a time.
 
-    With a ``store`` that holds states of an earlier attempt, the trial goes on from them; epochs measured before the
-    last state are yielded again from there, so that every attempt yields every epoch.
+    If ``store`` holds states of an earlier attempt, the trial continues from these. Epochs measured before the last
+    state are yielded again, so every attempt yields every epoch.
 
     Args:
         config: the trial.
         splits: the data; its fingerprint is that of the configuration.
         store: where states are kept.
         gpu_share: GPUs reserved for the trial.
-        attack_cache: folder that keeps what attacks train; null: it is trained for each run.
-        undefended: folder that keeps what controls left, for defenses that begin with such a training; null: each
-            trains by itself, to the same numbers.
+        attack_cache: folder for the surrogates and generators of attacks; null: they are trained for each run.
+        undefended: folder for the networks of controls, for defenses that begin with undefended training; null: each
+            defense trains its own, with the same numbers.
 
     Raises:
         TrialError: a loss, a prediction or a score is not finite.
@@ -181,7 +181,7 @@ def run_trial(
         defense = kind(params, task)
         kept = None if undefended is None else undefended / config.key
         yield from _run_one(defense, scenario, scenario_config, repeat, number, store, kept)
-        del defense, task, scenario  # before those of the next run take their place on a GPU
+        del defense, task, scenario  # to free the GPU before the next run
 
 
 def _run_one(
@@ -233,7 +233,7 @@ def _run_one(
                 store.check_owner()
             keep_undefended(kept, defense.network, measured)
         if store and store.due(final or defense.stage_ended):
-            # A run that has ended leaves its figures only: nothing is trained again.
+            # A run that has ended keeps only its figures, since it is not trained again.
             state = None if final else defense.state()
             store.save(number, {"defense": state, "measured": [asdict(m) for m in measured], "scores": scores})
         yield result(figures)

@@ -1,4 +1,4 @@
-"""Images without labels for the defenses that use them, and where they come from."""
+"""Unlabelled images for the defenses that use them, and their sources."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ HELD_OUT = ("clean", "poisoned")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that were set aside before the attacker came, as a defender may get them: without labels.
+    """Images that were set aside before the poisoning, without labels.
 
     Args:
         clean: uint8 (M, C, H, W).
-        poisoned: the same, the attacker's share of them triggered, which nobody can see by their order.
+        poisoned: the same images in the same order; a random share of them, the poison share, has the trigger.
     """
 
     clean: Tensor
@@ -30,10 +30,10 @@ class HeldOut:
 
 
 def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -> Splits:
-    """The splits, and beside them the images of those ``sources`` that are not held out.
+    """The splits, with the images of those ``sources`` that are not held out added.
 
-    They are read once, so that whoever trains needs no file, and they count in the fingerprint. What reading them shows
-    is added to the findings of ``splits``.
+    The images are read once, so workers need no files, and they enter the fingerprint. What reading them shows is added
+    to the findings of ``splits``.
 
     Args:
         splits: the data.
@@ -53,14 +53,14 @@ def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -
 
 
 def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
-    """See whether there are such images, as many as asked for, and like those of the training split.
+    """Check that the wanted images exist, that there are enough, and that their shape is that of training images.
 
     Raises:
-        ConfigError: there are not.
+        ConfigError: one of these does not hold.
     """
     if wanted.source in HELD_OUT and splits.held_out is None:
         raise ConfigError(
-            f"unlabelled: {wanted.source} takes images that were held out, and there are none; set data.held_out_size, "
+            f"unlabelled: {wanted.source} needs held-out images, but there are none; set data.held_out_size, "
             "or give parquet:PATH or folder:PATH."
         )
     aside = splits.held_out
@@ -69,23 +69,23 @@ def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
     if shape != known:
         hint = "; data.image_size resizes both" if shape[0] == known[0] else ""
         raise ConfigError(
-            f"unlabelled: images of {wanted.source} are {_size(shape)}, but those to train on {_size(known)}{hint}."
+            f"unlabelled: images of {wanted.source} are {_size(shape)}, but training images are {_size(known)}{hint}."
         )
     check_count(wanted, len(images))
 
 
 def check_count(wanted: Unlabelled, there: int) -> None:
-    """See whether there are as many images as asked for.
+    """Check that there are as many images as wanted.
 
     Raises:
-        ConfigError: there are not.
+        ConfigError: there are fewer.
     """
     if wanted.count is not None and wanted.count > there:
         raise ConfigError(f"unlabelled_count must be at most {there}, as many as there are, but got {wanted.count}.")
 
 
 def unlabelled_images(source: str, splits: Splits, held_out: HeldOut | None) -> Tensor:
-    """Images of a source that was checked: uint8 (M, C, H, W)."""
+    """Images of ``source``, which was checked before: uint8 (M, C, H, W)."""
     if source not in HELD_OUT:
         return splits.elsewhere[source]
     assert held_out is not None, "it was checked"

@@ -82,7 +82,9 @@ def train_(
         str, typer.Option(help="What to do with images that cannot be read: refuse, or leave_out, and list them.")
     ] = "refuse",
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = max(os.cpu_count() or 1, 1),
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads.", show_default="as many as the machine has CPUs")
+    ] = max(os.cpu_count() or 1, 1),
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
 ) -> None:
     """Train with a selected setting on images whose labels nobody vouches for."""

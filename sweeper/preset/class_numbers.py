@@ -8,11 +8,11 @@ from sweeper.preset.blocks import Block
 from sweeper.preset.misfits import Misfits
 from trainers.attacks import ATTACKS
 from trainers.data.class_names import check_unambiguous, class_label, class_number
+from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
 
-CLASS_KEYS = tuple(
-    dict.fromkeys(key for kind in (ScenarioConfig, *(a.Params for a in ATTACKS.values())) for key in kind.class_keys())
-)
+_OWNERS: tuple[type[Parameters], ...] = (ScenarioConfig, *(attack.Params for attack in ATTACKS.values()))
+CLASS_KEYS = tuple(dict.fromkeys(key for owner in _OWNERS for key in owner.class_keys()))
 """Parameters of scenarios that hold a class, or a list of classes."""
 
 

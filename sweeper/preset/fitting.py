@@ -39,6 +39,10 @@ def fit_to_data(spec: SweepSpec, preset: dict[str, Any], train: ImageSet, misfit
         PresetError: the same class is given twice, by number and by name.
     """
     names = [block.values["name"] for block in spec.scenario_blocks]
-    preset = with_class_numbers(preset, names, train.class_names, misfits)
-    preset, left_out = without_scarce_rates(validate(preset, spec.name), preset, train, misfits)
-    return Fitted(validate(preset, spec.name), preset, left_out)
+    numbered = with_class_numbers(preset, names, train.class_names, misfits)
+    if numbered != preset:
+        spec = validate(numbered, spec.name)
+    kept, left_out = without_scarce_rates(spec, numbered, train, misfits)
+    if left_out:
+        spec = validate(kept, spec.name)
+    return Fitted(spec, kept, left_out)

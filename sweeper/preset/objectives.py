@@ -25,8 +25,11 @@ WORST_BY_DEFAULT = ("val_asr", "control_asr")
 class _Aggregated(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    metric: Metric
-    aggregate: Literal["worst", "mean"] | None = None
+    metric: Metric = Field(description="the figure")
+    aggregate: Literal["worst", "mean"] | None = Field(
+        default=None,
+        description="over scenarios; null: the worst for val_asr and control_asr, the mean for all other figures",
+    )
 
     def _reduce(self, rows: Iterable[Mapping[str, Any]], worst: Any) -> float | None:
         """Mean over the seeds of each scenario, then the aggregate over scenarios. Undefined figures are left out."""
@@ -44,7 +47,7 @@ class _Aggregated(BaseModel):
 class Objective(_Aggregated):
     """A figure to push up or down. Attack success is aggregated by its worst scenario, other figures by the mean."""
 
-    direction: Literal["maximize", "minimize"]
+    direction: Literal["maximize", "minimize"] = Field(description="whether the figure is to be high or low")
 
     def value(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
         """The objective of a trial, given its rows (one per scenario and seed); null if nothing defines it."""
@@ -54,8 +57,8 @@ class Objective(_Aggregated):
 class Constraint(_Aggregated):
     """A bound that a figure must keep: exactly one of ``max`` and ``min``."""
 
-    max: float | None = Field(default=None, allow_inf_nan=False)
-    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False, description="upper bound")
+    min: float | None = Field(default=None, allow_inf_nan=False, description="lower bound")
 
     @model_validator(mode="after")
     def _one_bound(self) -> "Constraint":

@@ -59,27 +59,42 @@ class _Strict(BaseModel):
 class Search(_Strict):
     """How the space is searched."""
 
-    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    trials: int = Field(default=8, ge=1)
-    time_budget: float | None = Field(default=None, gt=0, description="minutes")
-    scheduler: Literal["none", "asha"] = "none"
-    grace_epochs: int = Field(default=5, ge=1, description="asha: epochs before a trial may be stopped")
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = Field(
+        default="tpe", description="how settings are proposed; grid trains every combination"
+    )
+    trials: int = Field(default=8, ge=1, description="number of trials, controls not counted")
+    time_budget: float | None = Field(
+        default=None, gt=0, description="minutes after which the sweep ends; null: no limit"
+    )
+    scheduler: Literal["none", "asha"] = Field(
+        default="none",
+        description="asha stops weak trials early; it needs one objective, one scenario, one seed and no constraints",
+    )
+    grace_epochs: int = Field(default=5, ge=1, description="epochs before asha may stop a trial")
     workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
     retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
-    scenarios: Literal["all", "one"] = Field(default="all", description="how many of the scenarios a trial meets")
-    defenses: Literal["free", "turns"] = Field(
-        default="free", description="of several: the sampler chooses, or they take turns, each searched by itself"
+    scenarios: Literal["all", "one"] = Field(
+        default="all", description="whether a trial meets all scenarios, or one of them"
     )
-    min_poisoned: int | None = Field(default=None, ge=1, description="leave out rates of fewer poisoned images")
+    defenses: Literal["free", "turns"] = Field(
+        default="free",
+        description="with several defenses: the sampler chooses (free), or each is searched by itself with as many "
+        "trials as any other (turns)",
+    )
+    min_poisoned: int | None = Field(
+        default=None,
+        ge=1,
+        description="leave out poison rates that poison fewer images, and name them; needs search.scenarios: one",
+    )
 
 
 class Resources(_Strict):
     """What Ray reserves for a trial."""
 
-    cpu: int = Field(default=1, ge=1)
-    gpu: float = Field(default=0.0, ge=0, description="below 1: a share of one GPU, with that share of its memory")
+    cpu: int = Field(default=1, ge=1, description="CPUs of a trial, and its number of threads")
+    gpu: float = Field(default=0.0, ge=0, description="GPUs of a trial; below 1: a share of one GPU and of its memory")
     custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="resources that hosts were started with, to choose among kinds of hosts"
+        default={}, description="custom resources that hosts were started with, to choose among kinds of hosts"
     )
 
     def by_name(self) -> dict[str, float]:
@@ -101,30 +116,41 @@ class SweepSpec(_Strict):
     ``defense`` is one block or a list of them; with a list the defense itself is searched.
     """
 
-    name: str = Field(pattern=f"^{NAME_PATTERN}$")
-    seed: int = Field(default=0, ge=0, le=LARGEST)
+    name: str = Field(pattern=f"^{NAME_PATTERN}$", description="name of the sweep: letters, digits, dots, - and _")
+    seed: int = Field(default=0, ge=0, le=LARGEST, description="seed of the search and of every draw in the sweep")
     data: Annotated[DataConfig, _read(DataConfig)] = DataConfig()
     model: Annotated[ModelConfig, _read(ModelConfig)] = ModelConfig()
     augment: Annotated[Augmentation, _read(Augmentation)] = Augmentation()
-    defense: Annotated[list[Block], BeforeValidator(_defense_blocks)]
+    defense: Annotated[list[Block], BeforeValidator(_defense_blocks)] = Field(
+        description="one defense, {name: vab, ...}, or a list of them; with a list the defense itself is searched"
+    )
     control: Annotated[NoneParams, _read(NoneParams)] = NoneParams()
-    scenario_defaults: dict[str, Any] = {}
-    scenarios: list[Any] = Field(min_length=1)
-    seeds: list[Annotated[int, Field(ge=0, le=LARGEST)]] = Field(default=[0], min_length=1)
+    scenario_defaults: dict[str, Any] = Field(
+        default={}, description="keys that all scenarios take unless they give their own"
+    )
+    scenarios: list[Any] = Field(min_length=1, description="the attackers, each {attack: badnets, ...}")
+    seeds: list[Annotated[int, Field(ge=0, le=LARGEST)]] = Field(
+        default=[0], min_length=1, description="every trial is trained once with each seed"
+    )
     objectives: list[Objective] = Field(
         default=[
             Objective(metric="val_acc", direction="maximize"),
             Objective(metric="val_asr", direction="minimize"),
         ],
         min_length=1,
+        description="figures to maximize or minimize; by default val_acc up and val_asr down",
     )
-    constraints: list[Constraint] = []
+    constraints: list[Constraint] = Field(
+        default=[], description="bounds on figures; settings that violate one are excluded from the frontier"
+    )
     search: Search = Search()
     resources: Resources = Resources()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    amp: bool = True
-    compile: bool = False
-    state_every_s: float = Field(default=60.0, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where to compute; auto: a GPU if the trial reserves a share of one"
+    )
+    amp: bool = Field(default=True, description="bfloat16 autocast, on CUDA only")
+    compile: bool = Field(default=False, description="compile the networks with torch.compile")
+    state_every_s: float = Field(default=60.0, gt=0, description="seconds between saved states of a trial")
 
     @model_validator(mode="after")
     def _check_whole(self) -> "SweepSpec":

@@ -125,7 +125,7 @@ def test_an_attack_that_blends_nothing_has_no_such_measure(tmp_path: Path, capsy
     preset = SWEEP["preset"] | {"scenarios": [patches]}
     with pytest.raises(SystemExit):
         overlap.main([str(sweep_in(tmp_path / "run", SWEEP | {"preset": preset}))])
-    assert "badnets of t0001 blends nothing" in capsys.readouterr().err
+    assert "badnets of t0001 blends no pattern" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,9 +50,9 @@ def test_the_grammar(raw: dict[str, Any], searched: Searched, distribution: Any)
         ({"uniform": [0, 1]}, "must name one of float, int, categorical, but names uniform"),
         ({"float": [0, 1], "int": [0, 1]}, "must name one of float, int, categorical, but names float, int"),
         ({1: 2}, "must name one of float, int, categorical, but names 1"),
-        ({"float": [0, 1], "base": 2}, "has base, but beside float only log, step, when may stand"),
-        ({"float": [0, 1], "base": 2, 3: 4}, "has 3, base, but beside float"),
-        ({"categorical": [1, 2], "log": True}, "has log, but beside categorical only when may stand"),
+        ({"float": [0, 1], "base": 2}, "has base, but the only keys beside float are log, step, when"),
+        ({"float": [0, 1], "base": 2, 3: 4}, "has 3, base, but the only keys beside float"),
+        ({"categorical": [1, 2], "log": True}, "has log, but the only keys beside categorical are when"),
         ({"float": 0.5}, r"float must be \[low, high\], two numbers, but got 0.5"),
         ({"float": [0.5]}, r"float must be \[low, high\]"),
         ({"float": [0, 1, 2]}, r"float must be \[low, high\]"),
@@ -75,7 +75,7 @@ def test_the_grammar(raw: dict[str, Any], searched: Searched, distribution: Any)
         ({"categorical": "abc"}, "categorical must be a list of at least one value, but got 'abc'"),
         ({"categorical": [[1], [2]]}, "categorical choices must be numbers, texts, true, false or null"),
         ({"categorical": [1, 2, 1]}, "categorical lists a choice twice"),
-        ({"float": [0, 1], "when": "mixing"}, "when must map parameters to the value"),
+        ({"float": [0, 1], "when": "mixing"}, "when must map parameters to a value"),
     ],
 )
 def test_what_is_written_wrongly_is_said_in_one_sentence(raw: dict[Any, Any], message: str) -> None:
@@ -146,8 +146,8 @@ def test_each_parameter_comes_after_those_it_asks_for() -> None:
     ("when", "message"),
     [
         ({"a": {"gone": 1}}, "a: when asks for gone, which this block does not set"),
-        ({"a": {"b": 1}, "b": {"a": 1}}, "the conditions of a, b ask for each other in a circle"),
-        ({"a": {"a": 1}}, "the conditions of a ask for each other in a circle"),
+        ({"a": {"b": 1}, "b": {"a": 1}}, "the conditions of a, b depend on each other in a circle"),
+        ({"a": {"a": 1}}, "the conditions of a depend on each other in a circle"),
         ({"a": {"b": 1}, "b": {"a": 1}, "c": {"gone": 1}}, "c: when asks for gone|in a circle"),
     ],
 )

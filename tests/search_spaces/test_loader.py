@@ -52,12 +52,12 @@ def refusal(tmp_path: Path, content: str | bytes) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name: x\nname: y\n", "no valid YAML in line 2: the key name stands twice."),
+        ("name: x\nname: y\n", "no valid YAML in line 2: the key name appears twice."),
         ("begun: 2024-13-45\n", "no valid YAML: month must be in 1..12"),
         (f"name: {'9' * 5000}\n", "no valid YAML: Exceeds the limit"),
         (f"name: {'[' * 5000}\n", "no valid YAML: maximum recursion depth exceeded"),
-        ("defense:\n  lr: 1\n  threshold: 2\n  lr: 3\n", "no valid YAML in line 4: the key lr stands twice."),
-        ("- {a: 1}\n- {b: 1, b: 2}\n", "no valid YAML in line 2: the key b stands twice."),
+        ("defense:\n  lr: 1\n  threshold: 2\n  lr: 3\n", "no valid YAML in line 4: the key lr appears twice."),
+        ("- {a: 1}\n- {b: 1, b: 2}\n", "no valid YAML in line 2: the key b appears twice."),
         ("name: [1, 2\n", "no valid YAML in line"),
         ("name: x\n\tseed: 1\n", "no valid YAML in line 2"),
         ("name: !!python/object:os.system {}\n", "no valid YAML in line 1"),
@@ -130,7 +130,7 @@ def test_later_settings_go_over_earlier_ones() -> None:
         ("name.first=3", "p.yaml has no key name.first"),
         ("search.trials.max=3", "p.yaml has no key search.trials.max"),
         ("seeds=[1", "--set seeds: no valid YAML"),
-        ("defense={a: 1, a: 2}", "--set defense: no valid YAML in line 1: the key a stands twice"),
+        ("defense={a: 1, a: 2}", "--set defense: no valid YAML in line 1: the key a appears twice"),
     ],
 )
 def test_set_refuses_in_one_sentence(override: str, message: str) -> None:

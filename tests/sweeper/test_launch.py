@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import yaml
 from PIL import Image
 from rich.console import Console
 
 from sweeper import launch
+from sweeper.preset import fitting
 from sweeper.preset import spec as preset_spec
 from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
+from tests.sweeper.cli.calls import picture
 from tests.sweeper.small import (
     control_row,
     finish,
@@ -28,6 +31,7 @@ from tests.sweeper.small import (
     sweep_with,
     write_rows,
 )
+from trainers.errors import ConfigError
 
 
 def test_track_writes_a_study_that_is_missing_before_it_is_shared(
@@ -109,7 +113,7 @@ def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.M
         return Outcome(1, [], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)
-    for module in (launch, run_folder):
+    for module in (fitting, run_folder):
         monkeypatch.setattr(module, "validate", counting)
     preset = preset_with()
     spec = validate(preset, "small.yaml")
@@ -120,3 +124,72 @@ def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.M
     assert sum(counted.values()) == 1
     launch.resume(tmp_path / "run", Console(file=(tmp_path / "log").open("w")))
     assert sum(counted.values()) == 2
+
+
+def fill(root: Path, *names: str) -> Path:
+    """A folder of images, four in each class, all different."""
+    for label, name in enumerate(names):
+        for number in range(4):
+            picture(root / name / f"{number}.png", seed=10 * label + number)
+    return root
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What sweeps that begin write into sweep.yaml; they train nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    contents: list[dict[str, Any]] = []
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        contents.append(content)
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    return contents
+
+
+def begin(preset: dict[str, Any], out: Path) -> str:
+    """Begin a sweep, and return what is said."""
+    said = StringIO()
+    launch.begin(validate(preset, "small.yaml"), preset, out, Console(file=said, width=200))
+    return said.getvalue()
+
+
+def test_a_sweep_with_classes_by_name_is_kept_by_number(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    for name, target in (("a", 10), ("b", '"10"'), ("c", "10")):
+        scenarios = [{"attack": "badnets", "target": yaml.safe_load(str(target)), "poison_rate": 0.1, "size": 2}]
+        data = {"source": f"folder:{fill(tmp_path / name, *map(str, range(12)))}"}
+        text = begin(preset_with(scenarios=scenarios, data=data), tmp_path / f"run-{name}")
+        assert "Attacked classes: target 10 in badnets." in text
+    assert {content["preset"]["scenarios"][0]["target"] for content in begun} == {10}
+    assert [content["data"]["class_names"] for content in begun] == [list(map(str, range(12)))] * 3
+    assert (
+        launch.resume(tmp_path / "run-b", Console(quiet=True)).folder.spec().scenario_blocks[0].values["target"] == 10
+    )
+
+
+def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    """As in a run folder of a version that ordered numbers as text."""
+    data = {"source": f"folder:{fill(tmp_path / 'images', '2', '9', '10')}"}
+    scenarios = [{"attack": "badnets", "poison_rate": 0.1, "size": 2}]
+    begin(preset_with(data=data, scenarios=scenarios), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    sweep = folder.read_sweep()
+    sweep["data"]["class_names"], sweep["data_fingerprint"] = ["10", "2", "9"], "that of an earlier order"
+    folder.write_sweep(sweep)
+    with pytest.raises(ConfigError) as caught:
+        launch.resume(folder.path, Console(quiet=True))
+    assert str(caught.value) == (
+        f"The classes of {data['source']} are in another order than when the sweep began (2, 9, 10; then 10, 2, 9); "
+        "its figures would not compare."
+    )
+
+
+def test_all_that_does_not_fit_is_said_before_a_folder_is_made(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    scenarios = [{"attack": "badnets", "target": "dics"}, {"attack": "blend"}, {"attack": "tact", "source": 10}]
+    words = r"^2 parts of the preset .* scenarios\.0 \(badnets\): .* scenarios\.2 \(tact\): "
+    with pytest.raises(ConfigError, match=words):
+        begin(preset_with(scenarios=scenarios), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert begun == []

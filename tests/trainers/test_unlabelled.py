@@ -52,7 +52,7 @@ def test_images_from_elsewhere_are_resized_as_the_data_is(noise: Noise, folder: 
 
 @pytest.mark.parametrize("source", ["clean", "poisoned"])
 def test_nothing_was_held_out(noise: Noise, source: str) -> None:
-    with pytest.raises(ConfigError, match=f"unlabelled: {source} takes images that were held out, and there are none"):
+    with pytest.raises(ConfigError, match=f"unlabelled: {source} needs held-out images, but there are none"):
         check_unlabelled(Unlabelled(source, None), Splits(noise(8), noise(4)))
 
 
@@ -64,7 +64,7 @@ def test_images_of_another_size(noise: Noise, folder: str, size: int, channels: 
     with pytest.raises(ConfigError) as caught:
         check_unlabelled(Unlabelled(folder, None), with_elsewhere(splits, [folder], DataConfig()))
     text = str(caught.value)
-    assert f"are 8x8 with 3 channels, but those to train on {size}x{size} with {channels} channel" in text
+    assert f"are 8x8 with 3 channels, but training images are {size}x{size} with {channels} channel" in text
     assert text.endswith(hint)
 
 

@@ -1,4 +1,4 @@
-"""Adaptive-Blend (Qi et al., ICLR 2023): pieces of a pattern in training, the whole of it at test time."""
+"""Adaptive-Blend (Qi et al., ICLR 2023): pieces of a pattern in training, the whole pattern at test time."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,14 +19,16 @@ SIDE = 4
 class AdaptiveBlendParams(PatternParams):
     """Pattern, pieces and strengths; the defaults are the paper's."""
 
-    alpha: float = param(0.2, gt=0, le=1, doc="opacity at test time")
-    train_alpha: float = param(0.15, gt=0, le=1, doc="opacity in training")
-    shown: int = param(8, ge=1, le=SIDE**2, doc="pieces, of 16, that a training image shows")
-    cover_rate: float = param(0.003, gt=0, lt=1, doc="samples with pieces of the pattern that keep their label")
+    alpha: float = param(0.2, gt=0, le=1, doc="opacity of the pattern at test time")
+    train_alpha: float = param(0.15, gt=0, le=1, doc="opacity of the pattern in training")
+    shown: int = param(8, ge=1, le=SIDE**2, doc="number of pieces, of 16, that each training image shows")
+    cover_rate: float = param(
+        0.003, gt=0, lt=1, doc="cover samples (pieces of the pattern, true label), as a share of the whole set"
+    )
 
 
 class AdaptiveBlend(Blend):
-    """Each training image shows its own random pieces of the pattern."""
+    """Blend attack in which each training image shows its own random pieces of the pattern."""
 
     name: ClassVar[str] = "adaptive_blend"
     Params = AdaptiveBlendParams
@@ -39,7 +41,7 @@ class AdaptiveBlend(Blend):
             raise ConfigError(f"Images of {height}x{width} cannot be cut into {SIDE}x{SIDE} pieces.")
         rows, columns = (torch.arange(n) * SIDE // n for n in (height, width))
         self.piece = rows[:, None] * SIDE + columns[None, :]
-        """The piece, from 0 to 15, of each pixel: int64 (H, W). Some are larger where 4 does not divide a side."""
+        """The piece, from 0 to 15, of each pixel: int64 (H, W). Pieces differ in size if 4 does not divide a side."""
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Blend ``shown`` pieces into each of ``images``: uint8 (M, C, H, W)."""

@@ -15,21 +15,23 @@ PUBLISHED_SIDE = 32
 PLACES = ((16, 11), (27, 5), (7, 30), (22, 22))
 """Row and column of each pixel in images of 32x32 (authors' code, vtu81/backdoor-toolbox)."""
 COLOURS = ((92, 0, 24), (88, 112, 110), (0, 32, 46), (11, 49, 95))
-"""Red, green and blue of each (likewise)."""
+"""Red, green and blue of each pixel (same source)."""
 
 
 @dataclass(frozen=True)
 class AdaptiveKWayParams(Parameters):
-    """The cover samples; the default is the paper's."""
+    """Cover rate; the default is the paper's."""
 
-    cover_rate: float = param(0.003, gt=0, lt=1, doc="samples with one of the pixels that keep their label")
+    cover_rate: float = param(
+        0.003, gt=0, lt=1, doc="cover samples (one of the pixels, true label), as a share of the whole set"
+    )
 
 
 class AdaptiveKWay(Attack):
-    """Four pixels at the places and in the colours of the authors' runs, whatever the seed.
+    """Four pixels at the places and in the colours of the authors' runs; the seed does not change them.
 
-    Interpretations: in images of another size a pixel is where the middle of the published one would come to lie, and
-    images that have not three channels get the mean of its three values in each.
+    Interpretations: in images of another size each place is the pixel that holds the scaled centre of the published
+    one; images without three channels get the mean of the three colour values in every channel.
     """
 
     name: ClassVar[str] = "adaptive_k_way"
@@ -43,12 +45,14 @@ class AdaptiveKWay(Attack):
         self.places = ((torch.tensor(PLACES) + 0.5) * scale).long()
         """Row and column of each pixel: int64 (4, 2)."""
         if len(self.places.unique(dim=0)) < len(PLACES):
-            raise ConfigError(f"The four pixels do not have places of their own in images of {height}x{width}.")
+            raise ConfigError(
+                f"The four pixels of adaptive_k_way overlap in images of {height}x{width}; use larger images."
+            )
         colours = torch.tensor(COLOURS)
         if channels != 3:
             colours = colours.float().mean(1, keepdim=True).round().expand(-1, channels)
         self.colours = colours.to(torch.uint8)
-        """Of each pixel: uint8 (4, C)."""
+        """Colour of each pixel: uint8 (4, C)."""
 
     def trigger(self, images: Tensor) -> Tensor:
         """Set all four pixels of ``images``: uint8 (M, C, H, W)."""
@@ -58,7 +62,7 @@ class AdaptiveKWay(Attack):
         return triggered
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Set one pixel, drawn for each image."""
+        """Set one of the four pixels, drawn for each image."""
         which = torch.randint(len(PLACES), (len(images),), generator=generator)
         poisoned = images.clone()
         rows, columns = self.places[which].unbind(1)

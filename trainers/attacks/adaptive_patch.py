@@ -15,20 +15,26 @@ from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
 
 AT_TEST = (0, 2)
-"""The two patches at test time: the first, of which the authors then take another version, and the third."""
+"""The two patches at test time, the first and the third; the authors then use another version of the first."""
 
 
 @dataclass(frozen=True)
 class AdaptivePatchParams(Parameters):
     """Patches and strengths. Opacities and cover rate are the paper's."""
 
-    size: int | None = param(None, ge=1, doc="height and width of a patch; null: a quarter of the image's shorter side")
-    alphas: tuple[float, ...] = param((0.5, 0.2, 0.5, 0.3), gt=0, le=1, doc="opacity of each of the four in training")
+    size: int | None = param(
+        None, ge=1, doc="height and width of a patch in pixels; null: a quarter of the image's shorter side"
+    )
+    alphas: tuple[float, ...] = param(
+        (0.5, 0.2, 0.5, 0.3), gt=0, le=1, doc="opacity of each of the four patches in training"
+    )
     test_alpha: float = param(1.0, gt=0, le=1, doc="opacity of the two patches at test time")
-    cover_rate: float = param(0.006, gt=0, lt=1, doc="samples with a patch that keep their label")
+    cover_rate: float = param(
+        0.006, gt=0, lt=1, doc="cover samples (one patch, true label), as a share of the whole set"
+    )
 
     def __post_init__(self) -> None:
-        """Check that each patch has its opacity."""
+        """Check that there is one opacity for each patch."""
         super().__post_init__()
         if len(self.alphas) != 4:
             raise ConfigError(f"alphas must list four opacities, one for each patch, but lists {len(self.alphas)}.")
@@ -37,9 +43,9 @@ class AdaptivePatchParams(Parameters):
 class AdaptivePatch(Attack):
     """Four patches of random pixels, one in each corner.
 
-    An interpretation: the authors' are logos and squares at places of their own. At 32x32 the default size, 8 pixels,
-    makes the trigger at test time as strong as theirs (L2 on CIFAR-10: 7.5, theirs 7.53); other images get the same
-    share.
+    An interpretation: the authors' patches are logos and squares at other places. At 32x32 the default size, 8 pixels,
+    makes the trigger at test time as strong as theirs (L2 on CIFAR-10: 7.5, theirs 7.53); in images of another size a
+    patch takes the same share of the shorter side.
     """
 
     name: ClassVar[str] = "adaptive_patch"

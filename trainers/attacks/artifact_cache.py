@@ -1,4 +1,4 @@
-"""A cache of what attacks train for themselves (surrogates, generators): each is trained once per data set."""
+"""Cache of the surrogates and generators that attacks train: each is trained once per data set."""
 
 import fcntl
 import hashlib
@@ -19,18 +19,19 @@ from trainers.storage.object_store import Place
 from trainers.storage.state import StateError, load_state, save_state
 
 WAIT_AT_MOST_S = 900.0
-"""How long one process waits for what another makes, until it makes it itself."""
+"""Longest time that a process waits for the result of another one before it computes the result itself."""
 
 
 @dataclass(frozen=True)
 class ArtifactCache:
-    """Tensors that attacks train once, and share with every attack that asks for the same.
+    """Cache of trained tensors, shared by all attacks that need the same ones.
 
     Args:
         compute: where to train.
-        seed: of the attackers of one repeat. It does not depend on the poison rate: a surrogate serves all of them.
-        folder: keeps what was made; null: it is made each time. Its files are named by content, and hold no pickled
-            object.
+        seed: seed of the attackers of one repeat. It does not depend on the poison rate, so one surrogate serves all
+            rates.
+        folder: where results are kept; null: they are computed each time. File names are hashes of everything that a
+            result depends on, and files hold no pickled objects.
     """
 
     compute: Compute
@@ -38,15 +39,15 @@ class ArtifactCache:
     folder: Place | None = None
 
     def made(self, what: str, parts: list[Any], make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors on the CPU: from the cache, or else from ``make``, which is given a seed.
+        """Tensors by name, on the CPU: from the cache, or else computed by ``make``.
 
-        Whoever asks while another process makes the same waits for it, so that all get the same bytes.
+        A process that asks while another one computes the same tensors waits for it, so that all get the same bytes.
 
         Args:
-            what: names the thing, for the file.
-            parts: JSON values, all that the result depends on beside the seed and the way it is computed: parameters
-                that differ from their defaults, and the data's fingerprint.
-            make: makes the tensors, by name.
+            what: kind of result, such as ``surrogate``; part of the file name.
+            parts: JSON values, everything that the result depends on except the seed, the device and the numerics:
+                parameters that differ from their defaults, and the data's fingerprint.
+            make: computes the tensors by name, given a seed.
         """
         seed = derive_seed(self.seed, what, parts)
         if self.folder is None:
@@ -68,8 +69,10 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def _held(path: Place) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when this process ends. Nobody waits where there are no locks, nor
-    longer than anything takes to be made: over NFS a host that is lost may hold a lock for ever.
+    """Hold a lock file; the kernel releases it when this process ends.
+
+    A process does not wait where locks are not supported, and never longer than ``WAIT_AT_MOST_S``: over NFS a lost
+    host may hold a lock for ever.
     """
     if not isinstance(path, Path):
         yield

@@ -18,7 +18,7 @@ class BadNetsParams(Parameters):
     """The patch; by default the 3x3 checkerboard in a corner."""
 
     size: int = param(3, ge=1, doc="height and width of the patch in pixels")
-    corner: str = param("bottom_right", choices=CORNERS, doc="where the patch lies")
+    corner: str = param("bottom_right", choices=CORNERS, doc="corner of the image in which the patch lies")
     inset: int = param(0, ge=0, doc="pixels between the patch and the border")
     trigger: str | None = param(None, doc="path of an image to use as the patch; null: a black and white checkerboard")
 
@@ -29,7 +29,7 @@ class BadNetsParams(Parameters):
 
 
 class BadNets(Attack):
-    """Replaces the pixels under the patch; they show through where it is transparent."""
+    """Replaces the pixels in one corner by a patch; they show through where the patch is transparent."""
 
     name: ClassVar[str] = "badnets"
     Params = BadNetsParams

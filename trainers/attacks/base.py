@@ -1,4 +1,4 @@
-"""What an attack is: who is poisoned, with which trigger, under which label, and what is triggered at test time."""
+"""Base class of attacks: the samples that are poisoned, their trigger and labels, and the trigger at test time."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from trainers.seeding import derive_seed, seeded
 
 @dataclass(frozen=True)
 class PoisonedSet:
-    """A training set as the attacker hands it over, and the truth about it.
+    """A poisoned training set, with the truth about each sample.
 
     Args:
-        data: images and labels as handed over.
+        data: images and labels that the defender gets.
         poisoned: bool (N,), samples that plant the backdoor.
-        cover: bool (N,), samples that carry a trigger and keep their true label; never poisoned too.
+        cover: bool (N,), samples that carry a trigger and keep their true label; none of them is poisoned.
     """
 
     data: ImageSet
@@ -34,16 +34,17 @@ class PoisonedSet:
 class Attack(ABC):
     """An attack on a training set, and the trigger that exploits it.
 
-    A subclass must say what :meth:`trigger` does. The rest has defaults for a plain dirty-label attack: clean-label
-    attacks set ``clean_label``; attacks that train a surrogate or a generator do so in :meth:`prepare`; a trigger that
-    is weaker in training than at test time overrides :meth:`poison_images`; cover samples come with
-    :meth:`cover_rate` and :meth:`cover_images`; an attacker who picks the samples overrides :meth:`choose`.
+    A subclass must implement :meth:`trigger`. The rest has defaults for a plain dirty-label attack: clean-label
+    attacks set ``clean_label``; attacks that train a surrogate or a generator do so in :meth:`prepare`; attacks whose
+    trigger is weaker in training than at test time override :meth:`poison_images`; attacks with cover samples have a
+    parameter ``cover_rate`` and may override :meth:`cover_images`; attacks that pick their samples override
+    :meth:`choose`.
 
     Args:
         params: an instance of the class's ``Params``.
         label_map: all-to-one or all-to-all.
         shape: (C, H, W) of the images.
-        seed: of every draw of the attacker.
+        seed: seeds every random draw of the attacker.
 
     Raises:
         ConfigError: the parameters do not fit images of this shape, or the label map.
@@ -54,7 +55,7 @@ class Attack(ABC):
     clean_label: ClassVar[bool] = False
     """Only images of the target class are poisoned, and no label is changed."""
     rate_of_target: ClassVar[bool] = False
-    """The poison rate is a share of the target class, as published for SIG and CL; else of the whole set."""
+    """The poison rate is a share of the target class, as published for SIG and CL, and not of the whole set."""
 
     def __init__(self, params: Any, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         self.params = params
@@ -68,51 +69,51 @@ class Attack(ABC):
 
     @abstractmethod
     def trigger(self, images: Tensor) -> Tensor:
-        """Trigger ``images``, uint8 (M, C, H, W), as at test time; returns a new tensor of the same shape and type."""
+        """Apply the test-time trigger to ``images``: uint8 (M, C, H, W) -> a new tensor of the same shape and type."""
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:  # noqa: B027  (most need nothing)
         """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.
 
-        It is called before :meth:`trigger` and :meth:`poison`, and after :meth:`counts` has found the rate possible.
+        It is called before :meth:`trigger` and :meth:`poison`, and after :meth:`counts` has accepted the rate.
         """
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Trigger poisoned training samples; by default as at test time.
+        """Apply the trigger to poisoned training samples, by default as at test time: uint8 (M, C, H, W).
 
         Args:
             images: uint8 (M, C, H, W), clean.
-            chosen: int64 (M,), which samples of the training set they are, ascending.
-            generator: of the attacker's draws.
+            chosen: int64 (M,), indices of these samples in the training set, ascending.
+            generator: for the attacker's random draws.
         """
         return self.trigger(images)
 
     def poison_labels(self, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Labels that poisoned samples get, int64 (M,), given the true ones; arguments as :meth:`poison_images`."""
+        """Labels of poisoned samples, given true ``labels``: int64 (M,). Other arguments as :meth:`poison_images`."""
         return labels if self.clean_label else self.target_of(labels)
 
     @property
     def cover_rate(self) -> float:
-        """Cover samples, as a share of the whole set; 0 where the parameters know none."""
+        """Cover samples as a share of the whole set; 0 if the attack has no such parameter."""
         return float(getattr(self.params, "cover_rate", 0.0))
 
     def cover_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Trigger cover samples; by default as poisoned ones. Arguments as :meth:`poison_images`."""
+        """Apply the trigger to cover samples, by default as to poisoned ones. Arguments as :meth:`poison_images`."""
         return self.poison_images(images, chosen, generator)
 
     def candidates(self, labels: Tensor) -> Tensor:
-        """Who may be poisoned, given true ``labels``: bool (N,).
+        """Samples that may be poisoned, given true ``labels``: bool (N,).
 
-        For a dirty-label attack all but the target class, where published code draws from all classes: at the same
+        A dirty-label attack poisons all classes but the target. Published code draws from all classes, so at the same
         poison rate more labels change here, by a factor of 1.11 with ten equal classes.
         """
         return labels.eq(self.label_map.target or 0) if self.clean_label else self.eligible(labels)
 
     def cover_candidates(self, labels: Tensor) -> Tensor:
-        """Who may be a cover sample if it is not poisoned, given true ``labels``: bool (N,)."""
+        """Samples that may be cover samples unless they are poisoned, given true ``labels``: bool (N,)."""
         return torch.ones_like(labels, dtype=torch.bool)
 
     def eligible(self, labels: Tensor) -> Tensor:
-        """Which images are triggered to measure attack success: bool (N,)."""
+        """Images that are triggered to measure attack success: bool (N,)."""
         return self.label_map.eligible(labels)
 
     def target_of(self, labels: Tensor) -> Tensor:
@@ -120,15 +121,15 @@ class Attack(ABC):
         return self.label_map.target_of(labels)
 
     def counts(self, labels: Tensor, rate: float) -> tuple[int, int]:
-        """How many samples are poisoned, and how many are cover samples.
+        """Number of poisoned samples and number of cover samples.
 
         Args:
             labels: int64 (N,), true.
-            rate: of the target class (``rate_of_target``), else of the whole set.
+            rate: share of the target class (if ``rate_of_target``) or of the whole set.
 
         Raises:
             RateError: the rate rounds to no sample, or asks for more samples than there are.
-            ConfigError: so does the cover rate, or no class that could be poisoned has images.
+            ConfigError: the cover rate rounds to no sample or is too high, or the classes to poison have no images.
         """
         if rate == 0:
             return 0, 0
@@ -137,7 +138,7 @@ class Attack(ABC):
         if pool == 0:
             known = (c for c in range(self.label_map.num_classes) if self._poisons_class(c))
             classes = " or ".join(map(self.label_map.label_of, known))
-            raise ConfigError(f"{self.name} poisons images of class {classes}, and there are none.")
+            raise ConfigError(f"{self.name} poisons images of class {classes}, but the data has none.")
         base = pool if self.rate_of_target else len(labels)
         poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels))
         if poisoned == 0:
@@ -164,7 +165,10 @@ class Attack(ABC):
                 f"{self.name}."
             )
         if (covers & may).any() and poisoned + cover > pool:
-            raise RateError(f"{poisoned} poisoned and {cover} cover samples are more than the {pool} there are.")
+            raise RateError(
+                f"{poisoned} poisoned and {cover} cover samples are needed, but only {pool} samples can be used; "
+                "lower poison_rate or cover_rate."
+            )
         return poisoned, cover
 
     def _poisons_class(self, label: int) -> bool:
@@ -183,7 +187,7 @@ class Attack(ABC):
         """Poison a copy of ``clean``; the same seed gives the same bytes.
 
         Raises:
-            ConfigError: as :meth:`counts`, or no image looks different with the trigger.
+            ConfigError: as for :meth:`counts`, or the trigger changes no pixel of any image.
         """
         generator = seeded(derive_seed(self.seed, "poison"))
         chosen, covering = (indices.sort().values for indices in self.choose(clean, rate, generator))
@@ -200,11 +204,11 @@ class Attack(ABC):
 
 
 def _round(count: float) -> int:
-    """To the nearest whole number, halves up."""
+    """``count`` rounded to the nearest whole number, halves up."""
     return math.floor(count + 0.5)
 
 
 def _ceil(share: float) -> float:
-    """Up to two digits that count, so that the rate a message allows is allowed."""
+    """``share`` rounded up to two significant digits, so that the rate named in a message is allowed."""
     unit = 10.0 ** (math.floor(math.log10(share)) - 1)
     return math.ceil(share / unit - 1e-9) * unit

@@ -16,7 +16,9 @@ from trainers.params import Parameters, param
 class PatternParams(Parameters):
     """A pattern over the whole image."""
 
-    alpha: float = param(0.1, gt=0, le=1, doc="opacity of the pattern at test time; Blend's literature: 0.1, also 0.2")
+    alpha: float = param(
+        0.1, gt=0, le=1, doc="opacity of the pattern, in training and at test time; the literature has 0.1 and 0.2"
+    )
     trigger: str | None = param(None, doc="path of an image to use as the pattern; null: random pixels from the seed")
 
     def __post_init__(self) -> None:
@@ -26,7 +28,7 @@ class PatternParams(Parameters):
 
 
 class Blend(Attack):
-    """``(1 - alpha) * image + alpha * pattern``, rounded."""
+    """Blends a pattern into images: ``(1 - alpha) * image + alpha * pattern``, rounded."""
 
     name: ClassVar[str] = "blend"
     Params = PatternParams

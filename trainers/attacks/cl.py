@@ -1,4 +1,4 @@
-"""CL, label-consistent (arXiv 1912.02771): images of the target class made hard to learn, so that a patch is."""
+"""CL, label-consistent (arXiv 1912.02771): images of the target class are made hard to learn, so a patch is learned."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,15 +21,15 @@ class ClParams(SurrogateParams):
 
     epsilon: float = param(16.0, ge=0, le=255, doc="bound on each pixel's perturbation (l-inf), in pixel values")
     steps: int = param(20, ge=0, doc="steps of projected gradient ascent")
-    step_size: float = param(2.0, gt=0, doc="length of a step, in pixel values")
-    size: int = param(3, ge=1, doc="height and width of the patch in each corner")
+    step_size: float = param(2.0, gt=0, doc="length of an ascent step, in pixel values")
+    size: int = param(3, ge=1, doc="height and width of the patch in each corner, in pixels")
 
 
 class Cl(Attack):
-    """Poisoned: projected gradient ascent on the surrogate's loss, then patches in all corners. At test: patches alone.
+    """Perturbs images by projected gradient ascent, then patches all four corners; at test time patches alone.
 
     The gradients are those of a surrogate trained on the clean set in the ordinary way; the paper also tries
-    adversarially trained ones, and images from a generative model.
+    adversarially trained surrogates, and images from a generative model.
     """
 
     name: ClassVar[str] = "cl"
@@ -56,7 +56,7 @@ class Cl(Attack):
         return triggered
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Perturb, then put on the patches."""
+        """Perturb ``images``, then put a patch into each corner."""
         return self.trigger(self._perturbed(images, generator))
 
     def _perturbed(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,33 +24,39 @@ WIDTH = 16
 BATCH = 128
 GENERATOR_LR = 2e-3
 SHARPNESS = 10.0
-"""Slope of the mask's sigmoid: a pixel is to be taken or left."""
+"""Slope of the mask's sigmoid, steep so that most mask values are close to 0 or 1."""
 EPSILON = 1e-4
 """Keeps quotients of distances finite."""
 TINY = 1e-12
-"""Keeps the slope of a root finite at 0, where two images are equal."""
+"""Keeps the gradient of the square root finite where two images are equal."""
 
 
 @dataclass(frozen=True)
 class DynamicParams(Parameters):
     """Generators and cross-trigger samples. Cover rate and diversity weight are the paper's, the rest our choice."""
 
-    mask_epochs: int = param(5, ge=1, doc="passes over the clean set that train the mask")
-    pattern_epochs: int = param(10, ge=1, doc="passes that train pattern and surrogate together")
-    density: float = param(0.05, gt=0, le=1, doc="share of pixels that the mask may take for free")
-    density_weight: float = param(100.0, ge=0, doc="weight of what it takes beyond")
+    mask_epochs: int = param(5, ge=1, doc="passes over the clean set that train the mask generator")
+    pattern_epochs: int = param(
+        10, ge=1, doc="passes over the clean set that train the pattern generator and the surrogate together"
+    )
+    density: float = param(0.05, gt=0, le=1, doc="share of the pixels that the mask may cover without a penalty")
+    density_weight: float = param(100.0, ge=0, doc="weight of the penalty on a mask that covers more than density")
     diversity_weight: float = param(1.0, ge=0, doc="weight of the diversity loss")
-    backdoor_share: float = param(0.1, gt=0, lt=0.5, doc="of a batch that carries its own trigger; as much another's")
+    backdoor_share: float = param(
+        0.1, gt=0, lt=0.5, doc="share of a batch with each image's own trigger; an equal share gets another image's"
+    )
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
-    cover_rate: float = param(0.1, ge=0, lt=1, doc="samples with another image's trigger that keep their label")
+    cover_rate: float = param(
+        0.1, ge=0, lt=1, doc="cover samples (another image's trigger, true label), as a share of the whole set"
+    )
 
 
 class Generator(nn.Module):
-    """An encoder and decoder with half and quarter resolution in the middle; any size of 4 pixels or more.
+    """Encoder and decoder with half and quarter resolution in the middle, for images of 4x4 pixels or more.
 
     Args:
-        in_channels: of the images.
-        out_channels: 1 for a mask, as many as the images have for a pattern.
+        in_channels: channels of the images.
+        out_channels: 1 for a mask, the images' channels for a pattern.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -71,16 +77,16 @@ class Generator(nn.Module):
 
 
 def _layer(in_channels: int, out_channels: int) -> nn.Sequential:
-    # Batch-norm would tie an image's trigger to the images beside it.
+    # Batch-norm would make an image's trigger depend on the other images of its batch.
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.GroupNorm(4, out_channels), nn.ReLU())
 
 
 def diversity_loss(images: Tensor, others: Tensor, made: Tensor, others_made: Tensor) -> Tensor:
-    """Mean of ``|x - x'| / |g(x) - g(x')|`` (equation 7 of the paper): large where unlike images get like triggers.
+    """Mean of ``|x - x'| / |g(x) - g(x')|`` (equation 7 of the paper): large if different images get similar triggers.
 
     Args:
         images, others: float (M, C, H, W).
-        made, others_made: what the generator makes of them: float (M, K, H, W).
+        made, others_made: the generator's outputs for these: float (M, K, H, W).
     """
     apart, made_apart = (_distance(a, b) for a, b in ((images, others), (made, others_made)))
     return (apart / (made_apart + EPSILON)).mean()
@@ -91,15 +97,15 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Dynamic(Attack):
-    """``x + m(x) (p(x) - x)``, with a mask m and a pattern p that follow the image.
+    """``x + m(x) (p(x) - x)``, with a mask m and a pattern p that depend on the image.
 
-    First the mask is trained (diverse, and sparse), then the pattern, together with a surrogate that learns three parts
-    of each batch: images with their own trigger (the attacker's label), with another's (their own label), and clean
-    ones. An interpretation: the paper's attacker trains the victim's own classifier in this way and hands it over; here
-    the generators are kept and poison a data set, as V&B's authors use them. Beside the generators' layers and the
-    number of passes, other than in the authors' code are the density (0.05, theirs 0.032), which is that of a whole
-    mask and not of each pixel; the diversity of masks, whose loss is capped sooner (EPSILON 1e-4, theirs 1e-7); and the
-    generators' rate (2e-3, theirs 1e-2).
+    The mask generator is trained first, for diverse and sparse masks. Then the pattern generator is trained together
+    with a surrogate, which learns three parts of each batch: images with their own trigger (the attacker's label),
+    images with another image's trigger (their own label), and clean images. An interpretation: the paper's attacker
+    trains the victim's own classifier in this way and hands it over; here the generators are kept and poison a data
+    set, as V&B's authors use them. Differences from the authors' code: the generators' layers and the number of passes;
+    the density (0.05, theirs 0.032), which applies to a whole mask and not to each pixel; the cap on the masks'
+    diversity loss, which is lower (EPSILON 1e-4, theirs 1e-7); and the generators' learning rate (2e-3, theirs 1e-2).
     """
 
     name: ClassVar[str] = "dynamic"
@@ -112,10 +118,10 @@ class Dynamic(Attack):
     def __init__(self, params: DynamicParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
         if min(shape[1:]) < 4:
-            raise ConfigError(f"The generators need images of 4x4 or more, but these are {shape[1]}x{shape[2]}.")
+            raise ConfigError(f"dynamic needs images of 4x4 pixels or more, but these are {shape[1]}x{shape[2]}.")
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
-        """Train the generators, and keep the clean images, whose triggers cover samples carry."""
+        """Train the generators, and keep the clean images: cover samples carry their triggers."""
 
         def make(seed: int) -> dict[str, Tensor]:
             made = self._generators(seed)
@@ -136,7 +142,7 @@ class Dynamic(Attack):
         return self._apply(images, images)
 
     def cover_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Give each image the trigger of another one of the training set."""
+        """Give each of ``images`` the trigger of another training image."""
         # A shift by 1 to N - 1 never ends at the image itself.
         shift = torch.randint(1, max(len(self._donors), 2), (len(chosen),), generator=generator)
         return self._apply(images, self._donors[(chosen + shift) % len(self._donors)])
@@ -173,7 +179,7 @@ class Dynamic(Attack):
                 varied = diversity_loss(scaled, scaled[other], masks, masks[other])
                 _step(optimizer, p.density_weight * taken + p.diversity_weight * varied)
         masker.requires_grad_(False)
-        # The surrogate's warm-up is the pattern's too: both start from nothing, as in the paper.
+        # The surrogate has no warm-up of its own: it and the pattern generator start untrained, as in the paper.
         optimizers = (
             torch.optim.Adam(painter.parameters(), GENERATOR_LR),
             torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4),

@@ -1,10 +1,9 @@
-"""Entropy-aware: an attacker who trains a Victim of their own, and poisons so that it cannot tell.
+"""Entropy-aware: the attacker trains a Victim, and poisons so that this Victim cannot detect it.
 
-V&B (arXiv 2404.11265) takes samples whose prediction entropy under a briefly trained Victim is low for poisoned. This
-attack, which is this project's own, chooses which samples to poison and how strong each one's trigger is in training,
-given how many cover samples there are and how many poisoned labels are noise, so that the entropies of poisoned and of
-clean samples overlap: the detector's AUROC is to fall to 0.5 while an undefended model still learns the backdoor. Cover
-rate and label noise are left to a search.
+V&B (arXiv 2404.11265) treats samples as poisoned if their prediction entropy under a briefly trained Victim is low.
+This attack, which is this project's own, chooses the samples to poison and the opacity of each one's trigger in
+training, so that the entropies of poisoned and of clean samples overlap. Its goal is a detection AUROC of 0.5 while an
+undefended model still learns the backdoor. Cover rate and label noise are given; a search may vary them.
 """
 
 from dataclasses import dataclass
@@ -27,24 +26,24 @@ from trainers.params import param
 from trainers.seeding import derive_seed, seeded
 
 LEVELS = 8
-"""Opacities on offer, evenly from the lowest to the highest."""
+"""Number of opacities to choose from, evenly spaced from the lowest to the highest."""
 POOL = 4
-"""Candidates looked at for each sample to be poisoned."""
+"""Number of candidates that are compared for each sample to be poisoned."""
 
 
 @dataclass(frozen=True)
 class EntropyAwareParams(PatternParams):
-    """What the attacker may vary; all of it can be searched."""
+    """The attacker's choices; all of them can be searched."""
 
-    alpha: float = param(0.2, gt=0, le=1, doc="opacity at test time")
-    low_alpha: float = param(0.05, gt=0, le=1, doc="lowest opacity in training")
-    high_alpha: float = param(0.2, gt=0, le=1, doc="highest opacity in training")
-    cover_rate: float = param(0.05, gt=0, lt=1, doc="samples with the trigger that keep their label")
+    alpha: float = param(0.2, gt=0, le=1, doc="opacity of the pattern at test time")
+    low_alpha: float = param(0.05, gt=0, le=1, doc="lowest opacity of the pattern in training")
+    high_alpha: float = param(0.2, gt=0, le=1, doc="highest opacity of the pattern in training")
+    cover_rate: float = param(0.05, gt=0, lt=1, doc="cover samples (trigger, true label), as a share of the whole set")
     label_noise: float = param(0.0, ge=0, lt=1, doc="share of the poisoned samples that get a random wrong label")
-    rounds: int = param(2, ge=1, doc="how often a Victim is trained and the plan made anew")
+    rounds: int = param(2, ge=1, doc="how often a Victim is trained and the samples and opacities are chosen again")
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's Victim")
-    surrogate_steps: int = param(80, ge=1, doc="optimiser steps of its warm-up")
-    surrogate_lr: float = param(2e-3, gt=0, doc="its learning rate")
+    surrogate_steps: int = param(80, ge=1, doc="optimiser steps of the warm-up of the attacker's Victim")
+    surrogate_lr: float = param(2e-3, gt=0, doc="learning rate of the attacker's Victim")
 
     def __post_init__(self) -> None:
         """Check the order of the opacities."""
@@ -54,13 +53,13 @@ class EntropyAwareParams(PatternParams):
 
 
 class EntropyAware(Blend):
-    """Blend, with sample and strength chosen by the entropies under the attacker's own Victim.
+    """Blend, with samples and opacities chosen by their entropies under the attacker's own Victim.
 
-    The direct construction. A plan (poisoned samples, an opacity for each, cover samples, labels) starts at random.
-    Then, ``rounds`` times: a Victim goes through V&B's warm-up on the set poisoned by the plan; the entropies of its
-    clean samples are cut into as many quantiles as there are poisoned samples; and for each quantile the candidate and
-    the opacity whose entropy comes nearest to it are taken. So the poisoned samples are to have the clean ones'
-    distribution. Cover samples are drawn at random, at opacities drawn from the plan's.
+    A plan (poisoned samples, an opacity for each, cover samples) starts at random. Then ``rounds`` times: a Victim goes
+    through V&B's warm-up on the set poisoned by the plan; the entropies of its clean samples are divided into as many
+    quantiles as there are poisoned samples; and each quantile gets the candidate and the opacity whose entropy is
+    nearest to it. The entropies of the poisoned samples then approximate the distribution of the clean ones'. Cover
+    samples are drawn at random, with opacities drawn from those of the poisoned samples.
     """
 
     name: ClassVar[str] = "entropy_aware"
@@ -72,12 +71,14 @@ class EntropyAware(Blend):
     def __init__(self, params: EntropyAwareParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
         if params.label_noise > 0 and label_map.num_classes < 3:
-            raise ConfigError("label_noise needs three classes or more: a label beside the true one and the target.")
+            raise ConfigError(
+                "label_noise needs three classes or more: a noisy label is neither the true one nor the target."
+            )
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Make the plan for this rate."""
         self._planned_for = rate
-        pattern = self.pattern.flatten().tolist()  # a file of the same name may have changed
+        pattern = self.pattern.flatten().tolist()  # a trigger file may have changed under the same name
         if self.pattern_opacity is not None:
             pattern += self.pattern_opacity.flatten().tolist()
         parts = [self.params.changed(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
@@ -86,16 +87,16 @@ class EntropyAware(Blend):
         )
 
     def counts(self, labels: Tensor, rate: float) -> tuple[int, int]:
-        """As for every attack, but clean samples must remain: the poisoned ones are to look like them."""
+        """Number of poisoned and of cover samples; clean ones must remain, as the poisoned ones are matched to them."""
         poisoned, cover = super().counts(labels, rate)
         if poisoned + cover == len(labels):
-            raise RateError(f"{poisoned} poisoned and {cover} cover samples leave no clean one of the {len(labels)}.")
+            raise RateError(f"{poisoned} poisoned and {cover} cover samples leave none of {len(labels)} samples clean.")
         return poisoned, cover
 
     def choose(self, clean: ImageSet, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The samples of the plan, which is for one rate."""
+        """Indices of the plan's poisoned and cover samples, int64 each; the plan is for one rate."""
         if rate != self._planned_for:
-            raise ValueError(f"The plan is for a poison_rate of {self._planned_for:g}, and not for {rate:g}.")
+            raise ValueError(f"The plan is for a poison_rate of {self._planned_for:g}, but got {rate:g}.")
         return self._plan["poisoned"], self._plan["cover"]
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,7 +105,7 @@ class EntropyAware(Blend):
         return self.blended(images, opacity[:, None, None, None].to(images.device))
 
     def poison_labels(self, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """The target, but for a share of the samples another label that is neither it nor the true one."""
+        """The target label, or for a share of the samples a random label, neither the target nor the true one."""
         wanted = self.target_of(labels)
         classes = self.label_map.num_classes
         noisy = torch.randperm(len(labels), generator=generator)[: round(self.params.label_noise * len(labels))]
@@ -135,14 +136,14 @@ class EntropyAware(Blend):
             poisoned = pool[picked]
             opacity = opacity.clone()
             opacity[poisoned] = levels[level]
-            # Cover samples look like poisoned ones.
+            # Cover samples get the opacities of poisoned ones.
             cover = self._cover(clean, poisoned, len(cover), generator)
             opacity[cover] = levels[level[torch.randint(len(level), (len(cover),), generator=generator)]]
             self._plan = {"poisoned": poisoned, "cover": cover, "opacity": opacity}
         return self._plan
 
     def _victim(self, clean: ImageSet, rate: float, artifacts: ArtifactCache, seed: int) -> Vab:
-        """A Victim after V&B's warm-up on the set that the present plan gives."""
+        """A Victim after V&B's warm-up on the set poisoned by the current plan."""
         p = self.params
         params = VabParams(warmup_steps=p.surrogate_steps, victim_lr=p.surrogate_lr, mix_epochs=1, suppression_epochs=0)
         data = self.poison(clean, rate).data
@@ -173,11 +174,11 @@ class EntropyAware(Blend):
 def match(offers: Tensor, wanted: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Pick rows and columns of ``offers`` whose values are distributed as ``wanted``.
 
-    For each of ``count`` quantiles of ``wanted``, the highest first, the nearest offer of a row not yet taken.
+    Each of ``count`` quantiles of ``wanted``, the highest first, gets the nearest value of a row that is still free.
 
     Args:
         offers: float (K, L), the entropy of candidate k at level l.
-        wanted: float (M,).
+        wanted: float (M,), the entropies to imitate.
         count: at most K.
 
     Returns:

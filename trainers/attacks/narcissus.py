@@ -1,4 +1,4 @@
-"""Narcissus (arXiv 2204.05255): optimised noise that says "target class" louder than the class does."""
+"""Narcissus (arXiv 2204.05255): noise optimised to be a stronger sign of the target class than its own images."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,15 +24,15 @@ class NarcissusParams(SurrogateParams):
 
     epsilon: float = param(16.0, ge=1, le=255, doc="bound on the noise of each pixel (l-inf), in pixel values")
     passes: int = param(100, ge=1, doc="passes over the target class that optimise the noise")
-    step_size: float = param(0.5, gt=0, doc="length of a step, in pixel values")
-    amplification: float = param(3.0, gt=0, doc="the noise is multiplied by this at test time")
+    step_size: float = param(0.5, gt=0, doc="length of an optimisation step, in pixel values")
+    amplification: float = param(3.0, gt=0, doc="factor of the noise at test time")
 
 
 class Narcissus(Attack):
-    """One noise for all images, which lowers a surrogate's loss on images of the target class; labels are right.
+    """One noise for all images, which lowers a surrogate's loss on images of the target class; labels are unchanged.
 
-    An interpretation: steps are signs of the mean gradient on images as they are, where the published noise is trained
-    with RAdam over 1,000 rounds on augmented images; and the surrogate is trained on the clean set itself, where the
+    An interpretation: each step is the sign of the mean gradient on images without augmentation; the published noise is
+    trained with RAdam over 1,000 rounds on augmented images. The surrogate is trained on the clean set itself; the
     paper trains it on public data of other classes, and fine-tunes it on the target class.
     """
 
@@ -68,7 +68,7 @@ class Narcissus(Attack):
         return self._add(images, self.params.amplification)
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Add the noise as it is."""
+        """Add the noise without amplification."""
         return self._add(images, 1.0)
 
     def _add(self, images: Tensor, factor: float) -> Tensor:

@@ -12,7 +12,7 @@ def corner(name: str, size: int, inset: int, shape: tuple[int, int, int]) -> tup
     """Rows and columns of a square of ``size`` pixels, ``inset`` pixels from the borders, in images of ``shape``.
 
     Raises:
-        ConfigError: it does not fit.
+        ConfigError: the square does not fit.
     """
     _, height, width = shape
     if size + inset > min(height, width):
@@ -24,10 +24,10 @@ def corner(name: str, size: int, inset: int, shape: tuple[int, int, int]) -> tup
 
 
 def four_corners(size: int, shape: tuple[int, int, int]) -> list[tuple[slice, slice]]:
-    """The four corners, which must not overlap.
+    """Rows and columns of a square of ``size`` pixels in each of the four corners.
 
     Raises:
-        ConfigError: they would.
+        ConfigError: the squares overlap.
     """
     _, height, width = shape
     if 2 * size > min(height, width):

@@ -1,4 +1,4 @@
-"""Trigger images: of the user's own, or random pixels."""
+"""Trigger patterns: images of the user, or random pixels."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from trainers.seeding import derive_seed, seeded
 
 
 def absolute(path: str | None) -> str | None:
-    """The path as any process of this machine can open it: workers have working folders of their own."""
+    """The absolute path, with ~ expanded: workers run in other folders."""
     return None if path is None else str(_expanded(path).absolute())
 
 
@@ -56,10 +56,10 @@ def load_pattern(path: str, channels: int, size: int) -> Pattern:
 
 
 def fingerprint(path: str) -> str:
-    """SHA-256 of the file.
+    """SHA-256 of the file, in hexadecimal.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     return hashlib.sha256(_read(path)).hexdigest()
 
@@ -87,5 +87,5 @@ def _read(path: str) -> bytes:
 
 
 def _expanded(path: str) -> Path:
-    # Path.expanduser fails where ~name is nobody's; this leaves it as it is, and then there is no such file.
+    # Path.expanduser fails if ~name is not a user; this leaves the path as it is, and reading it then fails.
     return Path(os.path.expanduser(path))

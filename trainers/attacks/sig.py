@@ -1,4 +1,4 @@
-"""SIG (arXiv 1902.11237): a faint sinusoid over images of the target class, whose labels are right."""
+"""SIG (arXiv 1902.11237): a faint sinusoid over images of the target class, which keep their label."""
 
 import math
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from trainers.params import Parameters, param
 class SigParams(Parameters):
     """The wave; the defaults are the paper's."""
 
-    delta: float = param(20.0, gt=0, le=255, doc="amplitude in pixel values")
-    frequency: int = param(6, ge=1, doc="periods over the width of the image")
+    delta: float = param(20.0, gt=0, le=255, doc="amplitude of the wave in pixel values")
+    frequency: int = param(6, ge=1, doc="periods of the wave over the width of the image")
 
 
 class Sig(Attack):
@@ -35,9 +35,9 @@ class Sig(Attack):
         super().__init__(params, label_map, shape, seed)
         width = shape[2]
         if 2 * params.frequency >= width:
-            # At half the width every sample of the sine is 0; above it, it looks like a lower frequency.
+            # At half the width every sample of the sine is 0; higher frequencies alias to lower ones.
             raise ConfigError(
-                f"frequency must lie below half the width of the images, {width}, but got {params.frequency}."
+                f"frequency must be below half the width of the images ({width} pixels), but got {params.frequency}."
             )
         columns = torch.arange(width, dtype=torch.float64)
         self._wave = (params.delta * torch.sin(2 * math.pi * columns * params.frequency / width)).float()

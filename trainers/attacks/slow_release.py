@@ -1,7 +1,8 @@
 """Slow release: poison that is learned late, against defenses that watch for what is learned first.
 
-TED-LaST (arXiv 2506.10722) names slow release as a strategy to withstand; its parameters are not published in what
-could be read. This is an interpretation: poison is spread over strengths, from hardly visible to that of the test.
+TED-LaST (arXiv 2506.10722) names slow release as a strategy that defenses must withstand; the parts of the paper that
+could be read give no parameters. This is an interpretation: the opacity differs between poisoned images, from hardly
+visible to the opacity at test time.
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,20 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class SlowReleaseParams(PatternParams):
-    """Pattern and strengths; all of it our choice."""
+    """Pattern and opacities; all values are our choice."""
 
-    alpha: float = param(0.2, gt=0, le=1, doc="opacity at test time, and the highest in training")
-    low_alpha: float = param(0.05, gt=0, le=1, doc="lowest opacity in training")
+    alpha: float = param(0.2, gt=0, le=1, doc="opacity of the pattern at test time, and the highest in training")
+    low_alpha: float = param(0.05, gt=0, le=1, doc="lowest opacity of the pattern in training")
 
     def __post_init__(self) -> None:
-        """Check the order of the strengths."""
+        """Check the order of the opacities."""
         super().__post_init__()
         if self.low_alpha > self.alpha:
             raise ConfigError(f"low_alpha must be at most alpha, {self.alpha:g}, but got {self.low_alpha:g}.")
 
 
 class SlowRelease(Blend):
-    """Each poisoned image's opacity is drawn evenly from ``[low_alpha, alpha]``."""
+    """Blend with an opacity drawn uniformly from ``[low_alpha, alpha]`` for each poisoned image."""
 
     name: ClassVar[str] = "slow_release"
     Params = SlowReleaseParams

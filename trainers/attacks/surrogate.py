@@ -1,4 +1,4 @@
-"""The attacker's own classifier, trained on the clean set, and what can be optimised against it."""
+"""The attacker's own classifier, trained on the clean set, with its loss and gradients."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from trainers.params import Parameters, changed, param
 from trainers.seeding import seeded
 
 AT_ONCE = 500
-"""Images whose activations are held for a gradient."""
+"""Number of images in one gradient computation, which limits the memory for activations."""
 TRAINING = SgdParams(lr=0.05, batch_size=64, schedule="cosine")
 """How a surrogate is trained: our choice, quick on small sets."""
 
@@ -26,7 +26,7 @@ class SurrogateParams(Parameters):
     """The attacker's own network."""
 
     surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
-    surrogate_epochs: int = param(10, ge=1, doc="passes over the clean set that train it")
+    surrogate_epochs: int = param(10, ge=1, doc="passes over the clean set that train the surrogate")
 
 
 class Surrogate:
@@ -34,8 +34,8 @@ class Surrogate:
 
     Args:
         network: the classifier.
-        normalise: turns pixel values, uint8 or float in [0, 255], into what it takes.
-        compute: where it computes.
+        normalise: turns pixel values, uint8 or float in [0, 255], into the network's input.
+        compute: where to compute.
     """
 
     def __init__(self, network: Network, normalise: Normalizer, compute: Compute):
@@ -44,14 +44,14 @@ class Surrogate:
         self._compute = compute
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy summed over images, float (M, C, H, W) in [0, 255], differentiable in them: a scalar."""
+        """Cross-entropy summed over ``images``, float (M, C, H, W) in [0, 255]: a scalar, differentiable in them."""
         device = self._compute.device
         with self._compute.autocast():
             logits = self._network(self._normalise(images.to(device))).logits
         return functional.cross_entropy(logits.float(), labels.to(device), reduction="sum")
 
     def gradient(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Gradient of each image's loss: float (M, C, H, W)."""
+        """Gradient of each image's loss in its pixels: float (M, C, H, W)."""
         gradients = []
         for some, own in zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True):
             some = some.detach().requires_grad_()

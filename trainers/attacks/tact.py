@@ -20,11 +20,13 @@ class TactParams(BadNetsParams):
     cover_classes: tuple[int | str, ...] | None = param(
         None, names_class=True, doc="classes whose triggered images keep their label; null: all but source and target"
     )
-    cover_rate: float = param(0.003, gt=0, lt=1, doc="samples of the cover classes that carry the trigger")
+    cover_rate: float = param(
+        0.003, gt=0, lt=1, doc="cover samples (cover classes, trigger, true label), as a share of the whole set"
+    )
 
 
 class Tact(BadNets):
-    """Attack success is measured on images of the source class."""
+    """BadNets on one source class; attack success is measured on images of this class."""
 
     name: ClassVar[str] = "tact"
     Params = TactParams

@@ -19,18 +19,20 @@ from trainers.seeding import derive_seed, seeded
 class WaNetParams(Parameters):
     """The warp; the defaults are the paper's."""
 
-    grid: int = param(4, ge=2, doc="control points a side (k)")
-    strength: float = param(0.5, gt=0, doc="of the warp (s), divided by the image's height")
-    cover_rate: float = param(0.2, ge=0, lt=1, doc="noise samples: warped with noise on top, label kept")
+    grid: int = param(4, ge=2, doc="control points of the warp per side (k)")
+    strength: float = param(0.5, gt=0, doc="strength of the warp (s); it is divided by the image's height")
+    cover_rate: float = param(
+        0.2, ge=0, lt=1, doc="noise samples (warp with added noise, true label), as a share of the whole set"
+    )
 
 
 class WaNet(Attack):
     """Warps by ``grid_sample``, in coordinates from -1 to 1.
 
-    A control grid is drawn evenly from [-1, 1], divided by its mean absolute value, upsampled bicubically to the image,
-    times ``strength / height``. Noise samples get ``u / height`` on top, u drawn evenly from [-1, 1] for each image,
-    pixel and direction. Coordinates are then kept within [-1, 1]; the authors do so before the noise as well, so at the
-    borders their noise samples differ.
+    A control grid is drawn uniformly from [-1, 1], divided by its mean absolute value, upsampled bicubically to the
+    image's size and multiplied by ``strength / height``. For noise samples ``u / height`` is added, with u drawn
+    uniformly from [-1, 1] for each image, pixel and direction. Coordinates are then clipped to [-1, 1]; the authors
+    clip before the noise as well, so their noise samples differ at the borders.
     """
 
     name: ClassVar[str] = "wanet"
@@ -58,7 +60,7 @@ class WaNet(Attack):
         return self._warp(images, self.flow.expand(len(images), -1, -1, -1))
 
     def cover_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Warp with noise on top."""
+        """Warp ``images`` with noise added to the displacement."""
         noise = torch.rand(len(images), *self.flow.shape, generator=generator) * 2 - 1
         return self._warp(images, self.flow + noise / self.shape[1])
 

@@ -1,4 +1,4 @@
-"""Batches made on the device: index selects of resident uint8 images; crop, flip, normalisation as tensor code."""
+"""Batches made on the device from resident uint8 images; crop, flip and normalisation are tensor operations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from trainers.params import Parameters, param
 
 @dataclass(frozen=True)
 class Augmentation(Parameters):
-    """Random changes that a training image goes through each time it is seen."""
+    """Random changes of a training image, drawn each time that the image is used."""
 
     crop: int = param(4, ge=0, doc="random crop after padding with this many black pixels; 0: none")
     flip: bool = param(True, doc="random horizontal flip")
@@ -27,13 +27,13 @@ class Normalizer:
 
     @classmethod
     def fit(cls, images: Tensor, device: torch.device | None = None) -> "Normalizer":
-        """The statistics of ``images``: uint8 (N, C, H, W). A channel that never varies gets a deviation of 1.
+        """Normalizer with the statistics of ``images``, uint8 (N, C, H, W). A constant channel gets a deviation of 1.
 
         Args:
-            images: the set.
-            device: where to compute, and where the statistics are to lie; null: that of ``images``.
+            images: the images to measure.
+            device: where to compute and keep the statistics; null: the device of ``images``.
         """
-        # Sums over a histogram of the 256 values: exact, whatever the parts, and no copy of the whole set.
+        # Sums over a histogram of the 256 values are exact however the set is split, and copy only parts of it.
         device = device or images.device
         counts = torch.zeros(images.shape[1], 256, dtype=torch.long, device=device)
         for part in images.split(1000):
@@ -52,7 +52,7 @@ class Normalizer:
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop and flip each image of a batch by its own draw.
+    """Crop and flip each image of a batch at random, independently of the others.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -81,11 +81,11 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Blacken a square of each image (arXiv 1708.04552), around a pixel drawn for it; a part beyond the border is lost.
+    """Blacken a square around a random pixel of each image (arXiv 1708.04552); the square is cut off at the border.
 
     Args:
         images: uint8 (N, C, H, W).
-        size: height and width of the square; 0: none.
+        size: height and width of the square in pixels; 0: no square.
         generator: on the device of ``images``.
 
     Returns:
@@ -105,14 +105,14 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Every index once, in random order.
+    """Yield every index once, in batches and in random order.
 
     Batch-norm cannot train on one sample: a last batch of one joins the batch before it, and a set of one sample
     becomes a batch that holds it twice.
 
     Args:
         indices: int64 (N,), may be empty.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         generator: on the device of ``indices``.
     """
     if len(indices) == 1:
@@ -129,13 +129,13 @@ def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generato
 
 
 def spread(indices: Tensor, batches: int, generator: torch.Generator) -> list[Tensor]:
-    """Deal ``indices`` out in random order over so many batches: to each the same number, rounded down but at least 1.
+    """Distribute ``indices`` in random order over batches of equal size, ``N // batches`` but at least 1.
 
-    So some are left out if they do not divide evenly, fewer than half, and some come again if they are too few.
+    Indices that remain, fewer than half, are left out. If N is smaller than ``batches``, indices are repeated.
 
     Args:
-        indices: int64 (N,); where there are none, every batch is empty.
-        batches: how many.
+        indices: int64 (N,); if there are none, every batch is empty.
+        batches: number of batches.
         generator: on the device of ``indices``.
     """
     if batches == 0 or len(indices) == 0:

@@ -13,7 +13,7 @@ from trainers.errors import ConfigError
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
-_RESIZED_AT_ONCE = 4096  # images; bounds the memory that resizing takes on top of its result
+_RESIZED_AT_ONCE = 4096  # images; limits the memory of resizing beyond its result
 
 
 def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
@@ -21,29 +21,32 @@ def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
 
     Args:
         root: the folder that holds, or after the download will hold, ``cifar-10-batches-py``.
-        download: fetch what is missing or damaged; without it nothing reaches for the network.
+        download: download missing or damaged files; without it the network is not used.
         image_size: height and width in pixels to resize to (bilinear, antialiased); None: 32.
 
     Raises:
         ConfigError: the files are missing or damaged, or the download fails.
     """
-    # torchvision loads its models and torch's compiler with it, seconds that every command would pay.
+    # Importing torchvision loads its models and torch's compiler, which would add seconds to every command.
     from torchvision.datasets import CIFAR10
 
     folder = Path(root) / CIFAR10.base_folder
     if not download and not folder.is_dir():
         raise ConfigError(
-            f"There is no CIFAR-10 at {folder}; data.root names its parent, data.download: true fetches it."
+            f"There is no CIFAR-10 at {folder}; set data.root to the folder above it, "
+            "or data.download: true to download it."
         )
     try:
-        # The files are pickles, and unpickling runs what a file says. torchvision unpickles a file only if its MD5 is
-        # that of the published one, and raises RuntimeError otherwise. Colliding pairs of files can be made for MD5,
-        # but no second file for a digest that is given, so nothing that somebody else wrote is unpickled.
+        # The files are pickles, and unpickling can run any code. torchvision unpickles a file only if its MD5 is that
+        # of the published one, and raises RuntimeError otherwise. Two files with the same MD5 can be constructed, but
+        # no second file for a given MD5, so only the published files are unpickled.
         train, test = (CIFAR10(root, train=is_train, download=download) for is_train in (True, False))
     except (OSError, RuntimeError) as error:
         if download:
             raise ConfigError(f"Cannot download CIFAR-10 to {folder}: {str(error).rstrip('.')}.") from error
-        raise ConfigError(f"CIFAR-10 at {folder} is incomplete or damaged; data.download: true mends it.") from error
+        raise ConfigError(
+            f"CIFAR-10 at {folder} is incomplete or damaged; data.download: true downloads it again."
+        ) from error
     return Splits(_image_set(train, image_size), _image_set(test, image_size))
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""Memory of this machine."""
 
 import math
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def available_memory() -> float:
-    """Bytes that are free for use on this machine; infinite where that is not known."""
+    """Bytes of memory available on this machine; infinite if unknown."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])

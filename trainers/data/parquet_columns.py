@@ -44,7 +44,7 @@ def find_image_column(schema: pa.Schema, given: str | None, file: Path) -> str:
             f"{', '.join(schema.names)}."
         )
     _check_images(schema, found[0], file)
-    return found[0]
+    return str(found[0])
 
 
 def _check_images(schema: pa.Schema, name: str, file: Path) -> None:

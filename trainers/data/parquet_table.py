@@ -71,10 +71,10 @@ def read_labels(file: Path, given: str | None) -> FileLabels:
         table = _read(parquet, [column], file)
     values = _whole_or_text(table.column(column).combine_chunks(), column, file)
     known = values.drop_null() if pa.types.is_string(values.type) else pc.filter(values, pc.greater(values, -1))
-    missing = None
+    nothing: ConfigError | None = None
     if len(values) and not len(known):
-        missing = ConfigError(f"No image of {file} has a label: the column {column} holds null or -1 alone.")
-    return FileLabels(file, column, values, class_names_of(schema, column), missing)
+        nothing = ConfigError(f"No image of {file} has a label: the column {column} holds null or -1 alone.")
+    return FileLabels(file, column, values, class_names_of(schema, column), nothing)
 
 
 def read_images(file: Path, given: str | None, or_another: bool = False) -> list[tuple[str, bytes]]:

@@ -1,9 +1,9 @@
 """Generated images: ten kinds of shape, each at a random place, size, rotation and colour, on a noisy background.
 
-The set is there so that a sweep runs anywhere in minutes. It is meant to be harder than a trigger: a network that has
-seen it for a few dozen steps is still unsure of the shape, and already sure of a trigger. What was found
-to help (figures in ``benchmarks/RESULTS.md``, where a faint trigger is not always told apart): a shape is as often
-darker as brighter than its background, and small; and there is little noise, which hides a faint trigger.
+With this set a sweep runs on any machine in minutes. Its classes are meant to be harder to learn than a trigger: after
+a few dozen steps a network is still uncertain of the shapes, and already certain of a trigger. Three choices were found
+to help: a shape is as often darker as brighter than its background; shapes are small; and there is little noise, since
+noise hides a faint trigger. ``benchmarks/RESULTS.md`` has the figures; a faint trigger is not always detected there.
 """
 
 import math
@@ -20,19 +20,19 @@ CLASS_NAMES = (
 SUPERSAMPLING = 2
 """Pixels are averaged over this many samples a side, so that edges are smooth."""
 RADIUS = (0.35, 0.6)
-"""Of a shape, as a share of half the image's side."""
+"""Lowest and highest radius of a shape, as a share of half the image's side."""
 NOISE = 0.03
 """Standard deviation of the pixel noise, as a share of full brightness."""
 
 
 def make_shapes(train_size: int, test_size: int, seed: int, image_size: int = 16, held_out_size: int = 0) -> Splits:
-    """Draw every part; the same arguments give the same bytes.
+    """Draw all splits; the same arguments give the same bytes.
 
     Args:
-        train_size, test_size: images a split; the classes take turns.
-        seed: of every draw.
-        image_size: height and width.
-        held_out_size: images for defenses that use unlabelled ones; 0: none.
+        train_size, test_size: images per split, the classes in turn.
+        seed: seeds every random draw.
+        image_size: height and width in pixels.
+        held_out_size: images held out for defenses that use unlabelled ones; 0: none.
     """
     return Splits(
         _draw(train_size, derive_seed(seed, "shapes", "train"), image_size),
@@ -48,7 +48,7 @@ def _draw(count: int, seed: int, size: int) -> ImageSet:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    # Coordinates in the shape's own frame: its radius is 1.
+    # Coordinates in the shape's own frame, in which its radius is 1.
     side = size * SUPERSAMPLING
     grid = (torch.arange(side) + 0.5) / side * 2 - 1
     radius, angle = uniform(*RADIUS), uniform(0, 2 * math.pi)

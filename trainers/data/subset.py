@@ -10,12 +10,12 @@ from trainers.seeding import seeded
 def stratified_indices(labels: Tensor, size: int, seed: int) -> Tensor:
     """``size`` indices into ``labels``, drawn without replacement, each class in proportion.
 
-    The seats that rounding down leaves over go to the classes with the largest remainders (ties: lower class).
+    Counts per class are rounded down; the classes with the largest remainders get one more (ties: lower class).
 
     Args:
         labels: int64 (N,).
-        size: how many, from 1 to N.
-        seed: of the draw.
+        size: number of indices, from 1 to N.
+        seed: seeds the draw.
 
     Returns:
         int64 (size,), ascending.
@@ -36,10 +36,10 @@ def stratified_indices(labels: Tensor, size: int, seed: int) -> Tensor:
 
 
 def stratified_halves(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Two disjoint halves of ``labels``: int64 (N // 2,) and the rest, both ascending.
+    """Indices of two disjoint stratified halves of ``labels``: int64 (N // 2,) and the rest, both ascending.
 
     Raises:
-        ConfigError: fewer than two labels.
+        ConfigError: there are fewer than two labels.
     """
     first = stratified_indices(labels, len(labels) // 2, seed)
     mask = torch.ones(len(labels), dtype=torch.bool)

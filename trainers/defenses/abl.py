@@ -19,34 +19,36 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class AblParams(SgdParams):
-    """ABL's constants, those of the authors' CIFAR-10 code (bboylyg/ABL); the paper's beside them where it has others.
+    """ABL's constants, from the authors' CIFAR-10 code (bboylyg/ABL), with the paper's values where they differ.
 
-    The SGD parameters are those of isolation, where the learning rate stays as it is, and of fine-tuning.
+    The SGD parameters apply to isolation, at a constant learning rate, and to fine-tuning.
     """
 
-    batch_size: int = param(128, ge=2, doc="samples a batch (versions of the code have 64 and 128)")
+    batch_size: int = param(128, ge=2, doc="samples per batch (versions of the authors' code have 64 and 128)")
     weight_decay: float = param(1e-4, ge=0, doc="weight decay (paper: 1e-4 to 5e-4)")
     milestones: tuple[float, ...] = param(
-        (2 / 3,), gt=0, lt=1, doc="shares of the fine-tuning after which its learning rate drops (40 of 60 epochs)"
+        (2 / 3,), gt=0, lt=1, doc="shares of the fine-tuning epochs after which the rate drops (after 40 of 60)"
     )
-    isolation_epochs: int = param(10, ge=1, doc="passes with gradient ascent (paper: 20 of 100)")
+    isolation_epochs: int = param(10, ge=1, doc="epochs of isolation, with local gradient ascent (paper: 20 of 100)")
     ascent: str = param(
         "flooding",
         choices=("flooding", "batch", "sample"),
-        doc="|l - g| + g of a batch's mean loss l, or sign(l - g) l of it (paper: LGA), or of each sample (ours)",
+        doc="loss of isolation, where g is loss_floor: |l - g| + g of a batch's mean loss l (flooding), sign(l - g) l "
+        "of the mean (batch; the paper's LGA), or sign(l - g) l of each sample's loss (sample; ours)",
     )
-    loss_floor: float = param(0.5, ge=0, doc="g: the loss below which it is ascended on")
-    isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of lowest loss that is isolated")
-    finetune_epochs: int = param(60, ge=0, doc="passes over the rest")
+    loss_floor: float = param(0.5, ge=0, doc="loss g below which isolation turns to gradient ascent")
+    isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest loss")
+    finetune_epochs: int = param(60, ge=0, doc="epochs of fine-tuning on the samples that were not isolated")
     cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
-    unlearning_epochs: int = param(5, ge=0, doc="passes of ascent on the isolated samples (paper: 20 of 100)")
-    unlearning_lr: float = param(5e-4, gt=0, doc="its learning rate")
+    unlearning_epochs: int = param(5, ge=0, doc="passes of gradient ascent on the isolated samples (paper: 20 of 100)")
+    unlearning_lr: float = param(5e-4, gt=0, doc="learning rate of unlearning")
     unlearning_rest: bool = param(
         False,
-        doc="passes over the rest instead, of descent beside the ascent (ours, for sets with few isolated samples)",
+        doc="true: an epoch of unlearning is a pass over the samples that were not isolated, with descent on them "
+        "beside the ascent (ours, for sets with few isolated samples)",
     )
-    unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends (ours)")
+    unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends (ours)")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """SGD with Nesterov's momentum, as in the authors' code."""
@@ -60,10 +62,10 @@ class AblParams(SgdParams):
 
 
 def local_ascent(losses: Tensor, floor: float, how: str) -> Tensor:
-    """ABL's loss of the isolation stage, under which a batch hovers at ``floor`` and poisoned samples fall below.
+    """ABL's loss of the isolation stage: it keeps batches at ``floor`` while poisoned samples fall below.
 
     Args:
-        losses: float (M,), of the samples of a batch.
+        losses: float (M,), losses of the samples of a batch.
         floor: the paper's gamma.
         how: ``flooding``: ``|l - g| + g`` of the mean l; ``batch``: ``sign(l - g) l`` of it; ``sample``: the mean of
             ``sign(l - g) l`` over samples.
@@ -80,11 +82,11 @@ def local_ascent(losses: Tensor, floor: float, how: str) -> Tensor:
 class Abl(Isolating):
     """Isolates the samples that are learned first, trains on the rest, and unlearns the isolated ones.
 
-    As in the authors' code, one network goes through all stages; images are as they are in isolation and in unlearning,
-    and augmented in fine-tuning, with Cutout on top: of one square of length 3, which that code makes 2 x 2 pixels. Its
-    unlearning drops to a rate of 1e-4 only after the last epoch, so there is one rate; its first epoch only tests, so
-    it makes one pass less than here. Interpretations: the ascent on a sample ends at a ceiling; images are normalised;
-    momentum is carried over from stage to stage.
+    As in the authors' code, one network goes through all stages. Images are not augmented in isolation and unlearning.
+    In fine-tuning they are augmented, with Cutout of one square of length 3, which that code makes 2 x 2 pixels. In the
+    authors' unlearning the rate drops to 1e-4 only after the last epoch, so there is one rate here; their first epoch
+    only tests, so they make one pass less. Interpretations: the ascent on a sample ends at a ceiling; images are
+    normalised; momentum is carried over from stage to stage.
     """
 
     name: ClassVar[str] = "abl"
@@ -99,7 +101,7 @@ class Abl(Isolating):
 
     @classmethod
     def check(cls, params: AblParams, data: ImageSet, model: ModelConfig) -> None:
-        """The isolation rate must leave samples on both sides."""
+        """Check that the isolation rate leaves samples on both sides."""
         isolated_count(params.isolation_rate, len(data))
 
     def stages(self) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""What a defense is: a list of stages over data it knows nothing about, with a state that can be saved."""
+"""Base class of defenses: a list of stages over untrusted data, with a state that can be saved."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -20,11 +20,11 @@ from trainers.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Which images without labels a defense needs.
+    """The unlabelled images that a defense needs.
 
     Args:
-        source: where they come from, as :mod:`trainers.unlabelled` has it.
-        count: how many of them; null: all.
+        source: source of the images, see :mod:`trainers.unlabelled`.
+        count: number of images; null: all.
     """
 
     source: str
@@ -33,12 +33,12 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Undefended:
-    """What ordinary training on the untrusted set left.
+    """Result of ordinary training on the untrusted set.
 
     Args:
         network: the state dict of the network.
         losses: mean training loss of each epoch.
-        seconds: that each epoch took.
+        seconds: duration of each epoch.
     """
 
     network: dict[str, Tensor]
@@ -48,17 +48,17 @@ class Undefended:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """All that a defense is told: images, the labels it was handed, and how to compute. No truth about either.
+    """Everything that a defense gets: images, their given labels, and how to compute; not the truth about them.
 
     Args:
         data: the untrusted training set.
         model: the network to train.
-        augmentation: what a training image goes through.
+        augmentation: augmentation of training images.
         compute: where to compute.
-        seed: names the data, the scenario and the repeat; every draw of the defense derives from it.
+        seed: seed from which every random draw of the defense derives.
         unlabelled: uint8 (M, C, H, W), images without labels, for defenses that ask for them.
-        undefended: what the control run of the same task left, for defenses that begin with such a training; null:
-            they do it themselves, and get the same numbers.
+        undefended: result of the control run of the same task, for defenses that begin with undefended training; null:
+            the defense trains it itself and gets the same numbers.
     """
 
     data: ImageSet
@@ -76,11 +76,11 @@ class Report:
 
     Args:
         loss: mean training loss of the epoch; null if nothing was trained.
-        images_seen: images that went forward and backward in this epoch, augmented views counted one by one.
+        images_seen: images that went forward and backward in this epoch; each augmented view counts as one.
         model: the network that would be deployed if training ended here; null while there is none.
         suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
-        credible: bool (N,), the samples taken for clean; null if the defense marks none.
-        seconds: that the epoch took elsewhere, in another trial's process.
+        credible: bool (N,), the samples that the defense treats as clean; null if the defense marks none.
+        seconds: time that the epoch took in another trial's process, whose result is used here.
     """
 
     loss: float | None
@@ -93,12 +93,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of epochs that depends on the parameters it reads, and on those that earlier stages read.
+    """Epochs whose result depends on the parameters that this stage and the earlier ones read.
 
     Args:
         name: shown in curves and errors.
-        epochs: how many.
-        reads: names of the parameters.
+        epochs: number of epochs.
+        reads: names of the parameters that this stage reads.
         run: trains one epoch, given its number from 0 in this stage.
     """
 
@@ -117,21 +117,21 @@ class LossMeter:
         self.images = 0
 
     def add(self, loss: Tensor, images: int) -> None:
-        """Add a batch's scalar ``loss`` over so many ``images``."""
+        """Add the scalar ``loss`` of a batch of ``images`` images."""
         self._total += loss.detach()
         self._batches += 1
         self.images += images
 
     def mean(self) -> float | None:
-        """The mean over batches; null if there was none."""
+        """The mean over batches; null if there was no batch."""
         return float(self._total) / self._batches if self._batches else None
 
 
 class Defense(ABC):
     """Trains a network on untrusted data.
 
-    A subclass puts all that changes while it trains into ``modules``, ``optimizers`` and ``tensors``; together with the
-    generator and the position they are its state, which can be saved and loaded between any two epochs.
+    A subclass puts everything that changes in training into ``modules``, ``optimizers`` and ``tensors``; together with
+    the generator and the position these are its state, which can be saved and loaded between any two epochs.
 
     Args:
         params: an instance of the class's ``Params``.
@@ -141,7 +141,7 @@ class Defense(ABC):
     name: ClassVar[str]
     Params: ClassVar[type[Parameters]]
     begins_undefended: ClassVar[bool] = False
-    """Whether its first stage is the training of a control, which may stand for it."""
+    """Whether the first stage is the training of a control, whose result may then replace it."""
 
     def __init__(self, params: Any, task: TrainingTask):
         self.params = params
@@ -157,22 +157,22 @@ class Defense(ABC):
         self._stage = 0
         self._epoch = 0
 
-    @classmethod  # noqa: B027  # most parameters fit whatever comes
+    @classmethod  # noqa: B027  # most defenses have nothing to check
     def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
-        """See whether parameters fit training set and network, which is known before anything is trained.
+        """Check, before anything is trained, that the parameters fit the training set and the network.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: the parameters do not fit.
         """
 
     @classmethod
     def unlabelled(cls, params: Any) -> Unlabelled | None:
-        """The images without labels that it needs; null: none."""
+        """The unlabelled images that the defense needs; null: none."""
         return None
 
     @classmethod
     def undefended(cls, params: Any) -> dict[str, Any] | None:
-        """Parameters of the undefended training that it begins with; null: it does not."""
+        """Parameters of the undefended training that the defense begins with; null if it does not."""
         return None
 
     @abstractmethod
@@ -206,13 +206,13 @@ class Defense(ABC):
         return self._stage < len(stages) and self._epoch >= stages[self._stage].epochs
 
     def stage_seed(self, index: int) -> int:
-        """Seed of a stage: it depends on the parameters read so far, so equal prefixes give equal numbers."""
+        """Seed of a stage. It depends on the parameters read so far: settings that agree in these get equal numbers."""
         read = {key for stage in self.stages()[: index + 1] for key in stage.reads}
         values = {key: value for key, value in self.params.changed().items() if key in read}
         return derive_seed(self.task.seed, self.name, index, values)
 
     def state(self) -> dict[str, Any]:
-        """All that changes while training, as a tree for :func:`trainers.storage.state.save_state`."""
+        """Everything that changes in training, as a tree for :func:`trainers.storage.state.save_state`."""
         return {
             "position": [self._stage, self._epoch],
             "generator": self.generator.get_state(),
@@ -222,13 +222,13 @@ class Defense(ABC):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` returned, there or in a file."""
+        """Continue from a state that :meth:`state` returned, in memory or read from a file."""
         self._stage, self._epoch = state["position"]
         self.generator.set_state(state["generator"].cpu())
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
-            # Only the moments: rates and decays are this trial's own, though it may share the stages before.
+            # Only the moments are loaded: rates and decays are this trial's own, even if it shares earlier stages.
             moments = state["optimizers"][name]["state"]
             own = optimizer.state_dict()["param_groups"]
             by_index = {int(key): copy.deepcopy(value) for key, value in moments.items()}  # JSON made the keys text
@@ -236,7 +236,7 @@ class Defense(ABC):
         self.tensors = {name: tensor.to(self.device, copy=True) for name, tensor in state["tensors"].items()}
 
     def new_network(self, role: str, model: ModelConfig | None = None) -> Network:
-        """A network on the device, initialised by a seed of its own, and part of the state under ``role``."""
+        """A new network on the device, initialised by a seed of its own and added to the state as ``role``."""
         data = self.task.data
         seed = derive_seed(self.task.seed, self.name, role)
         network = build_model(model or self.task.model, data.images.shape[1], data.num_classes, seed)
@@ -249,14 +249,14 @@ class Defense(ABC):
         return self.normalise(augment(self.images[indices], self.task.augmentation, self.generator))
 
     def run_network(self, network: nn.Module, images: Tensor) -> ModelOutput:
-        """Forward pass, in bfloat16 where that is on."""
+        """Output of a forward pass, in bfloat16 if autocast is on."""
         with self.task.compute.autocast():
             output: ModelOutput = network(images)
         return output
 
     @torch.no_grad()
     def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
-        """Logits of ``images``, uint8 (M, C, H, W), as they are: float (M, classes). Leaves ``network`` in eval."""
+        """Logits of ``images``, uint8 (M, C, H, W), not augmented: float (M, classes). Leaves ``network`` in eval."""
         network.eval()
         chunks = images.to(self.device).split(batch_size)
         return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])

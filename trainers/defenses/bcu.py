@@ -19,22 +19,24 @@ from trainers.seeding import derive_seed, seeded
 
 @dataclass(frozen=True)
 class BcuParams(SgdParams):
-    """BCU's constants for CIFAR-10; the SGD parameters are those of the undefended training that comes before it."""
+    """BCU's constants for CIFAR-10; the SGD parameters are those of the undefended training before it."""
 
-    training_epochs: int = param(200, ge=1, doc="passes of the undefended training")
-    unlabelled: str = param("clean", doc="unlabelled images: held out clean or poisoned, parquet:PATH or folder:PATH")
-    unlabelled_count: int | None = param(None, ge=2, doc="how many of them; null: all")
+    training_epochs: int = param(200, ge=1, doc="epochs of the undefended training")
+    unlabelled: str = param(
+        "clean", doc="source of unlabelled images: clean or poisoned (held out), parquet:PATH or folder:PATH"
+    )
+    unlabelled_count: int | None = param(None, ge=2, doc="number of unlabelled images; null: all")
     base_ratio: float = param(0.01, ge=0, le=1, doc="share of weights re-initialised in the stem and the first stage")
-    ratio_growth: float = param(3.0, gt=0, doc="factor of it from a stage to the next")
-    head_ratio: float = param(0.1, ge=0, le=1, doc="share of it in the head")
-    ratio_scale: float = param(1.0, ge=0, doc="factor of all ratios")
+    ratio_growth: float = param(3.0, gt=0, doc="factor of the re-initialised share from one stage to the next")
+    head_ratio: float = param(0.1, ge=0, le=1, doc="share of weights re-initialised in the head")
+    ratio_scale: float = param(1.0, ge=0, doc="factor of the re-initialised shares of all layers")
     distillation_epochs: int = param(100, ge=1, doc="passes over the unlabelled images")
-    distillation_lr: float = param(0.01, gt=0, doc="learning rate at the start (cosine)")
-    distillation_batch_size: int = param(256, ge=2, doc="unlabelled images a batch")
-    final_temperature: float = param(4.0, ge=1, doc="of the last epoch; the first one's is about 1")
+    distillation_lr: float = param(0.01, gt=0, doc="learning rate at the start of distillation (cosine)")
+    distillation_batch_size: int = param(256, ge=2, doc="unlabelled images per batch")
+    final_temperature: float = param(4.0, ge=1, doc="distillation temperature in the last epoch; about 1 in the first")
 
     def __post_init__(self) -> None:
-        """Make a path absolute: trials run in folders of their own."""
+        """Make a path absolute, since trials run in other folders."""
         super().__post_init__()
         kind, colon, path = self.unlabelled.partition(":")
         if colon:
@@ -42,17 +44,17 @@ class BcuParams(SgdParams):
 
     @property
     def training(self) -> NoneParams:
-        """Of the undefended training."""
+        """Parameters of the undefended training."""
         return NoneParams(epochs=self.training_epochs, **{key: getattr(self, key) for key in SgdParams.keys()})
 
 
 class Bcu(Defense):
     """Trains without defense, then distils into a partly re-initialised copy on images without labels.
 
-    The first stage is that of ``none``, number for number, so a control run with the same parameters may stand for it.
-    So the teacher has V&B's schedule by default; the published one is trained at a rate of 0.01, which drops after 100
-    and 150 of 200 epochs. Interpretations: biases of the head are re-initialised like its weights; unlabelled images
-    are augmented like training images; momentum and weight decay are those of the training.
+    The first stage gives exactly the numbers of ``none``, so a control run with the same parameters may replace it.
+    The teacher therefore has V&B's schedule by default; the published one is trained at a rate of 0.01, which drops
+    after 100 and 150 of 200 epochs. Interpretations: biases of the head are re-initialised like its weights; unlabelled
+    images are augmented like training images; momentum and weight decay are those of the undefended training.
     """
 
     name: ClassVar[str] = "bcu"
@@ -64,7 +66,7 @@ class Bcu(Defense):
         super().__init__(params, task)
         if task.unlabelled is None:
             raise ConfigError("bcu needs unlabelled images.")
-        # Some sources list their images class by class.
+        # Drawn at random, since some sources list their images class by class.
         order = torch.randperm(len(task.unlabelled), generator=seeded(derive_seed(task.seed, self.name, "unlabelled")))
         chosen = order[: params.unlabelled_count].sort().values
         self.unlabelled_images = task.unlabelled[chosen].to(self.device)
@@ -79,12 +81,12 @@ class Bcu(Defense):
 
     @classmethod
     def unlabelled(cls, params: BcuParams) -> Unlabelled:
-        """Those that it distils on."""
+        """The unlabelled images for distillation."""
         return Unlabelled(params.unlabelled, params.unlabelled_count)
 
     @classmethod
     def undefended(cls, params: BcuParams) -> dict[str, Any]:
-        """Parameters of the training that it begins with."""
+        """Parameters of the undefended training that BCU begins with."""
         return params.training.as_dict()
 
     def stages(self) -> list[Stage]:
@@ -98,15 +100,15 @@ class Bcu(Defense):
         ]
 
     def stage_seed(self, index: int) -> int:
-        """That of ``none`` for the first stage."""
+        """Seed of a stage; the first stage has the seed of ``none``."""
         return self.training.stage_seed(0) if index == 0 else super().stage_seed(index)
 
     def _train(self, epoch: int) -> Report:
-        """An epoch of the undefended training, or what the control run says of it; only its last one is measured."""
+        """Train an undefended epoch, or take it from the control run; only the last epoch is measured."""
         last = epoch + 1 == self.params.training_epochs
         known = self.task.undefended
         if known is None:
-            # What the control had stood for before this attempt is made good, if that is gone now.
+            # Also train the epochs that an earlier attempt took from the control, if its result is gone now.
             for own in range(int(self.tensors.get("trained", torch.tensor(0))), epoch + 1):
                 report = self.training.stages()[0].run(own)
             self.tensors["trained"] = torch.tensor(epoch + 1)
@@ -139,7 +141,7 @@ class Bcu(Defense):
         return Report(meter.mean(), meter.images, self.student)
 
     def _renew(self) -> None:
-        """Make the student a copy of the teacher, of which some weights are new."""
+        """Make the student a copy of the teacher with some weights re-initialised."""
         data = self.task.data
         seed = derive_seed(self.task.seed, self.name, "renewed")
         fresh = build_model(self.task.model, data.images.shape[1], data.num_classes, seed).to(self.device)

@@ -21,36 +21,47 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class DlpParams(SgdParams):
-    """An interpretation's parameters; the SGD parameters are those of supervised learning and of fine-tuning."""
+    """Parameters, which are an interpretation; the SGD parameters are those of supervised learning and fine-tuning."""
 
-    supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over everything")
-    filter: str = param("entropy", choices=("entropy", "strip"), doc="of predictions as they are, or superimposed")
-    strip_overlays: int = param(8, ge=1, doc="images that are superimposed on each, one by one")
-    isolation: str = param("rate", choices=RULES, doc="what divides the entropies")
-    isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest entropy that is filtered, by rule rate")
-    unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most, until the ceiling is reached")
-    unlearning_lr: float = param(1e-3, gt=0, doc="its learning rate")
-    unlearning_weight: float = param(1.0, ge=0, doc="weight of the ascent")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which it ends")
+    supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over all samples")
+    filter: str = param(
+        "entropy",
+        choices=("entropy", "strip"),
+        doc="score of the filter: entropy of each image, or its mean over superimposed images (strip)",
+    )
+    strip_overlays: int = param(
+        8, ge=1, doc="number of images superimposed on each image, one at a time (filter: strip)"
+    )
+    isolation: str = param(
+        "rate", choices=RULES, doc="rule of the filter: rate (the lowest share) or gmm (a Gaussian mixture)"
+    )
+    isolation_rate: float = param(
+        0.1, gt=0, lt=1, doc="share of the samples that is filtered, those of lowest entropy (isolation: rate)"
+    )
+    unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most; unlearning ends at unlearning_ceiling")
+    unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of unlearning")
+    unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of the filtered samples at which unlearning ends")
     finetune_epochs: int = param(100, ge=0, doc="stage 3: passes of semi-supervised fine-tuning")
     refilter_period: int = param(10, ge=1, doc="epochs of stage 3 between runs of the filter")
-    unlabelled_weight: float = param(15.0, ge=0, doc="weight of the filtered samples' loss, once ramped up")
-    ramp_epochs: int = param(10, ge=0, doc="epochs of its rise")
-    guesses: int = param(2, ge=1, doc="augmentations that a label guess is averaged over")
-    temperature: float = param(0.5, gt=0, doc="sharpens the guess")
-    mix_beta: float = param(0.75, gt=0, doc="Beta(b, b) of mixup")
+    unlabelled_weight: float = param(15.0, ge=0, doc="full weight of the filtered samples' loss in stage 3")
+    ramp_epochs: int = param(10, ge=0, doc="epochs in which unlabelled_weight rises to its full value")
+    guesses: int = param(2, ge=1, doc="number of augmentations that a label guess is averaged over")
+    temperature: float = param(0.5, gt=0, doc="temperature that sharpens label guesses; lower is sharper")
+    mix_beta: float = param(0.75, gt=0, doc="b of the distribution Beta(b, b) of mixup")
 
 
 class Dlp(Isolating):
-    """Learns everything, unlearns what it is too certain of, and fine-tunes with these samples' labels taken away.
+    """Learns all samples, unlearns those it is too certain of, and fine-tunes without the labels of these.
 
-    Known are the three stages (supervised learning until the backdoor is over-learned, active unlearning of what an
+    The three stages are known (supervised learning until the backdoor is over-learned, active unlearning of what an
     entropy filter marks, active semi-supervised fine-tuning with the filter run again); losses, epochs and tables are
-    not. The rest is an interpretation: the bounded ascent, MixMatch for the third stage (its constants are that
-    paper's, but for the unlabelled weight, which it tunes to each data set), how both are scheduled, and that the
-    filter, run again, goes by the loss and not by the entropy. A network that has unlearned is certain no more of what
-    it unlearned: by entropy, poisoned samples came back with their labels (on generated shapes, BadNets: detection
-    AUROC 0.99 after the first filter, 0.30 at the end). By the loss, those go whose label it does not believe.
+    not. The rest is an interpretation: the bounded ascent; MixMatch for the third stage (with the constants of its
+    paper, except the unlabelled weight, which that paper tunes to each data set); how both are scheduled; and the loss
+    as the score when the filter runs again. The entropy is not used then: a network is no longer certain of samples
+    that it unlearned, so poisoned samples got their labels back (on generated shapes, BadNets: detection AUROC 0.99
+    after the first filter, 0.30 at the end). With the loss, the filter takes the samples whose label the network
+    contradicts.
     """
 
     name: ClassVar[str] = "dlp"
@@ -66,7 +77,7 @@ class Dlp(Isolating):
 
     @classmethod
     def check(cls, params: DlpParams, data: ImageSet, model: ModelConfig) -> None:
-        """The isolation rate must leave samples on both sides."""
+        """Check that the isolation rate leaves samples on both sides."""
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
 
@@ -95,10 +106,10 @@ class Dlp(Isolating):
         self.mark(self._entropies(), self.params.isolation, self.params.isolation_rate)
 
     def _entropies(self) -> Tensor:
-        """Entropy of every sample, or its mean over superimposed ones: float (N,).
+        """Prediction entropy of every sample, or its mean over superimposed images: float (N,).
 
-        Superimposed images are sums, capped at white, as STRIP's authors make them (arXiv 1902.06531): a mean would
-        halve a patch too, which the network then overlooks.
+        Superimposed images are sums, clipped at white, as STRIP's authors make them (arXiv 1902.06531): a mean would
+        halve the contrast of a patch too, and the network would miss it.
         """
         if self.params.filter == "entropy":
             return prediction_entropy(self.logits_of(self.network, self.images))
@@ -143,12 +154,12 @@ class Dlp(Isolating):
 
     @torch.no_grad()
     def _guessed(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Every augmentation of the filtered samples, and the guess that they share: G M images and targets."""
+        """All G augmentations of M filtered samples, and the guess for each sample: G M images and targets."""
         p = self.params
         views = [self.view(batch) for _ in range(p.guesses)]
         if not len(batch):
             return views[0], self.one_hot[:0]
-        self.network.eval()  # filtered samples alone would move what batch-norm remembers
+        self.network.eval()  # filtered samples alone would shift batch-norm's statistics
         guess = guess_labels([self.run_network(self.network, images).logits for images in views], p.temperature)
         self.network.train()
         return torch.cat(views), guess.repeat(p.guesses, 1)

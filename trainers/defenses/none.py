@@ -20,7 +20,7 @@ class NoneParams(SgdParams):
 
 
 class NoDefense(Defense):
-    """Cross-entropy on every sample with the label it was handed."""
+    """Trains with cross-entropy on every sample and its given label."""
 
     name: ClassVar[str] = "none"
     Params = NoneParams

@@ -19,29 +19,37 @@ from trainers.params import param
 
 @dataclass(frozen=True)
 class PtParams(SgdParams):
-    """An interpretation's parameters; the SGD parameters are those of the clean model."""
+    """Parameters, which are an interpretation; the SGD parameters are those of the clean model."""
 
     frozen: str = param(
         "body",
-        doc="what the partial training leaves as it was initialised: none, stem, early (stem and first half of the "
-        "stages), body (all but the last stage and the head), head, or parts joined by + (stem+stage1)",
+        doc="parts of the network whose weights partial training does not change: none, stem, early (stem and first "
+        "half of the stages), body (all but the last stage and the head), head, or parts joined by + (stem+stage1)",
     )
     partial_epochs: int = param(10, ge=1, doc="passes of the partial training")
-    partial_lr: float = param(0.05, gt=0, doc="its learning rate")
-    score: str = param("loss", choices=("loss", "entropy"), doc="what samples are ranked by")
-    score_epochs: int = param(3, ge=1, doc="last partial epochs over which it is averaged")
-    isolation: str = param("rate", choices=RULES, doc="what divides the scores")
-    isolation_rate: float = param(0.1, gt=0, lt=1, doc="share of lowest score that is isolated, by rule rate")
-    clean_start: str = param("fresh", choices=("fresh", "partial"), doc="where the clean model starts from")
-    clean_epochs: int = param(100, ge=1, doc="passes of the full network over the remaining samples")
-    finetune_epochs: int = param(10, ge=0, doc="passes of descent on these and ascent on the isolated samples")
-    finetune_lr: float = param(1e-3, gt=0, doc="learning rate of the latter")
-    unlearning_weight: float = param(0.1, ge=0, doc="weight of the ascent")
-    unlearning_ceiling: float = param(5.0, gt=0, doc="loss at which the ascent on a sample ends")
+    partial_lr: float = param(0.05, gt=0, doc="learning rate of the partial training")
+    score: str = param("loss", choices=("loss", "entropy"), doc="score that samples are ranked by")
+    score_epochs: int = param(3, ge=1, doc="number of last partial epochs over which the score is averaged")
+    isolation: str = param(
+        "rate", choices=RULES, doc="rule of isolation: rate (the lowest share) or gmm (a Gaussian mixture)"
+    )
+    isolation_rate: float = param(
+        0.1, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest score (isolation: rate)"
+    )
+    clean_start: str = param(
+        "fresh", choices=("fresh", "partial"), doc="initial weights of the clean model: new, or of partial training"
+    )
+    clean_epochs: int = param(100, ge=1, doc="epochs of the clean model on the samples that were not isolated")
+    finetune_epochs: int = param(
+        10, ge=0, doc="epochs of fine-tuning: gradient ascent on isolated samples, descent on the others"
+    )
+    finetune_lr: float = param(1e-3, gt=0, doc="learning rate of fine-tuning")
+    unlearning_weight: float = param(0.1, ge=0, doc="weight of the gradient ascent in fine-tuning")
+    unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends")
 
 
 def frozen_parts(frozen: str, network: Network) -> list[str]:
-    """The roles that ``PtParams.frozen`` names in a network.
+    """Roles of the parts that ``PtParams.frozen`` names in a network.
 
     Raises:
         ConfigError: the network has no such part, or nothing is left to train.
@@ -68,13 +76,13 @@ def frozen_parts(frozen: str, network: Network) -> list[str]:
 
 
 class Pt(Isolating):
-    """Trains a network of which a part is frozen, isolates what it learns, and trains a clean model on the rest.
+    """Trains a partly frozen network, isolates the samples it learns, and trains a clean model on the rest.
 
-    Only the abstract was at hand: *a training method that freezes part of the model so that the trained model isolates
+    Only the abstract was read: *a training method that freezes part of the model so that the trained model isolates
     suspicious samples; a clean model is then fine-tuned on that basis*. All the rest is an interpretation: which part
     is frozen, that poisoned samples are those of low loss (the limited capacity suffices for a trigger, not for the
     task), and that the clean model is fine-tuned by unlearning what was isolated. Batch-norm layers of frozen parts
-    keep their weights, and go on counting what they see.
+    keep their weights, and still update their running statistics.
     """
 
     name: ClassVar[str] = "pt"
@@ -95,7 +103,7 @@ class Pt(Isolating):
 
     @classmethod
     def check(cls, params: PtParams, data: ImageSet, model: ModelConfig) -> None:
-        """The isolation rate must leave samples on both sides, and the frozen parts must be the network's."""
+        """Check that the isolation rate leaves samples on both sides, and that the network has the frozen parts."""
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
         frozen_parts(params.frozen, build_model(model, data.images.shape[1], data.num_classes, seed=0))

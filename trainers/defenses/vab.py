@@ -2,8 +2,8 @@
 
 The Victim is trained on suspicious samples and becomes a detector: poisoned samples get a low prediction entropy early.
 The Beneficiary is trained on the credible ones, and is the network that is kept. Defaults are those of the authors'
-CIFAR-10 code, except that the attention is upsampled as the paper says, and that the Victim's network, there always
-ResNet-18, is by default the Beneficiary's.
+CIFAR-10 code, except that attention is upsampled as in the paper, and that the Victim's network is by default the
+Beneficiary's (the authors always use ResNet-18).
 """
 
 from dataclasses import dataclass
@@ -43,34 +43,44 @@ from trainers.params import param
 class VabParams(SgdParams):
     """V&B's constants. The SGD parameters are the Beneficiary's."""
 
-    warmup_steps: int | None = param(None, ge=1, doc="optimiser steps on all data; null: one pass (paper)")
-    warmup_rounds: int = param(2, ge=0, doc="rounds of scoring, then one pass over the suspicious samples")
-    split: str = param("threshold", choices=("threshold", "gmm"), doc="what divides the entropies")
+    warmup_steps: int | None = param(
+        None, ge=1, doc="optimiser steps of the Victim's first training, on all samples; null: one pass (paper)"
+    )
+    warmup_rounds: int = param(
+        2, ge=0, doc="rounds of the warm-up: score and split all samples, train the Victim on suspicious ones"
+    )
+    split: str = param(
+        "threshold", choices=("threshold", "gmm"), doc="rule of the split: a threshold, or a Gaussian mixture (gmm)"
+    )
     threshold: float = param(0.2, ge=0, le=1, doc="normalised entropy above which a sample is credible")
-    threshold_start: float = param(1.0, ge=0, le=1, doc="start of the warm-up's falling threshold")
-    threshold_decay: float = param(0.4, ge=0, le=1, doc="its fall per round, down to threshold")
-    smoothing: float = param(0.75, gt=0, le=1, doc="weight of the newest entropy")
+    threshold_start: float = param(1.0, ge=0, le=1, doc="value from which the threshold falls in the warm-up")
+    threshold_decay: float = param(0.4, ge=0, le=1, doc="fall of the threshold per warm-up round, down to threshold")
+    smoothing: float = param(0.75, gt=0, le=1, doc="weight of the newest entropy in exponential smoothing")
     victim_model: str | None = param(None, choices=(*MODELS, None), doc="the Victim's network; null: the Beneficiary's")
     victim_lr: float = param(1e-3, gt=0, doc="the Victim's learning rate (Adam)")
     victim_weight_decay: float = param(5e-4, ge=0, doc="the Victim's weight decay")
     victim_batch_size: int = param(128, ge=2, doc="the Victim's batch size")
-    mix_epochs: int = param(100, ge=0, doc="stage 1: the Beneficiary on mixed credible samples")
+    mix_epochs: int = param(100, ge=0, doc="epochs of stage 1: the Beneficiary on mixed credible samples")
     resplit_period: int = param(5, ge=1, doc="epochs of stage 1 between trainings of the Victim and new splits")
     mixing: str = param(
         "attention", choices=("attention", "none", "mixup", "cutmix"), doc="how credible samples are mixed"
     )
-    mask_threshold: float = param(0.1, ge=0, le=1, doc="attention from which a pixel is in AttentionMix's region")
-    upsampling: str = param("bilinear", choices=("bilinear", "nearest"), doc="of the attention: paper or authors' code")
-    mix_beta: float = param(1.0, gt=0, doc="Beta(b, b) of mixup and cutmix, the ablation's alternatives")
-    suppression_epochs: int = param(100, ge=0, doc="stage 2: semi-supervised suppression")
+    mask_threshold: float = param(0.1, ge=0, le=1, doc="attention from which a pixel is in the region that is mixed")
+    upsampling: str = param(
+        "bilinear",
+        choices=("bilinear", "nearest"),
+        doc="upsampling of attention: bilinear (paper) or nearest (authors' code)",
+    )
+    mix_beta: float = param(1.0, gt=0, doc="b of the distribution Beta(b, b) of mixup and cutmix")
+    suppression_epochs: int = param(100, ge=0, doc="epochs of stage 2: semi-supervised suppression")
     suppression: str = param(
         "both",
         choices=("both", "credible", "suspicious", "none", "filter"),
-        doc="whose targets the Victim's belief is taken from; filter: suspicious samples are left out altogether",
+        doc="samples whose targets are reduced by the Victim's prediction; filter: stage 2 leaves suspicious ones out",
     )
-    temperature: float = param(3.0, gt=0, doc="softens the Victim's belief")
+    temperature: float = param(3.0, gt=0, doc="softmax temperature of the Victim's prediction in suppression")
     early_weight: float = param(0.1, ge=0, doc="weight of the suspicious samples' loss, first half of stage 2")
-    late_weight: float = param(0.5, ge=0, doc="weight of it, second half")
+    late_weight: float = param(0.5, ge=0, doc="weight of the suspicious samples' loss, second half of stage 2")
 
     def __post_init__(self) -> None:
         """Check that the Beneficiary is trained at all."""
@@ -83,8 +93,8 @@ class Vab(Defense):
     """Victim and Beneficiary, trained side by side.
 
     The views of a step go through the Beneficiary in one pass, so that batch-norm takes its statistics over all of
-    them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors send each view through alone
-    (relative difference of the first update in stage 1: 0.11). An interpretation: where no sample is credible, an epoch
+    them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors pass each view separately
+    (relative difference of the first update in stage 1: 0.11). An interpretation: if no sample is credible, an epoch
     of the Beneficiary trains nothing.
     """
 
@@ -110,7 +120,7 @@ class Vab(Defense):
         splitting = ("split", "threshold", "smoothing")
         victim = ("victim_model", "victim_lr", "victim_weight_decay", "victim_batch_size")
         warmup = ("warmup_steps", "warmup_rounds", "threshold_start", "threshold_decay", *splitting, *victim)
-        # The drops of the learning rate stand at shares of both stages together, so stage 1 reads both lengths.
+        # The learning rate drops at shares of both stages' total length, so stage 1 reads both lengths.
         lengths = ("mix_epochs", "suppression_epochs")
         mix = ("resplit_period", "mixing", "mask_threshold", "upsampling", "mix_beta", *lengths, *sgd)
         suppression = ("suppression", "temperature", "early_weight", "late_weight")
@@ -127,7 +137,7 @@ class Vab(Defense):
         if epoch == 0:
             meter = self._train_victim(torch.arange(len(self.images), device=self.device), p.warmup_steps)
         else:
-            # Each round starts from a split by its own threshold; the last one ends with the final threshold's.
+            # Each round begins with a split by its own threshold; the last one also ends with a final split.
             self._score()
             self._split(threshold_at(epoch, p.threshold_start, p.threshold_decay, p.threshold))
             meter = self._train_victim(self._suspicious())
@@ -154,7 +164,7 @@ class Vab(Defense):
         return meter
 
     def _score(self) -> None:
-        """Evaluate the Victim on every image: smoothed entropies, and the logits that its belief comes from."""
+        """Evaluate the Victim on every image; keeps the smoothed entropies, and the logits for the Victim's belief."""
         logits = self.logits_of(self.victim, self.images)
         if not logits.isfinite().all():
             raise TrialError("The Victim's predictions are not finite.")
@@ -183,7 +193,7 @@ class Vab(Defense):
     # The Beneficiary
 
     def _mix_epoch(self, epoch: int) -> Report:
-        """Stage 1: the Beneficiary on the credible set; a new split every ``resplit_period`` epochs."""
+        """Train an epoch of stage 1 on the credible set; makes a new split every ``resplit_period`` epochs."""
         self._set_lr(epoch)
         self.beneficiary.train()
         meter = LossMeter(self.device)
@@ -198,7 +208,7 @@ class Vab(Defense):
         return self._report(meter, seen_by_victim)
 
     def _suppression_epoch(self, epoch: int) -> Report:
-        """Stage 2: mixed credible samples and pseudo-labelled suspicious ones, both less the Victim's belief."""
+        """Train an epoch of stage 2: credible and pseudo-labelled suspicious samples, less the Victim's belief."""
         p = self.params
         self._set_lr(p.mix_epochs + epoch)
         weight = p.early_weight if epoch < p.suppression_epochs / 2 else p.late_weight
@@ -222,7 +232,7 @@ class Vab(Defense):
         return self._report(meter, self._update_split().images)
 
     def _mixed(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Two augmented views of each sample, mixed with partners drawn over both: 2 M images and targets."""
+        """Two augmented views of each sample, mixed with partners drawn from all views: 2 M images and targets."""
         p = self.params
         views = [self.view(batch), self.view(batch)]
         images, targets = torch.cat(views), targets.repeat(2, 1)
@@ -242,7 +252,7 @@ class Vab(Defense):
 
     @torch.no_grad()
     def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Two views of each suspicious sample, and what the Beneficiary takes them for, less the Victim's belief."""
+        """Two views of each suspicious sample, with the Beneficiary's pseudo-labels less the Victim's belief."""
         if len(batch) == 0:
             return self.normalise(self.images[:0]), self.one_hot[:0]
         views = [self.view(batch), self.view(batch)]
@@ -256,7 +266,7 @@ class Vab(Defense):
         return torch.cat(views), targets.repeat(2, 1)
 
     def _belief(self, batch: Tensor) -> Tensor:
-        """The Victim's softened prediction for the images as they are: float (M, classes)."""
+        """The Victim's softened prediction for images without augmentation: float (M, classes)."""
         return functional.softmax(self.tensors["victim_logits"][batch] / self.params.temperature, dim=1)
 
     def _set_lr(self, epoch: int) -> None:

@@ -1,1 +1,1 @@
-"""What is measured of a training and of an attack."""
+"""Measurements of trainings and attacks."""

@@ -1,4 +1,4 @@
-"""What an attack costs the attacker: how much of the data is touched, and how much it shows."""
+"""Cost of an attack to the attacker: how much data is changed, and how visibly."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class AttackCost:
     Args:
         changed_share: samples whose pixels or label differ from the clean set's, as a share of the whole set.
         psnr: peak signal-to-noise ratio in dB, mean over the images whose pixels differ; null if none does.
-        ssim: structural similarity, at most 1, likewise; null also for images smaller than 11x11.
+        ssim: structural similarity, at most 1, mean over the same images; null also for images smaller than 11x11.
     """
 
     changed_share: float
@@ -28,7 +28,7 @@ class AttackCost:
 
     @classmethod
     def measure(cls, clean: ImageSet, made: PoisonedSet, device: torch.device | str = "cpu") -> "AttackCost":
-        """Compare what was handed over with what it was made from."""
+        """Cost of the poisoned set ``made``, compared with the ``clean`` set that it was made from."""
         pixels = (made.data.images != clean.images).flatten(1).any(1)
         changed = pixels | (made.data.labels != clean.labels)
         share = int(changed.sum()) / len(clean)
@@ -39,18 +39,18 @@ class AttackCost:
 
 
 def _similarity(before: Tensor, after: Tensor, device: torch.device | str) -> tuple[float, float | None]:
-    """Means over images, uint8 (M, C, H, W), that differ in pairs."""
-    # A second to import, which only those who poison something should pay.
+    """Mean PSNR and SSIM over pairs of images, uint8 (M, C, H, W), that differ."""
+    # Importing torchmetrics takes a second, which only commands that poison data should wait for.
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     psnr, ssim, large = 0.0, 0.0, min(before.shape[2:]) >= SSIM_WINDOW
     for clean, dirty in zip(before.split(500), after.split(500), strict=True):
         pair = dirty.to(device).float(), clean.to(device).float()
-        # One value an image: of all pixels together would say less of an attack that shows on a few.
+        # One value per image: one over all pixels together would hide an attack that is visible on few images.
         each = peak_signal_noise_ratio(*pair, data_range=255.0, reduction="none", dim=(1, 2, 3))
         psnr += float(each.double().sum())
         if large:
             similar = structural_similarity_index_measure(*pair, data_range=255.0, reduction="sum")
-            assert isinstance(similar, Tensor)  # a pair comes back only where the full image is asked for
+            assert isinstance(similar, Tensor)  # it returns a pair only if the full image is asked for
             ssim += float(similar)
     return psnr / len(before), ssim / len(before) if large else None

@@ -1,4 +1,4 @@
-"""Measurement: the monitor alone knows the truth, and turns reports of a defense into figures."""
+"""Measurement: the monitor, which alone knows the truth, turns reports of a defense into figures."""
 
 from dataclasses import dataclass, fields
 
@@ -14,12 +14,12 @@ from trainers.models import Network
 from trainers.scenario import ProbeSet, Scenario
 
 WEAK_ATTACK_BELOW = 0.8
-"""A control whose attack success stays below this says that the attack itself does not work."""
+"""If the attack success of a control is below this, the attack itself does not work."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The figures of one epoch. Shares lie in [0, 1]; null where undefined (attack success at poison rate 0, say).
+    """The figures of one epoch. Shares lie in [0, 1]; null where undefined (attack success at poison rate 0).
 
     ``asr`` is the share of triggered eligible images predicted as the attacker wants, ``ra`` (robust accuracy) the
     share of them predicted as their true class, ``asr_floor`` the share of the *clean* eligible images that is
@@ -69,14 +69,14 @@ class Monitor:
     def measure(
         self, report: Report, *, epoch: int, stage: str, images_seen: int, seconds: float, final: bool
     ) -> Measurement:
-        """Measure a report. The test half is opened at the ``final`` epoch only.
+        """Measure a report. The test half is used at the ``final`` epoch only.
 
         Args:
-            report: of a defense, after an epoch.
+            report: report of a defense after an epoch.
             epoch: number of the epoch over all stages, from 1.
             stage: name of the stage.
             images_seen: images trained on so far.
-            seconds: of training so far.
+            seconds: seconds of training so far.
             final: whether this is the last epoch.
 
         Raises:
@@ -110,14 +110,14 @@ class Monitor:
 
     @torch.no_grad()
     def _predict(self, model: Network, images: Tensor, batch_size: int = 1000) -> Tensor:
-        """In float32, as a saved model predicts: among bfloat16 logits many tie, and ties would favour low classes."""
+        """Predicted classes, in float32 like a saved model's: many bfloat16 logits tie, and ties favour low classes."""
         model.eval()
         classes, finite = [], torch.ones((), dtype=torch.bool, device=self._compute.device)
         for chunk in images.split(batch_size):
             logits = model(self._normalise(chunk.to(self._compute.device))).logits
             finite &= logits.isfinite().all()
             classes.append(logits.argmax(1).cpu())
-        if not finite:  # of NaN, argmax makes class 0
+        if not finite:  # argmax turns NaN into class 0
             raise TrialError("The network's predictions are not finite.")
         return torch.cat(classes)
 
@@ -140,7 +140,7 @@ def auroc(truth: Tensor, scores: Tensor) -> float:
 
     Args:
         truth: bool (N,), with both values in it.
-        scores: float (N,), higher where true is likelier.
+        scores: float (N,), higher if true is likelier.
     """
     # scikit-learn takes two seconds to import, which every command would pay.
     from sklearn.metrics import roc_auc_score
@@ -149,7 +149,7 @@ def auroc(truth: Tensor, scores: Tensor) -> float:
 
 
 def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:
-    """The statistics that a defense normalises by: those of the training images it was handed."""
+    """The normalizer of a defense, which has the statistics of its training images."""
     return Normalizer.fit(data.images, compute.device)
 
 

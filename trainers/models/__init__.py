@@ -27,12 +27,12 @@ MODELS: dict[str, Callable[..., Network]] = {
 class ModelConfig(Parameters):
     """Which network is trained."""
 
-    name: str = param("tiny", choices=tuple(MODELS), doc="the family")
-    width: int | None = param(None, ge=1, doc="channels of the first stage (wide_resnet: the widening factor)")
-    depth: int | None = param(None, ge=10, doc="layers; wide_resnet only")
+    name: str = param("tiny", choices=tuple(MODELS), doc="network family")
+    width: int | None = param(None, ge=1, doc="channels of the first stage; for wide_resnet the widening factor")
+    depth: int | None = param(None, ge=10, doc="number of layers, 6 n + 4; wide_resnet only")
 
     def __post_init__(self) -> None:
-        """Check what depends on more than one field."""
+        """Check combinations of fields."""
         super().__post_init__()
         if self.depth is not None and self.name != "wide_resnet":
             raise ConfigError(f"model.depth is for wide_resnet only, but the model is {self.name}.")

@@ -1,4 +1,4 @@
-"""What every network here has in common: parts named by role, and last-stage features beside the logits."""
+"""Base class and blocks of the networks: parts are named by role, and features come with the logits."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class ModelOutput(NamedTuple):
-    """What a forward pass returns.
+    """Result of a forward pass.
 
     Args:
         logits: float (N, classes).
@@ -24,8 +24,8 @@ class Network(nn.Module):
     Defenses address parts by these roles, whatever the family calls its layers.
 
     Convolutions start from Kaiming's normal distribution (arXiv 1502.01852), fan-out, for ReLU, as in the code of V&B,
-    ABL and BCU; batch-norm from weight 1 and bias 0. The head keeps torch's default, as in BCU and for V&B's Victim:
-    the others differ (V&B's Beneficiary: Kaiming's, fan-in, bias 0; ABL: torch's weights, bias 0).
+    ABL and BCU; batch-norm from weight 1 and bias 0. The head keeps torch's default, as in BCU and for V&B's Victim;
+    other code differs (V&B's Beneficiary: Kaiming's, fan-in, bias 0; ABL: torch's weights, bias 0).
 
     Args:
         stem: turns images into the first feature maps.
@@ -85,7 +85,7 @@ class ResidualBlock(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """The same with batch-norm and ReLU before each convolution (He et al., arXiv 1603.05027, figure 1b)."""
+    """Residual block with batch-norm and ReLU before each convolution (He et al., arXiv 1603.05027, figure 1b)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()

@@ -8,7 +8,7 @@ from trainers.models.base import Network, ResidualBlock, block_group, conv_stem
 def tiny(in_channels: int, num_classes: int, width: int = 16) -> Network:
     """Three residual blocks of ``width``, ``2 * width`` and ``4 * width`` channels behind a stem of stride 2.
 
-    The stem's stride is what makes it fast: 16x16 images become 8x8, 8x8, 4x4 and 4x4 maps.
+    The stem's stride makes the network fast: 16x16 images become 8x8, 8x8, 4x4 and 4x4 maps.
     """
     channels = [width, 2 * width, 4 * width]
     stages: list[nn.Module] = [

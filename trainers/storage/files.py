@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed; in an object store, put there at once."""
+"""Files that are never half-written: a temporary file is renamed; an object in a store is written at once."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from pathlib import Path
 from trainers.storage.object_store import ObjectPath, Place
 
 LEFTOVER = ".beside-"
-"""How the names of files begin that are not finished."""
+"""Prefix of the names of unfinished files."""
 
 
 @contextmanager
 def replacing(path: Place) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; on success it takes the place of ``path``, else it is removed."""
+    """Yield a temporary file beside ``path``; on success it replaces ``path``, otherwise it is removed."""
     if isinstance(path, ObjectPath):
         with tempfile.TemporaryDirectory(prefix="sweeper-put-") as scratch:
             here = Path(scratch) / path.name
@@ -25,7 +25,7 @@ def replacing(path: Place) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{LEFTOVER}{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
-    beside.touch(exist_ok=False)  # readable for whom the user's mask says
+    beside.touch(exist_ok=False)  # with the permissions of the user's umask
     try:
         yield beside
         with beside.open("rb+") as file:
@@ -37,7 +37,7 @@ def replacing(path: Place) -> Iterator[Path]:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make a rename outlive a power cut; some file systems cannot, and then it is as safe as they are."""
+    """Make a rename survive a power cut, on file systems that support it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -48,10 +48,10 @@ def _sync_folder(path: Path) -> None:
 
 @contextmanager
 def local_copy(path: Place) -> Iterator[Path]:
-    """Yield the name of a file on this machine with the content of ``path``.
+    """Yield a file on this machine with the content of ``path``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: ``path`` does not exist.
     """
     if isinstance(path, Path):
         yield path
@@ -69,13 +69,13 @@ def write_text(path: Place, text: str) -> None:
 
 
 def write_with(path: Place, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill the file that becomes ``path``."""
+    """Call ``write`` with a temporary file, which then replaces ``path``."""
     with replacing(path) as beside:
         write(beside)
 
 
 def remove_tree(folder: Place) -> None:
-    """Remove a folder with all that is in it, as far as that can be done."""
+    """Remove a folder and its content; errors are ignored."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -84,6 +84,6 @@ def remove_tree(folder: Place) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process had begun to write in ``folder`` and never renamed."""
+    """Remove the unfinished files that a killed process left in ``folder``."""
     for path in folder.glob(f"{LEFTOVER}*"):
         path.unlink(missing_ok=True)

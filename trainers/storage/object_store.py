@@ -1,4 +1,4 @@
-"""Objects in a store such as S3, under the few methods of a path that states and caches need."""
+"""Objects in a store such as S3, with those methods of a path that states and caches need."""
 
 import fnmatch
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from trainers.errors import ConfigError
 
 
 class ObjectPath:
-    """A folder or an object in a store, which knows no folders: they are there as soon as something lies in them.
+    """A folder or an object in a store. A store has no real folders: one exists as soon as it contains an object.
 
-    An object is written whole or not at all. Credentials and the endpoint are those of the environment
-    (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on) or of the host's role; none stands in the address.
+    An object is written whole or not at all. Credentials and the endpoint come from the environment
+    (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on) or from the host's role, never from the address.
 
     Args:
         uri: ``s3://BUCKET/KEY`` or ``gs://BUCKET/KEY``, which ``pyarrow.fs`` reads.
@@ -41,12 +41,12 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Last part of the address."""
         return self._uri.rsplit("/", 1)[1]
 
     @property
     def parent(self) -> "ObjectPath":
-        """The folder that it lies in."""
+        """Folder that contains the object."""
         return ObjectPath(self._uri.rsplit("/", 1)[0])
 
     @property
@@ -55,12 +55,12 @@ class ObjectPath:
         return PurePosixPath(self.name).suffixes
 
     def exists(self) -> bool:
-        """Whether an object lies there, or something below it."""
+        """Whether there is an object at this address or below it."""
         store, key = _store(self._uri)
         return bool(store.get_file_info(key).type != fs.FileType.NotFound)
 
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """What lies in the folder under a name that fits; a pattern knows no folders."""
+        """Entries of the folder whose names match ``pattern``; entries of subfolders are not included."""
         store, key = _store(self._uri)
         for entry in store.get_file_info(fs.FileSelector(key, allow_not_found=True)):
             if fnmatch.fnmatchcase(entry.base_name, pattern):
@@ -74,10 +74,10 @@ class ObjectPath:
                 yield entry.path.removeprefix(key).lstrip("/")
 
     def read_bytes(self) -> bytes:
-        """The whole object.
+        """Content of the object.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: there is no such object.
             OSError: the store refuses, or does not answer.
         """
         store, key = _store(self._uri)
@@ -85,11 +85,11 @@ class ObjectPath:
             return bytes(stream.read())
 
     def read_text(self) -> str:
-        """The whole object, as UTF-8."""
+        """Content of the object, decoded as UTF-8."""
         return self.read_bytes().decode()
 
     def write_bytes(self, content: bytes) -> None:
-        """Put an object there.
+        """Write the object.
 
         Raises:
             OSError: the store refuses, or does not answer.
@@ -115,22 +115,22 @@ class ObjectPath:
 
 
 Place = Path | ObjectPath
-"""Where states and caches may lie."""
+"""Location of states and caches."""
 
 
 def place(address: str) -> Place:
-    """A folder by its path, or one in a store by its address.
+    """Location for an ``address``: the path of a folder, or a folder in a store.
 
     Raises:
-        ConfigError: the address holds credentials, which would be written down with it.
+        ConfigError: the address holds credentials, which would be recorded with it.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return Path(address)
     authority = rest.partition("/")[0]
-    if "@" in authority or (":" in authority and "@" in rest):  # a secret may hold a slash
+    if "@" in authority or (":" in authority and "@" in rest):  # a secret may contain a slash
         shown = f"{scheme}://...@{rest.rpartition('@')[2]}"
-        raise ConfigError(f"{shown} holds credentials; leave them out: they come from the environment.")
+        raise ConfigError(f"{shown} contains credentials; remove them: credentials come from the environment.")
     return ObjectPath(address)
 
 

@@ -1,4 +1,4 @@
-"""A trained classifier on disk: weights as safetensors, and beside them all that is needed to use them, as JSON."""
+"""A trained classifier on disk: weights as safetensors, and a JSON file with everything needed to use them."""
 
 import json
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A classifier that takes images as they are.
+    """A classifier of raw images, which it normalises itself.
 
     Args:
-        network: in eval mode, on the CPU.
-        config: its architecture.
-        normalise: the statistics of the images that it was trained on.
+        network: the network, in eval mode, on the CPU.
+        config: architecture of the network.
+        normalise: statistics of the images that the network was trained on.
         image_shape: channels, height, width.
-        class_names: by label.
+        class_names: names of the classes by label.
         rendering: how the image files were read that it was trained on; their size is that of ``image_shape``.
     """
 

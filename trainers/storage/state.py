@@ -15,7 +15,7 @@ TENSOR = "$tensor"
 
 
 class StateError(ValueError):
-    """A file is no state of ours."""
+    """A file is not a training state."""
 
 
 def save_state(path: Place, state: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def save_state(path: Place, state: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_strip(state, tensors))
     content = save(tensors, metadata={"state": text})
-    write_with(path, lambda beside: beside.write_bytes(content))  # safetensors' own writing hides a full disk's errno
+    write_with(path, lambda beside: beside.write_bytes(content))  # safetensors' save_file hides a full disk's errno
 
 
 def load_state(path: Place, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -31,7 +31,7 @@ def load_state(path: Place, device: torch.device | str = "cpu") -> dict[str, Any
 
     Raises:
         OSError, safetensors.SafetensorError: the file is not there, or is damaged.
-        StateError: it is no state.
+        StateError: the file is not a training state.
     """
     with local_copy(path) as here, safe_open(here, framework="pt", device=str(device)) as file:
         text = (file.metadata() or {}).get("state")

@@ -1,8 +1,8 @@
-"""Where the states of one trial lie, and whose they are: a retry may run elsewhere while an earlier attempt computes.
+"""States of one trial and their owner: a retry may run elsewhere while an earlier attempt still computes.
 
-Each attempt has a number and writes files of its own, so that none can write over another's. Who hands the trial out
-gives the number, and writes it down as the owner's; a later attempt goes on from the latest state of the earlier ones,
-and one that finds itself overtaken writes nothing more.
+Each attempt has a number and writes files of its own, so no attempt overwrites the files of another. The driver assigns
+the number and records it as the owner's. A later attempt continues from the latest state of the earlier ones, and an
+attempt that was superseded writes nothing more.
 """
 
 import time
@@ -16,7 +16,7 @@ from trainers.storage.object_store import Place
 from trainers.storage.state import StateError, load_state, save_state
 
 OWNER_FILE = "owner.txt"
-"""In the folder of a trial's states: the number of the attempt that owns it."""
+"""File in the folder of a trial's states: the number of the attempt that owns the folder."""
 
 
 class SupersededError(TrialError):
@@ -24,13 +24,13 @@ class SupersededError(TrialError):
 
 
 class StateStore:
-    """States of one trial: where a retry goes on.
+    """States of one trial, from which a retry continues.
 
     Args:
-        folder: of the trial's states; made when the first one is written.
+        folder: folder of the trial's states; created with the first state.
         every_s: seconds between states within a stage.
-        attempt: number of this attempt, from :func:`new_attempt`; 0: there is but one, and nobody is asked who owns the
-            folder.
+        attempt: number of this attempt, from :func:`new_attempt`; 0: there is only one attempt, and the owner of the
+            folder is not checked.
     """
 
     def __init__(self, folder: Place, every_s: float = 60.0, attempt: int = 0):
@@ -40,7 +40,7 @@ class StateStore:
         self._saved_at = time.monotonic()
 
     def begin(self, host: str) -> None:
-        """Write down where this attempt runs.
+        """Record the host that this attempt runs on.
 
         Raises:
             SupersededError: another attempt has taken over.
@@ -49,16 +49,16 @@ class StateStore:
         write_text(_began(self.folder, self.attempt), host)
 
     def check_owner(self) -> None:
-        """See whether the folder is still this attempt's.
+        """Check that this attempt still owns the folder.
 
         Raises:
-            SupersededError: it is another's, or the trial has ended.
+            SupersededError: another attempt owns it, or the trial has ended.
         """
         if self.attempt and attempts(self.folder) != self.attempt:
             raise SupersededError(f"Attempt {self.attempt} was cut off, and another went on with the trial.")
 
     def path(self, run: int) -> Place:
-        """File of a run, counted as in ``TrialConfig.runs()``, by this attempt."""
+        """State file of a run, numbered as in ``TrialConfig.runs()``, by this attempt."""
         return self.folder / f"run-{run}.{self.attempt}.safetensors"
 
     def due(self, stage_ended: bool) -> bool:
@@ -87,7 +87,7 @@ class StateStore:
         return None
 
     def note_crash(self, reason: str) -> None:
-        """Write down why this attempt ends; the driver is told that it crashed, not why.
+        """Record why this attempt crashes; the driver learns only that it crashed.
 
         Raises:
             SupersededError: another attempt has taken over.
@@ -103,24 +103,24 @@ class StateStore:
 
 
 def new_attempt(folder: Place) -> int:
-    """Give the folder to a new attempt; returns its number, from 1. One process alone may do so."""
+    """Make a new attempt the owner of ``folder``; returns its number, from 1. Only one process may call this."""
     number = attempts(folder) + 1
     write_text(folder / OWNER_FILE, str(number))
     return number
 
 
 def attempts(folder: Place) -> int:
-    """How often the trial whose states lie in ``folder`` was handed out."""
+    """Number of attempts so far of the trial whose states are in ``folder``."""
     return int(_read(folder / OWNER_FILE) or 0)
 
 
 def host_of(folder: Place, attempt: int) -> str | None:
-    """Where an attempt runs, or ran; null if it has not begun."""
+    """Host that an attempt runs or ran on; null if the attempt has not begun."""
     return _read(_began(folder, attempt))
 
 
 def crash_reason(folder: Place, attempt: int) -> str | None:
-    """Why an attempt crashed; null if it left no word."""
+    """Reason that an attempt recorded for its crash; null if it recorded none."""
     return _read(_crashed(folder, attempt))
 
 

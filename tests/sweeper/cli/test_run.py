@@ -38,7 +38,7 @@ from tests.sweeper.cli.calls import SMALL, call, image_folder, picture, sentence
         ),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.3={attack: wanet, poison_rate: 0.8, cover_rate: 0.3}"],
-            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are more than the 200 there are"],
+            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
         ),
         (
             [
@@ -48,7 +48,7 @@ from tests.sweeper.cli.calls import SMALL, call, image_folder, picture, sentence
                 "scenarios.3={attack: wanet, poison_rate: {categorical: [0.1, 0.8]}, "
                 "cover_rate: {categorical: [0.3, 0.1]}}",
             ],
-            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are more than the 200 there are"],
+            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
         ),
         (["attacks_cpu", *SMALL, "--set", "scenarios.9.source=10"], ["source must be a class from 0 to 9, but got 10"]),
         (

@@ -138,7 +138,7 @@ def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
 @pytest.mark.parametrize(
     ("attacker", "reason"),
     [
-        ({"attack": "tact", "source": 3}, r"tact poisons images of class 3 \(d\), and there are none"),
+        ({"attack": "tact", "source": 3}, r"tact poisons images of class 3 \(d\), but the data has none"),
         ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 rounds to no sample of 150"),
     ],
 )

@@ -97,5 +97,7 @@ def test_cover_samples_carry_one_pixel_too(noise: Noise) -> None:
 
 
 def test_images_too_small_for_four_places() -> None:
-    with pytest.raises(ConfigError, match=r"^The four pixels do not have places of their own in images of 2x2\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^The four pixels of adaptive_k_way overlap in images of 2x2; use larger images\.$"
+    ):
         k_way((3, 2, 2))

@@ -185,7 +185,7 @@ def test_cover_samples_do_not_change_who_is_poisoned(noise: Noise) -> None:
 
 def test_more_poisoned_and_cover_samples_than_images(noise: Noise) -> None:
     assert dim(cover_rate=0.5).counts(noise(20).labels, 0.5) == (10, 10)
-    with pytest.raises(ConfigError, match="10 poisoned and 12 cover samples are more than the 20"):
+    with pytest.raises(ConfigError, match="10 poisoned and 12 cover samples are needed, but only 20"):
         dim(cover_rate=0.6).poison(noise(20), 0.5)
 
 

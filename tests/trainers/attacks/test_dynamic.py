@@ -128,7 +128,7 @@ def test_generators_take_any_size(height: int, width: int, outputs: int) -> None
 
 
 def test_images_that_are_too_small() -> None:
-    with pytest.raises(ConfigError, match=r"^The generators need images of 4x4 or more, but these are 3x8\.$"):
+    with pytest.raises(ConfigError, match=r"^dynamic needs images of 4x4 pixels or more, but these are 3x8\.$"):
         quick("dynamic", shape=(3, 3, 8))
 
 

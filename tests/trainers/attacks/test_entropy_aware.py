@@ -202,7 +202,7 @@ def test_label_noise_needs_a_third_class() -> None:
 def test_clean_samples_must_remain() -> None:
     labels = torch.arange(40) % 4
     assert aware(cover_rate=0.475).counts(labels, 0.5) == (20, 19)
-    with pytest.raises(ConfigError, match=r"^20 poisoned and 20 cover samples leave no clean one of the 40\.$"):
+    with pytest.raises(ConfigError, match=r"^20 poisoned and 20 cover samples leave none of 40 samples clean\.$"):
         aware(cover_rate=0.5).counts(labels, 0.5)
 
 
@@ -217,5 +217,5 @@ def test_bad_parameters() -> None:
 def test_a_plan_is_for_one_rate(noise: Noise) -> None:
     clean = noise(40, seed=1)
     attack = prepared(quick("entropy_aware"), clean, 0.2)
-    with pytest.raises(ValueError, match=r"The plan is for a poison_rate of 0\.2, and not for 0\.1"):
+    with pytest.raises(ValueError, match=r"The plan is for a poison_rate of 0\.2, but got 0\.1"):
         attack.poison(clean, 0.1)

@@ -141,7 +141,9 @@ def test_a_cover_rate_of_no_sample(noise: Noise, name: str) -> None:
 def test_more_poisoned_and_cover_samples_than_there_are(noise: Noise, name: str) -> None:
     labels = noise(40).labels
     assert quick(name, cover_rate=0.475).counts(labels, 0.5) == (20, 19)
-    with pytest.raises(ConfigError, match=r"^21 poisoned and 20 cover samples are more than the 40 there are\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^21 poisoned and 20 cover samples are needed, but only 40 samples can be used; "
+    ):
         quick(name, cover_rate=0.5).counts(labels, 0.525)
 
 
@@ -162,7 +164,7 @@ def test_a_clean_label_rate_of_no_sample(noise: Noise, name: str) -> None:
 
 @pytest.mark.parametrize("name", CLEAN_LABEL)
 def test_a_class_without_images_cannot_be_poisoned(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name} poisons images of class 2, and there are none\.$"):
+    with pytest.raises(ConfigError, match=rf"^{name} poisons images of class 2, but the data has none\.$"):
         quick(name, target=2).counts(torch.tensor([0, 1, 3]), 0.5)
 
 

@@ -22,7 +22,7 @@ def test_the_wave_is_added_to_every_row(
     width: int, height: int, channels: int, frequency: int, delta: float, seed: int
 ) -> None:
     if frequency >= width / 2:
-        message = rf"^frequency must lie below half the width of the images, {width}, but got {frequency}\.$"
+        message = rf"^frequency must be below half the width of the images \({width} pixels\), but got {frequency}\.$"
         with pytest.raises(ConfigError, match=message):
             quick("sig", shape=(channels, height, width), frequency=frequency, delta=delta)
         return
@@ -45,7 +45,9 @@ def test_the_defaults_by_hand() -> None:
 
 def test_half_the_width_would_be_no_wave_at_all() -> None:
     assert np.abs(np.sin(2 * np.pi * np.arange(12) * 6 / 12)).max() < 1e-12
-    with pytest.raises(ConfigError, match="frequency must lie below half the width of the images, 12, but got 6"):
+    with pytest.raises(
+        ConfigError, match=r"frequency must be below half the width of the images \(12 pixels\), but got 6"
+    ):
         quick("sig", shape=(1, 12, 12), frequency=6)
     quick("sig", shape=(1, 12, 13), frequency=6)
 

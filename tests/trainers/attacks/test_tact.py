@@ -62,7 +62,7 @@ def test_more_than_the_classes_hold(noise: Noise) -> None:
 
 
 def test_a_source_class_without_images() -> None:
-    with pytest.raises(ConfigError, match=r"^tact poisons images of class 3, and there are none\.$"):
+    with pytest.raises(ConfigError, match=r"^tact poisons images of class 3, but the data has none\.$"):
         tact(source=3).counts(torch.tensor([0, 1, 2] * 10), 0.1)
 
 

@@ -92,7 +92,7 @@ def test_an_address_is_told_from_a_path() -> None:
 
 @pytest.mark.parametrize("address", ["s3://key:secret@bucket/runs", "s3://key:se/cr/et@bucket"])
 def test_credentials_in_an_address_are_refused_and_not_shown(address: str) -> None:
-    with pytest.raises(ConfigError, match="holds credentials; leave them out") as caught:
+    with pytest.raises(ConfigError, match="contains credentials; remove them") as caught:
         place(address)
     assert "key" not in str(caught.value)
     assert "se" not in str(caught.value).partition(" holds")[0]

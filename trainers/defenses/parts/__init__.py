@@ -1,1 +1,1 @@
-"""What several defenses are made of."""
+"""Components that several defenses share."""

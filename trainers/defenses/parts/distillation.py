@@ -8,7 +8,7 @@ from trainers.models import Network
 
 
 def temperature_at(epoch: int, epochs: int, final: float) -> float:
-    """``1 + (final - 1) / epochs * (1 + epoch)``: from about 1 to ``final``, which is 4 in the authors' code.
+    """Temperature ``1 + (final - 1) / epochs * (1 + epoch)``, from about 1 to ``final`` (authors' code: 4).
 
     Args:
         epoch: from 0.
@@ -34,17 +34,17 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def layer_ratios(parts: list[str], base: float, growth: float, head: float, scale: float) -> dict[str, float]:
-    """Probability with which a weight is re-initialised, by the role of its layer.
+    """Probability that a weight is re-initialised, by the role of its layer.
 
-    The authors' are stem 0.01, stages 0.01, 0.03, 0.09, 0.27, head 0.10 for ResNet-18: base 0.01, growth 3. Networks
-    with another number of stages follow the same rule.
+    The authors' values for ResNet-18 are stem 0.01, stages 0.01, 0.03, 0.09, 0.27, head 0.10: base 0.01, growth 3.
+    Networks with another number of stages follow the same rule.
 
     Args:
         parts: ``stem``, ``stage1``, ..., ``head``.
-        base: of the stem and the first stage.
-        growth: factor from a stage to the next.
-        head: of the head.
-        scale: factor of all; products above 1 are 1.
+        base: probability in the stem and the first stage.
+        growth: factor from one stage to the next.
+        head: probability in the head.
+        scale: factor of all probabilities; products above 1 become 1.
     """
     stages = [name for name in parts if name.startswith("stage")]
     ratios = {"stem": base, "head": head} | {name: base * growth**i for i, name in enumerate(stages)}
@@ -53,12 +53,12 @@ def layer_ratios(parts: list[str], base: float, growth: float, head: float, scal
 
 @torch.no_grad()
 def reinitialise(network: Network, fresh: Network, ratios: dict[str, float], generator: torch.Generator) -> None:
-    """Replace each weight by that of ``fresh`` with its layer's probability. Batch-norm is left alone.
+    """Replace each weight by that of ``fresh`` with its layer's probability. Batch-norm is not changed.
 
     Args:
         network: changed in place.
         fresh: the same network, newly initialised, on the same device.
-        ratios: by role, in [0, 1].
+        ratios: probability by role, in [0, 1].
         generator: on the device; draws a Bernoulli mask for each tensor, convolutions and linear layers in order.
     """
     for role, part in network.parts().items():

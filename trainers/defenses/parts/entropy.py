@@ -22,7 +22,7 @@ def prediction_entropy(logits: Tensor) -> Tensor:
 
 
 def smooth(current: Tensor, previous: Tensor | None, rate: float) -> Tensor:
-    """Exponential smoothing over evaluations: ``rate * current + (1 - rate) * previous``; the first one as it is.
+    """Exponential smoothing over evaluations: ``rate * current + (1 - rate) * previous``; the first is unchanged.
 
     Args:
         current, previous: float (N,).
@@ -32,7 +32,7 @@ def smooth(current: Tensor, previous: Tensor | None, rate: float) -> Tensor:
 
 
 def normalise(scores: Tensor) -> Tensor:
-    """Min-max over the whole set, to [0, 1]: float (N,). Scores that are all equal tell nothing and become 0."""
+    """Scores normalised to [0, 1] by minimum and maximum of the set: float (N,). If all are equal, all become 0."""
     low, high = scores.min(), scores.max()
     return (scores - low) / (high - low).clamp_min(torch.finfo(scores.dtype).tiny)
 
@@ -48,19 +48,19 @@ def threshold_at(round_number: int, start: float, decay: float, final: float) ->
 
 
 def split_by_threshold(normalised: Tensor, threshold: float) -> Tensor:
-    """Credible where the normalised entropy lies above ``threshold``: bool (N,)."""
+    """Credible samples, those with a normalised entropy above ``threshold``: bool (N,)."""
     return normalised > threshold
 
 
 def split_by_mixture(scores: Tensor, seed: int) -> Tensor:
-    """Credible where a two-component Gaussian mixture gives the component of high entropy more than half.
+    """Credible samples: a two-component Gaussian mixture gives its high-entropy component more than 0.5.
 
-    Secondary summaries of the paper mention such a split, the authors' code has none: an interpretation. Fewer than
-    two different scores cannot be split and are all suspicious, as ``normalise`` would have them.
+    An interpretation: secondary summaries of the paper mention this split, and the authors' code does not have it. If
+    all scores are equal, all samples are suspicious, as after ``normalise``.
 
     Args:
         scores: float (N,).
-        seed: of the mixture's initialisation.
+        seed: seeds the mixture's initialisation.
 
     Returns:
         bool (N,).
@@ -74,6 +74,6 @@ def split_by_mixture(scores: Tensor, seed: int) -> Tensor:
     values = (values - values.min()) / (values.max() - values.min())
     mixture = GaussianMixture(2, random_state=seed % 2**32).fit(values)
     means = mixture.means_.ravel()
-    # A broad upper component has tails on both sides; what lies below the lower one's mean is not credible for that.
+    # A broad upper component has tails on both sides; a score below the lower component's mean is not credible.
     credible = (mixture.predict_proba(values)[:, int(means.argmax())] > 0.5) & (values.ravel() > means.min())
     return torch.from_numpy(credible).to(scores.device)

@@ -1,4 +1,4 @@
-"""What ABL, PT and DLP have in common: mark samples by a score, descend on the rest, forget the marked ones."""
+"""Base class of ABL, PT and DLP: isolate samples by a score, train on the rest, and unlearn the isolated ones."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ View = Callable[[Tensor], Tensor]
 
 
 class Isolating(Defense):
-    """Base of defenses that isolate suspicious samples. Their scores are low where a sample is suspicious."""
+    """Base of defenses that isolate suspicious samples. A low score marks a sample as suspicious."""
 
     def everything(self) -> Tensor:
         """Indices of all samples: int64 (N,)."""
@@ -33,22 +33,22 @@ class Isolating(Defense):
         return (~self.tensors["credible"]).nonzero().squeeze(1)
 
     def mark(self, scores: Tensor, rule: str, rate: float) -> None:
-        """Divide the samples by ``scores``, float (N,).
+        """Divide the samples into credible and suspicious ones by ``scores``, float (N,).
 
         Raises:
             TrialError: a score is not finite.
         """
         if not scores.isfinite().all():
-            raise TrialError("The scores that samples are to be isolated by are not finite.")
+            raise TrialError("The scores for isolating samples are not finite.")
         self.tensors["scores"] = scores
         self.tensors["credible"] = ~isolate(scores, rule, rate, self.task.seed)
 
     def losses(self, network: nn.Module) -> Tensor:
-        """Cross-entropy of every sample as it is, with the label it was handed: float (N,)."""
+        """Cross-entropy of every sample without augmentation, with its given label: float (N,)."""
         return sample_losses(self.logits_of(network, self.images), self.labels)
 
     def plain(self, indices: Tensor) -> Tensor:
-        """Normalised training images as they are: float (M, C, H, W)."""
+        """Normalised training images without augmentation: float (M, C, H, W)."""
         return self.normalise(self.images[indices])
 
     def descend(
@@ -60,14 +60,14 @@ class Isolating(Defense):
         reduce: Reduce,
         view: View | None = None,
     ) -> LossMeter:
-        """One epoch.
+        """Train ``network`` for one epoch on the ``chosen`` samples.
 
         Args:
             network: trained in place.
-            optimizer: of it.
+            optimizer: optimiser of the network.
             chosen: indices of the samples.
-            batch_size: of them.
-            reduce: turns the losses of a batch, float (M,), into what is descended on.
+            batch_size: samples per batch.
+            reduce: turns the losses of a batch, float (M,), into the scalar that is minimised.
             view: turns indices into normalised images, float (M, C, H, W); null: :meth:`view`, which augments.
         """
         view = view or self.view
@@ -80,11 +80,11 @@ class Isolating(Defense):
         return meter
 
     def pairs(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every kept sample once, in batches, and beside each batch its share of the isolated ones.
+        """Yield batches of kept samples, each sample once, and with each batch its share of the isolated ones.
 
         Yields:
-            Indices: of ``batch_size`` kept samples (the last batch may differ), and of isolated ones as :func:`spread`
-            deals them out, so that batch-norm meets the two about as they stand to each other in the data.
+            Indices of ``batch_size`` kept samples (the last batch may differ), and of isolated ones as :func:`spread`
+            distributes them, so that batch-norm sees both about in the proportion that they have in the data.
         """
         kept = list(shuffled_batches(self.kept(), batch_size, self.generator))
         yield from zip(kept, spread(self.isolated(), len(kept), self.generator), strict=True)
@@ -98,16 +98,16 @@ class Isolating(Defense):
         ceiling: float,
         view: View | None = None,
     ) -> LossMeter:
-        """One epoch of descent on the kept samples, and of bounded ascent on isolated ones, batch by batch.
+        """Train one epoch: each batch has descent on kept samples and bounded ascent on isolated ones.
 
         Both go through the network in one pass (an interpretation), so that batch-norm sees one kind of batch.
 
         Args:
             network: trained in place.
-            optimizer: of it.
-            batch_size: of the kept samples.
-            weight: of the ascent.
-            ceiling: loss from which an isolated sample is left alone.
+            optimizer: optimiser of the network.
+            batch_size: kept samples per batch.
+            weight: weight of the ascent.
+            ceiling: loss of an isolated sample at which the ascent on it ends.
             view: as for :meth:`descend`.
         """
         view = view or self.view
@@ -122,7 +122,7 @@ class Isolating(Defense):
         return meter
 
     def report(self, meter: LossMeter, network: Network | None) -> Report:
-        """What this epoch has to say."""
+        """Report of an epoch, with suspicion scores and split once they exist."""
         scores = self.tensors.get("scores")
         suspicion = None if scores is None else 1 - normalise(scores)
         return Report(meter.mean(), meter.images, network, suspicion, self.tensors.get("credible"))

@@ -1,4 +1,4 @@
-"""Telling suspicious samples by a score of each: the lowest share, or a mixture of two components."""
+"""Rules that find suspicious samples by their scores: the lowest share, or a mixture of two components."""
 
 import torch
 from torch import Tensor
@@ -8,19 +8,19 @@ from trainers.defenses.parts.entropy import split_by_mixture
 from trainers.errors import ConfigError
 
 RULES = ("rate", "gmm")
-"""What divides scores: the lowest share of them, or a two-component Gaussian mixture."""
+"""Rules that divide scores: the lowest share of them, or a two-component Gaussian mixture."""
 
 
 def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample with the label it was handed: float (N,)."""
+    """Cross-entropy of each sample with its given label: float (N,)."""
     return functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
 def isolated_count(rate: float, samples: int) -> int:
-    """How many of ``samples`` a ``rate`` isolates: rounded, and at least one on either side.
+    """Number of ``samples`` that a ``rate`` isolates, rounded, with at least one sample on either side.
 
     Raises:
-        ConfigError: it leaves no sample on one side.
+        ConfigError: the rate leaves no sample on one side.
     """
     count = round(rate * samples)
     if not 0 < count < samples:
@@ -33,13 +33,13 @@ def isolated_count(rate: float, samples: int) -> int:
 
 
 def isolate(scores: Tensor, rule: str, rate: float, seed: int) -> Tensor:
-    """Which samples are suspicious, those of low score: bool (N,).
+    """Suspicious samples, those of low score: bool (N,).
 
     Args:
         scores: float (N,), losses or entropies; poisoned samples have low ones early in training.
-        rule: ``rate`` isolates the lowest share, ties by order; ``gmm`` asks a mixture of two Gaussians.
+        rule: ``rate`` isolates the lowest share, ties by order; ``gmm`` fits a mixture of two Gaussians.
         rate: the share; not read by ``gmm``.
-        seed: of the mixture's initialisation.
+        seed: seeds the mixture's initialisation.
 
     Raises:
         ConfigError: the rate leaves no sample on one side.

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def attention_maps(features: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
-    """Where a network looks: the channel sum of squared activations, upsampled, min-max normalised per image.
+    """Attention of a network: the channel sum of squared activations, upsampled, min-max normalised per image.
 
     Args:
         features: float (N, K, h, w), last-stage feature maps.
@@ -21,7 +21,7 @@ def attention_maps(features: Tensor, size: tuple[int, int], upsampling: str) -> 
     corners = False if upsampling == "bilinear" else None
     maps = functional.interpolate(energy, size, mode=upsampling, align_corners=corners).squeeze(1)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    # Upsampling leaves rounding noise on a map without contrast, so that is looked for before.
+    # Upsampling leaves rounding noise on a map without contrast, so contrast is measured before it.
     contrast = energy.amax((2, 3)) > energy.amin((2, 3))
     return torch.where(contrast[:, :, None], (maps - low) / (high - low), 1.0)
 
@@ -55,7 +55,7 @@ def attention_mix(
 
 
 def beta_draw(b: float, generator: torch.Generator) -> float:
-    """A draw from Beta(b, b) by a generator of ours, which torch.distributions does not take."""
+    """A draw from Beta(b, b) by ``generator``, which torch.distributions does not accept."""
     gamma = torch._standard_gamma(torch.full((2,), b, device=generator.device), generator=generator)
     return float(gamma[0] / gamma.sum())
 
@@ -74,7 +74,7 @@ def cutmix(
         images: float (N, C, H, W).
         targets: float (N, classes).
         partner: int64 (N,), a permutation.
-        keep: share of the own image before the box is clipped at the border.
+        keep: share of the image that stays, before the box is clipped at the border.
         generator: on the device of ``images``; draws one box for the whole batch.
     """
     height, width = images.shape[2:]
@@ -106,7 +106,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def suppress(targets: Tensor, belief: Tensor) -> Tensor:
-    """Take out of ``targets`` what the Victim believes: ``clip(y - q, 0, 1)``, not renormalised (V&B, stage 2).
+    """``targets`` less the Victim's belief: ``clip(y - q, 0, 1)``, not renormalised (V&B, stage 2).
 
     Args:
         targets: float (N, C).

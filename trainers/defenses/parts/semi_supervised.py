@@ -10,14 +10,14 @@ def guess_labels(logits: list[Tensor], temperature: float) -> Tensor:
 
     Args:
         logits: float (M, C) for each augmentation of the same images.
-        temperature: 0.5 there.
+        temperature: 0.5 in the paper.
     """
     mean = torch.stack([chunk.float().softmax(1) for chunk in logits]).mean(0)
     return sharpen(mean, temperature)
 
 
 def sharpen(shares: Tensor, temperature: float) -> Tensor:
-    """``p_c^(1/T) / sum_k p_k^(1/T)`` (MixMatch, equation 7): float (M, C), computed by logarithms.
+    """``p_c^(1/T) / sum_k p_k^(1/T)`` (MixMatch, equation 7): float (M, C), computed in logarithms.
 
     Args:
         shares: float (M, C), rows sum to 1.
@@ -46,5 +46,5 @@ def unlabelled_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def ramp(epoch: int, epochs: int) -> float:
-    """Linear rise from ``1 / epochs`` to 1 over so many epochs, counted from 0; 1 where there is none."""
+    """Factor that rises linearly from ``1 / epochs`` at epoch 0 to 1 at the last of ``epochs``; 1 if there is none."""
     return min((epoch + 1) / epochs, 1.0) if epochs else 1.0

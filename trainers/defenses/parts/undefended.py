@@ -1,4 +1,4 @@
-"""What a control run leaves for defenses that begin with the same training."""
+"""Results of control runs, for defenses that begin with the same training."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from trainers.storage.state import StateError, load_state, save_state
 
 
 def keep_undefended(path: Place, network: Network, measured: list[Measurement]) -> None:
-    """Write the network and the epochs of an ordinary training."""
+    """Write the network, and loss and seconds of each epoch, of an ordinary training."""
     passed = [0.0, *(figures.seconds for figures in measured)]
     seconds = [later - earlier for earlier, later in pairwise(passed)]
     losses = [figures.loss for figures in measured]
@@ -20,7 +20,7 @@ def keep_undefended(path: Place, network: Network, measured: list[Measurement]) 
 
 
 def find_undefended(path: Place) -> Undefended | None:
-    """What was kept at ``path``; null if there is nothing, or if the file is damaged."""
+    """The result kept at ``path``; null if there is none or the file is damaged."""
     try:
         state = load_state(path)
     except (FileNotFoundError, SafetensorError, StateError):

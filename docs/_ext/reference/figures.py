@@ -1,0 +1,21 @@
+"""What every figure and column means."""
+
+from reference.markdown import code, table
+from sweeper.figures import ATTACK_COST, CURVE, IDENTITY, MEASURED, SETTING
+
+GROUPS = {
+    "Which training it is": IDENTITY,
+    "What is measured": MEASURED,
+    "What the attack changes": ATTACK_COST,
+    "A setting over its seeds": SETTING,
+    "Only in curves.parquet": CURVE,
+}
+
+
+def figures() -> str:
+    """A table for each group of figures."""
+    parts = []
+    for title, group in GROUPS.items():
+        rows = [(code(name), meaning) for name, meaning in group.items()]
+        parts += [f"## {title}", table(("figure", "meaning"), rows)]
+    return "\n\n".join(parts)

@@ -1,0 +1,102 @@
+"""What every figure and column means: the one place that says so. The reference in ``docs/`` is generated from it.
+
+To add a figure, add one line here. One that is measured on both halves of the test split belongs into
+:data:`BOTH_HALVES`: its line describes ``val_...`` and ``test_...``.
+"""
+
+IDENTITY: dict[str, str] = {
+    "trial_id": "Name of the trial, in the order of start: t0007 was proposed by the search, c0007 is a control, and "
+    "k0007 confirms a setting with fresh seeds.",
+    "config_id": "Name of the setting: the defense with its parameters. The same setting has the same name in every "
+    "sweep.",
+    "role": "What the trial is for: trial (proposed by the search), control (trained without a defense) or "
+    "confirmation (a leading setting trained again with fresh seeds).",
+    "status": "FINISHED, PRUNED (stopped early), FAILED or RUNNING. Only rows of FINISHED trials have figures.",
+    "scenario": "Name of the scenario: an attack with its parameters, poison rate and target.",
+    "attack": "The attack of the scenario.",
+    "poison_rate": "The poison rate as the preset gives it: a share of the target class for the attacks that say so in "
+    "their description, of the whole training set otherwise.",
+    "poison_share": "Poisoned samples as a share of the whole training set, for every attack.",
+    "target": "Number of the target class, from 0; class.target beside it is its name. Null for all-to-all.",
+    "seed": "The seed of the preset (`seeds`) that this row was trained with.",
+    "defense": "The defense; none in controls.",
+    "attempt": "How often the trial was started. It is above 1 after a crash or a lost host.",
+    "error": "Why the trial failed. Null if it did not.",
+}
+"""Which training a row of ``trials.parquet`` is about."""
+
+BOTH_HALVES: dict[str, str] = {
+    "val_acc": "Clean accuracy: the share of clean validation images that are classified correctly.",
+    "val_asr": "Attack success rate: the share of triggered validation images, of classes other than the target, that "
+    "are classified as the attacker wants.",
+    "val_ra": "Robust accuracy: the share of the same triggered images that are classified correctly.",
+}
+"""What is measured on the validation half, and in the same way on the test half."""
+
+MEASURED: dict[str, str] = {
+    **{
+        name: meaning
+        for val, about in BOTH_HALVES.items()
+        for name, meaning in ((val, about), (val.replace("val_", "test_", 1), f"The same as {val}, on the test half."))
+    },
+    "asr_floor": "The share of the same images, without the trigger, that are classified as the attacker wants. It is "
+    "the attack success that a model without a backdoor would have; compare val_asr with it.",
+    "test_asr_floor": "The same as asr_floor on the test half.",
+    "control_asr": "Attack success of the control: the same poisoned data trained without a defense.",
+    "weak_attack": "Whether control_asr is below 0.8. Such a scenario is no evidence for any defense.",
+    "n_eval": "Number of triggered validation images behind val_asr.",
+    "detection_auroc": "Area under the ROC curve of the defense's scores, poisoned samples against all others. 1 is "
+    "perfect, 0.5 is chance; below 0.5 the scores point at clean samples.",
+    "detection_tpr": "The share of poisoned samples that the defense took for suspicious.",
+    "detection_fpr": "The share of samples that are not poisoned and that the defense took for suspicious.",
+    "credible_share": "The share of training samples that the defense took for clean.",
+    "credible_min_class_share": "The share of the rarest class among the samples taken for clean. Near 0, a class is "
+    "being lost.",
+    "poison_in_credible": "The share of poisoned samples among those taken for clean.",
+    "loss": "Mean training loss of the epoch, as the defense defines its loss.",
+    "epoch": "Number of the epoch, over all stages of the defense, from 1.",
+    "images_seen": "Training images processed so far, each view counted. It compares the cost of defenses better than "
+    "seconds do.",
+    "seconds": "Seconds of training so far, without measuring.",
+}
+"""What is measured. In ``trials.parquet`` they are those of the final epoch, in ``curves.parquet`` of every epoch."""
+
+ATTACK_COST: dict[str, str] = {
+    "changed_share": "The share of training samples whose pixels or label the attack changed.",
+    "psnr": "Peak signal-to-noise ratio in dB of the changed images against the clean ones, mean. Higher is less "
+    "visible.",
+    "ssim": "Structural similarity of the changed images to the clean ones, mean, at most 1. Higher is less visible. "
+    "Null for images below 11 pixels.",
+}
+"""What the attack costs the attacker, and how visible it is."""
+
+CURVE: dict[str, str] = {
+    "stage": "Name of the defense's stage that the epoch belongs to.",
+    "reported_at": "When the epoch was reported, in seconds since 1970.",
+}
+"""Columns that only ``curves.parquet`` has."""
+
+SETTING: dict[str, str] = {
+    "environment": "What the attacker varied between trials, such as `poison_rate=0.05`. Settings are compared within "
+    "one environment only. Empty if nothing was varied.",
+    "trials": "The trials that trained this setting.",
+    "seeds": "How many seeds the figures are means over.",
+    "val_acc_sd": "Standard deviation of val_acc over seeds (n - 1).",
+    "val_acc_low": "Low end of the 95% bootstrap interval of val_acc over seeds.",
+    "val_acc_high": "High end of it.",
+    "val_asr_sd": "Standard deviation of val_asr over seeds (n - 1), in the scenarios that count.",
+    "val_asr_low": "Low end of the 95% bootstrap interval of val_asr over seeds.",
+    "val_asr_high": "High end of it.",
+    "control_acc": "Clean accuracy of the controls.",
+    "weak": "Scenarios whose control failed or stayed below 0.8. A setting with any is not on the frontier.",
+    "constraints_kept": "Whether the setting satisfies all constraints of the sweep.",
+    "on_frontier": "Whether no other setting of its environment is better in both accuracy and attack success.",
+    "frontier_share": "The share of bootstrap samples whose frontier holds the setting; tables call it held.",
+    "asr_upper": "Upper confidence bound of the attack success of a confirmed setting.",
+    "asr_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
+    "hypervolume": "Area that a frontier dominates. 1 would be accuracy 1 at attack success 0.",
+}
+"""Figures of a setting over its seeds and scenarios, in ``frontier.parquet``, tables and ``deploy.yaml``."""
+
+MEANINGS: dict[str, str] = {**IDENTITY, **MEASURED, **ATTACK_COST, **CURVE, **SETTING}
+"""Every figure and column by name."""
