@@ -56,6 +56,8 @@ def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator
             return
         try:
             yield check()
+        except ConfigError as error:  # a sentence for the user, which is not cut off
+            yield Finding(name, False, without_secret(str(error)), _REMEDIES[name])
         except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 

@@ -8,7 +8,7 @@ import typer
 
 from sweeper.analysis.uncertainty import Over
 from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
-from sweeper.cli.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
+from sweeper.cli.screen import BAD_INPUT, BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
 
 if TYPE_CHECKING:
     from sweeper.deploy.train_and_track import Tracked
@@ -130,11 +130,19 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads.")],
     resize: Annotated[bool, typer.Option("--resize", help="Resize images to what the model takes.")] = False,
 ) -> None:
-    """Classify images: a line for each, with its path, class and probability, separated by tabs."""
+    """Classify images: a line for each, with its path, class and probability, separated by tabs.
+
+    What cannot be read is named at the end; the others are classified all the same.
+    """
     from sweeper.deploy.predict import classify
     from trainers.storage.saved_model import load_model
     from trainers.text import printable
 
+    unreadable: list[str] = []
     with one_sentence():
-        for path, name, probability in classify(load_model(model), images, resize):
+        for path, name, probability in classify(load_model(model), images, resize, unreadable.append):
             print(f"{printable(str(path))}\t{printable(name)}\t{probability:.4f}")
+    for text in unreadable:
+        complain(text)
+    if unreadable:
+        raise typer.Exit(BAD_INPUT)

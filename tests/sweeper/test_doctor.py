@@ -162,6 +162,21 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
+def test_a_sentence_about_the_data_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 9).save(tmp_path / "images" / name / "1.png")
+    for number in range(2, 20):
+        (tmp_path / "images" / "dog" / f"{number}.png").touch()
+    result = CliRunner().invoke(app, ["doctor", "--set", f"data.source=folder:{tmp_path}/images"])
+    assert result.exit_code == 2
+    (listed,) = tmp_path.glob("sweeper-unreadable-*.csv")
+    assert f"All are listed in {listed}. data.unreadable: leave_out (of train: --unreadable" in result.stdout
+    assert len(listed.read_text().splitlines()) == 19
+
+
 @pytest.mark.parametrize("ill", [False, True])
 def test_the_command_ends_with_2_if_anything_is_amiss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ill: bool

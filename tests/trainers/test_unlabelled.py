@@ -77,3 +77,22 @@ def test_an_unknown_source(noise: Noise, source: str) -> None:
 def test_more_than_there_are(noise: Noise) -> None:
     with pytest.raises(ConfigError, match="unlabelled_count must be at most 5, as many as there are, but got 6"):
         check_unlabelled(Unlabelled("clean", 6), Splits(noise(8), noise(4), noise(5)))
+
+
+def test_what_is_odd_about_images_from_elsewhere_is_said_with_their_source(noise: Noise, tmp_path: Path) -> None:
+    test = noise(4)
+    for number, image in enumerate([test.images[2], noise(1, seed=9).images[0]]):
+        Image.fromarray(image.permute(1, 2, 0).squeeze().numpy()).save(tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "2.png").touch()
+    source = f"folder:{tmp_path}"
+    splits = Splits(noise(8, seed=1), test)
+    with pytest.raises(ConfigError, match=r"2\.png: it is empty"):
+        with_elsewhere(splits, [source], DataConfig())
+    made = with_elsewhere(splits, [source], DataConfig(unreadable="leave_out"))
+    assert len(made.elsewhere[source]) == 2
+    assert made.findings.lines() == [
+        f"Left out, the name does not end as that of an image (in {source}): notes.txt.",
+        f"Left out, the image cannot be read (in {source}): 2.png.",
+        f"Warning: 1 of 2 images of {source} are test images too.",
+    ]

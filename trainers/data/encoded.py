@@ -85,11 +85,11 @@ def _warn(decoded: Decoded, names: list[str], config: DataConfig, findings: Find
             places = [Place(what, names[index]) for index in indices]
             findings.warn(f"{len(indices):,} of {total:,} images {text}", places)
 
-    warn(
-        decoded.transparent,
-        "has transparent parts",
-        f"have transparent parts, behind which data.background ({config.background}) shows.",
-    )
+    if decoded.transparent:  # often all of them, so that no list is of use
+        findings.warn(
+            f"{len(decoded.transparent):,} of {total:,} images have transparent parts, behind which data.background "
+            f"({config.background}) shows."
+        )
     warn(decoded.frames, "has several frames or pages", "have several frames or pages; the first of each is read.")
     elongated = [i for i, size in sorted(decoded.sizes.items()) if max(size) >= ELONGATED * min(size)]
     warn(

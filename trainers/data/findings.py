@@ -62,11 +62,11 @@ class Findings:
         self.warnings.append(printable(sentence))
         self.noted += [Place(printable(p.what), printable(p.place), printable(p.detail)) for p in places]
 
-    def extend(self, others: "Findings") -> None:
-        """Add what was found elsewhere."""
-        self.left_out += others.left_out
-        self.warnings += others.warnings
-        self.noted += others.noted
+    def extend(self, others: "Findings", source: str) -> None:
+        """Add what was found in another source, e.g. ``folder:PATH``, with its name."""
+        for kept, more in ((self.left_out, others.left_out), (self.noted, others.noted)):
+            kept += [Place(printable(f"{place.what} (in {source})"), place.place, place.detail) for place in more]
+        self.warnings += [printable(f"{source}: {sentence}") for sentence in others.warnings]
 
     def lines(self) -> list[str]:
         """The report for a screen: a line per reason, with its count and the first places, and a line per warning."""

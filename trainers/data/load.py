@@ -88,7 +88,10 @@ def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tens
     read = {"parquet": read_unlabelled_parquet, "folder": read_unlabelled_folder}.get(kind)
     if read is None or not path:
         raise ConfigError(f"Unlabelled images come from parquet:PATH or folder:PATH, but got {source!r}.")
-    return read(os.path.expanduser(path), config, findings)
+    found = Findings()
+    images = read(os.path.expanduser(path), config, found)
+    findings.extend(found, source)
+    return images
 
 
 def _source(config: DataConfig, findings: Findings) -> Splits:

@@ -51,10 +51,11 @@ class Tree:
             ConfigError: a link leads out of the root.
             OSError: the folder cannot be read.
         """
-        entries = self._entries(folder)
-        return [path for path, is_folder in entries if is_folder], [
-            path for path, is_folder in entries if not is_folder
-        ]
+        folders: list[Path] = []
+        files: list[Path] = []
+        for path, is_folder in self._entries(folder):
+            (folders if is_folder else files).append(path)
+        return folders, files
 
     def images(self, folder: Path) -> list[Path]:
         """The image files in ``folder`` and below, in the order of the names; links to folders are not followed.

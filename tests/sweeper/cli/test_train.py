@@ -90,5 +90,20 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     assert (path, name in ("cat", "dog"), 0.5 <= float(share) <= 1) == (str(image), True, True)
 
 
+def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    config = ModelConfig("tiny", width=4)
+    normalise = Normalizer(torch.zeros(3), torch.ones(3))
+    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
+    good = [str(picture(tmp_path / f"{name}.png")) for name in ("a", "b")]
+    (tmp_path / "broken.png").write_bytes(b"x")
+    result = call("predict", str(tmp_path / "model"), good[0], str(tmp_path / "broken.png"), "gone.png", good[1])
+    assert result.exit_code == 2
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == good
+    assert result.stderr.splitlines() == [
+        f"Cannot read the image {tmp_path}/broken.png: it is in no known image format.",
+        "Cannot read the image gone.png: No such file or directory.",
+    ]
+
+
 def test_ui_wants_a_report(run_dir: Path) -> None:
     assert "report.html is not there; sweeper report" in sentence(call("ui", str(run_dir)))

@@ -112,10 +112,10 @@ def test_images_are_read_as_those_of_the_sweep_and_the_model_remembers_how(
     flat = Image.new("RGB", (16, 16), "#ff0000")
     flat.paste(Image.open(path).convert("RGB"), mask=Image.open(path).getchannel("A"))
     flat.save(tmp_path / "flat.png")
-    (_, *clear), (_, *opaque) = classify(model, [path, tmp_path / "flat.png"], resize=False)
+    (_, *clear), (_, *opaque) = classify(model, [path, tmp_path / "flat.png"], False, pytest.fail)
     assert clear == opaque
     white = replace(model, rendering=Rendering())
-    assert next(classify(white, [path], resize=False))[1:] != tuple(clear)
+    assert next(classify(white, [path], False, pytest.fail))[1:] != tuple(clear)
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,15 @@ def test_the_table_has_every_place() -> None:
     findings, others = Findings(), Findings()
     findings.leave_out('a, "b".png', "broken", "truncated")
     others.warn("Look.", [Place("alike", "c.png", "d.png")])
-    findings.extend(others)
+    findings.extend(others, "folder:x")
     table = findings.table()
     assert table is not None
     assert list(csv.reader(table.splitlines())) == [
         ["finding", "place", "detail"],
         ["left out: broken", 'a, "b".png', "truncated"],
-        ["alike", "c.png", "d.png"],
+        ["alike (in folder:x)", "c.png", "d.png"],
     ]
-    assert findings.warnings == ["Look."]
+    assert findings.warnings == ["folder:x: Look."]
 
 
 def test_a_warning_without_places_needs_no_table() -> None:
