@@ -12,6 +12,7 @@ from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
 from sweeper.words import format_cell
+from trainers.data.class_order import in_class_order
 
 
 class NothingQualifies(Exception):
@@ -124,7 +125,7 @@ def select(
     return Selection(
         point,
         len(chosen) - 1,
-        sorted(best) if len(best) > 1 else [],
+        in_class_order(best) if len(best) > 1 else [],
         no_evidence=no_evidence,
         lost=lost_classes(frame).get(point["config_id"]),
     )

@@ -39,6 +39,7 @@ from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
 from sweeper.words import spread
+from trainers.data.class_order import in_class_order
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
 
@@ -88,7 +89,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     leading = _leading(table)
     attacker_table = attackers(frame, spec) if spec.attacking else None
     points_shown = _points(frame, table, names, spec)
-    environments_shown = sorted(table["environment"].unique())
+    environments_shown = in_class_order(table["environment"].unique())
     if attacker_table is not None:
         leading = attacker_table.loc[attacker_table["leads"], "trial_id"].tolist()
         # Each attacker is an environment of its own, in which the one setting leads: together they are no frontier.

@@ -13,6 +13,7 @@ from sweeper.analysis.comparison import compared, own_frontiers
 from sweeper.analysis.frontier import comparable
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
+from trainers.data.class_order import in_class_order
 from trainers.defenses import DEFENSES
 from trainers.storage.files import write_with
 
@@ -46,7 +47,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         path: of the PNG.
         again: points of the settings that were run again with fresh seeds; each is joined to what the search found.
     """
-    environments = sorted(table["environment"].unique()) or [""]
+    environments = in_class_order(table["environment"].unique()) or [""]
     alone = len(environments) > 1 and table["config_id"].nunique() == 1  # it leads everywhere, and says nothing by it
     if len(environments) > MOST_PANELS or alone:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"
