@@ -278,7 +278,7 @@ class RunFolder:
             self.data_findings.unlink(missing_ok=True)  # as when the training was begun with other data
             return lines
         write_text(self.data_findings, table)
-        return [*lines, f"All of them: {self.data_findings}"]
+        return [*lines, f"All are listed in {self.data_findings}"]
 
     @property
     def undefended(self) -> Place:
