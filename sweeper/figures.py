@@ -27,6 +27,9 @@ IDENTITY: dict[str, str] = {
 
 BOTH_HALVES: dict[str, str] = {
     "val_acc": "Clean accuracy: the share of clean validation images that are classified correctly.",
+    "val_balanced_acc": "Balanced accuracy: the mean over the classes of the share of each class's clean validation "
+    "images that are classified correctly. A class without such an image does not count.",
+    "val_min_class_acc": "Accuracy on the worst class: the lowest of these shares.",
     "val_asr": "Attack success rate: the share of triggered validation images, of classes other than the target, that "
     "are classified as the attacker wants.",
     "val_ra": "Robust accuracy: the share of the same triggered images that are classified correctly.",
@@ -45,6 +48,8 @@ MEASURED: dict[str, str] = {
     "control_asr": "Attack success of the control: the same poisoned data trained without a defense.",
     "weak_attack": "Whether control_asr is below 0.8. Such a scenario is no evidence for any defense.",
     "n_eval": "Number of triggered validation images behind val_asr.",
+    "val_class_counts": "For each class, as JSON: its name, how many of its clean validation images are classified "
+    "correctly, and how many there are. Only in trials.parquet.",
     "detection_auroc": "Area under the ROC curve of the defense's scores, poisoned samples against all others. 1 is "
     "perfect, 0.5 is chance; below 0.5 the scores point at clean samples.",
     "detection_tpr": "The share of poisoned samples that the defense took for suspicious.",
@@ -84,16 +89,21 @@ SETTING: dict[str, str] = {
     "val_acc_sd": "Standard deviation of val_acc over seeds (n - 1).",
     "val_acc_low": "Low end of the 95% bootstrap interval of val_acc over seeds.",
     "val_acc_high": "High end of it.",
+    "val_balanced_acc_sd": "Standard deviation of val_balanced_acc over seeds (n - 1).",
+    "val_min_class_acc_sd": "Standard deviation of val_min_class_acc over seeds (n - 1), in the worst scenario.",
     "val_asr_sd": "Standard deviation of val_asr over seeds (n - 1), in the scenarios that count.",
     "val_asr_low": "Low end of the 95% bootstrap interval of val_asr over seeds.",
     "val_asr_high": "High end of it.",
     "control_acc": "Clean accuracy of the controls.",
+    "lost_classes": "Classes that the setting lost in any training: the accuracy on them is below a tenth of that of "
+    "the control. Empty if there is none, null if it is not known.",
     "weak": "Scenarios whose control failed or stayed below 0.8. A setting with any is not on the frontier.",
     "constraints_kept": "Whether the setting satisfies all constraints of the sweep.",
     "on_frontier": "Whether no other setting of its environment is better in both accuracy and attack success.",
     "frontier_share": "The share of bootstrap samples whose frontier holds the setting; tables call it held.",
     "asr_upper": "Upper confidence bound of the attack success of a confirmed setting.",
     "asr_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
+    "min_class_acc_lower": "Lower confidence bound of the accuracy on the worst class of a confirmed setting.",
     "hypervolume": "Area that a frontier dominates. 1 would be accuracy 1 at attack success 0.",
 }
 """Figures of a setting over its seeds and scenarios, in ``frontier.parquet``, tables and ``deploy.yaml``."""

@@ -165,15 +165,21 @@ def draw_gallery(shown: Sequence[Example], title: str, class_names: Sequence[str
         cost = example.cost
         ssim = "" if cost.ssim is None else f", SSIM {cost.ssim:.3f}"
         psnr = "labels only" if cost.psnr is None else f"PSNR {cost.psnr:.1f} dB{ssim}"
-        target = example.scenario.resolved_target
-        aim = "all to all" if target is None else f"target {class_label(target, class_names)}"
-        words = f"{example.scenario.name}\n{aim}\n{cost.changed_share:.2%} changed\n{psnr}"
+        aim = [] if example.scenario.resolved_target is not None else ["all to all"]
+        aim += [f"{key} {shown_class}" for key, shown_class in _classes(example.scenario, class_names).items()]
+        words = "\n".join([example.scenario.name, *aim, f"{cost.changed_share:.2%} changed", psnr])
         line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9, labelpad=8, parse_math=False)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=10)
     figure.tight_layout()
     figure.suptitle(title, fontsize=12, y=1.0, va="bottom")  # above the heads, however many rows there are
     return save_figure(figure, path)
+
+
+def _classes(scenario: ScenarioConfig, class_names: Sequence[str]) -> dict[str, str]:
+    """The single classes that an attack names, as people read them, by parameter."""
+    known = scenario.by_number(class_names).classes()
+    return {key: class_label(value, class_names) for key, value in known.items() if isinstance(value, int)}
 
 
 def _difference(before: Tensor, after: Tensor) -> Tensor:
@@ -199,8 +205,8 @@ def track_gallery(
         for example in shown:
             name = example.scenario.name
             client.log_param(run, f"{name}.poison_rate", example.scenario.poison_rate)
-            if example.scenario.resolved_target is not None:
-                client.log_param(run, f"{name}.target", class_label(example.scenario.resolved_target, class_names))
+            for key, shown_class in _classes(example.scenario, class_names).items():
+                client.log_param(run, f"{name}.{key}", shown_class)
             for figure, value in asdict(example.cost).items():
                 if value is not None:
                     client.log_metric(run, f"{name}/{figure}", value)

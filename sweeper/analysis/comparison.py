@@ -5,11 +5,14 @@ from typing import Any
 import pandas as pd
 
 from sweeper.analysis.confirmation import leaders
-from sweeper.analysis.frontier import CONTROL_KEYS, comparable, environments, hypervolume, non_dominated
+from sweeper.analysis.controls import CONTROL_KEYS
+from sweeper.analysis.frontier import comparable, environments, hypervolume, non_dominated
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.tables import finished
 
-FIGURES = ("val_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds")
+FIGURES = (
+    "val_acc", "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds"
+)  # fmt: skip
 NO_DEFENSE = "none (control)"
 
 

@@ -7,6 +7,8 @@ import moocore
 import numpy as np
 import pandas as pd
 
+from sweeper.analysis.controls import of_control
+from sweeper.analysis.lost_classes import lost_by_training
 from sweeper.analysis.uncertainty import Over, bootstrap, how_many
 from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, TRIAL
@@ -14,16 +16,16 @@ from sweeper.run_folder.tables import finished
 
 POINT_COLUMNS = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
-    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "test_asr_floor",
-    "control_acc", "control_asr", "weak", "constraints_kept", "on_frontier", "frontier_share",
+    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr", "val_asr_sd",
+    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr",
+    "test_asr_floor", "control_acc", "control_asr", "lost_classes", "weak", "constraints_kept", "on_frontier",
+    "frontier_share",
 )  # fmt: skip
 
 REFERENCE = (0.0, 1.0)
 """Accuracy and attack success of the worst setting there could be: where the hypervolume starts."""
 
 ENVIRONMENT_KEYS = ("poison_rate", "target")
-CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
-"""With the attack's parameters: what a trial's run and its control have in common."""
 KEYS = ["config_id", "environment"]
 """What makes a point."""
 
@@ -38,6 +40,9 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
     trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
     seeds, then the mean over scenarios for accuracy, and ``over`` scenarios for attack success, its floor beside it.
+    The accuracy on the worst class is that of the worst scenario, whatever ``over`` says. Accuracies by class are null
+    unless every training has them: rows of earlier versions do not. ``lost_classes`` names the classes that any
+    training lost (:mod:`sweeper.analysis.lost_classes`), joined by commas; null where that is not known.
 
     ``*_sd`` is the standard deviation over seeds, of the mean accuracy and of attack success in the scenarios that
     count; ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of
@@ -57,7 +62,10 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
         return pd.DataFrame(columns=list(POINT_COLUMNS)).astype(kinds)
     # A confirmed setting meets every attacker: they are scenarios of one environment.
     trials = trials.assign(environment=environments(trials) if role == TRIAL else "")
-    trials = trials.assign(control_acc=_control_acc(trials, finished(frame, CONTROL)))
+    controls = finished(frame, CONTROL)
+    trials = trials.assign(
+        control_acc=of_control(trials, controls, "val_acc"), lost=lost_by_training(trials, controls)
+    ).astype(dict.fromkeys((*SHOWN, "control_acc"), float))
     table = _figures(trials, over)
     table["on_frontier"] = False
     for _, group in table.groupby("environment"):
@@ -114,13 +122,6 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     return trials["trial_id"].map(label)
 
 
-def _control_acc(trials: pd.DataFrame, controls: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """Accuracy of each row's control: float (N,), NaN where it did not finish."""
-    same = [c for c in trials.columns if c in CONTROL_KEYS or c.startswith("param.scenario.")]
-    known = controls[[*same, "val_acc"]].rename(columns={"val_acc": "control_acc"}).drop_duplicates(same)
-    return trials[same].merge(known, how="left", on=same)["control_acc"].to_numpy(float)
-
-
 def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
     by_point, by_scenario = trials.groupby(KEYS, sort=False), trials.groupby([*KEYS, "scenario"], sort=False)
     table = by_point.agg(defense=("defense", "first"), seeds=("seed", "nunique"))
@@ -128,16 +129,24 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
         trials[[*KEYS, "trial_id"]].drop_duplicates().sort_values("trial_id").groupby(KEYS)["trial_id"].agg(", ".join)
     )
     means = by_scenario[[*SHOWN, "control_acc", "control_asr"]].mean()
-    for name in ("val_acc", "test_acc", "control_acc"):
+    for name in ("val_acc", "val_balanced_acc", "test_acc", "test_balanced_acc", "control_acc"):
         table[name] = means.groupby(KEYS)[name].mean()
+    for name in ("val_min_class_acc", "test_min_class_acc"):
+        worst = means[_counted(-means[name], "worst")]
+        table[name] = worst.groupby(KEYS)[name].mean()
+        table[f"{name}_sd"] = _spread(_in_scenarios(trials, worst), name)
     table["control_asr"] = means.groupby(KEYS)["control_asr"].min()
     for asr, floor in (("val_asr", "asr_floor"), ("test_asr", "test_asr_floor")):
         counted = means[_counted(means[asr], over)]
         table[[asr, floor]] = counted.groupby(KEYS)[[asr, floor]].mean()
         if asr == "val_asr":
-            rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
-            table["val_asr_sd"] = _spread(rows[rows["counts"].notna()], "val_asr")
-    table["val_acc_sd"] = _spread(trials, "val_acc")
+            table["val_asr_sd"] = _spread(_in_scenarios(trials, counted), "val_asr")
+    for name in ("val_acc", "val_balanced_acc"):
+        table[f"{name}_sd"] = _spread(trials, name)
+    whole = trials[[*KEYS]].join(trials[[*BY_CLASS]].notna()).groupby(KEYS).all()
+    for name in BY_CLASS:
+        table[name] = table[name].where(whole[name])
+    table["lost_classes"] = by_point["lost"].agg(_named_once)
     if "constraints_kept" not in trials:
         trials = trials.assign(constraints_kept=True)
     table["constraints_kept"] = trials.groupby(KEYS)["constraints_kept"].min().astype(bool)
@@ -148,7 +157,20 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
     return table.fillna({"weak": ""}).reset_index()
 
 
-SHOWN = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor"]
+BY_CLASS = ("val_balanced_acc", "val_min_class_acc", "test_balanced_acc", "test_min_class_acc")
+SHOWN = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor", *BY_CLASS]
+
+
+def _named_once(lists: pd.Series) -> str | None:
+    """Names in any of the lists, joined; null where there is no list."""
+    known = lists.dropna()
+    return ", ".join(dict.fromkeys(name for names in known for name in names)) if len(known) else None
+
+
+def _in_scenarios(trials: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the scenarios that count, as the index of ``counted`` has them."""
+    rows = trials.join(counted[[]].assign(counts=True), on=[*KEYS, "scenario"])
+    return rows[rows["counts"].notna()]
 
 
 def _counted(asr: pd.Series, over: Over) -> pd.Series:

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from sweeper.analysis.frontier import comparable, environments, harmless, points
-from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper
+from sweeper.analysis.lost_classes import Lost, lost_classes
+from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
-from sweeper.run_folder.tables import as_rows, finished
+from sweeper.run_folder.tables import as_rows, class_counts, finished
+from sweeper.words import format_cell
 
 
 class NothingQualifies(Exception):
@@ -26,8 +28,11 @@ class Selection:
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
         asr_upper: upper bound of attack success at the confidence asked for; null if none was.
         asr_upper_of_all: the same, if it is to hold for all confirmed settings at once (Bonferroni); null if none was.
+        min_class_acc_lower: lower bound of the accuracy on the worst class at the confidence asked for; null if none
+            was, or if it is not known.
         confirmed: how many confirmed settings there are.
         no_evidence: environments that say nothing of any setting, since their attack fails without a defense.
+        lost: classes that it lost in any training; null: none, as far as is known.
     """
 
     point: dict[str, Any]
@@ -35,14 +40,17 @@ class Selection:
     hardest_of: list[str]
     asr_upper: float | None = None
     asr_upper_of_all: float | None = None
+    min_class_acc_lower: float | None = None
     confirmed: int = 0
     no_evidence: Sequence[str] = ()
+    lost: Lost | None = None
 
 
 def select(
     frame: pd.DataFrame,
     max_asr: float,
     min_acc: float = 0.0,
+    min_class_acc: float = 0.0,
     poison_rate: float | None = None,
     over: Over = "worst",
     confidence: float | None = None,
@@ -61,10 +69,12 @@ def select(
         frame: rows of ``trials.parquet``.
         max_asr: bound on attack success.
         min_acc: bound on accuracy.
+        min_class_acc: bound on the accuracy on the worst class, in the worst scenario.
         poison_rate: look at trials of this poison rate only.
         over: how attack success is aggregated over scenarios.
-        confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and only runs of
-            ``sweeper confirm`` count, since the winner of a search looks better than it is.
+        confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and the lower bound of the
+            accuracy on the worst class ``min_class_acc``, each by itself; only runs of ``sweeper confirm`` count, since
+            the winner of a search looks better than it is.
         defense: look at settings of this defense only; null: of any.
 
     Raises:
@@ -81,21 +91,23 @@ def select(
         if finished(frame).empty:
             known = ", ".join(f"{rate:g}" for rate in rates)
             raise NothingQualifies(f"No finished trial has the poison rate {poison_rate:g}; there are {known}.")
+    asked = _Asked(max_asr, min_acc, min_class_acc, over)
     if confidence is not None:
-        return _select_confirmed(frame, max_asr, min_acc, over, confidence)
+        return _select_confirmed(frame, asked, confidence)
     table = points(frame, over)
     if table.empty:
         raise NothingQualifies("No trial finished.")
+    asked.check_known(table["val_min_class_acc"])
     no_evidence = harmless(finished(frame))
     if len(no_evidence) < table["environment"].nunique():
         table = table[~table["environment"].isin(no_evidence)]
     sound = table[comparable(table)]
-    keeps = (sound["val_asr"] <= max_asr) & (sound["val_acc"] >= min_acc)
+    keeps = (sound["val_asr"] <= max_asr) & asked.accurate(sound, "val_min_class_acc")
     broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
     kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
         if environment not in set(kept["environment"]):
-            raise NothingQualifies(_nearest(group, str(environment), max_asr, min_acc, over))
+            raise NothingQualifies(_nearest(group, str(environment), asked))
     best: dict[str, pd.DataFrame] = {}
     for environment, fits in kept.groupby("environment"):
         best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
@@ -104,21 +116,27 @@ def select(
             raise NothingQualifies(
                 f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
                 f"is {_named(own)}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
-                f"{other['asr_floor']:.3f}) and val_acc {other['val_acc']:.3f}."
+                f"{other['asr_floor']:.3f}) and {asked.accuracies(other)}."
             )
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
     chosen = best[hardest]
+    point = as_rows(chosen)[0]
     return Selection(
-        as_rows(chosen)[0], len(chosen) - 1, sorted(best) if len(best) > 1 else [], no_evidence=no_evidence
+        point,
+        len(chosen) - 1,
+        sorted(best) if len(best) > 1 else [],
+        no_evidence=no_evidence,
+        lost=lost_classes(frame).get(point["config_id"]),
     )
 
 
 def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
-    """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence.
+    """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence, and
+    ``min_class_acc_lower``, the lower bound of the accuracy on the worst class.
 
-    What the attacker varied counts as more scenarios; where no attack works without a defense, as none. The bound is
+    What the attacker varied counts as more scenarios; where no attack works without a defense, as none. The bounds are
     null on too few seeds, and where a confirming run did not finish or an attacker is missing: what went wrong must
-    not make the evidence better.
+    not make the evidence better. The second is null too where rows do not hold accuracies by class.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -127,7 +145,7 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     """
     rows = finished(frame, CONFIRMATION)
     if rows.empty:
-        return points(rows, over, CONFIRMATION).assign(asr_upper=[])
+        return points(rows, over, CONFIRMATION).assign(asr_upper=[], min_class_acc_lower=[])
     varied, idle = environments(rows), harmless(rows)
     if len(idle) < varied.nunique():
         rows, varied = rows[~varied.isin(idle)], varied[~varied.isin(idle)]
@@ -136,15 +154,18 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     begun = frame[(frame["role"] == CONFIRMATION) & (frame["status"] != FINISHED)]["config_id"]
     attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
     bounds = [
-        None if config in set(begun) else _upper(rows[rows["config_id"] == config], attackers, over, confidence)
+        (None, None)
+        if config in set(begun)
+        else _bounds(rows[rows["config_id"] == config], attackers, over, confidence)
         for config in table["config_id"]
     ]
-    return table.assign(asr_upper=pd.Series(bounds, dtype=float))
+    names = ("asr_upper", "min_class_acc_lower")
+    return table.assign(**{name: pd.Series([b[i] for b in bounds], dtype=float) for i, name in enumerate(names)})
 
 
-def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over: Over, confidence: float) -> Selection:
-    """:func:`select` among confirmed settings, by their upper bounds."""
-    table = confirmed(frame, over, confidence)
+def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -> Selection:
+    """:func:`select` among confirmed settings, by their bounds."""
+    table = confirmed(frame, asked.over, confidence)
     if table.empty:
         raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
     counted = table[table["asr_upper"].notna()]
@@ -153,41 +174,101 @@ def _select_confirmed(frame: pd.DataFrame, max_asr: float, min_acc: float, over:
             f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
             f"attacker; the most that is there is {int(table['seeds'].max())}. Run sweeper confirm with more --seeds."
         )
+    asked.check_known(counted["min_class_acc_lower"])
     sound = counted[comparable(counted)]
     if sound.empty:
-        raise NothingQualifies(_nearest(counted, "", max_asr, min_acc, over))
-    keeps = (sound["asr_upper"] <= max_asr) & (sound["val_acc"] >= min_acc)
+        raise NothingQualifies(_nearest(counted, "", asked))
+    keeps = (sound["asr_upper"] <= asked.max_asr) & asked.accurate(sound, "min_class_acc_lower")
     if not keeps.any():
-        row = sound.sort_values("asr_upper").iloc[0]
+        sound = sound.sort_values("asr_upper")
+        row = sound.iloc[int(asked.missed_by(sound, "asr_upper", "min_class_acc_lower").argmin())]
+        lower = f" (at least {format_cell(row['min_class_acc_lower'])})" if asked.min_class_acc else ""
         raise NothingQualifies(
-            f"At confidence {confidence:g} no setting has {over} val_asr <= {max_asr:g}"
-            + (f" and val_acc >= {min_acc:g}" if min_acc else "")
-            + f"; nearest is {_named(row)} with an upper bound of {row['asr_upper']:.3f} (mean "
-            f"{row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) and val_acc "
-            f"{row['val_acc']:.3f}."
+            f"At confidence {confidence:g} no setting has {asked}; nearest is {_named(row)} with an upper bound of "
+            f"{row['asr_upper']:.3f} (mean {row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) "
+            f"and {asked.accuracies(row)}{lower}."
         )
     chosen = sound[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
     point = as_rows(chosen)[0]
-    of_all = confirmed(frame, over, 1 - (1 - confidence) / len(counted)).set_index("config_id")["asr_upper"]
+    of_all = confirmed(frame, asked.over, 1 - (1 - confidence) / len(counted)).set_index("config_id")["asr_upper"]
     return Selection(
         point,
         len(chosen) - 1,
         [],
         asr_upper=point.pop("asr_upper"),
         asr_upper_of_all=float(of_all[point["config_id"]]),
+        min_class_acc_lower=point.pop("min_class_acc_lower"),
         confirmed=len(counted),
         no_evidence=harmless(finished(frame, CONFIRMATION)),
+        lost=lost_classes(frame).get(point["config_id"]),
     )
 
 
-def _upper(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float) -> float | None:
-    """Upper bound of a confirmed setting's attack success, from the seeds that met every attacker."""
+def _bounds(
+    rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float
+) -> tuple[float | None, float | None]:
+    """Bounds of a confirmed setting from the seeds that met every attacker: the upper one of its attack success, and
+    the lower one of its accuracy on the worst class.
+    """
     attacked = rows[rows["poison_rate"] > 0]
     asr = attacked.pivot(index="seed", columns="scenario", values="val_asr").reindex(columns=attackers).dropna()
     if len(asr) < LEAST_SEEDS or asr.shape[1] == 0:
-        return None
+        return None, None
     images = attacked.pivot(index="seed", columns="scenario", values="n_eval").loc[asr.index, asr.columns]
-    return asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
+    upper = asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
+    accuracies, cells = (
+        rows.pivot(index="seed", columns="scenario", values=name).loc[asr.index].to_numpy()
+        for name in ("val_min_class_acc", "val_class_counts")
+    )
+    counts = [[class_counts(cell) for cell in line] for line in cells]
+    if pd.isna(accuracies).any() or not all(map(all, counts)):
+        return upper, None
+    pairs = [[pair for classes in line for pair in classes.values()] for line in counts]
+    return upper, min_class_acc_lower(accuracies.astype(float), pairs, confidence)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The bounds that a setting must keep, as :func:`select` explains them."""
+
+    max_asr: float
+    min_acc: float
+    min_class_acc: float
+    over: Over
+
+    def __str__(self) -> str:
+        accuracies = {"val_acc": self.min_acc, "val_min_class_acc": self.min_class_acc}
+        parts = [f"{name} >= {least:g}" for name, least in accuracies.items() if least]
+        return " and ".join([f"{self.over} val_asr <= {self.max_asr:g}", *parts])
+
+    def check_known(self, min_class_acc: pd.Series) -> None:
+        """See whether any setting has an accuracy on its worst class, if a bound on it is asked for.
+
+        Raises:
+            NothingQualifies: none has.
+        """
+        if self.min_class_acc and min_class_acc.isna().all():
+            raise NothingQualifies(
+                "No setting has accuracies of single classes, since an earlier version of this program trained it: "
+                "leave out --min-class-acc, or run the sweep again."
+            )
+
+    def accurate(self, table: pd.DataFrame, min_class_acc: str) -> pd.Series:
+        """Which settings keep the bounds on accuracy; that of the worst class stands in the column named."""
+        return (table["val_acc"] >= self.min_acc) & (
+            (table[min_class_acc] >= self.min_class_acc) | (not self.min_class_acc)
+        )
+
+    def missed_by(self, table: pd.DataFrame, asr: str, min_class_acc: str) -> pd.Series:
+        """By how much each setting misses the bounds, in sum; attack success stands in the column named."""
+        of_class = self.min_class_acc - table[min_class_acc].astype(float).fillna(0.0)
+        misses = (table[asr] - self.max_asr, self.min_acc - table["val_acc"], of_class)
+        return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))
+
+    def accuracies(self, point: Any) -> str:
+        """The accuracies of a setting on which there are bounds, for messages."""
+        of_class = f" and val_min_class_acc {format_cell(point['val_min_class_acc'])}" if self.min_class_acc else ""
+        return f"val_acc {point['val_acc']:.3f}{of_class}"
 
 
 def _named(point: Any) -> str:
@@ -195,9 +276,8 @@ def _named(point: Any) -> str:
     return f"{point['defense']} {point['config_id']}"
 
 
-def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: float, over: Over) -> str:
+def _nearest(group: pd.DataFrame, environment: str, asked: _Asked) -> str:
     where = f" at {environment}" if environment else ""
-    wanted = f"{over} val_asr <= {max_asr:g}" + (f" and val_acc >= {min_acc:g}" if min_acc else "")
     sound = group[group["weak"] == ""]
     if sound.empty:
         weak = ", ".join(sorted(set(", ".join(group["weak"]).split(", "))))
@@ -210,9 +290,8 @@ def _nearest(group: pd.DataFrame, environment: str, max_asr: float, min_acc: flo
     defined = sound[comparable(sound)]
     if defined.empty:
         return f"No setting{where} keeps the constraints of the sweep."
-    miss = (defined["val_asr"] - max_asr).clip(lower=0) + (min_acc - defined["val_acc"]).clip(lower=0)
-    row = defined.iloc[int(miss.argmin())]
+    row = defined.iloc[int(asked.missed_by(defined, "val_asr", "val_min_class_acc").argmin())]
     return (
-        f"No setting{where} has {wanted}; nearest is {_named(row)} ({row['trials']}) with {over} val_asr "
-        f"{row['val_asr']:.3f} (floor {row['asr_floor']:.3f}) and val_acc {row['val_acc']:.3f}."
+        f"No setting{where} has {asked}; nearest is {_named(row)} ({row['trials']}) with {asked.over} val_asr "
+        f"{row['val_asr']:.3f} (floor {row['asr_floor']:.3f}) and {asked.accuracies(row)}."
     )

@@ -113,6 +113,25 @@ def clopper_pearson_upper(hits: int, trials: int, confidence: float) -> float:
     return 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, confidence))
 
 
+def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, int]]], confidence: float) -> float:
+    """Lower bound of a setting's accuracy on its worst class: the smaller of Student's t over seeds, and of Clopper and
+    Pearson's over the images of each class in the worst seed.
+
+    Each seed's figure is that of its worst scenario. With enough images a class has a bound near its accuracy; one with
+    few images has a low bound, however well they are classified.
+
+    Args:
+        accuracies: on the worst class, by seed and scenario, float (S, C), nothing missing.
+        counts: for each seed, of all its scenarios: images of a class classified rightly, and images of it.
+        confidence: in (0, 1).
+    """
+    by_seed = accuracies.min(axis=1)
+    of_classes = [
+        1 - clopper_pearson_upper(n - right, n, confidence) for right, n in counts[int(by_seed.argmin())] if n
+    ]
+    return max(min(1 - student_upper((1 - by_seed).tolist(), confidence), *of_classes), 0.0)
+
+
 def may_fail(seeds: int, confidence: float) -> float:
     """Share of trainings that may exceed what so many seeds in a row kept, at a confidence, whatever the distribution.
 

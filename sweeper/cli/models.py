@@ -21,13 +21,19 @@ def select_(
     folder: RunDir,
     max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
     min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
+    min_class_acc: Annotated[
+        float, typer.Option(help="Lowest accuracy on the worst class, in the worst scenario.")
+    ] = 0.0,
     poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
     over: Annotated[
         Over, typer.Option(help="Attack success over scenarios: the worst, the mean, or the worst half (cvar).")
     ] = "worst",
     confidence: Annotated[
         float | None,
-        typer.Option(help="Of the upper bound on attack success, e.g. 0.9; confirmed runs alone count."),
+        typer.Option(
+            help="Of the bounds on attack success and on the worst class, each by itself, e.g. 0.9; confirmed runs "
+            "alone count."
+        ),
     ] = None,
     defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
 ) -> None:
@@ -38,7 +44,7 @@ def select_(
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
-        bounds = Bounds(max_asr, min_acc, poison_rate, over, confidence, defense)
+        bounds = Bounds(max_asr, min_acc, min_class_acc, poison_rate, over, confidence, defense)
         run_folder = RunFolder.open(resolve_run_folder(folder))
         try:
             selected = select_setting(run_folder, bounds)

@@ -12,7 +12,7 @@ from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.selection import Selection, confirmed
 from sweeper.analysis.uncertainty import Over, may_fail
-from sweeper.report.summary import NOTE, caveats, many_attackers, notes
+from sweeper.report.summary import NOTE, caveats, lost_sentence, many_attackers, notes
 from sweeper.report.tables import (
     BREAKING_HEADINGS,
     HOLDER_HEADINGS,
@@ -50,7 +50,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         if group.empty:
             console.print(f"Frontier{label}: no setting stands on it.", highlight=False)  # the caveats say why
             continue
-        headings = ("config_id", "n", "val_acc", "val_asr", "floor", "test_acc", "test_asr", "floor", "held")
+        headings = (*HEAD, "floor", "test_acc", "test_asr", "floor", "held")
         others = ("asr_floor", "test_acc", "test_asr", "test_asr_floor", "frontier_share")
         rows = [[*_head(row), *(format_cell(row[name]) for name in others)] for row in as_rows(group)]
         _print_table(console, f"Frontier{label} (hypervolume {volumes[environment]:.3f})", headings, rows)
@@ -64,6 +64,8 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
     _print_confirmed(console, confirmed(frame))
     for caveat in caveats(table, frame):
         console.print(caveat)
+    if front["val_min_class_acc"].notna().any():
+        console.print("balanced: mean of the accuracies on each class. worst class: the lowest of them.")
     if len(table) and table["seeds"].min() > 1:
         console.print(
             "n: seeds. ±: standard deviation over them. held: share of bootstrap samples of the seeds whose frontier "
@@ -73,7 +75,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
 
 def _print_many(console: Console, front: pd.DataFrame) -> None:
     """Print a line for each setting on the frontier of each environment."""
-    headings = ("attacker", "config_id", "n", "val_acc", "val_asr", "floor", "control")
+    headings = ("attacker", *HEAD, "floor", "control")
     rows = [
         [row["environment"], *_head(row), format_cell(row["asr_floor"]), format_cell(row["control_asr"])]
         for row in as_rows(front)
@@ -84,14 +86,19 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
 def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
-        headings = ("config_id", "n", "val_acc", "val_asr", "at most (confidence 0.9)", "floor")
+        headings = (*HEAD, "at most (confidence 0.9)", "floor")
         rows = [[*_head(row), format_cell(row["asr_upper"]), format_cell(row["asr_floor"])] for row in as_rows(table)]
         _print_table(console, "Confirmed with fresh seeds", headings, rows)
 
 
+HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "val_asr")
+"""Headings of :func:`_head`."""
+
+
 def _head(row: Mapping[str, Any]) -> list[str]:
-    """The first cells of a setting's line: its id, how many seeds, accuracy and attack success."""
-    return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), spread(row, "val_asr")]
+    """The first cells of a setting's line: its id, how many seeds, its accuracies and attack success."""
+    of_classes = [format_cell(row[name]) for name in ("val_balanced_acc", "val_min_class_acc")]
+    return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), *of_classes, spread(row, "val_asr")]
 
 
 def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -167,22 +174,28 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, sea
     """
     point = chosen.point
     bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
+    lower = chosen.min_class_acc_lower
+    least = "" if lower is None else f", at least {lower:.3f} at confidence {confidence:g}"
+    known = point["val_min_class_acc"] is not None
+    worst_class = f"worst class {spread(point, 'val_min_class_acc')}{least}, " if known else ""
     others = f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
     lines = [
         f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
-        f"{over} val_asr {spread(point, 'val_asr')}{bound} "
+        f"{worst_class}{over} val_asr {spread(point, 'val_asr')}{bound} "
         f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
     ]
+    if chosen.lost is not None:
+        lines.append(f"{lost_sentence(point, chosen.lost)} --min-class-acc leaves out settings with such a class.")
     if searched:
         lines.append(f"Found by the search: {searched}")
     if confidence is not None:
         if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
             lines.append(
-                f"That bound is of this setting alone; one that holds for all {chosen.confirmed} confirmed settings at "
-                f"once is {chosen.asr_upper_of_all:.3f}."
+                f"The bound on val_asr is of this setting alone; one that holds for all {chosen.confirmed} confirmed "
+                f"settings at once is {chosen.asr_upper_of_all:.3f}."
             )
         lines.append(
-            f"The bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
+            f"A bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
             f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
         )
     if chosen.hardest_of:
@@ -217,6 +230,7 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
         return lines
     confirm = f"sweeper confirm {folder.path} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
     options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
+    options += f" --min-class-acc {bounds.min_class_acc:g}" if bounds.min_class_acc else ""
     options += f" --defense {bounds.defense}" if bounds.defense else ""
     lines.append(
         f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder.path} {options} "

@@ -183,7 +183,10 @@ def read_deployment(path: Path) -> Deployment:
 
 _READ_ALIKE = ("background", "max_value", "image_column", "label_column")
 """Keys of ``data`` that say how the images of a training are read too."""
-_FIGURES = ("val_acc", "val_acc_sd", "val_asr", "val_asr_sd", "asr_floor", "seeds")
+_FIGURES = (
+    "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",
+    "val_asr", "val_asr_sd", "asr_floor", "seeds",
+)  # fmt: skip
 
 
 def deployment(
@@ -204,8 +207,9 @@ def deployment(
     preset = sweep["preset"]
     evidence = [
         {key: row.get(key) for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc", "val_asr",
-            "asr_floor", "control_asr", "test_acc", "test_asr", "test_asr_floor", "n_eval",
+            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc",
+            "val_balanced_acc", "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "test_acc",
+            "test_balanced_acc", "test_min_class_acc", "test_asr", "test_asr_floor", "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
@@ -225,6 +229,8 @@ def deployment(
         **{name: point[name] for name in _FIGURES},
         "asr_upper": selection.asr_upper,
         "asr_upper_of_all": selection.asr_upper_of_all,
+        "min_class_acc_lower": selection.min_class_acc_lower,
+        "lost_classes": [] if selection.lost is None else list(selection.lost.classes),
         "evidence": evidence,
         "source": {
             "sweep": preset["name"],

@@ -28,13 +28,19 @@ class Bounds:
 
     max_asr: float
     min_acc: float = 0.0
+    min_class_acc: float = 0.0
     poison_rate: float | None = None
     over: Over = "worst"
     confidence: float | None = None
     defense: str | None = None
 
     def __post_init__(self) -> None:
-        shares = {"max-asr": self.max_asr, "min-acc": self.min_acc, "poison-rate": self.poison_rate}
+        shares = {
+            "max-asr": self.max_asr,
+            "min-acc": self.min_acc,
+            "min-class-acc": self.min_class_acc,
+            "poison-rate": self.poison_rate,
+        }
         for name, value in shares.items():
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")

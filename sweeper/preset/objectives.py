@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Metric = Literal[
     "val_acc",
+    "val_balanced_acc",
+    "val_min_class_acc",
     "val_asr",
     "val_ra",
     "detection_auroc",
@@ -19,7 +21,7 @@ Metric = Literal[
 ]
 """What may steer a search. Nothing of the test split is among it."""
 
-WORST_BY_DEFAULT = ("val_asr", "control_asr")
+WORST_BY_DEFAULT = ("val_asr", "control_asr", "val_min_class_acc")
 
 
 class _Aggregated(BaseModel):
@@ -28,7 +30,8 @@ class _Aggregated(BaseModel):
     metric: Metric = Field(description="the figure")
     aggregate: Literal["worst", "mean"] | None = Field(
         default=None,
-        description="over scenarios; null: the worst for val_asr and control_asr, the mean for all other figures",
+        description="over scenarios; null: the worst for val_asr, control_asr and val_min_class_acc, the mean for all "
+        "other figures",
     )
 
     def _reduce(self, rows: Iterable[Mapping[str, Any]], worst: Any) -> float | None:
@@ -45,7 +48,9 @@ class _Aggregated(BaseModel):
 
 
 class Objective(_Aggregated):
-    """A figure to push up or down. Attack success is aggregated by its worst scenario, other figures by the mean."""
+    """A figure to push up or down. Attack success and the accuracy on the worst class are aggregated by their worst
+    scenario, other figures by the mean.
+    """
 
     direction: Literal["maximize", "minimize"] = Field(description="whether the figure is to be high or low")
 

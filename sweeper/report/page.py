@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Container, Mapping
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,14 @@ from trainers.storage.files import write_text
 MOST_DOTS = 300
 """Settings drawn for one attack at one poison rate; more are thinned out evenly."""
 MOST_HISTOGRAMS = 12
+WIDEST_CELL = 60
+"""Characters of the names of lost classes that a cell shows."""
 BINS = np.linspace(0, 1, 41)
 POINT_FIGURES = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
-    "val_asr", "val_asr_sd", "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_asr", "control_acc",
-    "control_asr", "weak", "on_frontier", "frontier_share",
+    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr", "val_asr_sd",
+    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr",
+    "control_acc", "control_asr", "lost_classes", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
 AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
 """Of settings that were run again with fresh seeds."""
@@ -183,6 +187,8 @@ def _points(
     values = {name: first[column].to_dict() for name, column in names.items()}
     rows = as_rows(table[list(POINT_FIGURES)])
     for row in rows:
+        if row["lost_classes"]:
+            row["lost_classes"] = shorten(row["lost_classes"], WIDEST_CELL, placeholder=" ...")
         key = (row["config_id"], row["environment"])
         row["params"] = {name: values[name][key] for name in names}
         for block in spec.defense:
@@ -300,7 +306,8 @@ def _data_findings(sweep: Mapping[str, Any]) -> list[str]:
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
     """A confirmed setting as the page shows it."""
-    figures = {"accuracy": spread(row, "val_acc"), "asr": spread(row, "val_asr")}
+    names = {"accuracy": "val_acc", "worst_class": "val_min_class_acc", "asr": "val_asr"}
+    figures = {shown: spread(row, name) for shown, name in names.items()}
     bound = "too little evidence" if row["asr_upper"] is None else f"{row['asr_upper']:.3f}"
     return {"setting": row["config_id"], "n": row["seeds"], **figures, "bound": bound, "weak": row["weak"]}
 

@@ -1,13 +1,15 @@
 """The frontier of sweeps as a table and pictures, and the caveats that its readers need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sweeper.analysis.breaking_points import has_rates
 from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.analysis.lost_classes import Lost, lost_classes
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
 from sweeper.report.roc import write_roc
@@ -18,6 +20,10 @@ from sweeper.run_folder.tables import as_rows, finished, write_table
 from trainers.errors import ConfigError
 
 FEW_IMAGES = 100
+MOST_SENTENCES = 5
+"""Settings that are named one by one."""
+MOST_CLASSES = 5
+"""Classes of a setting that are named one by one."""
 HIGH_FLOOR = 0.3
 BREAKING = "breaking.png"
 """Attack success against poison rate, where several were tried."""
@@ -136,6 +142,7 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
     if len(table) and table["seeds"].min() == 1:
         again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
         texts.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+    texts += _lost(table, frame)
     attacked = finished(frame).query("poison_rate > 0")
     images = attacked["n_eval"].astype(float).min()
     if images < FEW_IMAGES:
@@ -157,6 +164,43 @@ def _only_target(rows: pd.DataFrame) -> str:
     """The target class of these rows, if they have one and the same."""
     targets = shown_values(rows[rows["target"].notna()], "target").unique()
     return f", {targets[0]}," if len(targets) == 1 else ""
+
+
+def _lost(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
+    """Sentences on settings that lost a class: those on the frontier and those that were confirmed, one by one; and
+    how many others did.
+    """
+    lost = lost_classes(frame)
+    shown = {*table.loc[table["on_frontier"], "config_id"], *finished(frame, CONFIRMATION)["config_id"]}
+    named = table[table["config_id"].isin(lost) & table["config_id"].isin(shown)].drop_duplicates("config_id")
+    texts = [lost_sentence(row, lost[row["config_id"]]) for row in as_rows(named.head(MOST_SENTENCES))]
+    others = len(lost) - len(texts)
+    if others:
+        word = "setting has" if others == 1 else "settings have"
+        texts.append(
+            f"{others} {'other ' if texts else ''}{word} lost a class: lost_classes in frontier.parquet names it."
+        )
+    return texts
+
+
+def lost_sentence(point: Mapping[str, Any], lost: Lost) -> str:
+    """A sentence on the classes that a setting lost.
+
+    Args:
+        point: its row of the frontier's table.
+        lost: the classes.
+    """
+    names = [
+        name + (f" (in {count} of {lost.trainings} trainings)" if lost.trainings > 1 else "")
+        for name, count in list(lost.classes.items())[:MOST_CLASSES]
+    ]
+    if len(lost.classes) > MOST_CLASSES:
+        names.append(f"{len(lost.classes) - MOST_CLASSES} more")
+    what = "the class" if len(lost.classes) == 1 else "the classes"
+    return (
+        f"{point['defense']} {point['config_id']} has lost {what} {', '.join(names)}: its accuracy there is below "
+        "a tenth of that without a defense."
+    )
 
 
 def _together(environments: set[str]) -> str:

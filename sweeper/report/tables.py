@@ -28,6 +28,7 @@ STANDING_HEADINGS = (
     "setting",
     "n",
     "val_acc",
+    "worst class",
     "val_asr",
     "floor",
     "control",
@@ -91,7 +92,8 @@ def standing_rows(table: pd.DataFrame) -> list[list[str]]:
     """Rows of text for :func:`sweeper.analysis.comparison.standings`, under :data:`STANDING_HEADINGS`."""
     rows = []
     for row in as_rows(table):
-        figures = [spread(row, "val_acc"), spread(row, "val_asr"), format_cell(row["asr_floor"])]
+        accuracies = [spread(row, "val_acc"), spread(row, "val_min_class_acc")]
+        figures = [*accuracies, spread(row, "val_asr"), format_cell(row["asr_floor"])]
         control = "-" if row["defense"] == NO_DEFENSE else format_cell(row["control_asr"])
         budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
         auroc = spread(row, "detection_auroc")

@@ -23,7 +23,7 @@ KEY_COLUMNS = (
     "defense",
 )  # fmt: skip
 COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
-EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", *COST_COLUMNS, "error", "attempt")
+EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", "val_class_counts", *COST_COLUMNS, "error", "attempt")
 TRIAL_ID = r"[ctk]\d{4,9}"
 RunKey = tuple[str, int]
 """Scenario name and repeat: one run within a trial."""
@@ -117,6 +117,7 @@ class TrialRecord:
             control = control_asr.get(self.controls[run])
             facts = self.facts.get(run, {})
             attacked = scenario.poison_rate > 0
+            counts = figures.get("val_class_counts")
             row: dict[str, Any] = {
                 "trial_id": self.trial_id,
                 "config_id": self.config_id,
@@ -132,7 +133,9 @@ class TrialRecord:
                 **{metric: figures.get(metric) for metric in METRICS},
                 "control_asr": control,
                 "weak_attack": control < WEAK_ATTACK_BELOW if control is not None and attacked else None,
-                **{name: facts.get(name) for name in ("n_eval", *COST_COLUMNS)},
+                "n_eval": facts.get("n_eval"),
+                "val_class_counts": None if counts is None else json.dumps(counts),
+                **{name: facts.get(name) for name in COST_COLUMNS},
                 "error": self.error,
                 "attempt": self.attempt,
             }
@@ -158,7 +161,7 @@ class TrialRecord:
                     "seed": repeat,
                     "defense": self.config.defense,
                 }
-                rows.append({**head, **figures})
+                rows.append({**head, **{name: value for name, value in figures.items() if name != "val_class_counts"}})
         return rows
 
     def to_json(self) -> str:

@@ -17,8 +17,20 @@ from trainers.errors import ConfigError
 from trainers.measuring.evaluation import METRICS
 from trainers.params import Parameters
 from trainers.storage.files import write_with
+from trainers.text import printable
 
-_TEXT = ("trial_id", "config_id", "role", "status", "scenario", "attack", "defense", "error", "stage")
+_TEXT = (
+    "trial_id",
+    "config_id",
+    "role",
+    "status",
+    "scenario",
+    "attack",
+    "defense",
+    "error",
+    "stage",
+    "val_class_counts",
+)
 _WHOLE = ("target", "seed", "epoch", "images_seen", "n_eval", "attempt")
 _TYPES = {
     **{name: pa.float64() for name in (*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)},
@@ -71,6 +83,19 @@ def _python_value(value: Any) -> Any:
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value
+
+
+def class_counts(text: object) -> dict[str, tuple[int, int]]:
+    """Images classified rightly, and images, of each class, from a cell of the column ``val_class_counts``.
+
+    Empty where the cell is null, as in rows of earlier versions, or holds anything else.
+    """
+    if not isinstance(text, str):
+        return {}
+    try:
+        return {printable(str(name)): (int(right), int(images)) for name, right, images in json.loads(text)}
+    except (ValueError, TypeError, RecursionError):
+        return {}
 
 
 def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:

@@ -100,7 +100,8 @@ def epoch_figures(epoch: int, **figures: Any) -> dict[str, Any]:
     """What a worker sends after an epoch."""
     head = {"epoch": epoch, "stage": "mix", "loss": 1.0 / epoch, "images_seen": 200 * epoch, "seconds": 0.5 * epoch}
     known = {
-        "val_acc": 0.8, "val_asr": 0.1, "val_ra": 0.7, "asr_floor": 0.05, "test_acc": 0.79, "test_asr": 0.12,
+        "val_acc": 0.8, "val_balanced_acc": 0.75, "val_min_class_acc": 0.4, "val_asr": 0.1, "val_ra": 0.7,
+        "asr_floor": 0.05, "test_acc": 0.79, "test_balanced_acc": 0.74, "test_min_class_acc": 0.38, "test_asr": 0.12,
         "test_ra": 0.7, "test_asr_floor": 0.06, "detection_auroc": 0.99, "detection_tpr": 0.9, "detection_fpr": 0.1,
         "credible_share": 0.8, "credible_min_class_share": 0.05, "poison_in_credible": 0.01,
     }  # fmt: skip

@@ -89,13 +89,14 @@ def example(name: str, *values: int, channels: int = 3, cost: AttackCost | None 
 
     clean, poisoned, test, triggered = map(plain, values)
     cost = cost or AttackCost(0.125, 31.44, 0.9876)
-    return Example(scenario("badnets", name=name, **changes), clean, poisoned, test, triggered, cost)
+    return Example(scenario(**{"attack": "badnets", "name": name, **changes}), clean, poisoned, test, triggered, cost)
 
 
 def test_a_row_for_each_attack_and_six_images_in_each(tmp_path: Path, drawn: list[Figure]) -> None:
     shown = [
         example("first", 10, 11, 50, 45),
         example("labels_$x", 7, 7, 0, 255, channels=1, cost=AttackCost(0.5, None, None), target=1),
+        example("source", 1, 2, 3, 4, attack="tact", params={"source": 1}),
         example("tiny", 1, 2, 3, 4, cost=AttackCost(0.0001, 20.0, None), labels="all_to_all"),
     ]
     path = draw_gallery(shown, "Attacks on shapes", ("cat", "$dog$"), tmp_path / "gallery.png")
@@ -108,9 +109,10 @@ def test_a_row_for_each_attack_and_six_images_in_each(tmp_path: Path, drawn: lis
     assert [axes.get_title() for axes in figure.axes[:6]] == [
         "clean", "poisoned", "difference x10", "test image", "triggered", "difference x10",
     ]  # fmt: skip
-    assert [figure.axes[row].get_ylabel() for row in (0, 6, 12)] == [
+    assert [figure.axes[row].get_ylabel() for row in (0, 6, 12, 18)] == [
         "first\ntarget 0 (cat)\n12.50% changed\nPSNR 31.4 dB, SSIM 0.988",
         "labels_$x\ntarget 1 ($dog$)\n50.00% changed\nlabels only",
+        "source\ntarget 0 (cat)\nsource 1 ($dog$)\n12.50% changed\nPSNR 31.4 dB, SSIM 0.988",
         "tiny\nall to all\n0.01% changed\nPSNR 20.0 dB",
     ]  # fmt: skip
 

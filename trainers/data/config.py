@@ -17,6 +17,12 @@ class DataConfig(Parameters):
     source: str = param("shapes", doc="shapes, cifar10, parquet:PATH or folder:PATH")
     train_size: int | None = param(None, ge=2, doc="images in the training split; null: all there are")
     test_size: int | None = param(None, ge=2, doc="images in the test split; null: all there are")
+    imbalance: float | None = param(
+        None,
+        ge=1,
+        doc="cut the training split to a long tail: images of the first class for each one of the last, falling "
+        "exponentially in between; train_size counts images before this cut; null: no cut",
+    )
     held_out_size: int | None = param(
         None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"
     )

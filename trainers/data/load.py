@@ -11,6 +11,7 @@ from trainers.data.copies import warn_of_copies
 from trainers.data.findings import SHOWN, Findings
 from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.long_tail import long_tailed
 from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.shapes import make_shapes
 from trainers.data.subset import stratified_indices
@@ -24,7 +25,8 @@ SHAPES_IMAGE_SIZE = 16  # pixels
 
 
 def load_data(config: DataConfig) -> Splits:
-    """The images of ``config.source``, in memory, cut down to stratified subsets of the sizes asked for.
+    """The images of ``config.source``, in memory, cut down to stratified subsets of the sizes asked for, and then
+    the training split to the long tail of ``config.imbalance``.
 
     ``~`` at the start of a path is the home folder.
 
@@ -38,6 +40,7 @@ def load_data(config: DataConfig) -> Splits:
     if config.held_out_size is not None and held_out is None:
         train, held_out = _set_aside(train, config.held_out_size, config.seed)
     train = _at_size(train, config.train_size, "train", config.seed)
+    train = long_tailed(train, config.imbalance, config.seed)
     test = _at_size(splits.test, config.test_size, "test", config.seed)
     if config.source != SHAPES:
         parts = {"training": train, "test": test} | ({} if held_out is None else {"held-out": held_out})
@@ -47,7 +50,7 @@ def load_data(config: DataConfig) -> Splits:
 
 
 def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
-    """All training images of ``config.source``: nothing is held out to measure on.
+    """All training images of ``config.source``: nothing is held out to measure on, and no class is made rarer.
 
     Args:
         config: which images.

@@ -11,6 +11,7 @@ from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import isolated_count
+from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
 from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.models import ModelConfig
 from trainers.optim import SgdParams, set_lr
@@ -38,6 +39,7 @@ class AblParams(SgdParams):
     )
     loss_floor: float = param(0.5, ge=0, doc="loss g below which isolation turns to gradient ascent")
     isolation_rate: float = param(0.01, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest loss")
+    split_scope: str = param("set", choices=SCOPES, doc=SCOPE_DOC)
     finetune_epochs: int = param(60, ge=0, doc="epochs of fine-tuning on the samples that were not isolated")
     cutout: int = param(2, ge=0, doc="side in pixels of the square that fine-tuning blackens in each image; 0: none")
     unlearning_epochs: int = param(5, ge=0, doc="passes of gradient ascent on the isolated samples (paper: 20 of 100)")
@@ -108,7 +110,7 @@ class Abl(Isolating):
         """Isolation, fine-tuning on the rest, unlearning."""
         p = self.params
         sgd = ("lr", "momentum", "weight_decay", "batch_size")
-        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", *sgd)
+        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", "split_scope", *sgd)
         finetuning = ("finetune_epochs", "cutout", "schedule", "milestones", "decay")
         unlearning = (
             "unlearning_epochs",
@@ -132,7 +134,7 @@ class Abl(Isolating):
 
         meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, ascended, self.plain)
         if epoch + 1 == p.isolation_epochs:
-            self.mark(self.losses(self.network), "rate", p.isolation_rate)
+            self.mark(self.losses(self.network), "rate", p.isolation_rate, p.split_scope)
         return self.report(meter, self.network)
 
     def _finetuning_epoch(self, epoch: int) -> Report:

@@ -14,6 +14,7 @@ from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
 from trainers.defenses.parts.mixing import beta_draw, mixup, soft_cross_entropy
 from trainers.defenses.parts.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
+from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
 from trainers.models import ModelConfig
 from trainers.optim import SgdParams, set_lr
 from trainers.params import param
@@ -38,6 +39,7 @@ class DlpParams(SgdParams):
     isolation_rate: float = param(
         0.1, gt=0, lt=1, doc="share of the samples that is filtered, those of lowest entropy (isolation: rate)"
     )
+    split_scope: str = param("set", choices=SCOPES, doc=SCOPE_DOC)
     unlearning_epochs: int = param(5, ge=0, doc="stage 2: passes at most; unlearning ends at unlearning_ceiling")
     unlearning_lr: float = param(1e-3, gt=0, doc="learning rate of unlearning")
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
@@ -84,7 +86,7 @@ class Dlp(Isolating):
     def stages(self) -> list[Stage]:
         """Supervised learning, active unlearning, active semi-supervised fine-tuning."""
         p = self.params
-        filtering = ("filter", "strip_overlays", "isolation", "isolation_rate")
+        filtering = ("filter", "strip_overlays", "isolation", "isolation_rate", "split_scope")
         unlearning = ("unlearning_epochs", "unlearning_lr", "unlearning_weight", "unlearning_ceiling")
         finetuning = ("finetune_epochs", "refilter_period", "unlabelled_weight", "ramp_epochs", "guesses",
                       "temperature", "mix_beta")  # fmt: skip
@@ -99,11 +101,11 @@ class Dlp(Isolating):
         p.set_lr(self.optimizer, epoch, p.supervised_epochs)
         meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, Tensor.mean)
         if epoch + 1 == p.supervised_epochs:
-            self._filter()
+            self._mark(self._entropies())
         return self.report(meter, self.network)
 
-    def _filter(self) -> None:
-        self.mark(self._entropies(), self.params.isolation, self.params.isolation_rate)
+    def _mark(self, scores: Tensor) -> None:
+        self.mark(scores, self.params.isolation, self.params.isolation_rate, self.params.split_scope)
 
     def _entropies(self) -> Tensor:
         """Prediction entropy of every sample, or its mean over superimposed images: float (N,).
@@ -134,7 +136,7 @@ class Dlp(Isolating):
         """An epoch of MixMatch: kept samples with their labels, filtered ones with guessed labels."""
         p = self.params
         if epoch and epoch % p.refilter_period == 0:
-            self.mark(-self.losses(self.network), p.isolation, p.isolation_rate)
+            self._mark(-self.losses(self.network))
         p.set_lr(self.optimizer, epoch, p.finetune_epochs)
         weight = p.unlabelled_weight * ramp(epoch, p.ramp_epochs)
         self.network.train()

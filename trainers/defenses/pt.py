@@ -11,6 +11,7 @@ from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
+from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, Network, build_model
 from trainers.optim import SgdParams, set_lr
@@ -36,6 +37,7 @@ class PtParams(SgdParams):
     isolation_rate: float = param(
         0.1, gt=0, lt=1, doc="share of the samples that is isolated, those of lowest score (isolation: rate)"
     )
+    split_scope: str = param("set", choices=SCOPES, doc=SCOPE_DOC)
     clean_start: str = param(
         "fresh", choices=("fresh", "partial"), doc="initial weights of the clean model: new, or of partial training"
     )
@@ -111,7 +113,7 @@ class Pt(Isolating):
     def stages(self) -> list[Stage]:
         """Partial training, the clean model, its fine-tuning."""
         p = self.params
-        isolation = ("score", "score_epochs", "isolation", "isolation_rate")
+        isolation = ("score", "score_epochs", "isolation", "isolation_rate", "split_scope")
         partial = ("frozen", "partial_epochs", "partial_lr", "momentum", "weight_decay", "batch_size", *isolation)
         finetuning = ("finetune_epochs", "finetune_lr", "unlearning_weight", "unlearning_ceiling")
         return [
@@ -128,7 +130,7 @@ class Pt(Isolating):
             score = self._score() / counted
             self.tensors["sum"] = self.tensors["sum"] + score if "sum" in self.tensors else score
         if epoch + 1 == p.partial_epochs:
-            self.mark(self.tensors.pop("sum"), p.isolation, p.isolation_rate)
+            self.mark(self.tensors.pop("sum"), p.isolation, p.isolation_rate, p.split_scope)
         return self.report(meter, None)
 
     def _score(self) -> Tensor:

@@ -33,6 +33,7 @@ from trainers.defenses.parts.mixing import (
     soft_cross_entropy,
     suppress,
 )
+from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES, normalise_within
 from trainers.errors import ConfigError, TrialError
 from trainers.models import MODELS, ModelConfig
 from trainers.optim import SgdParams
@@ -52,6 +53,7 @@ class VabParams(SgdParams):
     split: str = param(
         "threshold", choices=("threshold", "gmm"), doc="rule of the split: a threshold, or a Gaussian mixture (gmm)"
     )
+    split_scope: str = param("set", choices=SCOPES, doc=SCOPE_DOC)
     threshold: float = param(0.2, ge=0, le=1, doc="normalised entropy above which a sample is credible")
     threshold_start: float = param(1.0, ge=0, le=1, doc="value from which the threshold falls in the warm-up")
     threshold_decay: float = param(0.4, ge=0, le=1, doc="fall of the threshold per warm-up round, down to threshold")
@@ -95,7 +97,8 @@ class Vab(Defense):
     The views of a step go through the Beneficiary in one pass, so that batch-norm takes its statistics over all of
     them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors pass each view separately
     (relative difference of the first update in stage 1: 0.11). An interpretation: if no sample is credible, an epoch
-    of the Beneficiary trains nothing.
+    of the Beneficiary trains nothing. An extension: ``split_scope: class`` normalises the entropies within each given
+    label before they are divided (:mod:`trainers.defenses.parts.split_scope` says what for, and what it costs).
     """
 
     name: ClassVar[str] = "vab"
@@ -117,7 +120,7 @@ class Vab(Defense):
         """Warm-up of the Victim, then the Beneficiary's two stages."""
         p = self.params
         sgd = SgdParams.keys()
-        splitting = ("split", "threshold", "smoothing")
+        splitting = ("split", "split_scope", "threshold", "smoothing")
         victim = ("victim_model", "victim_lr", "victim_weight_decay", "victim_batch_size")
         warmup = ("warmup_steps", "warmup_rounds", "threshold_start", "threshold_decay", *splitting, *victim)
         # The learning rate drops at shares of both stages' total length, so stage 1 reads both lengths.
@@ -172,11 +175,16 @@ class Vab(Defense):
         self.tensors["victim_logits"] = logits
 
     def _split(self, threshold: float) -> None:
-        entropy = self.tensors["entropy"]
+        scores = self._scores()
         if self.params.split == "gmm":
-            self.tensors["credible"] = split_by_mixture(entropy, self.task.seed)
+            self.tensors["credible"] = split_by_mixture(scores, self.task.seed)
         else:
-            self.tensors["credible"] = split_by_threshold(normalise(entropy), threshold)
+            self.tensors["credible"] = split_by_threshold(normalise(scores), threshold)
+
+    def _scores(self) -> Tensor:
+        """What the split divides: the smoothed entropies, normalised within each given label if that is asked for."""
+        entropy = self.tensors["entropy"]
+        return entropy if self.params.split_scope == "set" else normalise_within(entropy, self.labels)
 
     def _update_split(self) -> LossMeter:
         meter = self._train_victim(self._suspicious())
@@ -274,7 +282,6 @@ class Vab(Defense):
         p.set_lr(self.optimizers["beneficiary"], epoch, p.mix_epochs + p.suppression_epochs)
 
     def _report(self, meter: LossMeter, more_images: int = 0) -> Report:
-        entropy = self.tensors.get("entropy")
-        suspicion = None if entropy is None else 1 - normalise(entropy)
+        suspicion = 1 - normalise(self._scores()) if "entropy" in self.tensors else None
         model = self.beneficiary if self._stage > 0 else None
         return Report(meter.mean(), meter.images + more_images, model, suspicion, self.tensors.get("credible"))

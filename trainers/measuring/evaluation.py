@@ -1,6 +1,8 @@
 """Measurement: the monitor, which alone knows the truth, turns reports of a defense into figures."""
 
 from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +25,10 @@ class Measurement:
 
     ``asr`` is the share of triggered eligible images predicted as the attacker wants, ``ra`` (robust accuracy) the
     share of them predicted as their true class, ``asr_floor`` the share of the *clean* eligible images that is
-    predicted as the attacker wants: what ``asr`` would be without a backdoor.
+    predicted as the attacker wants: what ``asr`` would be without a backdoor. ``balanced_acc`` is the mean over classes
+    of the share of each class's clean images predicted rightly, ``min_class_acc`` the lowest of these shares; a class
+    without an image in the half counts in neither. ``val_class_counts``, of the final epoch, has for each class its
+    name, how many of its clean validation images were predicted rightly, and how many there are.
     """
 
     epoch: int
@@ -32,10 +37,14 @@ class Measurement:
     images_seen: int
     seconds: float
     val_acc: float | None = None
+    val_balanced_acc: float | None = None
+    val_min_class_acc: float | None = None
     val_asr: float | None = None
     val_ra: float | None = None
     asr_floor: float | None = None
     test_acc: float | None = None
+    test_balanced_acc: float | None = None
+    test_min_class_acc: float | None = None
     test_asr: float | None = None
     test_ra: float | None = None
     test_asr_floor: float | None = None
@@ -45,9 +54,10 @@ class Measurement:
     credible_share: float | None = None
     credible_min_class_share: float | None = None
     poison_in_credible: float | None = None
+    val_class_counts: list[list[Any]] | None = None
 
 
-METRICS = tuple(f.name for f in fields(Measurement) if f.name not in ("stage",))
+METRICS = tuple(f.name for f in fields(Measurement) if f.name not in ("stage", "val_class_counts"))
 """Names of the numbers in a measurement."""
 
 
@@ -62,7 +72,7 @@ class Monitor:
     def __init__(self, scenario: Scenario, compute: Compute):
         self._truth = scenario.truth
         self._labels = scenario.data.labels
-        self._num_classes = scenario.data.num_classes
+        self._class_names = scenario.data.class_names
         self._compute = compute
         self._normalise = normalizer_of(scenario.data, compute)
 
@@ -82,11 +92,13 @@ class Monitor:
         Raises:
             TrialError: predictions or scores are not finite.
         """
-        figures: dict[str, float | None] = {}
+        figures: dict[str, Any] = {}
         if report.model is not None:
-            figures |= self._probe(report.model, self._truth.val, "val_", "asr_floor")
+            found, counts = self._probe(report.model, self._truth.val, "val_", "asr_floor")
+            figures |= found
             if final:
-                figures |= self._probe(report.model, self._truth.test, "test_", "test_asr_floor")
+                figures["val_class_counts"] = counts
+                figures |= self._probe(report.model, self._truth.test, "test_", "test_asr_floor")[0]
         if report.credible is not None:
             figures |= self._split_figures(report.credible.cpu())
         if report.suspicion is not None and self._truth.attacked:
@@ -97,16 +109,25 @@ class Monitor:
                 figures["detection_auroc"] = auroc(poisoned, report.suspicion)
         return Measurement(epoch, stage, report.loss, images_seen, seconds, **figures)
 
-    def _probe(self, model: Network, probe: ProbeSet, prefix: str, floor: str) -> dict[str, float | None]:
+    def _probe(
+        self, model: Network, probe: ProbeSet, prefix: str, floor: str
+    ) -> tuple[dict[str, float | None], list[list[Any]]]:
+        """Figures of one half, and for each class its name, images predicted rightly, and images."""
         clean = self._predict(model, probe.images)
-        figures: dict[str, float | None] = {prefix + "acc": share(clean == probe.labels)}
+        counts = class_counts(clean, probe.labels, len(self._class_names))
+        shares = [right / images for right, images in counts if images]
+        figures: dict[str, float | None] = {
+            prefix + "acc": share(clean == probe.labels),
+            prefix + "balanced_acc": fmean(shares) if shares else None,
+            prefix + "min_class_acc": min(shares, default=None),
+        }
         if len(probe.eligible):
             figures[floor] = share(clean[probe.eligible] == probe.targets)
         if len(probe.eligible) and self._truth.attacked:
             triggered = self._predict(model, probe.triggered)
             figures[prefix + "asr"] = share(triggered == probe.targets)
             figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
-        return figures
+        return figures, [[name, *pair] for name, pair in zip(self._class_names, counts, strict=True)]
 
     @torch.no_grad()
     def _predict(self, model: Network, images: Tensor, batch_size: int = 1000) -> Tensor:
@@ -123,7 +144,7 @@ class Monitor:
 
     def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
         poisoned, kept = self._truth.poisoned, int(credible.sum())
-        counts = torch.bincount(self._labels[credible], minlength=self._num_classes)
+        counts = torch.bincount(self._labels[credible], minlength=len(self._class_names))
         figures: dict[str, float | None] = {
             "credible_share": kept / len(credible),
             "credible_min_class_share": int(counts.min()) / kept if kept else None,
@@ -151,6 +172,19 @@ def auroc(truth: Tensor, scores: Tensor) -> float:
 def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:
     """The normalizer of a defense, which has the statistics of its training images."""
     return Normalizer.fit(data.images, compute.device)
+
+
+def class_counts(predicted: Tensor, labels: Tensor, num_classes: int) -> list[tuple[int, int]]:
+    """For each class, how many of its images are predicted rightly, and how many there are.
+
+    Args:
+        predicted: int64 (N,).
+        labels: int64 (N,), true.
+        num_classes: how many classes there are.
+    """
+    images = torch.bincount(labels, minlength=num_classes)
+    right = torch.bincount(labels[predicted == labels], minlength=num_classes)
+    return list(zip(right.tolist(), images.tolist(), strict=True))
 
 
 def share(hits: Tensor) -> float | None:

@@ -53,6 +53,7 @@ function frontier() {
     error_x: bars(group, "val_asr"), error_y: bars(group, "val_acc"),
     text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
       + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
+      + `<br>worst class ${shown(p.val_min_class_acc)}${p.lost_classes ? ", lost a class" : ""}`
       + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${plain(named(name, p.params[name]))}`).join("")),
     hovertemplate: "%{text}<extra></extra>",
   }));
@@ -93,8 +94,10 @@ function pick(ids) {
 }
 
 const COLUMNS = [
-  ["config_id", "setting"], ["trials", "trials"], ...(Object.keys(data.colours).length ? [["defense", "defense"]] : []), ["seeds", "n"], ["val_acc", "val_acc"], ["val_asr", "val_asr"],
-  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_asr", "test_asr"], ["control_asr", "control"],
+  ["config_id", "setting"], ["trials", "trials"], ...(Object.keys(data.colours).length ? [["defense", "defense"]] : []), ["seeds", "n"], ["val_acc", "val_acc"],
+  ["val_balanced_acc", "balanced"], ["val_min_class_acc", "worst class"], ["lost_classes", "lost"], ["val_asr", "val_asr"],
+  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_balanced_acc", "test balanced"],
+  ["test_min_class_acc", "test worst class"], ["test_asr", "test_asr"], ["control_asr", "control"],
   ["frontier_share", "held"],
 ];
 const PARAMS = data.params.filter((name) => name !== "defense");

@@ -81,6 +81,37 @@ def test_figures_are_means_over_seeds_then_worst_or_mean_over_scenarios() -> Non
     assert point["on_frontier"]
 
 
+def test_figures_of_the_classes_are_means_over_seeds_then_mean_and_worst_over_scenarios() -> None:
+    def run(scenario: str, seed: int, balanced: float, lowest: float) -> dict[str, Any]:
+        figures = {"val_balanced_acc": balanced, "val_min_class_acc": lowest, "test_balanced_acc": balanced / 2,
+                   "test_min_class_acc": lowest / 2}  # fmt: skip
+        return row_with(config="a", scenario=scenario, seed=seed, **figures)
+
+    rows = [
+        run("badnets", 0, 0.8, 0.1),
+        run("badnets", 1, 0.6, 0.5),
+        run("blend", 0, 0.4, 0.2),
+        run("blend", 1, 0.2, 0.3),
+    ]
+    (point,) = points(frame_of(*rows), over="mean").to_dict("records")
+    assert point["val_balanced_acc"] == pytest.approx((0.7 + 0.3) / 2)
+    assert point["val_balanced_acc_sd"] == pytest.approx(0.2 / 2**0.5)  # 0.6 and 0.4
+    assert point["val_min_class_acc"] == pytest.approx(0.25)  # blend's mean, not 0.1, the lowest seed
+    assert point["val_min_class_acc_sd"] == pytest.approx(0.1 / 2**0.5)  # of blend
+    assert (point["test_balanced_acc"], point["test_min_class_acc"]) == (pytest.approx(0.25), pytest.approx(0.125))
+
+
+def test_figures_of_the_classes_need_every_training() -> None:
+    """A seed of an earlier version, whose worst class nobody knows, makes the others' no better."""
+    rows = [row_with("t0", "a", seed=0, val_balanced_acc=0.7, val_min_class_acc=0.5), row_with("t1", "a", seed=1),
+            row_with("t2", "b", val_balanced_acc=0.7, val_min_class_acc=0.5)]  # fmt: skip
+    table = points(frame_of(*rows)).set_index("config_id")
+    for name in ("val_balanced_acc", "val_min_class_acc"):
+        assert np.isnan(table.loc["a", name])
+        assert table.loc["b", name] > 0
+    assert table["test_min_class_acc"].isna().all()
+
+
 def test_the_worst_scenario_of_the_test_half_is_its_own() -> None:
     x = {"scenario": "x", "val_asr": 0.1, "asr_floor": 0.01, "test_asr": 0.6, "test_asr_floor": 0.02}
     y = {"scenario": "y", "val_asr": 0.3, "asr_floor": 0.03, "test_asr": 0.2, "test_asr_floor": 0.04}
@@ -331,7 +362,7 @@ def test_the_screen_shows_the_frontier_attacker_by_attacker(attackers: int) -> N
     assert (" bad " in text, "one seed" in text) == (False, True)
     if attackers > 2:
         rows = [line.split() for line in text.splitlines() if " good " in line]
-        assert rows == [[name, "good", "1", "0.800", "0.100", "0.050", "1.000"] for name in names]
+        assert rows == [[name, "good", "1", "0.800", "-", "-", "0.100", "0.050", "1.000"] for name in names]
 
 
 def test_what_breaks_a_constraint_of_the_sweep_leads_nowhere(tmp_path: Path) -> None:

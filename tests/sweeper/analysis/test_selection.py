@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pandas as pd
@@ -410,3 +411,94 @@ def test_the_bound_for_all_counts_every_setting_that_has_one() -> None:
     assert (chosen.point["config_id"], chosen.confirmed) == ("a", 2)
     t = 2.919986  # of two degrees of freedom at 0.95
     assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
+
+
+# The worst class
+
+
+def counts(*pairs: tuple[int, int]) -> str:
+    """Images of each class classified rightly, and images, as a row holds them."""
+    return json.dumps([[name, *pair] for name, pair in zip("abcdefghij", pairs, strict=False)])
+
+
+def test_a_setting_must_keep_the_bound_on_its_worst_class() -> None:
+    rows = [
+        row_with("t0", "a", val_acc=0.9, val_min_class_acc=0.1),
+        row_with("t1", "b", val_acc=0.7, val_min_class_acc=0.4),
+        row_with("t2", "c", val_acc=0.8),
+    ]
+    chosen = select(frame_of(*rows), max_asr=0.2, min_class_acc=0.4)
+    assert (chosen.point["config_id"], chosen.others) == ("b", 0)
+    assert select(frame_of(*rows), max_asr=0.2).point["config_id"] == "a", "of which nothing was asked"
+    with pytest.raises(NothingQualifies) as caught:
+        select(frame_of(*rows), max_asr=0.2, min_acc=0.5, min_class_acc=0.6)
+    assert str(caught.value) == (
+        "No setting has worst val_asr <= 0.2 and val_acc >= 0.5 and val_min_class_acc >= 0.6; nearest is vab b (t1) "
+        "with worst val_asr 0.100 (floor 0.050) and val_acc 0.700 and val_min_class_acc 0.400."
+    )
+
+
+def test_of_a_setting_the_worst_scenario_counts_whatever_is_asked_of_attack_success() -> None:
+    rows = [row_with("t0", "a", scenario=name, val_min_class_acc=low) for name, low in (("x", 0.6), ("y", 0.2))]
+    assert select(frame_of(*rows), max_asr=0.2, min_class_acc=0.2, over="mean").point["config_id"] == "a"
+    with pytest.raises(NothingQualifies, match=r"val_min_class_acc >= 0\.3; nearest .* val_min_class_acc 0\.200"):
+        select(frame_of(*rows), max_asr=0.2, min_class_acc=0.3, over="mean")
+
+
+def test_who_met_several_attackers_must_keep_the_bound_on_the_worst_class_against_each() -> None:
+    rows = [
+        row | {"val_min_class_acc": low}
+        for row, low in zip(met("a", x=(0.9, 0.1), y=(0.8, 0.1)), (0.5, 0.1), strict=True)
+    ]
+    rows += [row | {"val_min_class_acc": 0.5} for row in met("b", y=(0.7, 0.1))]
+    with pytest.raises(NothingQualifies, match=r"nearest is vab a, which at y has .* and val_min_class_acc 0\.100\."):
+        select(frame_of(*rows), max_asr=0.2, min_class_acc=0.3)
+
+
+@pytest.mark.parametrize("confidence", [None, 0.9])
+def test_rows_of_an_earlier_version_keep_no_bound_on_the_worst_class(confidence: float | None) -> None:
+    table = frame_of(*searched("a"), *confirmed("a", 0.0, 0.0, 0.0))
+    assert select(table, max_asr=0.2, confidence=confidence).point["config_id"] == "a"
+    with pytest.raises(
+        NothingQualifies, match=r"^No setting has accuracies of single classes, since an earlier version "
+    ):
+        select(table, max_asr=0.2, min_class_acc=0.1, confidence=confidence)
+
+
+def test_at_a_confidence_the_lower_bound_of_the_worst_class_counts() -> None:
+    known = counts((300, 1000), (9, 10))
+    rows = confirmed("a", 0.0, 0.0, 0.0, val_min_class_acc=0.3, val_class_counts=known)
+    rows += confirmed("b", 0.0, 0.0, 0.0, acc=0.99)
+    chosen = select(frame_of(*rows), max_asr=0.1, min_class_acc=0.28, confidence=0.9)
+    lower = 1 - clopper_pearson_upper(700, 1000, 0.9)
+    assert 0.28 < lower < 0.3
+    assert (chosen.point["config_id"], chosen.min_class_acc_lower) == ("a", pytest.approx(lower))
+    first, *_ = selection_lines(chosen, "worst", 0.9, "")
+    assert f"val_acc 0.800 ± 0.000, worst class 0.300 ± 0.000, at least {lower:.3f} at confidence 0.9, worst" in first
+    with pytest.raises(NothingQualifies) as caught:
+        select(frame_of(*rows), max_asr=0.1, min_class_acc=0.29, confidence=0.9)
+    assert f"and val_acc 0.800 and val_min_class_acc 0.300 (at least {lower:.3f})." in str(caught.value)
+
+
+def test_a_seed_without_its_worst_class_leaves_no_lower_bound() -> None:
+    rows = confirmed("a", 0.0, 0.0, 0.0, val_min_class_acc=0.5, val_class_counts=counts((50, 100)))
+    other = confirmed("b", 0.0, 0.0, 0.0, acc=0.5, val_min_class_acc=0.5, val_class_counts=counts((50, 100)))
+    for missing in ({"val_min_class_acc": None}, {"val_class_counts": None}):
+        table = frame_of(rows[0] | missing, *rows[1:], *other)
+        assert select(table, max_asr=0.1, min_class_acc=0.3, confidence=0.9).point["config_id"] == "b"
+        assert select(table, max_asr=0.1, confidence=0.9).min_class_acc_lower is None
+
+
+@pytest.mark.parametrize("confidence", [None, 0.9])
+def test_the_chosen_setting_tells_which_classes_it_lost(confidence: float | None) -> None:
+    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0)]
+    rows = [row | {"val_class_counts": counts((0, 10), (9, 10)), "seed": n} for n, row in enumerate(rows)]
+    rows += [control_row(trial=f"c{n}", seed=n, val_class_counts=counts((8, 10), (9, 10))) for n in range(4)]
+    table = frame_of(*rows)
+    chosen = select(table, max_asr=0.2, confidence=confidence)
+    assert deployment(chosen, table, SWEEP, {})["lost_classes"] == ["a"]
+    lines = selection_lines(chosen, "worst", confidence, "")
+    assert (
+        "vab a has lost the class a (in 4 of 4 trainings): its accuracy there is below a tenth of that without a "
+        "defense. --min-class-acc leaves out settings with such a class."
+    ) in lines

@@ -14,6 +14,7 @@ from sweeper.analysis.uncertainty import (
     clopper_pearson_upper,
     how_many,
     may_fail,
+    min_class_acc_lower,
     over_scenarios,
     student_upper,
 )
@@ -106,6 +107,39 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
         asr = random.binomial(450, asr) / 450
         missed += asr_upper(asr, images, "worst", 0.9) < truth.max()
     assert missed / 400 <= 0.1
+
+
+def test_the_lower_bound_of_the_worst_class() -> None:
+    """The smaller one of Student's t over seeds and Clopper-Pearson over the classes of the worst seed."""
+    apart = np.array([[0.8, 0.9], [0.6, 0.9], [0.7, 0.9]])
+    many = [[(8_000, 10_000)], [(9_000, 10_000), (6_000, 10_000)], [(7_000, 10_000)]]
+    by_seeds = 0.7 - 1.8856 * 0.1 / sqrt(3)
+    assert min_class_acc_lower(apart, many, 0.9) == pytest.approx(by_seeds, abs=1e-5)
+    same = np.full((3, 1), 0.6)
+    few = [[(6, 10), (19, 20), (4, 4)], [(1, 10)], [(1, 10)]]
+    # At the bound, as many hits as were seen have just the probability 0.1; four of four have it at 0.56.
+    bound = min_class_acc_lower(same, few, 0.9)
+    assert sum(comb(10, k) * bound**k * (1 - bound) ** (10 - k) for k in range(6, 11)) == pytest.approx(0.1)
+    few[0] = [(60, 100), (1, 1), (0, 0)]
+    assert min_class_acc_lower(same, few, 0.9) == pytest.approx(0.1), "one image of one says that little"
+
+
+def test_the_lower_bound_holds_as_often_as_it_says() -> None:
+    """Three seeds, three classes of unequal size: the true lowest mean lies below the bound in at most a tenth."""
+    random = np.random.default_rng(1)
+    truth, images = np.array([0.62, 0.6, 0.8]), np.array([200, 100, 20])
+    missed = 0
+    for _ in range(400):
+        seeds = np.clip(truth + random.normal(0, 0.02, (3, 3)), 0, 1)
+        right = random.binomial(images, seeds)
+        counts = [list(zip(line.tolist(), images.tolist(), strict=True)) for line in right]
+        missed += min_class_acc_lower((right / images).min(axis=1, keepdims=True), counts, 0.9) > truth.min()
+    assert missed / 400 <= 0.1
+
+
+def test_the_lower_bound_is_a_share() -> None:
+    wide = np.array([[0.0], [0.9], [0.9]])
+    assert min_class_acc_lower(wide, [[(0, 10)]] * 3, 0.9) == 0.0
 
 
 CUBES = st.integers(2, 4).flatmap(

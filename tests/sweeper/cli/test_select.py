@@ -1,5 +1,6 @@
 """``select`` and ``frontier``."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -33,6 +34,45 @@ def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
     assert call("select", str(run_dir), "--max-asr", "0.15").exit_code == 0
     text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
     assert "deploy.yaml is that of an earlier selection" in text
+
+
+def test_select_keeps_a_bound_on_the_worst_class_and_names_lost_classes(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "classes")
+    folder.write_sweep(SWEEP)
+    lost, kept, plain = (json.dumps([["cat", cats, 10], ["dog", 8, 10]]) for cats in (0, 6, 9))
+    rows = [
+        control_row(val_class_counts=plain),
+        row_with("t0", "a", val_acc=0.9, val_min_class_acc=0.0, val_class_counts=lost, **params()),
+        row_with("t1", "b", val_acc=0.7, val_min_class_acc=0.6, val_class_counts=kept, **params()),
+    ]
+    write_rows(folder, rows)
+    sentence_ = "vab a has lost the class cat: its accuracy there is below a tenth of that without a defense."
+    text = call("select", str(folder.path), "--max-asr", "0.2").stdout
+    assert "vab a (t0): val_acc 0.900, worst class 0.000, worst val_asr 0.100" in text
+    assert sentence_ in text
+    text = call("select", str(folder.path), "--max-asr", "0.2", "--min-class-acc", "0.5").stdout
+    assert "vab b (t1): val_acc 0.700, worst class 0.600" in text
+    assert "lost" not in text
+    assert f"sweeper confirm {folder.path} --max-asr 0.2, and then" in text
+    assert "--max-asr 0.2 --min-class-acc 0.5 --confidence 0.9" in text
+    result = call("frontier", str(folder.path))
+    assert sentence_ in result.stdout
+    assert "worst class" in result.stdout
+
+
+def test_a_bound_on_the_worst_class_of_an_earlier_sweep_is_one_sentence(run_dir: Path) -> None:
+    columns = pq.read_table(run_dir / "trials.parquet")
+    older = [name for name in columns.column_names if "class" not in name and "balanced" not in name]
+    pq.write_table(columns.select(older), run_dir / "trials.parquet")
+    assert call("select", str(run_dir), "--max-asr", "0.15").exit_code == 0
+    assert call("frontier", str(run_dir)).exit_code == 0
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.15", "--min-class-acc", "0.2"), code=3)
+    assert text.startswith(
+        "No setting has accuracies of single classes, since an earlier version of this program trained it: leave out "
+        "--min-class-acc, or run the sweep again."
+    )
+    text = sentence(call("select", str(run_dir), "--max-asr", "0.15", "--min-class-acc", "2"))
+    assert text == "--min-class-acc must lie in [0, 1], but got 2."
 
 
 def test_a_defense_may_be_chosen_and_what_it_needs_is_said(tmp_path: Path) -> None:

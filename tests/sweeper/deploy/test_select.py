@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     [
         ({"max_asr": 1.5}, r"--max-asr must lie in \[0, 1\], but got 1.5"),
         ({"max_asr": 0.1, "min_acc": -0.1}, r"--min-acc must lie in \[0, 1\], but got -0.1"),
+        ({"max_asr": 0.1, "min_class_acc": 1.01}, r"--min-class-acc must lie in \[0, 1\], but got 1.01"),
         ({"max_asr": 0.1, "poison_rate": 10}, r"--poison-rate must lie in \[0, 1\], but got 10"),
         ({"max_asr": float("nan")}, r"--max-asr must lie in \[0, 1\], but got nan"),
         ({"max_asr": 0.1, "confidence": 1.0}, r"--confidence must lie in \[0.5, 1\), but got 1"),
@@ -51,7 +52,9 @@ def test_bounds_are_shares(bounds: dict[str, Any], text: str) -> None:
 
 
 def test_the_setting_is_written_with_what_was_asked_of_it(folder: RunFolder) -> None:
-    bounds = Bounds(max_asr=0.2, min_acc=0.5)
+    rows = [row | {"val_min_class_acc": 0.4, "val_balanced_acc": 0.7} for row in ROWS]
+    write_rows(folder, rows)
+    bounds = Bounds(max_asr=0.2, min_acc=0.5, min_class_acc=0.3)
     selected = select_setting(folder, bounds)
     assert (selected.bounds, selected.selection.point["config_id"]) == (bounds, "a")
     assert selected.searched == "threshold=0.2 mixing=attention"
@@ -59,8 +62,12 @@ def test_the_setting_is_written_with_what_was_asked_of_it(folder: RunFolder) -> 
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["defense"], content["source"]["config_id"]) == ("vab", "a")
     assert (content["images"]["background"], content["images"]["max_value"]) == ("white", None)
-    asked = {"max_asr": 0.2, "min_acc": 0.5, "poison_rate": None, "over": "worst", "confidence": None, "defense": None}
+    asked = {"max_asr": 0.2, "min_acc": 0.5, "min_class_acc": 0.3, "poison_rate": None, "over": "worst",
+             "confidence": None, "defense": None}  # fmt: skip
     assert asked.items() <= content["chosen_for"].items()
+    assert (content["val_balanced_acc"], content["val_min_class_acc"]) == (0.7, 0.4)
+    assert [row["val_min_class_acc"] for row in content["evidence"]] == [0.4]
+    assert (content["lost_classes"], content["min_class_acc_lower"]) == ([], None)
 
 
 def test_a_second_selection_takes_the_place_of_the_first(folder: RunFolder) -> None:

@@ -30,6 +30,22 @@ def test_mean_over_seeds_then_worst_or_mean_over_scenarios(
     assert objective.value(ROWS) == pytest.approx(expected)
 
 
+CLASSES: list[dict[str, Any]] = [
+    {"scenario": "badnets", "val_balanced_acc": 0.8, "val_min_class_acc": 0.5},
+    {"scenario": "badnets", "val_balanced_acc": 0.6, "val_min_class_acc": 0.1},
+    {"scenario": "blend", "val_balanced_acc": 0.5, "val_min_class_acc": 0.4},
+]
+
+
+def test_the_worst_class_is_that_of_the_worst_scenario_and_balanced_accuracy_a_mean() -> None:
+    assert Objective(metric="val_balanced_acc", direction="maximize").value(CLASSES) == pytest.approx(0.6)
+    assert Objective(metric="val_min_class_acc", direction="maximize").value(CLASSES) == pytest.approx(0.3)
+    assert Constraint(metric="val_min_class_acc", min=0.35).violation(CLASSES) == pytest.approx(0.05)
+    mean = Constraint(metric="val_min_class_acc", min=0.35, aggregate="mean")
+    assert mean.violation(CLASSES) == pytest.approx(0)
+    assert Constraint(metric="val_balanced_acc", min=0.5).violation(CLASSES) == pytest.approx(-0.1)
+
+
 @pytest.mark.parametrize(
     ("metric", "bounds", "expected"),
     [

@@ -50,6 +50,12 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
             ["mask_threshold: when asks for mixing = atention", "none, attention"],
         ),
         ("constraints=[{metric: val_asr}]", ["constraints.0", "exactly one of max and min"]),
+        ("defense.split_scope=label", ["defense", "split_scope must be one of set, class", "'label'"]),
+        ("data.imbalance=0.5", ["data", "imbalance must be a number at least 1 (or null)", "0.5"]),
+        (
+            "objectives=[{metric: test_min_class_acc, direction: maximize}]",
+            ["objectives.0.metric", "test_min_class_acc"],
+        ),
         ("search.scenarios=two", ["search.scenarios", "'all'", "'one'"]),
         ("search.min_poisoned=10", ["search.min_poisoned needs search.scenarios: one"]),
         ("search={scenarios: one, min_poisoned: 0}", ["search.min_poisoned", "greater than or equal to 1"]),
@@ -61,6 +67,24 @@ def test_what_is_wrong_is_said_in_one_sentence(make_spec: Make, override: str, w
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["vab", "abl", "pt", "dlp"])
+def test_where_scores_are_compared_may_be_searched(make_spec: Make, name: str) -> None:
+    spec = make_spec(f"defense={{name: {name}, split_scope: {{categorical: [set, class]}}}}")
+    assert spec.space() == {f"{name}.split_scope": Searched("categorical", ("set", "class"))}
+    keys = [spec.trial(lambda _name, _searched, scope=scope: scope, "data").setting_key for scope in ("set", "class")]
+    plain = make_spec(f"defense={{name: {name}}}").trial(lambda *_: None, "data").setting_key
+    assert keys[0] == plain != keys[1], "the default is what it was before there was another"
+
+
+def test_a_sweep_may_be_for_the_worst_class(make_spec: Make) -> None:
+    spec = make_spec(
+        "objectives=[{metric: val_balanced_acc, direction: maximize}, {metric: val_asr, direction: minimize}]",
+        "constraints=[{metric: val_min_class_acc, min: 0.2}]",
+        "data.imbalance=10",
+    )
+    assert (spec.objectives[0].metric, spec.constraints[0].min, spec.data.imbalance) == ("val_balanced_acc", 0.2, 10.0)
 
 
 def test_two_scenarios_of_one_name_are_refused(make_spec: Make) -> None:

@@ -1,13 +1,54 @@
 """The frontier of one sweep, and of several together."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sweeper.analysis.frontier import points
 from sweeper.report import summary
-from sweeper.report.summary import write_joint_frontier
+from sweeper.report.summary import caveats, write_joint_frontier
 from sweeper.run_folder.folder import RunFolder
-from tests.sweeper.small import control_row, row_with, sweep_with, write_rows
+from tests.sweeper.small import control_row, frame_of, row_with, sweep_with, write_rows
+
+
+def run_of(trial: str, config: str, cats: int, dogs: int = 9, **changes: Any) -> dict[str, Any]:
+    return row_with(trial, config, val_class_counts=json.dumps([["cat", cats, 10], ["dog", dogs, 10]]), **changes)
+
+
+def test_settings_on_the_frontier_that_lost_a_class_are_named_and_others_counted() -> None:
+    plain = json.dumps([["cat", 8, 10], ["dog", 8, 10]])
+    rows = [
+        control_row(val_class_counts=plain),
+        run_of("t0", "best", 0, 0, val_acc=0.9, val_asr=0.0),
+        run_of("t1", "beaten", 0, val_acc=0.5, val_asr=0.5),
+        run_of("t2", "good", 8, val_acc=0.95, val_asr=0.1),
+    ]
+    texts = caveats(points(frame_of(*rows)), frame_of(*rows))
+    assert (
+        "vab best has lost the classes cat, dog: its accuracy there is below a tenth of that without a defense."
+        in texts
+    )
+    assert "1 other setting has lost a class: lost_classes in frontier.parquet names it." in texts
+    rows[1] = run_of("t0", "best", 8, val_acc=0.9, val_asr=0.0)
+    texts = caveats(points(frame_of(*rows)), frame_of(*rows))
+    assert "1 setting has lost a class: lost_classes in frontier.parquet names it." in texts
+    again = [run_of("k1", "beaten", 8, role="confirmation", seed=1)]
+    texts = caveats(points(frame_of(*rows, *again)), frame_of(*rows, *again))
+    assert any(text.startswith("vab beaten has lost the class cat: ") for text in texts), "it was confirmed"
+    assert not any("lost" in text for text in caveats(points(frame_of(*rows[3:])), frame_of(*rows[3:])))
+
+
+def test_many_settings_and_many_classes_are_cut_short() -> None:
+    names = [f"class{n}" for n in range(8)]
+    lost, plain = (json.dumps([[name, right, 10] for name in names]) for right in (0, 9))
+    rows = [row_with(f"t{n}", f"s{n}", val_acc=0.1 * n, val_asr=0.1 * n, val_class_counts=lost) for n in range(1, 9)]
+    frame = frame_of(control_row(val_class_counts=plain), *rows)
+    texts = [text for text in caveats(points(frame), frame) if "lost" in text]
+    assert len(texts) == 6
+    assert texts[0].startswith("vab s1 has lost the classes class0, class1, class2, class3, class4, 3 more: its")
+    assert texts[-1] == "3 other settings have lost a class: lost_classes in frontier.parquet names it."
 
 
 def test_sweeps_share_a_frontier_and_only_one_alone_has_roc_curves(

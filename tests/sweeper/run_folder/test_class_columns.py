@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
@@ -100,12 +101,12 @@ def test_labels_of_environments_and_attackers_have_names(folder: RunFolder) -> N
     }  # fmt: skip
 
 
-def test_names_are_no_markup_on_the_screen(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_no_markup_on_the_screen(folder: RunFolder) -> None:
     frame = folder.read_trials()
     table = points(frame)
+    assert not screen.console._markup
     out = io.StringIO()
-    monkeypatch.setattr(screen.console, "file", out)
-    print_frontier(screen.console, frame, table, hypervolumes(table))
+    print_frontier(Console(file=out, width=200, markup=False), frame, table, hypervolumes(table))
     assert "Frontier at target=1 ([red]dog) (hypervolume 0.720)" in out.getvalue()
 
 

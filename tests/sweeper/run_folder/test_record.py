@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS, TrialRecord, control_success, next_id
-from sweeper.run_folder.tables import TABLE_COLUMNS
+from sweeper.run_folder.tables import TABLE_COLUMNS, class_counts
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
 from trainers.measuring.evaluation import METRICS
 
@@ -60,6 +60,29 @@ def test_without_poison_no_attack_is_weak() -> None:
     record = finish(record_of(spec=spec), val_asr=None)
     row = record.rows(dict.fromkeys(record.controls.values()))[0]
     assert (row["poison_rate"], row["weak_attack"], row["val_asr"]) == (0, None, None)
+
+
+def test_counts_of_the_classes_are_text_in_a_row_and_in_no_curve() -> None:
+    counts = [["cat", 3, 4], ['d\'og "x"', 0, 5]]
+    record = finish(record_of(), val_class_counts=counts)
+    again = TrialRecord.from_json(record.to_json())
+    cell = again.rows({})[0]["val_class_counts"]
+    assert json.loads(cell) == counts
+    assert class_counts(cell) == {"cat": (3, 4), 'd\'og "x"': (0, 5)}
+    assert not any("val_class_counts" in row for row in again.curve_rows())
+
+
+def test_a_record_of_an_earlier_version_has_no_figures_of_classes() -> None:
+    fields = json.loads(finish(record_of()).to_json())
+    named = [name for name in METRICS if name.endswith(("balanced_acc", "min_class_acc"))]
+    for *_, epochs in fields["epochs"]:
+        for figures in epochs:
+            for name in named:
+                del figures[name]
+    row = TrialRecord.from_json(json.dumps(fields)).rows({})[0]
+    assert len(named) == 4
+    assert {row[name] for name in (*named, "val_class_counts")} == {None}
+    assert row["val_acc"] == 0.8
 
 
 def test_of_an_epoch_reported_again_the_first_stays() -> None:

@@ -15,10 +15,12 @@ from trainers.errors import ConfigError
 
 KEYS = "trial_id config_id role status scenario attack poison_rate poison_share target seed defense"
 FIGURES = (
-    "epoch loss images_seen seconds val_acc val_asr val_ra asr_floor test_acc test_asr test_ra test_asr_floor "
-    "detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible"
+    "epoch loss images_seen seconds val_acc val_balanced_acc val_min_class_acc val_asr val_ra asr_floor test_acc "
+    "test_balanced_acc test_min_class_acc test_asr test_ra test_asr_floor detection_auroc detection_tpr detection_fpr "
+    "credible_share credible_min_class_share poison_in_credible"
 )
-DESIGN = f"{KEYS} {FIGURES} control_asr weak_attack n_eval changed_share psnr ssim error attempt".split()
+EXTRAS = "control_asr weak_attack n_eval val_class_counts changed_share psnr ssim error attempt"
+DESIGN = f"{KEYS} {FIGURES} {EXTRAS}".split()
 
 
 @pytest.fixture
@@ -39,9 +41,11 @@ def test_columns_and_types(folder: RunFolder) -> None:
         f"param.scenario.{k}" for k in trial.config.scenarios[0].params
     }
     kinds = {name: str(schema.field(name).type) for name in schema.names}
-    assert {kinds[n] for n in ("trial_id", "config_id", "role", "status", "scenario", "error")} == {"string"}
+    assert {kinds[n] for n in ("trial_id", "config_id", "role", "status", "error", "val_class_counts")} == {"string"}
     assert {kinds[n] for n in ("target", "seed", "epoch", "images_seen", "n_eval", "attempt")} == {"int64"}
-    assert {kinds[n] for n in ("poison_rate", "val_acc", "val_asr", "loss", "seconds", "control_asr")} == {"double"}
+    assert {kinds[n] for n in ("poison_rate", "val_acc", "val_asr", "loss", "val_min_class_acc", "control_asr")} == {
+        "double"
+    }
     assert kinds["weak_attack"] == "bool"
     assert (kinds["param.defense.threshold"], kinds["param.defense.mixing"]) == ("double", "string")
 

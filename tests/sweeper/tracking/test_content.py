@@ -42,6 +42,16 @@ def test_accuracy_is_the_mean_and_the_rest_is_what_is_worst_for_whoever_reads_it
     )  # fmt: skip
 
 
+def test_balanced_accuracy_is_the_mean_and_the_worst_class_that_of_the_worst_scenario() -> None:
+    rows = [
+        row_with(scenario="a", seed=0, val_balanced_acc=0.9, val_min_class_acc=0.4, test_min_class_acc=0.3),
+        row_with(scenario="a", seed=1, val_balanced_acc=0.7, val_min_class_acc=0.2, test_min_class_acc=0.1),
+        row_with(scenario="b", seed=0, val_balanced_acc=0.6, val_min_class_acc=0.5, test_balanced_acc=0.55),
+    ]
+    wanted = {"val_balanced_acc": 0.7, "val_min_class_acc": 0.3, "test_min_class_acc": 0.2, "test_balanced_acc": 0.55}
+    assert final_figures(rows).items() >= {name: pytest.approx(value) for name, value in wanted.items()}.items()
+
+
 def test_a_figure_of_zero_counts_and_one_that_is_missing_does_not() -> None:
     rows = [row_with(seed=0, val_asr=0.0), row_with(seed=1, val_asr=0.4), row_with(seed=2, val_asr=None)]
     assert final_figures(rows)["val_asr"] == pytest.approx(0.2)

@@ -1,6 +1,7 @@
 """What holds for every defense but V&B and none, which have tests of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from tests.trainers.defenses.small_defenses import ISOLATING, SMALL, row, small, task, trace, weights
 from trainers.data import ImageSet
 from trainers.defenses.parts import isolating_defense as isolating
+from trainers.defenses.parts.entropy import split_by_mixture
 from trainers.errors import TrialError
 from trainers.storage.state import load_state, save_state
 
@@ -20,6 +22,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pt", {"score": "entropy", "isolation": "gmm", "clean_start": "partial", "frozen": "stem+stage1"}),
     ("dlp", {"filter": "strip", "isolation": "gmm", "guesses": 1}),
     ("abl", {"ascent": "batch", "schedule": "cosine", "unlearning_rest": True}),
+    ("dlp", {"isolation": "gmm", "split_scope": "class"}),
+    ("abl", {"split_scope": "class"}),
 ]
 
 
@@ -42,9 +46,10 @@ def test_a_state_loaded_between_any_two_epochs_goes_on_with_the_same_numbers(
         assert weights(again).equal(weights(whole))
 
 
+@pytest.mark.parametrize("scope", ["set", "class"])
 @pytest.mark.parametrize("name", ISOLATING)
-def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str) -> None:
-    defense = small(name, task(noise(40)))
+def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str, scope: str) -> None:
+    defense = small(name, task(unequal(noise)), split_scope=scope)
     *_, (_, last) = defense.epochs()
     assert last.model is not None
     assert last.suspicion is not None
@@ -52,6 +57,41 @@ def test_it_ends_with_a_model_scores_and_a_split(noise: Noise, name: str) -> Non
     assert (last.suspicion.min(), last.suspicion.max()) == (0, 1)
     assert 0 < int((~last.credible).sum()) < 40
     assert last.suspicion[~last.credible].min() >= last.suspicion[last.credible].max()
+
+
+def unequal(noise: Noise) -> ImageSet:
+    """40 images: 25, 10, 4 and 1 of the classes."""
+    return replace(noise(40), labels=torch.arange(4).repeat_interleave(torch.tensor([25, 10, 4, 1])))
+
+
+@pytest.mark.parametrize("name", ISOLATING)
+def test_within_each_label_the_lowest_share_is_isolated(
+    noise: Noise, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fifth of 25, 10, 4 and 1 samples, whatever the labels' scores are beside each other."""
+    given: list[torch.Tensor] = []
+    mark = isolating.Isolating.mark
+    monkeypatch.setattr(
+        isolating.Isolating, "mark", lambda self, scores, *how: (given.append(scores), mark(self, scores, *how))[1]
+    )
+    defense: Any = small(name, task(unequal(noise)), isolation_rate=0.2, split_scope="class")
+    *_, (_, last) = defense.epochs()
+    scores, suspicious = given[-1], ~last.credible
+    for label, count in enumerate((5, 2, 1, 0)):
+        own = (defense.labels == label).nonzero().squeeze(1)
+        lowest = own[scores[own].argsort(stable=True)[:count]]
+        assert set(own[suspicious[own]].tolist()) == set(lowest.tolist())
+
+
+@pytest.mark.parametrize("name", ["pt", "dlp"])
+def test_a_mixture_within_labels_divides_scores_that_are_normalised_there(noise: Noise, name: str) -> None:
+    """A score of each label is 0, and one is 1, but for the label of a single sample."""
+    defense: Any = small(name, task(unequal(noise)), isolation="gmm", split_scope="class")
+    trace(defense)
+    scores = defense.tensors["scores"]
+    ends = [(float(scores[defense.labels == c].min()), float(scores[defense.labels == c].max())) for c in range(3)]
+    assert ends == [(0.0, 1.0)] * 3
+    assert defense.tensors["credible"].equal(split_by_mixture(scores, defense.task.seed))
 
 
 @pytest.mark.parametrize("name", ISOLATING)

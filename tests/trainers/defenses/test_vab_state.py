@@ -15,6 +15,7 @@ from trainers.storage.state import load_state, save_state
     [
         ({"warmup_rounds": 2, "mix_epochs": 3}, "tiny", 8),
         ({"mixing": "mixup", "split": "gmm", "resplit_period": 1}, "tiny", 8),
+        ({"mixing": "none", "split_scope": "class"}, "tiny", 8),
         ({"mixing": "cutmix", "warmup_rounds": 0, "warmup_steps": 5, "schedule": "cosine"}, "tiny", 8),
         ({"mixing": "none", "upsampling": "nearest", "mix_epochs": 1}, "preact_resnet18", 16),
     ],

@@ -1,11 +1,14 @@
 """V&B's detector: warm-up, split, entropies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from tests.trainers.defenses.vab_small import Noise, figures, small, softmax_of_victim, steps, task
+from trainers.defenses.parts.entropy import split_by_mixture
 from trainers.defenses.vab import Vab
 
 
@@ -83,6 +86,45 @@ def test_suspicion_is_the_smoothed_entropy_turned_round(noise: Noise) -> None:
         normalised = (smoothed - smoothed.min()) / (smoothed.max() - smoothed.min())
         assert report.suspicion is not None
         assert np.allclose(report.suspicion.numpy(), 1 - normalised, atol=1e-3)
+
+
+@pytest.mark.parametrize("split", ["threshold", "gmm"])
+def test_entropies_may_be_compared_within_each_given_label(noise: Noise, split: str) -> None:
+    """Labels of 30, 20, 9 and 1 samples; the one keeps its place in the whole set."""
+    labels = torch.arange(4).repeat_interleave(torch.tensor([30, 20, 9, 1]))
+    params = small(warmup_rounds=0, mix_epochs=1, suppression_epochs=0, split=split, split_scope="class", threshold=0.4)
+    defense = Vab(params, task(replace(noise(60), labels=labels)))
+    _, report = next(defense.epochs())
+    share = softmax_of_victim(defense)
+    entropy = -(share * np.log(share)).sum(1) / 4
+    expected = (entropy - entropy.min()) / (entropy.max() - entropy.min())
+    for label in range(3):
+        own = entropy[labels == label]
+        expected[labels == label] = (own - own.min()) / (own.max() - own.min())
+    assert report.suspicion is not None
+    assert report.credible is not None
+    assert np.allclose(report.suspicion.numpy(), 1 - expected, atol=2e-3)
+    if split == "threshold":
+        clear = np.abs(expected - 0.4) > 2e-3
+        assert (report.credible.numpy() == (expected > 0.4))[clear].all()
+    else:
+        assert report.credible.equal(split_by_mixture(1 - report.suspicion, defense.task.seed))
+
+
+def test_a_class_that_the_victim_is_certain_of_is_kept_in_part(noise: Noise) -> None:
+    """Over the whole set it leaves the credible samples whole; a poisoned part of it stands out either way."""
+    entropy = torch.cat([torch.linspace(0.1, 0.2, 30), torch.linspace(0.0, 0.01, 5), torch.linspace(0.6, 1.0, 25)])
+    labels = torch.tensor([0] * 35 + [1] * 25)
+    kept = {}
+    for scope in ("set", "class"):
+        defense = Vab(small(split_scope=scope, threshold=0.3), task(replace(noise(60), labels=labels)))
+        defense.tensors["entropy"] = entropy
+        defense._split(0.3)
+        kept[scope] = [
+            int(defense.tensors["credible"][part].sum()) for part in (slice(30), slice(30, 35), slice(35, 60))
+        ]
+    assert kept["set"] == [0, 0, 25]
+    assert kept["class"] == [30, 0, 17]
 
 
 def test_the_victim_sees_no_augmentation(noise: Noise) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import recall_score
 from torch import Tensor, nn
 
 from trainers.compute import Compute
@@ -86,6 +87,35 @@ def test_figures_of_a_model_counted_by_hand() -> None:
     got = measure(monitor(VAL, TEST), model=Reader())
     assert (got.val_acc, got.val_asr, got.val_ra, got.asr_floor) == (3 / 7, 3 / 5, 1 / 5, 2 / 5)
     assert (got.epoch, got.stage, got.loss, got.images_seen, got.seconds) == (3, "mix", 0.5, 30, 1.5)
+
+
+def test_figures_of_the_classes_counted_by_hand() -> None:
+    # Right: one of two, one of two, one of one, none of two; then one of one, twice.
+    got = measure(monitor(VAL, TEST), final=True, model=Reader())
+    assert (got.val_balanced_acc, got.val_min_class_acc) == ((0.5 + 0.5 + 1 + 0) / 4, 0.0)
+    assert (got.test_balanced_acc, got.test_min_class_acc) == (1.0, 1.0)
+    assert got.val_class_counts == [["a", 1, 2], ["b", 1, 2], ["c", 1, 1], ["d", 0, 2]]
+
+
+def test_before_the_final_epoch_there_are_no_counts() -> None:
+    got = measure(monitor(VAL, TEST), model=Reader())
+    assert (got.val_min_class_acc, got.test_min_class_acc, got.val_class_counts) == (0.0, None, None)
+
+
+def test_a_class_without_an_image_counts_in_no_figure() -> None:
+    got = measure(monitor(probe([0, 0, 2], [0, 1, 2], [], [], []), TEST), final=True, model=Reader())
+    assert (got.val_balanced_acc, got.val_min_class_acc) == (0.75, 0.5)
+    assert got.val_class_counts == [["a", 1, 2], ["b", 0, 0], ["c", 1, 1], ["d", 0, 0]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+@settings(max_examples=40)
+def test_figures_of_the_classes_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = map(list, zip(*pairs, strict=True))
+    got = measure(monitor(probe(labels, predicted, [], [], [])), model=Reader())
+    recalls = recall_score(labels, predicted, labels=sorted(set(labels)), average=None)
+    assert got.val_balanced_acc == pytest.approx(recalls.mean())
+    assert got.val_min_class_acc == pytest.approx(recalls.min())
 
 
 def test_all_to_all_counts_each_image_by_its_own_target() -> None:
@@ -241,10 +271,11 @@ def test_auroc_is_undefined_where_every_image_is_poisoned() -> None:
 def test_the_names_of_the_figures() -> None:
     designed = (
         "val_acc val_asr val_ra asr_floor detection_auroc detection_tpr detection_fpr credible_share "
-        "credible_min_class_share poison_in_credible epoch images_seen seconds test_acc test_asr test_ra"
+        "credible_min_class_share poison_in_credible epoch images_seen seconds test_acc test_asr test_ra "
+        "val_balanced_acc val_min_class_acc test_balanced_acc test_min_class_acc"
     )
     assert set(designed.split()) <= set(METRICS)
-    assert "stage" not in METRICS
+    assert not {"stage", "val_class_counts"} & set(METRICS), "they are no numbers"
 
 
 @pytest.mark.parametrize(("hits", "expected"), [([], None), ([True], 1.0), ([True, False, False], 1 / 3)])

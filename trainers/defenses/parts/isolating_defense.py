@@ -9,6 +9,7 @@ from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report
 from trainers.defenses.parts.entropy import normalise
 from trainers.defenses.parts.isolation import isolate, sample_losses
+from trainers.defenses.parts.split_scope import normalise_within, rank_within
 from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.errors import TrialError
 from trainers.models import Network
@@ -18,7 +19,11 @@ View = Callable[[Tensor], Tensor]
 
 
 class Isolating(Defense):
-    """Base of defenses that isolate suspicious samples. A low score marks a sample as suspicious."""
+    """Base of defenses that isolate suspicious samples. A low score marks a sample as suspicious.
+
+    An extension of all of them: ``split_scope: class`` compares scores within each given label
+    (:mod:`trainers.defenses.parts.split_scope` says what for, and what it costs).
+    """
 
     def everything(self) -> Tensor:
         """Indices of all samples: int64 (N,)."""
@@ -32,14 +37,23 @@ class Isolating(Defense):
         """Indices of the suspicious samples."""
         return (~self.tensors["credible"]).nonzero().squeeze(1)
 
-    def mark(self, scores: Tensor, rule: str, rate: float) -> None:
-        """Divide the samples into credible and suspicious ones by ``scores``, float (N,).
+    def mark(self, scores: Tensor, rule: str, rate: float, scope: str) -> None:
+        """Divide the samples into credible and suspicious ones by ``scores``.
+
+        Args:
+            scores: float (N,), low where a sample is suspicious.
+            rule: ``rate`` or ``gmm``, as :func:`isolate` has it.
+            rate: the share that is isolated by rule ``rate``.
+            scope: ``set`` compares scores as they are; ``class`` within each given label (ours), by rank for the rule
+                ``rate``, normalised for ``gmm``.
 
         Raises:
             TrialError: a score is not finite.
         """
         if not scores.isfinite().all():
             raise TrialError("The scores for isolating samples are not finite.")
+        if scope == "class":
+            scores = (rank_within if rule == "rate" else normalise_within)(scores, self.labels)
         self.tensors["scores"] = scores
         self.tensors["credible"] = ~isolate(scores, rule, rate, self.task.seed)
 

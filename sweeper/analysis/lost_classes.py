@@ -1,0 +1,69 @@
+"""Classes that a setting no longer knows, though a training without a defense on the same data does.
+
+A defense may take a whole class for suspicious, a large one or one that is learned early, and the mean accuracy hides
+it. Rows of earlier versions do not hold what is needed, and say nothing.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sweeper.analysis.controls import of_control
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
+from sweeper.run_folder.tables import class_counts, finished
+
+FALL = 10
+"""A training has lost a class where its accuracy on it is below the control's, divided by this."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a setting lost.
+
+    Args:
+        classes: by name, in how many trainings.
+        trainings: how many could be compared with their controls.
+    """
+
+    classes: dict[str, int]
+    trainings: int
+
+
+def lost_by_training(trials: pd.DataFrame, controls: pd.DataFrame) -> pd.Series:
+    """For each row the names of the classes that the training lost, as a list; null where that is not known.
+
+    Args:
+        trials: rows of ``trials.parquet``, all finished.
+        controls: rows of it, of controls that finished.
+    """
+    plain = of_control(trials, controls, "val_class_counts")
+    lost = [_lost(class_counts(a), class_counts(b)) for a, b in zip(trials["val_class_counts"], plain, strict=True)]
+    return pd.Series(lost, index=trials.index, dtype=object)
+
+
+def _lost(own: dict[str, tuple[int, int]], plain: dict[str, tuple[int, int]]) -> list[str] | None:
+    """Names of the lost classes, given images classified rightly, and images, of each class; null if not known."""
+    if not own or not plain:
+        return None
+    pairs = [(name, own[name], plain[name]) for name in own if name in plain]
+    # Accuracies, each a quotient, multiplied out: a tenth itself is not below a tenth. Without images it is 0 < 0.
+    return [name for name, (right, images), (known, seen) in pairs if FALL * right * seen < known * images]
+
+
+def lost_classes(frame: pd.DataFrame) -> dict[str, Lost]:
+    """What each setting lost in any of its trainings, those with fresh seeds included, by ``config_id``.
+
+    Settings that lost nothing, or of which it is not known, are not in it.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+    """
+    trials = pd.concat([finished(frame, role) for role in (TRIAL, CONFIRMATION)])
+    trials = trials.assign(lost=lost_by_training(trials, finished(frame, CONTROL)))
+    found = {}
+    for config, lists in trials[trials["lost"].notna()].groupby("config_id")["lost"]:
+        counts = Counter(name for names in lists for name in names)
+        if counts:
+            found[str(config)] = Lost(dict(counts), len(lists))
+    return found
