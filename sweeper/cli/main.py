@@ -11,14 +11,14 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    help="Finds the hyperparameters with which an image classifier can be trained safely on data nobody vouches for.",
+    help="Find the hyperparameters of a backdoor defense for training image classifiers on untrusted data.",
 )
 for group in (sweeps, results, models, beforehand):
     app.add_typer(group.app)
 
 
 def main() -> None:
-    """Entry point; without any argument, the default preset is run."""
+    """Run the command line; without arguments, run the default preset."""
     if len(sys.argv) == 1:
         sys.argv += ["run", DEFAULT_PRESET]
     app()

@@ -1,4 +1,4 @@
-"""Leaves out of a map the poison rates that poison too few images for a figure to mean anything."""
+"""Leaves out poison rates that poison too few images to give meaningful figures."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from trainers.errors import ConfigError, RateError
 def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSet) -> tuple[dict[str, Any], list[str]]:
     """The preset without the poison rates that poison fewer than ``search.min_poisoned`` images; a rate of 0 stays.
 
-    A rate that asks for more images than the attack can poison is left out too. What no other rate would mend is an
-    error.
+    A rate that asks for more images than the attack can poison is left out too. Errors that no other rate would avoid
+    are raised.
 
     Args:
         spec: the sweep.
-        preset: it was read from.
+        preset: the preset that the sweep was read from.
         train: the training split.
 
     Returns:
-        The preset, and a phrase for each scenario on the rates that were left out, and why.
+        The preset, and a phrase for each scenario with the rates that were left out, and why.
 
     Raises:
         ConfigError: no scenario has a rate left, or an attack does not fit the data.
@@ -53,7 +53,7 @@ def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSe
 
 
 def _scarce(block: Block, rate: float, train: ImageSet, least: int) -> str | None:
-    """Why a rate is left out; null if it is not."""
+    """Why a rate is left out; null if it is kept."""
     drawn = block.draw(lambda _name, searched: searched.corners()[0]) | {"poison_rate": rate}
     attack = scenario_config(block.kind, drawn).build_attack(train, seed=0)
     try:

@@ -1,4 +1,4 @@
-"""ROC curves: how well each defense tells poisoned samples from clean ones, whatever the threshold."""
+"""ROC curves: how well each defense separates poisoned from clean samples, over all thresholds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +41,7 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
 
 
 def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) -> Path | None:
-    """Draw ``roc.png`` of a comparison of defenses; null where there is none, or no defense left scores.
+    """Draw ``roc.png`` of a comparison of defenses; return null if there is no comparison or no defense gave scores.
 
     Args:
         folder: with the per-sample scores.

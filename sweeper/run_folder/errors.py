@@ -1,5 +1,5 @@
-"""How a sweep may end before its time."""
+"""Errors that end a sweep early."""
 
 
 class SweepBroken(Exception):
-    """The run folder cannot be written any more. What was written before is whole, and can be resumed."""
+    """The run folder can no longer be written. What was written before is intact, and the sweep can be resumed."""

@@ -1,4 +1,4 @@
-"""How far a sweep is, from its run folder alone: whoever sees the folder may ask."""
+"""The status of a sweep, read from its run folder alone."""
 
 import time
 from collections import Counter
@@ -14,17 +14,17 @@ from trainers.seeding import NUMERICS
 
 @dataclass(frozen=True)
 class Status:
-    """How far a sweep is.
+    """Status of a sweep.
 
     Args:
         name: of the sweep.
-        holder: who works on it; null: nobody.
+        holder: the process that runs it; null: none.
         budget: trials in all, controls not counted.
         counts: trials by status, controls not counted.
         controls: controls that have ended.
-        running: trials and controls that run, or would go on with ``resume``.
+        running: trials and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
-        seconds_left: if trials go on as they did; null if nobody can know.
+        seconds_left: if trials go on at this pace; null if that is unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Status:
 
 
 def read_status(folder: RunFolder) -> Status:
-    """How far a sweep is, from its records.
+    """Read the status of a sweep from its records.
 
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
@@ -74,7 +74,7 @@ def read_status(folder: RunFolder) -> Status:
 
 
 def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:
-    """How many trials a sweep has in the end, controls not counted.
+    """The number of trials that a sweep has in the end, controls not counted.
 
     Args:
         spec: the sweep.
@@ -97,12 +97,12 @@ def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float 
 
 
 def reading_notes(folder: RunFolder) -> list[str]:
-    """What a reader of its figures must know of a sweep: that it has not ended, or was trained by another version."""
+    """Warnings that belong to a sweep's figures: that it has not ended, or was trained with other numerics."""
     notes = [unfinished(folder)]
     if folder.numerics != NUMERICS:
         notes.append(
             f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: the "
-            "same setting may come out otherwise now."
+            "same setting may give other figures now."
         )
     return [note for note in notes if note]
 
@@ -112,5 +112,5 @@ def unfinished(folder: RunFolder) -> str | None:
     status = read_status(folder)
     if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
         return None
-    more = "it runs" if status.holder else f"sweeper resume {folder.path} runs the rest"
+    more = "it is running" if status.holder else f"sweeper resume {folder.path} runs the rest"
     return f"Only {status.done} of {status.budget} trials have ended; {more}."

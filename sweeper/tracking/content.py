@@ -1,4 +1,4 @@
-"""What MLflow is told of a sweep and its trials: tags to find them by, parameters, the data, figures to compare."""
+"""Content of a sweep's runs in MLflow: tags to search by, parameters, the data set, and figures to compare."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
 
 
 def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a sweep's own run. The number of trials is no such: a resumed sweep may raise it."""
+    """Parameters of a sweep's own run. The number of trials is not among them: a resumed sweep may raise it."""
     preset = sweep["preset"]
     return {
         "data.source": preset["data"]["source"],
@@ -70,7 +70,7 @@ _FINAL: dict[str, Callable[[list[float]], float]] = {
 
 
 def record_tags(record: TrialRecord) -> dict[str, str]:
-    """Tags by which a trial is found."""
+    """Tags of a trial's run, to search by."""
     tags = {"role": record.role, "trial_id": record.trial_id}
     if record.config is None:
         return tags | {MLFLOW_RUN_NAME: f"{record.trial_id} refused"}
@@ -99,7 +99,7 @@ def record_params(record: TrialRecord) -> dict[str, Any]:
 
 
 def metric_prefix(record: TrialRecord, run: RunKey) -> str:
-    """What the names of a run's metrics begin with: it tells the runs of a trial apart; empty where there is one."""
+    """The start of the names of a run's metrics, which tells the runs of a trial apart; empty if there is only one."""
     return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
 
 

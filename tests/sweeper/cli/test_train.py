@@ -69,4 +69,4 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
 
 
 def test_ui_wants_a_report(run_dir: Path) -> None:
-    assert "report.html is not there; sweeper report" in sentence(call("ui", str(run_dir)))
+    assert "report.html does not exist; write it with sweeper report" in sentence(call("ui", str(run_dir)))

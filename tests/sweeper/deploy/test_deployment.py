@@ -107,15 +107,15 @@ def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Pa
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | BCU))
     assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).shape == (8, 3, 16, 16)
     for arguments, text in (
-        ((None, 16), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
-        ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
+        ((None, 16), "bcu needs images without labels besides the training images; give them as --unlabelled"),
+        ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but the training images \(3, 16, 16\)"),
         ((folder_of(tmp_path / "few", 6), 16), "unlabelled_count must be at most 6, as many as there are, but got 8"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=text):
             deployment.unlabelled(*arguments)
     plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
     assert plain.unlabelled(None, None) is None
-    with pytest.raises(ConfigError, match="for defenses that need such images, and vab does not"):
+    with pytest.raises(ConfigError, match="for defenses that need images without labels, and vab does not"):
         plain.unlabelled("folder:x", None)
 
 

@@ -72,7 +72,7 @@ def test_the_store_is_told_what_was_trained_on(deploy: Path, monkeypatch: pytest
     ("error", "text"),
     [
         (TrialError("The loss is nan."), "The training failed: The loss is nan."),
-        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. The same"),
+        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. Run"),
     ],
 )
 def test_a_training_that_breaks_is_one_sentence(
