@@ -15,10 +15,13 @@ app = typer.Typer()
 
 @app.command(name="gallery")
 def gallery_(
-    data: Annotated[str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH; default: the preset's.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Preset whose attacks are drawn.")] = ATTACKS_PRESET,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Path of the picture (PNG).")] = Path("runs/gallery.png"),
 ) -> None:
@@ -39,9 +42,12 @@ def doctor(
         str, typer.Argument(help="Preset to check: its data is read, and one of its trials must fit on a host.")
     ] = DEFAULT_PRESET,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500; may be repeated."),
     ] = None,
-    storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Folder or s3:// for run folders.")] = "runs",
+    storage: Annotated[
+        str, typer.Option(envvar="SWEEPER_STORAGE", help="Folder or s3:// address for run folders.")
+    ] = "runs",
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Check the hosts of this cluster file instead, before ray up.")
     ] = None,

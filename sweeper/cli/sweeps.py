@@ -21,17 +21,21 @@ app = typer.Typer()
 def run(
     preset: Annotated[str, typer.Argument(help="Path of a preset, or one of: " + ", ".join(preset_names()))],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. search.trials=20.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. search.trials=20; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="New run folder; default: NAME-TIME in --storage.")] = None,
     storage: Annotated[
         str,
         typer.Option(
-            envvar="SWEEPER_STORAGE", help="Folder or s3:// for run folders; on a cluster, one that all hosts see."
+            envvar="SWEEPER_STORAGE",
+            help="Folder or s3:// address for run folders; on a cluster, all hosts must see it.",
         ),
     ] = "runs",
-    trials: Annotated[int | None, typer.Option(help="Number of trials, not counting controls.")] = None,
-    time_budget: Annotated[float | None, typer.Option(help="Time limit of the sweep in minutes.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of trials, not counting controls; default: the preset's.")
+    ] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Time limit in minutes; default: the preset's.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Run the sweep of a preset in a new run folder, and print its frontier."""
@@ -95,10 +99,10 @@ def resume_(
 @app.command(name="confirm")
 def confirm_(
     folder: RunDir,
-    top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds for each.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers to run.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = 3,
     max_asr: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Prefer settings with at most this attack success.")
+        float | None, typer.Option(min=0, max=1, help="Rank settings with at most this attack success first.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
@@ -118,7 +122,12 @@ def confirm_(
 @app.command(name="track")
 def track_(
     folder: RunDir,
-    to: Annotated[str | None, typer.Option(help="Address of the tracking store; default: as for run.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the tracking store; default: MLFLOW_TRACKING_URI, or mlflow.db beside the folder."
+        ),
+    ] = None,
 ) -> None:
     """Write a sweep from its run folder to MLflow's tracking store; what is there already is not sent again."""
     from sweeper.launch import track
