@@ -17,7 +17,7 @@ def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Pa
     out = ("--out", str(tmp_path / "model"))
     assert "gone.yaml cannot be read" in sentence(call("train", "gone.yaml", "--data", data, *out))
     text = sentence(call("train", str(deploy), "--data", data, *out))
-    assert "unknown: class0, class1); run a sweep on such images" in text
+    assert "unknown: class0, class1); run a sweep on images like these" in text
     assert f"{deploy.parent} is a folder; give {deploy}, which" in sentence(
         call("train", str(deploy.parent), "--data", data, *out)
     )
