@@ -51,7 +51,7 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.Dat
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in spec.objectives]
         losses.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
     table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, *SPREADS, "seeds", "sound"])
-    whole = {name: table[name].convert_dtypes() for name in chosen}  # 2 stays 2 beside a null
+    whole = {name: table[name].convert_dtypes() for name in chosen}  # whole numbers stay whole beside nulls
     table = table.astype({"sound": bool}).assign(leads=np.zeros(len(table), dtype=bool), **whole)
     sound = table.index[table["sound"]]
     if len(sound):

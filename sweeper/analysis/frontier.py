@@ -1,4 +1,4 @@
-"""The robustness frontier: the settings that no other beats in both clean accuracy and attack success."""
+"""The robustness frontier: the settings that no other setting dominates in clean accuracy and attack success."""
 
 from collections.abc import Sequence
 from typing import Any

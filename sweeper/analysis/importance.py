@@ -1,4 +1,4 @@
-"""Which searched parameters matter, by fANOVA (Hutter et al. 2014, as Optuna has it)."""
+"""Importance of searched parameters, by fANOVA (Hutter et al. 2014, as implemented in Optuna)."""
 
 from typing import Any
 

@@ -32,7 +32,7 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
     Args:
         uri: of the tracking store.
         deployment: the setting.
-        deployed: what the training left.
+        deployed: results of the training.
         data: parameters that describe the training data.
 
     Returns:

@@ -28,7 +28,7 @@ class Tracked:
     """A trained model, and its version in MLflow.
 
     Args:
-        deployed: what the training left.
+        deployed: results of the training.
         images: how many images it was trained on.
         store: address of the tracking store, without user and password.
         version: name and version of the registered model; null if the store failed.
@@ -68,7 +68,7 @@ def train_and_track(
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
         threads: of the CPU.
-        seed: of every draw.
+        seed: of all random draws.
 
     Raises:
         ConfigError: the training cannot begin.

@@ -19,7 +19,7 @@ DEFENSE = "defense"
 """Name, in the study, of the parameter that chooses a defense."""
 
 Choose = Callable[[str, Searched], Any]
-"""Gives the value of a searched parameter, by its name in the study."""
+"""Returns the value of a searched parameter, given its name in the study."""
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,10 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         title: of the figure.
         volumes: hypervolume of each environment.
         path: of the PNG.
-        again: points of the settings that were run again with fresh seeds; each is joined to what the search found.
+        again: points of the settings that were run again with fresh seeds; a line joins each to its search result.
     """
     environments = sorted(table["environment"].unique()) or [""]
-    alone = len(environments) > 1 and table["config_id"].nunique() == 1  # the only one leads everywhere
+    alone = len(environments) > 1 and table["config_id"].nunique() == 1  # the only setting leads everywhere
     if len(environments) > MOST_PANELS or alone:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"
         # Each leads its own environment; a line through all of them would be no frontier.
@@ -195,7 +195,7 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
             share = np.histogram(entropy[mask], bins)[0] / mask.sum()
             kept = frame.loc[mask, "credible"].mean()
             label = f"{name}: {mask.sum()}, {kept:.1%} credible"
-            axes.stairs(share, bins, fill=True, color=colour, alpha=0.55, label=label)  # one patch; hist has one a bin
+            axes.stairs(share, bins, fill=True, color=colour, alpha=0.55, label=label)  # hist draws a patch per bin
     axes.set_xlabel("entropy, min-max normalised")
     axes.set_ylabel("share of samples")
     axes.set_title(title, fontsize=10)

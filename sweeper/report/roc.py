@@ -22,7 +22,7 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
 
     Args:
         frame: rows of ``trials.parquet``.
-        folder: with the per-sample scores. Defenses that give none, and files that are gone, are left out.
+        folder: with the per-sample scores. Defenses without scores and missing files are left out.
     """
     from sklearn.metrics import roc_curve
 

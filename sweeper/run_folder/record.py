@@ -92,7 +92,7 @@ class TrialRecord:
         self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
 
     def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Add an epoch's figures. If a later attempt reports the epoch again, the first ones stay: others saw those."""
+        """Add an epoch's figures. If a later attempt reports it again, the first are kept: others have seen them."""
         self.epochs.setdefault(run, {}).setdefault(figures["epoch"], {**figures, "reported_at": time.time()})
         self.facts[run] = facts
 

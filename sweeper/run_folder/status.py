@@ -88,7 +88,7 @@ def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:
-    """Seconds to go by the pace of the last ten trials since the sweep began or was resumed; null before the first."""
+    """Seconds left at the pace of the last ten trials since the sweep began or was resumed; null before the first."""
     ends = sorted(record.ended_at for record in ended if record.ended_at is not None and record.ended_at > since)
     if not ends:
         return None

@@ -107,7 +107,7 @@ def _number(record: TrialRecord) -> int:
 def _ended(
     spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None], notes: Mapping[str, Any]
 ) -> FrozenTrial:
-    """An ended trial as the study knew it."""
+    """An ended trial, as a trial of the study."""
     judged = verdict(spec, record, control_asr)
     space = spec.space()
     trial = create_trial(

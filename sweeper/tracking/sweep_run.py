@@ -253,7 +253,7 @@ class Tracker:
             self._client.log_batch(child.run_id, metrics=final)
         try:
             self._log_pictures(child.run_id, record)
-        except Exception as error:  # noqa: BLE001  # figures matter more than pictures, whatever is wrong with those
+        except Exception as error:  # noqa: BLE001  # figures are sent even if pictures fail
             log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
         tags = {"attempt": str(record.attempt)}
         if record.error or child.before:
