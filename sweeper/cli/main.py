@@ -18,7 +18,7 @@ for group in (sweeps, results, models, beforehand):
 
 
 def main() -> None:
-    """Run the command line; without arguments, run the default preset."""
+    """Entry point; without any argument, the default preset is run."""
     if len(sys.argv) == 1:
         sys.argv += ["run", DEFAULT_PRESET]
     app()

@@ -68,7 +68,7 @@ def train_and_track(
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
         threads: of the CPU.
-        seed: of all random draws.
+        seed: of every draw.
 
     Raises:
         ConfigError: the training cannot begin.

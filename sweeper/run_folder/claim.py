@@ -107,7 +107,7 @@ def _machine() -> str:
     """An id of the system and namespace in which process ids are unique; containers may share a host's name."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
+    except OSError:  # no Linux
         return os.uname().nodename
 
 

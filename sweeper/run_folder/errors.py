@@ -2,4 +2,4 @@
 
 
 class SweepBroken(Exception):
-    """The run folder can no longer be written. What was written before is intact, and the sweep can be resumed."""
+    """The run folder cannot be written any more. What was written before is whole, and can be resumed."""
