@@ -1,4 +1,4 @@
-"""Checks what a sweep needs, one line each, with what to do where something is amiss."""
+"""Checks what a sweep needs: one line per check, with what to do if it fails."""
 
 import math
 import platform
@@ -40,7 +40,7 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield check()
-        except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 
 

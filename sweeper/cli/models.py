@@ -31,8 +31,8 @@ def select_(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Require that bounds at this confidence (e.g. 0.9) keep --max-asr and --min-class-acc, each by itself; "
-            "uses confirmed runs only."
+            help="Require that bounds at this confidence (e.g. 0.9) keep --max-asr and --min-class-acc, each by "
+            "itself; uses confirmed runs only."
         ),
     ] = None,
     defense: Annotated[str | None, typer.Option(help="Use only settings of this defense.")] = None,
