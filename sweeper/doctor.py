@@ -40,7 +40,7 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield check()
-        except Exception as error:  # noqa: BLE001  # any error is a finding
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 
 

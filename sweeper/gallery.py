@@ -52,7 +52,7 @@ class Example:
 def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console) -> str:
     """Poison a preset's data with each of its attacks, draw them, and log picture and costs to MLflow.
 
-    Searched parameters get their first value.
+    Of a searched parameter the first value counts.
 
     Args:
         preset: as read, with overrides.

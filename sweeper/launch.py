@@ -308,5 +308,5 @@ def _close(tracker: Tracker, folder: RunFolder, volumes: dict[str, float]) -> No
 
 
 def _suffix(environment: str) -> str:
-    """The end of a metric's name for an environment, in characters that MLflow allows."""
+    """MLflow allows few characters in a metric's name."""
     return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""

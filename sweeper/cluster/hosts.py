@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: joining it, its hosts' resources, and whether they can run the sweep."""
+"""The Ray cluster that a sweep runs on: joining it, what its hosts have, and whether they are fit for the sweep."""
 
 import logging
 import math
@@ -84,14 +84,14 @@ def ray_runtime() -> Iterator[bool]:
     """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's row has the reason
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a crashed trial's reason stands in its row
     if ray.is_initialized():
         yield False
         return
     try:
-        # Ray's workers import modules from the driver's working folder, which may belong to somebody else.
+        # Ray has workers look for modules where the driver is started, and that may be a folder of others.
         with chdir(Path(__file__).resolve().parents[2]):
-            # Not "auto": that would also join the Ray of another sweep on this machine, which stops with that sweep.
+            # Not "auto": that would also join the Ray of another sweep on this machine, which goes when it ends.
             context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except AuthenticationError as error:
         raise ConfigError(

@@ -14,7 +14,7 @@ LOST_AT_MOST = 10
 """How often a trial may lose its host: spot instances come and go, but a trial may also be what crashes its hosts."""
 ASKED_AFTER = 3
 """How often a trial is cut off before it begins until hosts are asked why: a host may just have left."""
-NO_WORD = "The worker died without an error message; Ray's logs may tell why."
+NO_WORD = "The worker died without a word; Ray's logs may tell why."
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Ending:
         host: Ray's name of the host where it began; null if it never did.
         reason: why it crashed; null if it left no reason.
         at: when it was noticed, by the monotonic clock.
-        usable: returns the hosts that cannot load the module of trials; null if the hosts were not asked.
+        usable: gives the answer of the hosts on whether they can load what trials run; null if they were not asked.
     """
 
     host: str | None
@@ -100,7 +100,7 @@ class Retries:
         return replace(decision, said=f"{record.trial_id} lost its host {name}{more}.")
 
     def _never_began_again(self, record: TrialRecord, end: _Ending) -> Decision | None:
-        """Decide on an attempt that was cut off before it began. After a few of them, the hosts are asked why."""
+        """An attempt was cut off before it began. After a few of them, hosts are asked why, which takes a while."""
         said = None
         if end.usable is None:
             self._never_began[record.trial_id] += 1

@@ -9,7 +9,7 @@ from trainers.storage.saved_model import SavedModel
 
 
 def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator[tuple[Path, str, float]]:
-    """Yield path, class and probability of each image.
+    """Class and probability of each image.
 
     Args:
         model: a trained classifier.

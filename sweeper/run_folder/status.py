@@ -18,7 +18,7 @@ class Status:
 
     Args:
         name: of the sweep.
-        holder: the process that runs it; null: none.
+        holder: who works on it; null: nobody.
         budget: trials in all, controls not counted.
         counts: trials by status, controls not counted.
         controls: controls that have ended.

@@ -13,7 +13,7 @@ from sweeper.words import parameter
 
 
 def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
-    """One line about an ended trial: its searched parameters, and its figures."""
+    """One line on an ended trial: settings that were searched, and figures."""
     head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
     if record.role == CONTROL:
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"

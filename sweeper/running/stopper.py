@@ -58,5 +58,5 @@ class SweepStopper(Stopper):
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         self.stop("the sweep was interrupted")
-        # Not the earlier handler: background jobs of a shell start with Ctrl-C ignored.
+        # Not the handler of before: a shell's background jobs begin with Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

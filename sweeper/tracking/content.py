@@ -70,7 +70,7 @@ _FINAL: dict[str, Callable[[list[float]], float]] = {
 
 
 def record_tags(record: TrialRecord) -> dict[str, str]:
-    """Tags of a trial's run, to search by."""
+    """Tags by which a trial is found."""
     tags = {"role": record.role, "trial_id": record.trial_id}
     if record.config is None:
         return tags | {MLFLOW_RUN_NAME: f"{record.trial_id} refused"}

@@ -145,7 +145,7 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     searcher.on_trial_complete("2", error=True)
     first, second = searcher.ledger.records["t0000"], searcher.ledger.records["t0001"]
     assert (first.status, first.error, first.attempt) == (FAILED, "MemoryError: no more", 2)
-    assert second.error == "The worker died without an error message; Ray's logs may tell why."
+    assert second.error == "The worker died without a word; Ray's logs may tell why."
     assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
     assert first.rows(searcher.ledger.control_asr)[0]["attempt"] == 2
 
