@@ -12,8 +12,8 @@ from trainers.errors import ConfigError, RateError
 def without_scarce_rates(spec: SweepSpec, preset: dict[str, Any], train: ImageSet) -> tuple[dict[str, Any], list[str]]:
     """The preset without the poison rates that poison fewer than ``search.min_poisoned`` images; a rate of 0 stays.
 
-    A rate that asks for more images than the attack can poison is left out too. Errors that no other rate would avoid
-    are raised.
+    A rate that asks for more images than the attack can poison is left out too. What no other rate would mend is an
+    error.
 
     Args:
         spec: the sweep.

@@ -320,11 +320,11 @@ class SweepSpec(_Strict):
                 yield defense, params
 
     def check_against(self, splits: Splits) -> None:
-        """Check the preset against the data, for both ends of every range and for every choice.
+        """Check what only the data can tell, for both ends of every range and for every choice.
 
         Raises:
-            ConfigError: the target is no class, the trigger is larger than the images, the rate poisons no sample, the
-                network lacks a part that the defense needs, ...
+            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
+                the network does not have, ...
         """
         for defense, params in self._corner_settings():
             with _named(f"defense {defense.name}"):

@@ -303,7 +303,7 @@ class RunFolder:
     def read_trials(self) -> pd.DataFrame:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
-        One column is added: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
+        One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
 
         Raises:
             ConfigError: it is damaged, or of another version.
