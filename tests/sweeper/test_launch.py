@@ -182,7 +182,7 @@ def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, be
         launch.resume(folder.path, Console(quiet=True))
     assert str(caught.value) == (
         f"The classes of {data['source']} are in another order than when the sweep began (2, 9, 10; then 10, 2, 9); "
-        "its figures would not compare."
+        "figures would not be comparable."
     )
 
 
