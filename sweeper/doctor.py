@@ -1,4 +1,4 @@
-"""Checks what a sweep needs, one line each, with what to do where something is amiss."""
+"""Checks what a sweep needs: one line per check, with what to do if it fails."""
 
 import math
 import platform

@@ -1,4 +1,4 @@
-"""What every figure and column means: the one place that says so. The reference in ``docs/`` is generated from it.
+"""The meaning of every figure and column. The reference in ``docs/`` is generated from it.
 
 To add a figure, add one line here. One that is measured on both halves of the test split belongs into
 :data:`BOTH_HALVES`: its line describes ``val_...`` and ``test_...``.

@@ -1,4 +1,4 @@
-"""What each attack looks like: a row of pictures for each, and what it costs."""
+"""Draws what each attack does to an image, with its cost."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,13 +29,13 @@ from trainers.scenario import ScenarioConfig, build_scenario
 from trainers.storage.object_store import Place
 
 AMPLIFIED = 10
-"""A difference is multiplied by this, so that it can be seen."""
+"""Factor by which differences are multiplied, so that they can be seen."""
 EXPERIMENT = "gallery"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One attack, on one training image and on one of the test.
+    """One attack on a training image and on a test image.
 
     Args:
         scenario: the attacker.
@@ -93,7 +93,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         misfits.refuse()
     folder = out.resolve().parent
     uri = tracking_uri(folder)
-    # As a trial computes, so that what is shown is what a sweep of this preset meets.
+    # Computed as in a trial, so that the images shown are those of a sweep of this preset.
     config = ComputeConfig(spec.device, spec.resources.cpu, spec.amp, spec.compile)
     compute = config.open(min(spec.resources.gpu, float(torch.cuda.is_available())))
     seen: list[Example] = []
@@ -117,7 +117,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
 def example_of(config: ScenarioConfig, splits: Splits, sweep_seed: int, compute: Compute, cache: Place) -> Example:
     """Poison the data with one attack.
 
-    The training image shown is the one, of those poisoned, whose change is the median one.
+    The training image shown is the poisoned one with the median change.
 
     Args:
         config: the attacker.
@@ -197,7 +197,7 @@ def track_gallery(
     """
     set_short_timeouts()
     try:
-        # A client, and not MLflow's own functions: those remember the store for everything that comes after.
+        # A client, since MLflow's own functions would keep using this store afterwards.
         client = MlflowClient(tracking_uri=uri)
         experiment = experiment_id(client, EXPERIMENT, picture.parent)
         run = client.create_run(experiment, tags={"role": "gallery"}, run_name=f"gallery {source}").info.run_id

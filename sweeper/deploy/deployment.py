@@ -40,7 +40,7 @@ class _Images(BaseModel):
 
 
 class Deployment(BaseModel):
-    """The part of ``deploy.yaml`` that decides a training; evidence and origin beside it are for people."""
+    """The part of ``deploy.yaml`` that determines a training; evidence and origin beside it are for people."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
 
@@ -64,7 +64,7 @@ class Deployment(BaseModel):
 
     @property
     def numerics(self) -> int:
-        """With which numerics (:data:`trainers.seeding.NUMERICS`) the setting was found."""
+        """The numerics (:data:`trainers.seeding.NUMERICS`) with which the setting was found."""
         known = self.source.get("numerics", 1)
         return known if isinstance(known, int) else 1
 
@@ -108,31 +108,33 @@ class Deployment(BaseModel):
 
         Args:
             source: as given on the command line; null: what the setting names.
-            config: how images are read, as those to train on are.
+            config: how images are read, as the training images are.
             findings: gets what is left out, and warnings.
 
         Raises:
-            ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
+            ConfigError: images are needed and not given, given and not needed, or do not fit.
         """
         kind = DEFENSES[self.defense]
         wanted = kind.unlabelled(kind.Params(**self.params))
         if wanted is None:
             if source is not None:
-                raise ConfigError(f"--unlabelled is for defenses that need such images, and {self.defense} does not.")
+                raise ConfigError(
+                    f"--unlabelled is for defenses that need images without labels, and {self.defense} does not."
+                )
             return None
         if source is None and wanted.source in HELD_OUT:
             raise ConfigError(
-                f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
+                f"{self.defense} needs images without labels besides the training images; give them as --unlabelled."
             )
         images = load_unlabelled(source or wanted.source, config, findings)
         check_count(wanted, len(images))
         shape, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
         if shape != known:
-            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but those to train on {known}.")
+            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but the training images {known}.")
         return images
 
     def check_fits(self, data: ImageSet) -> None:
-        """Check that images are like those that the setting was found for.
+        """Check that images have the shape and the classes that the setting was found for.
 
         Raises:
             ConfigError: they have another size, another number of channels, or other classes, or are too few for the
@@ -144,7 +146,7 @@ class Deployment(BaseModel):
             parts += [f"unknown: {', '.join(in_class_order(given - known))}"] if given - known else []
             raise ConfigError(
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
-                "such images, and select from it."
+                "images like these, and select from it."
             )
         shape, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
         if shape[0] != wanted[0]:
@@ -162,13 +164,13 @@ def read_deployment(path: Path) -> Deployment:
     """Read ``deploy.yaml``.
 
     Raises:
-        ConfigError: it is missing, a folder or damaged, or names what is not allowed.
+        ConfigError: the file is missing, a folder or damaged, or a value in it is not allowed.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give {path / 'deploy.yaml'}, which sweeper select writes.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no valid date
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no setting to deploy; sweeper select writes one.")
@@ -198,7 +200,7 @@ def deployment(
         selection: the choice.
         frame: rows of ``trials.parquet``.
         sweep: content of ``sweep.yaml``.
-        bounds: what was asked of the setting.
+        bounds: what the setting had to keep.
     """
     point = selection.point
     role = frame.loc[frame["trial_id"].isin(point["trials"].split(", ")), "role"].iloc[0]

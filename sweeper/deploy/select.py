@@ -20,7 +20,7 @@ from trainers.storage.files import write_text
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is asked of the setting; :func:`sweeper.analysis.selection.select` explains each.
+    """Bounds that the setting must keep; :func:`sweeper.analysis.selection.select` explains each.
 
     Raises:
         ConfigError: a number is out of range.
@@ -53,7 +53,7 @@ class Selected:
     """The setting that was written to ``deploy.yaml``.
 
     Args:
-        bounds: what was asked of it.
+        bounds: what it had to keep.
         selection: the setting and its figures.
         searched: the values that the search chose, as text; empty if it chose none.
         confirmed: its figures from runs with fresh seeds, a row of :func:`sweeper.analysis.selection.confirmed`; null
@@ -92,7 +92,7 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
     except NothingQualifies as error:
         if not replaced:
             raise
-        raise NothingQualifies(f"{error} {folder.deploy} is that of an earlier selection.") from error
+        raise NothingQualifies(f"{error} {folder.deploy} still holds an earlier selection.") from error
     content = deployment(selection, frame, sweep, asdict(bounds))
     spec = folder.spec()
     try:

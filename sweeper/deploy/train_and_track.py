@@ -1,4 +1,4 @@
-"""From ``deploy.yaml`` and images whose labels nobody vouches for to a model, in a folder and in MLflow."""
+"""Trains a model from ``deploy.yaml`` and untrusted images, and registers it in MLflow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ class TrainingBroken(Exception):
 
 @dataclass(frozen=True)
 class Tracked:
-    """A trained model, and where MLflow has it.
+    """A trained model, and its version in MLflow.
 
     Args:
-        deployed: what the training left.
+        deployed: results of the training.
         images: how many images it was trained on.
         store: address of the tracking store, without user and password.
         version: name and version of the registered model; null if the store failed.
@@ -60,8 +60,8 @@ def train_and_track(
 ) -> Tracked:
     """Train with a selected setting on untrusted images, and register the model in MLflow.
 
-    Everything is checked before the training begins: the setting, the images, the folder and the tracking store. A
-    store that fails afterwards does not cost the model.
+    Everything is checked before the training begins: the setting, the images, the folder and the tracking store. If
+    the store fails afterwards, the model is kept.
 
     Args:
         deploy: path of ``deploy.yaml``.
@@ -77,14 +77,14 @@ def train_and_track(
         unreadable: what to do with images that cannot be read: refuse them, or leave_out.
 
     Raises:
-        ConfigError: it cannot begin.
+        ConfigError: the training cannot begin.
         TrainingBroken: the training failed, or the folder cannot be written any more.
     """
     deployment = read_deployment(deploy)
     if deployment.numerics != NUMERICS:
         text = (
             f"This setting was found with numerics {deployment.numerics}, and this program trains with {NUMERICS}: its "
-            "evidence may not hold for what is trained now."
+            "evidence may not hold for a model trained now."
         )
         console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
@@ -110,7 +110,7 @@ def train_and_track(
             raise TrainingBroken(f"The training failed: {error}") from error
         except OSError as error:
             raise TrainingBroken(
-                f"{out} cannot be written any more: {error.strerror}. The same command goes on from what is there."
+                f"{out} cannot be written any more: {error.strerror}. Run the same command again to continue."
             ) from error
     facts = {"data.source": source, "data.fingerprint": data.fingerprint, "images": len(data), "seed": seed}
     try:
@@ -121,10 +121,10 @@ def train_and_track(
 
 
 def _model_folder(path: Path) -> RunFolder:
-    """The folder for a new model, made and seen to be writable.
+    """Make the folder for a new model, and check that it can be written.
 
     Raises:
-        ConfigError: it cannot be written, or holds a model.
+        ConfigError: the folder cannot be written, or holds a model.
     """
     folder = RunFolder(path)
     try:

@@ -1,4 +1,4 @@
-"""Leaves out of a map the poison rates that poison too few images for a figure to mean anything."""
+"""Leaves out poison rates that poison too few images to give meaningful figures."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ def without_scarce_rates(
 
     Args:
         spec: the sweep.
-        preset: it was read from.
+        preset: the preset that the sweep was read from.
         train: the training split.
         misfits: gets the scenarios that do not fit; null: they are errors.
 
     Returns:
-        The preset, and a phrase for each scenario on the rates that were left out, and why.
+        The preset, and a phrase for each scenario with the rates that were left out, and why.
 
     Raises:
         ConfigError: no scenario has a rate left, or, without ``misfits``, a scenario does not fit the data.
@@ -62,7 +62,7 @@ def without_scarce_rates(
 
 
 def _scarce(block: Block, rate: float, train: ImageSet, least: int) -> str | None:
-    """Why a rate is left out; null if it is not."""
+    """Why a rate is left out; null if it is kept."""
     drawn = block.draw(lambda _name, searched: searched.corners()[0]) | {"poison_rate": rate}
     attack = scenario_config(block.kind, drawn).build_attack(train, seed=0)
     try:

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a follower of its ledger."""
+"""The display of a running sweep: a follower of its ledger."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -55,8 +55,8 @@ class LiveDisplay:
 
     Args:
         console: where to write.
-        objectives: of the sweep; the best value so far of each is shown, by itself.
-        constraints: what a trial must keep to count for that.
+        objectives: of the sweep; the best value so far of each is shown separately.
+        constraints: what a trial must keep to count for the best values.
         budget: trials of the sweep, controls not counted.
         records: of an earlier part of the sweep.
         class_names: of the data.
@@ -91,17 +91,17 @@ class LiveDisplay:
             self._task = self._progress.add_task("starting", total=budget)
 
     def trial_started(self, record: TrialRecord) -> None:
-        """A trial or control starts."""
+        """Show that a trial or control started."""
         self._running[record.trial_id] = 0
         self._refresh()
 
     def epoch_ended(self, record: TrialRecord) -> None:
-        """One more epoch of it is trained."""
+        """Show that a trial has trained one more epoch."""
         self._running[record.trial_id] = sum(len(epochs) for epochs in record.epochs.values())
         self._refresh()
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        """It ended; ``rows`` are its figures."""
+        """Print a line about an ended trial; ``rows`` are its rows of ``trials.parquet``."""
         self._running.pop(record.trial_id, None)
         self._console.print(describe(record, rows, self._class_names), markup=False, highlight=False)
         if record.role != CONTROL and not record.open:
@@ -112,7 +112,7 @@ class LiveDisplay:
         self._refresh()
 
     def say(self, text: str) -> None:
-        """Something happened that is no trial's end."""
+        """Print a message that is not about the end of a trial."""
         self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "LiveDisplay":
@@ -122,13 +122,13 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bar as it is: the sweep is over."""
+        """Stop the bar."""
         if self._progress is not None:
             self._progress.stop()
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         self._counts[record.status] += 1
-        # Against an attack that fails undefended every setting looks good.
+        # Against an attack that fails without a defense, every setting looks good.
         weak = any(row["weak_attack"] for row in rows)
         if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
             return
@@ -139,7 +139,7 @@ class LiveDisplay:
                 self._best[objective.metric] = better(value, self._best.get(objective.metric, value))
 
     def _summary(self) -> str:
-        """What failed, the best figures so far, and the time that is left if trials go on as they did."""
+        """The number of failures, the best figures so far, and the time left at the present pace."""
         parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
         if self._best:
             each = " of each" if len(self._objectives) > 1 else ""

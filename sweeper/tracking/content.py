@@ -1,4 +1,4 @@
-"""What MLflow is told of a sweep and its trials: tags to find them by, parameters, the data, figures to compare."""
+"""Content of a sweep's runs in MLflow: tags to search by, parameters, the data set, and figures to compare."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
 
 
 def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a sweep's own run. The number of trials is no such: a resumed sweep may raise it."""
+    """Parameters of a sweep's own run. The number of trials is not among them: a resumed sweep may raise it."""
     preset = sweep["preset"]
     return {
         "data.source": preset["data"]["source"],
@@ -115,7 +115,7 @@ def record_params(record: TrialRecord, class_names: Sequence[str]) -> dict[str, 
 
 
 def metric_prefix(record: TrialRecord, run: RunKey) -> str:
-    """What the names of a run's metrics begin with: it tells the runs of a trial apart; empty where there is one."""
+    """The start of the names of a run's metrics, which tells the runs of a trial apart; empty if there is only one."""
     return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
 
 

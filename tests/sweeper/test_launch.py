@@ -84,7 +84,7 @@ def test_what_is_odd_about_the_data_is_said_and_written(tmp_path: Path, monkeypa
         "Warning: 4 of 8 test images are training images too.",
     ]
     table = tmp_path / "run" / "data_findings.csv"
-    assert [*lines, f"All of them: {table}"] == said.getvalue().splitlines()[3:6]
+    assert [*lines, f"All are listed in {table}"] == said.getvalue().splitlines()[3:6]
     assert table.read_text().splitlines()[:3] == [
         "finding,place,detail",
         "left out: the name does not end as that of an image,train/a/notes.txt,",
@@ -182,7 +182,7 @@ def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, be
         launch.resume(folder.path, Console(quiet=True))
     assert str(caught.value) == (
         f"The classes of {data['source']} are in another order than when the sweep began (2, 9, 10; then 10, 2, 9); "
-        "its figures would not compare."
+        "figures would not be comparable."
     )
 
 

@@ -36,7 +36,7 @@ function frontier() {
     ["frontier", front, defenses.length
       ? { color: front.map((p) => data.colours[p.defense]), size: 12, line: { color: "black", width: 2 } }
       : { color: BLUE, size: 11 }],
-  // A defense all of whose settings stand on the frontier has its place in the legend too.
+  // A defense stays in the legend if all of its settings are on the frontier.
   ].filter(([name, group]) => group.some((p) => p.val_asr !== null)
     || (defenses.includes(name) && front.some((p) => p.defense === name)));
   const bars = (group, name) => ({
@@ -234,7 +234,7 @@ if (byId("environment")) {
   byId("environment").onchange = (event) => { environment = event.target.value; picked = null; all(); };
 }
 if (byId("heat-x")) {
-  // Of several defenses first two parameters of one: a parameter and the name of the only defense that has it say nothing.
+  // With several defenses, begin with two parameters of one: a parameter against the name of its only defense shows nothing.
   const known = (point) => data.params.filter((name) => name !== "defense" && point.params[name] !== null);
   const own = here().map(known).reduce((most, names) => (names.length > most.length ? names : most), []);
   const first = own.length > 1 ? own : data.params;

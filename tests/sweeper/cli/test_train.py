@@ -19,7 +19,7 @@ def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Pa
     out = ("--out", str(tmp_path / "model"))
     assert "gone.yaml cannot be read" in sentence(call("train", "gone.yaml", "--data", data, *out))
     text = sentence(call("train", str(deploy), "--data", data, *out))
-    assert "unknown: class0, class1); run a sweep on such images" in text
+    assert "unknown: class0, class1); run a sweep on images like these" in text
     assert f"{deploy.parent} is a folder; give {deploy}, which" in sentence(
         call("train", str(deploy.parent), "--data", data, *out)
     )
@@ -106,4 +106,4 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> N
 
 
 def test_ui_wants_a_report(run_dir: Path) -> None:
-    assert "report.html is not there; sweeper report" in sentence(call("ui", str(run_dir)))
+    assert "report.html does not exist; write it with sweeper report" in sentence(call("ui", str(run_dir)))

@@ -114,15 +114,15 @@ def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Pa
     small, few = folder_of(tmp_path / "small", 8), folder_of(tmp_path / "few", 6)
     sixteen = DataConfig(image_size=16)
     for arguments, text in (
-        ((None, sixteen), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
-        ((small, DataConfig()), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
+        ((None, sixteen), "bcu needs images without labels besides the training images; give them as --unlabelled"),
+        ((small, DataConfig()), r"have shape \(3, 8, 8\) .*, but the training images \(3, 16, 16\)"),
         ((few, sixteen), "unlabelled_count must be at most 6, as many as there are, but got 8"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=text):
             deployment.unlabelled(*arguments, Findings())
     plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
     assert plain.unlabelled(None, DataConfig(), Findings()) is None
-    with pytest.raises(ConfigError, match="for defenses that need such images, and vab does not"):
+    with pytest.raises(ConfigError, match="for defenses that need images without labels, and vab does not"):
         plain.unlabelled("folder:x", DataConfig(), Findings())
 
 

@@ -122,7 +122,7 @@ def test_images_are_read_as_those_of_the_sweep_and_the_model_remembers_how(
     ("error", "text"),
     [
         (TrialError("The loss is nan."), "The training failed: The loss is nan."),
-        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. The same"),
+        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. Run"),
     ],
 )
 def test_a_training_that_breaks_is_one_sentence(
