@@ -113,8 +113,8 @@ def test_names_are_no_markup_on_the_screen(folder: RunFolder) -> None:
 def test_a_high_floor_names_the_class(folder: RunFolder) -> None:
     frame = folder.read_trials().assign(asr_floor=0.9)
     one = frame[frame["target"] == 1]
-    assert any("for the target class, 1 ([red]dog), without any trigger" in text for text in caveats(points(one), one))
-    assert any("for the target class without any trigger" in text for text in caveats(points(frame), frame))
+    assert any("as the target class, 1 ([red]dog), without any trigger" in text for text in caveats(points(one), one))
+    assert any("as the target class without any trigger" in text for text in caveats(points(frame), frame))
 
 
 def test_a_metric_keeps_the_number_where_mlflow_allows_no_more() -> None:
