@@ -1,1 +1,1 @@
-"""How many trials become a decision: specification, search, scheduling, tracking, results, frontier and selection."""
+"""Specifies, runs and tracks sweeps, and selects the setting to deploy from their results."""

@@ -1,4 +1,4 @@
-"""Checks what a sweep needs, one line each, with what to do where something is amiss."""
+"""Checks what a sweep needs: one line per check, with what to do if it fails."""
 
 import math
 import os
@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,11 +15,16 @@ from sweeper.cluster.finding import Finding
 from sweeper.cluster.hosts import asked, check_hosts, hosts
 from sweeper.cluster.memory import lack_of_memory
 from sweeper.cluster.runtime import ray_runtime
+from sweeper.preset.class_numbers import describe_classes
+from sweeper.preset.fitting import fit_to_data
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.mirror import RUNS
 from sweeper.run_folder.provenance import PACKAGES, package_versions
 from sweeper.running import WORKER
 from sweeper.tracking.store import check_store, shorten, tracking_uri, without_secret
+from trainers.data.image_set import Splits
+from trainers.errors import ConfigError
 from trainers.storage.files import write_text
 from trainers.storage.object_store import Place
 
@@ -26,13 +32,20 @@ LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"
 
 
-def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
+def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator[Finding]:
     """Run the checks, one after the other.
 
     Args:
-        spec: a sweep whose data is read, and whose trials are to fit on a host.
+        spec: a sweep whose data is read. Its scenarios and defenses are to fit the data, its trials to fit on a host.
+        preset: it was validated from.
         storage: where run folders go.
     """
+    loaded: list[Splits] = []
+
+    def data() -> Finding:
+        loaded.append(spec.load())
+        return _data(spec, loaded[0])
+
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("versions", _versions),
         ("GPUs", _gpus),
@@ -40,13 +53,18 @@ def examine(spec: SweepSpec, storage: Place) -> Iterator[Finding]:
         ("memory", lambda: _memory(spec)),
         ("storage", lambda: _storage(storage)),
         ("tracking store", lambda: _tracking(storage if isinstance(storage, Path) else RUNS)),
-        ("data", lambda: _data(spec)),
+        ("data", data),
+        ("preset", lambda: _preset(spec, preset, loaded[0])),
     ]
     for name, check in checks:
+        if name == "preset" and not loaded:
+            return
         try:
             yield check()
         except RayUnavailable as error:  # which says what to do
             yield Finding(name, False, str(error))
+        except ConfigError as error:  # a sentence for the user, which is not cut off
+            yield Finding(name, False, without_secret(str(error)), _REMEDIES[name])
         except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 
@@ -58,6 +76,7 @@ _REMEDIES = {
     "Ray": "Stop what is left of Ray (ray stop), or unset RAY_ADDRESS to run on this machine alone.",
     "storage": "Give --storage a folder that you may write, with space left; on a cluster, one that all hosts see, or s3://.",
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
+    "preset": "Change what is named, or leave it out (gallery does, and draws the others).",
     "data": "See the sentence; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
 }
 
@@ -128,8 +147,22 @@ def _tracking(runs: Path) -> Finding:
     return Finding("tracking store", True, f"{without_secret(uri)} answers and can be written")
 
 
-def _data(spec: SweepSpec) -> Finding:
-    splits = spec.load()
+def _data(spec: SweepSpec, splits: Splits) -> Finding:
     shape = "x".join(map(str, splits.train.images.shape[1:]))
     text = f"{spec.data.source}: {len(splits.train)} training and {len(splits.test)} test images of {shape}"
-    return Finding("data", True, f"{text}, {splits.train.num_classes} classes")
+    text = f"{text}, {splits.train.num_classes} classes"
+    return Finding("data", True, text, notes=tuple(splits.findings.lines()))
+
+
+def _preset(spec: SweepSpec, preset: dict[str, Any], splits: Splits) -> Finding:
+    names = [block.values["name"] for block in spec.scenario_blocks]
+    misfits = Misfits(names)
+    fitted = fit_to_data(spec, preset, splits.train, misfits)
+    try:
+        fitted.spec.check_against(splits, misfits)
+    except ConfigError as error:
+        # The sentence whole, however long: it lists what does not fit.
+        return Finding("preset", False, str(error), _REMEDIES["preset"])
+    text = f"{len(names)} scenario{'s fit' if len(names) > 1 else ' fits'} the data: "
+    text += describe_classes(fitted.spec.scenario_blocks, splits.train.class_names)
+    return Finding("preset", True, text, notes=tuple(f"Left out: {words}." for words in fitted.left_out))

@@ -1,4 +1,4 @@
-"""What every figure and column means: the one place that says so. The reference in ``docs/`` is generated from it.
+"""The meaning of every figure and column. The reference in ``docs/`` is generated from it.
 
 To add a figure, add one line here. One that is measured on both halves of the test split belongs into
 :data:`BOTH_HALVES`: its line describes ``val_...`` and ``test_...``.
@@ -17,7 +17,7 @@ IDENTITY: dict[str, str] = {
     "poison_rate": "The poison rate as the preset gives it: a share of the target class for the attacks that say so in "
     "their description, of the whole training set otherwise.",
     "poison_share": "Poisoned samples as a share of the whole training set, for every attack.",
-    "target": "Number of the target class. Null for all-to-all.",
+    "target": "Number of the target class, from 0; class.target beside it is its name. Null for all-to-all.",
     "seed": "The seed of the preset (`seeds`) that this row was trained with.",
     "defense": "The defense; none in controls.",
     "attempt": "How often the trial was started. It is above 1 after a crash or a lost host.",

@@ -1,6 +1,6 @@
-"""What each attack looks like: a row of pictures for each, and what it costs."""
+"""Draws what each attack does to an image, with its cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from rich.progress import track
 from torch import Tensor
 
 from sweeper.preset.blocks import scenario_config
-from sweeper.preset.scarce_rates import without_scarce_rates
+from sweeper.preset.fitting import fit_to_data
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import validate
 from sweeper.report.plots import save_figure
 from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking.store import check_store, experiment_id, set_short_timeouts, tracking_uri, unusable
 from trainers.compute import Compute, ComputeConfig
+from trainers.data import load_data
+from trainers.data.class_names import class_label
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
@@ -26,13 +29,13 @@ from trainers.scenario import ScenarioConfig, build_scenario
 from trainers.storage.object_store import Place
 
 AMPLIFIED = 10
-"""A difference is multiplied by this, so that it can be seen."""
+"""Factor by which differences are multiplied, so that they can be seen."""
 EXPERIMENT = "gallery"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One attack, on one training image and on one of the test.
+    """One attack on a training image and on a test image.
 
     Args:
         scenario: the attacker.
@@ -52,81 +55,99 @@ class Example:
 def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console) -> str:
     """Poison a preset's data with each of its attacks, draw them, and log picture and costs to MLflow.
 
-    Of a searched parameter the first value counts.
+    Of a searched parameter the first value counts. Attacks that do not fit the data are left out, and said; the
+    preset's defense plays no part.
 
     Args:
         preset: as read, with overrides.
         where: it was read.
         out: the PNG.
-        console: for progress.
+        console: for progress, and for what is left out.
 
     Returns:
         The tracking store's address.
 
     Raises:
-        ConfigError, PresetError: the preset, an attack or the data is at fault, or the picture or store is.
+        ConfigError, PresetError: the preset, all of its attacks or the data is at fault, or the picture or store is.
     """
     if out.suffix != ".png":
         raise ConfigError(f"--out must end in .png, but got {out}.")
     spec = validate(preset, where)
     console.print("Loading data ...", highlight=False)
-    splits = spec.load()
-    spec = validate(without_scarce_rates(spec, preset, splits.train)[0], where)
-    spec.check_against(splits)
+    splits = load_data(spec.data)
+    for line in splits.findings.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    names = [block.values["name"] for block in spec.scenario_blocks]
+    misfits = Misfits(names)
+    spec = fit_to_data(spec, preset, splits.train, misfits).spec
+    attackers = [
+        scenario_config(b.kind, b.draw(lambda _, s: s.corners()[0]))
+        for b in spec.scenario_blocks
+        if misfits.fits(b.values["name"])
+    ]
+    for attacker in attackers:
+        with misfits.of_scenario(attacker.name):
+            attacker.build_attack(splits.train, seed=0).counts(splits.train.labels, attacker.poison_rate)
+    attackers = [attacker for attacker in attackers if misfits.fits(attacker.name)]
+    if not attackers:
+        misfits.refuse()
     folder = out.resolve().parent
     uri = tracking_uri(folder)
-    # As a trial computes, so that what is shown is what a sweep of this preset meets.
+    # Computed as in a trial, so that the images shown are those of a sweep of this preset.
     config = ComputeConfig(spec.device, spec.resources.cpu, spec.amp, spec.compile)
     compute = config.open(min(spec.resources.gpu, float(torch.cuda.is_available())))
-    attackers = [scenario_config(b.kind, b.draw(lambda _, s: s.corners()[0])) for b in spec.scenario_blocks]
+    seen: list[Example] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_store(uri)
-        made = examples(attackers, splits, spec.seed, compute, RunFolder(out).attack_cache)
-        seen = list(track(made, "Poisoning", total=len(attackers), console=console))
-        draw_gallery(seen, f"Attacks on {spec.data.source}", out)
+        for attacker in track(attackers, "Poisoning", console=console):
+            with misfits.of_scenario(attacker.name):
+                seen.append(example_of(attacker, splits, spec.seed, compute, RunFolder(out).attack_cache))
+        if not seen:
+            misfits.refuse()
+        for part, reason in misfits.reasons.items():
+            console.print(f"Left out, {part}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        draw_gallery(seen, f"Attacks on {spec.data.source}", splits.train.class_names, out)
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
-    track_gallery(uri, seen, out, spec.data.source)
+    track_gallery(uri, seen, splits.train.class_names, misfits, out, spec.data.source)
     return uri
 
 
-def examples(
-    scenarios: Sequence[ScenarioConfig], splits: Splits, sweep_seed: int, compute: Compute, cache: Place
-) -> Iterator[Example]:
-    """Poison the data with one attack after the other.
+def example_of(config: ScenarioConfig, splits: Splits, sweep_seed: int, compute: Compute, cache: Place) -> Example:
+    """Poison the data with one attack.
 
-    The training image shown is the one, of those poisoned, whose change is the median one.
+    The training image shown is the poisoned one with the median change.
 
     Args:
-        scenarios: the attackers.
+        config: the attacker.
         splits: clean data.
-        sweep_seed: of the attackers' draws.
+        sweep_seed: of the attacker's draws.
         compute: where surrogates and generators are trained.
         cache: folder that keeps them.
 
     Raises:
-        ConfigError: an attack does not fit the data, or poisons nothing.
+        ConfigError: the attack does not fit the data, or poisons nothing.
     """
-    for config in scenarios:
-        scenario = build_scenario(config, splits, sweep_seed, 0, compute, cache)
-        chosen = scenario.truth.poisoned.nonzero().squeeze(1)
-        probe = scenario.truth.val
-        if len(chosen) == 0 or len(probe.eligible) == 0:
-            raise ConfigError(f"{config.name} has no image to show: its poison_rate is 0, or no image is eligible.")
-        before, after = splits.train.images[chosen], scenario.data.images[chosen]
-        changes = (after.int() - before.int()).abs().flatten(1).sum(1)
-        shown = int(changes.argsort()[len(changes) // 2])
-        test = probe.images[probe.eligible[0]]
-        yield Example(config, before[shown], after[shown], test, probe.triggered[0], scenario.cost)
+    scenario = build_scenario(config, splits, sweep_seed, 0, compute, cache)
+    chosen = scenario.truth.poisoned.nonzero().squeeze(1)
+    probe = scenario.truth.val
+    if len(chosen) == 0 or len(probe.eligible) == 0:
+        raise ConfigError(f"{config.name} has no image to show: its poison_rate is 0, or no image is eligible.")
+    before, after = splits.train.images[chosen], scenario.data.images[chosen]
+    changes = (after.int() - before.int()).abs().flatten(1).sum(1)
+    shown = int(changes.argsort()[len(changes) // 2])
+    test = probe.images[probe.eligible[0]]
+    return Example(config, before[shown], after[shown], test, probe.triggered[0], scenario.cost)
 
 
-def draw_gallery(shown: Sequence[Example], title: str, path: Path) -> Path:
+def draw_gallery(shown: Sequence[Example], title: str, class_names: Sequence[str], path: Path) -> Path:
     """Draw a row for each attack: clean, poisoned and ten times the difference, in training and at test time.
 
     Args:
         shown: the rows.
         title: of the picture.
+        class_names: of the data.
         path: of the PNG.
     """
     names = ("clean", "poisoned", f"difference x{AMPLIFIED}", "test image", "triggered", f"difference x{AMPLIFIED}")
@@ -144,7 +165,9 @@ def draw_gallery(shown: Sequence[Example], title: str, path: Path) -> Path:
         cost = example.cost
         ssim = "" if cost.ssim is None else f", SSIM {cost.ssim:.3f}"
         psnr = "labels only" if cost.psnr is None else f"PSNR {cost.psnr:.1f} dB{ssim}"
-        words = f"{example.scenario.name}\n{cost.changed_share:.2%} changed\n{psnr}"
+        aim = [] if example.scenario.resolved_target is not None else ["all to all"]
+        aim += [f"{key} {shown_class}" for key, shown_class in _classes(example.scenario, class_names).items()]
+        words = "\n".join([example.scenario.name, *aim, f"{cost.changed_share:.2%} changed", psnr])
         line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9, labelpad=8, parse_math=False)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=10)
@@ -153,20 +176,28 @@ def draw_gallery(shown: Sequence[Example], title: str, path: Path) -> Path:
     return save_figure(figure, path)
 
 
+def _classes(scenario: ScenarioConfig, class_names: Sequence[str]) -> dict[str, str]:
+    """The single classes that an attack names, as people read them, by parameter."""
+    known = scenario.by_number(class_names).classes()
+    return {key: class_label(value, class_names) for key, value in known.items() if isinstance(value, int)}
+
+
 def _difference(before: Tensor, after: Tensor) -> Tensor:
     """Ten times the change around middle grey, clipped: uint8 (C, H, W)."""
     return (128 + AMPLIFIED * (after.int() - before.int())).clamp(0, 255).to(torch.uint8)
 
 
-def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str) -> None:
-    """Log the picture and the costs as an MLflow run.
+def track_gallery(
+    uri: str, shown: Sequence[Example], class_names: Sequence[str], misfits: Misfits, picture: Path, source: str
+) -> None:
+    """Log the picture and the costs as an MLflow run, and what was left out as its tag.
 
     Raises:
         ConfigError: the store fails.
     """
     set_short_timeouts()
     try:
-        # A client, and not MLflow's own functions: those remember the store for everything that comes after.
+        # A client, since MLflow's own functions would keep using this store afterwards.
         client = MlflowClient(tracking_uri=uri)
         experiment = experiment_id(client, EXPERIMENT, picture.parent)
         run = client.create_run(experiment, tags={"role": "gallery"}, run_name=f"gallery {source}").info.run_id
@@ -174,9 +205,13 @@ def track_gallery(uri: str, shown: Sequence[Example], picture: Path, source: str
         for example in shown:
             name = example.scenario.name
             client.log_param(run, f"{name}.poison_rate", example.scenario.poison_rate)
+            for key, shown_class in _classes(example.scenario, class_names).items():
+                client.log_param(run, f"{name}.{key}", shown_class)
             for figure, value in asdict(example.cost).items():
                 if value is not None:
                     client.log_metric(run, f"{name}/{figure}", value)
+        if misfits.reasons:
+            client.set_tag(run, "left_out", misfits.sentence())
         client.log_artifact(run, str(picture))
         client.set_terminated(run)
     except Exception as error:

@@ -1,5 +1,6 @@
-"""A sweep from its preset, or from the folder that an earlier part of it left, to its frontier."""
+"""Begins, resumes and confirms sweeps, up to their frontier, and writes them to a tracking store."""
 
+import re
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
 from sweeper.cluster.address import check_ray_address
+from sweeper.preset.class_numbers import describe_classes
+from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.grid import grid_points
-from sweeper.preset.scarce_rates import without_scarce_rates
-from sweeper.preset.spec import SweepSpec, resolve, validate
+from sweeper.preset.misfits import Misfits
+from sweeper.preset.spec import SweepSpec, resolve
 from sweeper.report.attack_plots import draw_attackers
 from sweeper.report.page import write_report
 from sweeper.report.plots import draw_trial
@@ -40,14 +43,15 @@ from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
+from trainers.text import printable
 
 ATTACKERS = "attackers.png"
-"""In the run folder of an attacker's sweep: what each attacker reached."""
+"""The picture of an attacker's sweep: what attack success each attacker reached."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a sweep left.
+    """Results of a sweep.
 
     Args:
         folder: the run folder.
@@ -78,22 +82,22 @@ def begin(
 
     Args:
         spec: the sweep.
-        preset: it was validated from.
+        preset: the preset that the sweep was validated from.
         out: the run folder.
         console: for progress.
         store: the folder's place in an object store; null: all hosts see the folder.
 
     Raises:
-        ConfigError, PresetError: it cannot begin.
+        ConfigError, PresetError: the sweep cannot begin.
         SweepBroken: the run folder cannot be written any more.
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     check_ray_address()  # data may take minutes to load
     splits = _load(spec, console)
-    preset, left_out = without_scarce_rates(spec, preset, splits.train)
-    if left_out:
-        spec = validate(preset, spec.name)
-    spec.check_against(splits)
+    misfits = Misfits([block.values["name"] for block in spec.scenario_blocks])
+    fitted = fit_to_data(spec, preset, splits.train, misfits)
+    spec, preset, left_out = fitted.spec, fitted.preset, fitted.left_out
+    spec.check_against(splits, misfits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
     folder = RunFolder.create(out, store)
@@ -108,25 +112,26 @@ def begin(
             "test_images": len(splits.test),
             "image_shape": list(splits.train.images.shape[1:]),
             "class_names": list(splits.train.class_names),
+            "findings": splits.findings.lines(),
         },
         "left_out": left_out,
         "provenance": provenance(),
     } | ({} if store is None else {"store": str(store)})
     folder.remember(sweep["preset"], spec)
     with folder.lock(), claimed(folder.store):
-        # Before anything else knows of the sweep, so that whatever kills it now can be resumed from.
+        # Written first, so that a sweep that is killed from now on can be resumed.
         folder.write_sweep(sweep)
         folder.write_tables([], {})
         try:
             return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
         except ConfigError:
-            if not folder.read_records():  # it did not begin, and the folder may be used again
+            if not folder.read_records():  # the sweep did not begin, and the folder may be used again
                 folder.discard()
             raise
 
 
 def resume(path: Path, console: Console, trials: int | None = None, time_budget: float | None = None) -> Ended:
-    """Go on with a sweep that was killed, interrupted or cut short; trials that ended are not run again.
+    """Continue a sweep that was killed, interrupted or stopped early; trials that ended are not run again.
 
     Args:
         path: the run folder.
@@ -135,7 +140,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         time_budget: minutes from now; null: no limit.
 
     Raises:
-        ConfigError: it cannot go on.
+        ConfigError: the sweep cannot continue.
         SweepBroken: the run folder cannot be written any more.
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
@@ -158,7 +163,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
 
 
 def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float | None = None) -> Ended:
-    """Run the leaders of a sweep again with fresh seeds: the winners of a search flatter themselves.
+    """Run the leaders of a sweep again with fresh seeds, since the winners of a search look better than they are.
 
     Args:
         path: the run folder.
@@ -183,7 +188,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
             raise ConfigError(
                 f"{path} has trials that did not end ({', '.join(unfinished)}); run sweeper resume {path} first."
             )
-        folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep left older ones
+        folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep may leave old ones
         spec = _with_budget(folder.validated(sweep["preset"]), None)
         extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
         plan = Plan(0, records, extra)
@@ -192,7 +197,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
 
 
 def track(path: Path, uri: str) -> Tracker:
-    """Write a sweep into a tracking store from its run folder alone; what the store holds of it is not written again.
+    """Write a sweep from its run folder to a tracking store; what the store already holds is not sent again.
 
     Raises:
         ConfigError: the folder holds no sweep, or the store or the database of shared studies fails.
@@ -202,7 +207,7 @@ def track(path: Path, uri: str) -> Tracker:
         sweep, records = folder.read_sweep(), folder.read_records()
         tracker = Tracker(uri, folder, sweep, draw_trial)
         asr = control_success(records.values())
-        folder.write_tables(records.values(), asr)  # a killed sweep left older ones
+        folder.write_tables(records.values(), asr)  # a killed sweep may leave old ones
         for record in records.values():
             if record.status == RUNNING:
                 tracker.epoch_ended(record)
@@ -218,20 +223,21 @@ def track(path: Path, uri: str) -> Tracker:
 
 
 def _refuse_other_numerics(folder: RunFolder) -> None:
-    """See that what is trained now compares with what the sweep has trained.
+    """Refuse a sweep that was trained with other numerics, since new figures would not be comparable.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the numerics differ.
     """
     if folder.numerics != NUMERICS:
         raise ConfigError(
-            f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}, so "
-            "that figures would not compare; run its preset as a new sweep (select, report and track read this one)."
+            f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: "
+            "new figures would not be comparable; run its preset as a new sweep (select, report and track can read "
+            "this one)."
         )
 
 
 def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
-    """The sweep with another limit of time than that of its first part."""
+    """The sweep with a new time limit in minutes; null: none."""
     return spec.model_copy(update={"search": spec.search.model_copy(update={"time_budget": minutes})})
 
 
@@ -241,19 +247,25 @@ def _load(spec: SweepSpec, console: Console) -> Splits:
 
 
 def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
-    """The data that the sweep began with.
+    """Load the data, and check that it is what the sweep began with.
 
     Raises:
-        ConfigError: it has changed since, or a trigger image has.
+        ConfigError: the data or a trigger image has changed.
     """
     for path, before in sweep.get("trigger_fingerprints", {}).items():
         if fingerprint(path) != before:
             raise ConfigError(
-                f"The trigger image {path} has changed since the sweep began; its figures would not compare."
+                f"The trigger image {path} has changed since the sweep began; figures would not be comparable."
             )
     splits = _load(spec, console)
+    names, before = splits.train.class_names, sweep["data"].get("class_names")
+    if before != list(names) and sorted(map(str, before or [])) == sorted(names):
+        raise ConfigError(
+            f"The classes of {spec.data.source} are in another order than when the sweep began ({', '.join(names)}; "
+            f"then {', '.join(map(str, before))}); figures would not be comparable."
+        )
     if splits.fingerprint != sweep["data_fingerprint"]:
-        raise ConfigError(f"{spec.data.source} has changed since the sweep began; its figures would not compare.")
+        raise ConfigError(f"{spec.data.source} has changed since the sweep began; figures would not be comparable.")
     return splits
 
 
@@ -265,7 +277,7 @@ def _run(
             ended = _run_here(spec, sweep, splits, folder, console, plan)
     except KeyboardInterrupt as error:  # before the trials or after them; else the sweep's stopper hears it
         outcome = Outcome.of(folder.read_records().values(), "the sweep was interrupted")
-        kept = f"Interrupted. What is in {folder.path} is kept; go on: sweeper resume {folder.path}"
+        kept = f"Interrupted. What is in {folder.path} is kept; to continue: sweeper resume {folder.path}"
         raise SweepInterrupted(kept, outcome.finished) from error
     return ended if mirror is None else replace(ended, not_copied=mirror.behind)
 
@@ -277,17 +289,22 @@ def _run_here(
     tracker = _tracker(sweep, folder, console)
     asr = control_success(plan.records.values())
     for record in plan.records.values():
-        if not record.open:  # what a killed driver had written down, and MLflow had not been told
+        if not record.open:  # a killed driver may not have told MLflow of it
             tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    classes = describe_classes(spec.scenario_blocks, splits.train.class_names)
+    console.print(f"Attacked classes: {classes}.", markup=False, highlight=False, soft_wrap=True)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
     if whole > spec.search.trials and plan.trials:
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
         console.print(f"{part}for all: sweeper resume {folder.path} --trials {whole}.", highlight=False, soft_wrap=True)
     try:
+        for line in folder.write_data_findings(splits.findings):
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
-        with LiveDisplay(console, spec.objectives, spec.constraints, total, plan.records.values()) as display:
+        known = plan.records.values()
+        with LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names) as display:
             ledger = Ledger(folder, plan.records, [tracker, display])
             outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
         frame = folder.read_trials()
@@ -306,7 +323,7 @@ def _run_here(
     _close(tracker, folder, volumes)
     try:
         share_study(folder)
-    except ConfigError as error:  # what has ended is in the folder, and track copies it later
+    except ConfigError as error:  # the run folder has everything, and track can copy it later
         console.print(f"{error} Try again: sweeper track {folder.path}", markup=False, highlight=False, soft_wrap=True)
     return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
 
@@ -332,10 +349,10 @@ def _close(tracker: Tracker | Untracked, folder: RunFolder, volumes: dict[str, f
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
     names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
-                 folder.report, folder.roc]  # fmt: skip
+                 folder.report, folder.roc, folder.data_findings]  # fmt: skip
     tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)
 
 
 def _suffix(environment: str) -> str:
-    """MLflow allows few characters in a metric's name."""
-    return f"/{environment.replace('=', ' ').replace(',', '')}" if environment else ""
+    """MLflow allows few characters in a metric's name. The numbers of classes stay, whatever their names are."""
+    return f"/{re.sub(r'[^A-Za-z0-9_. -]', '', environment.replace('=', ' '))}" if environment else ""

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats figures for people to read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ def spread(row: Mapping[str, Any], name: str) -> str:
 
 
 def parameter(value: Any) -> str:
-    """A parameter's value, a number with four significant digits: it may be a small learning rate."""
+    """A parameter's value as text: numbers have four significant digits, since a learning rate may be small."""
     return f"{value:.4g}" if isinstance(value, float) and not pd.isna(value) else format_cell(value)
 
 
 def format_cell(value: Any) -> str:
-    """A figure or word as tables show it; a null is a dash."""
+    """A table's cell as text: numbers have three decimals, null is a dash."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

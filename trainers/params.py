@@ -20,12 +20,16 @@ def param(
     le: float | None = None,
     lt: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    names_class: bool = False,
     doc: str = "",
 ) -> Any:
-    """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or ``choices``, and one line of ``doc``."""
+    """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or ``choices``, and one line of ``doc``.
+
+    One that ``names_class`` holds a class of the data, or a list of them: the number of each, from 0, or its name.
+    """
     bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     metadata = {"bounds": {k: v for k, v in bounds.items() if v is not None}, "choices": choices, "doc": doc}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata | {"names_class": names_class})
 
 
 def changed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,6 +71,11 @@ class Parameters:
         """The names of the parameters, in the order in which they are declared."""
         return tuple(f.name for f in fields(cls))  # type: ignore[arg-type]
 
+    @classmethod
+    def class_keys(cls) -> tuple[str, ...]:
+        """The names of the parameters that hold a class of the data, or a list of them."""
+        return tuple(f.name for f in fields(cls) if f.metadata.get("names_class"))  # type: ignore[arg-type]
+
     def as_dict(self) -> dict[str, Any]:
         """The values of the parameters by name."""
         return {name: getattr(self, name) for name in self.keys()}
@@ -86,7 +95,29 @@ class Parameters:
             raise ConfigError(f"{name} is no parameter here; known are {', '.join(cls.keys())}.")
         hint = get_type_hints(cls)[name]
         metadata = next(f.metadata for f in fields(cls) if f.name == name)  # type: ignore[arg-type]
+        if metadata.get("names_class"):
+            return _checked_class(name, value, hint)
         return _checked(name, value, hint, metadata.get("bounds", {}), metadata.get("choices"))
+
+
+def _checked_class(name: str, value: Any, hint: Any) -> Any:
+    """A class by number or name, or a tuple of such. Whether the data has it, the data must tell."""
+    options = get_args(hint)
+    several = any(get_origin(option) is tuple for option in options)
+    if several and isinstance(value, (list, tuple)):
+        return tuple(_checked_class(name, item, int | str) for item in value)
+    if value is None and NoneType in options:
+        return None
+    if not several and isinstance(value, str) and value:
+        return value
+    if not several and isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+        return value
+    allowed = "a list of classes, each" if several else "a class,"
+    null = " (or null)" if NoneType in options else ""
+    raise ConfigError(
+        f"{name} must be {allowed} by its number, from 0, or by its name (in quotes, if YAML reads it as something "
+        f"else, as yes){null}, but got {value!r}."
+    )
 
 
 def _checked(name: str, value: Any, hint: Any, bounds: dict[str, float], choices: tuple[Any, ...] | None) -> Any:

@@ -1,6 +1,7 @@
 """A scenario: an attack with its parameters, a poison rate and a target, turned into data and truth."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor
 
 from trainers.attacks import ATTACKS, ArtifactCache, Attack, LabelMap
 from trainers.compute import Compute
+from trainers.data.class_names import class_number
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
-from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.params import Parameters, changed, param
 from trainers.seeding import derive_seed, seeded
@@ -29,7 +30,7 @@ class ScenarioConfig(Parameters):
     attack: str = param(choices=tuple(ATTACKS), doc="the attack")
     poison_rate: float = param(0.1, ge=0, lt=1, doc="share of the target class for sig and cl, else of the whole set")
     labels: str = param("all_to_one", choices=("all_to_one", "all_to_all"), doc="what triggered images should become")
-    target: int = param(0, ge=0, doc="target class; not used by all_to_all")
+    target: int | str = param(0, names_class=True, doc="target class, by number or name; not used by all_to_all")
     params: dict[str, Any] = field(default_factory=dict)  # the attack's own
 
     def __post_init__(self) -> None:
@@ -47,8 +48,28 @@ class ScenarioConfig(Parameters):
 
     @property
     def resolved_target(self) -> int | None:
-        """The target class; null for all-to-all."""
-        return self.target if self.labels == "all_to_one" else None
+        """The number of the target class; null for all-to-all. It must not be given by name."""
+        return int(self.target) if self.labels == "all_to_one" else None
+
+    def classes(self) -> dict[str, Any]:
+        """The parameters that hold classes, with their values: the target, if it is used, and the attack's own."""
+        target = {"target": self.target} if self.labels == "all_to_one" else {}
+        return target | {key: self.params[key] for key in ATTACKS[self.attack].Params.class_keys()}
+
+    def by_number(self, class_names: Sequence[str]) -> "ScenarioConfig":
+        """The same attacker, with classes that are given by name as numbers: seeds, keys and records know numbers only.
+
+        Raises:
+            ConfigError: a name is that of no class.
+        """
+
+        def number(key: str, given: Any) -> Any:
+            if isinstance(given, tuple):
+                return tuple(number(key, one) for one in given)
+            return class_number(key, given, class_names) if isinstance(given, str) else given
+
+        own = {key: number(key, self.params[key]) for key in ATTACKS[self.attack].Params.class_keys()}
+        return replace(self, target=number("target", self.target), params=self.params | own)
 
     def build_attack(self, data: ImageSet, seed: int) -> Attack:
         """The attack, for images like those of ``data``.
@@ -56,12 +77,14 @@ class ScenarioConfig(Parameters):
         Raises:
             ConfigError: the target is no class, or the attack does not fit the images.
         """
-        if self.resolved_target is not None and self.target >= data.num_classes:
-            raise ConfigError(f"target must be a class from 0 to {data.num_classes - 1}, but got {self.target}.")
+        known = self.by_number(data.class_names)
+        target = known.resolved_target
+        if target is not None:
+            class_number("target", target, data.class_names)
         kind = ATTACKS[self.attack]
         channels, height, width = data.images.shape[1:]
-        label_map = LabelMap(self.resolved_target, data.num_classes)
-        return kind(kind.Params(**self.params), label_map, (channels, height, width), seed)
+        label_map = LabelMap(target, data.num_classes, data.class_names)
+        return kind(kind.Params(**known.params), label_map, (channels, height, width), seed)
 
 
 @dataclass(frozen=True)
@@ -150,6 +173,7 @@ def build_scenario(
     Raises:
         ConfigError: the scenario does not fit the data.
     """
+    config = config.by_number(splits.train.class_names)
     seed = scenario_seed(config, sweep_seed, repeat)
     attack = config.build_attack(splits.train, seed)
     attack.counts(splits.train.labels, config.poison_rate)

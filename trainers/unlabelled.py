@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainers.data import load_unlabelled
+from trainers.data import DataConfig, load_unlabelled
+from trainers.data.copies import warn_of_tested
 from trainers.data.image_set import Splits
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
@@ -28,15 +29,16 @@ class HeldOut:
     poisoned: Tensor
 
 
-def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | None) -> Splits:
+def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -> Splits:
     """The splits, with the images of those ``sources`` that are not held out added.
 
-    The images are read once, so workers need no files, and they enter the fingerprint.
+    The images are read once, so workers need no files, and they enter the fingerprint. What reading them shows is added
+    to the findings of ``splits``.
 
     Args:
         splits: the data.
         sources: as parameters of defenses name them.
-        image_size: height and width in pixels to resize to, as for the data; null: no resizing.
+        config: how images are read, as those of the data are.
 
     Raises:
         ConfigError: an unknown source, or one that cannot be read.
@@ -45,7 +47,8 @@ def with_elsewhere(splits: Splits, sources: Iterable[str], image_size: int | Non
     for source in sorted(set(sources) - set(HELD_OUT)):
         if source.partition(":")[0] not in ("parquet", "folder"):
             raise ConfigError(f"unlabelled must be clean, poisoned, parquet:PATH or folder:PATH, but got {source!r}.")
-        elsewhere[source] = load_unlabelled(source, image_size)
+        elsewhere[source] = load_unlabelled(source, config, splits.findings)
+        warn_of_tested(source, elsewhere[source], splits.test, splits.findings)
     return replace(splits, elsewhere=elsewhere)
 
 

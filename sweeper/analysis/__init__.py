@@ -1,1 +1,1 @@
-"""What the rows of ``trials.parquet`` mean: frontier, uncertainty, selection, comparison."""
+"""Analysis of the rows of ``trials.parquet``: frontier, uncertainty, selection, comparison."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.class_columns import CLASS_COLUMNS, shown_values
 from sweeper.run_folder.record import TRIAL
 from sweeper.run_folder.tables import as_rows, finished
 
@@ -16,17 +17,17 @@ SPREADS = ("val_asr_sd", "detection_auroc_sd")
 
 
 def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.DataFrame:
-    """One row per attacker, that is per finished trial, the leading ones first.
+    """A table with one row per attacker (finished trial), the leading ones first.
 
     Columns ``trial_id``, those of :data:`FIGURES` (means over scenarios and seeds), ``val_asr_sd`` and
     ``detection_auroc_sd`` (standard deviations over seeds, null with one), ``seeds``, ``sound`` (whether the
-    constraints are kept), ``leads`` (sound, and no sound one is better in one objective and as good in the others), and
-    a column for each searched parameter, and for the scenario where trials meet different ones.
+    constraints are kept), ``leads`` (sound, and not dominated in the objectives by another sound attacker), and a
+    column for each searched parameter, and for the scenario where trials meet different ones.
 
     Args:
         frame: rows of ``trials.parquet``.
         spec: an attacker's sweep.
-        role: of the rows that count; confirming runs go under the trial whose attacker they repeat.
+        role: of the rows that count; a confirming run is listed under the trial whose attacker it repeats.
     """
     trials = finished(frame, role)
     if role != TRIAL:
@@ -51,7 +52,7 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.Dat
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in spec.objectives]
         losses.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
     table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, *SPREADS, "seeds", "sound"])
-    whole = {name: table[name].convert_dtypes() for name in chosen}  # 2 stays 2 beside a null
+    whole = {name: table[name].convert_dtypes() for name in chosen}  # whole numbers stay whole beside nulls
     table = table.astype({"sound": bool}).assign(leads=np.zeros(len(table), dtype=bool), **whole)
     sound = table.index[table["sound"]]
     if len(sound):
@@ -73,7 +74,7 @@ def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:
 
 
 def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The parameters beside the poison rate in which attackers differ: by the name shown, the value of each trial."""
+    """Parameters, other than the poison rate, in which attackers differ: by name, the value of each trial."""
     firsts = trials.drop_duplicates(["trial_id", "scenario"])
     several = bool(firsts["trial_id"].duplicated().any())
     chosen: dict[str, dict[str, Any]] = {}
@@ -84,5 +85,6 @@ def _chosen(trials: pd.DataFrame) -> dict[str, dict[str, Any]]:
             if rows[column].nunique(dropna=False) > 1:
                 name = column.removeprefix("param.scenario.")
                 values = chosen.setdefault(f"{scenario} {name}" if several else name, {})
-                values.update(zip(rows["trial_id"], rows[column], strict=True))
+                shown = shown_values(rows, column) if CLASS_COLUMNS.get(column) in rows else rows[column]
+                values.update(zip(rows["trial_id"], shown, strict=True))
     return chosen

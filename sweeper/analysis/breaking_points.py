@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeper.analysis.frontier import short
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
 from sweeper.run_folder.tables import as_rows
 
@@ -13,17 +13,17 @@ SUCCEEDS_AT = 0.5
 
 
 def has_rates(frame: pd.DataFrame) -> bool:
-    """Whether an attack was run, all else alike, at more than one poison rate above 0."""
+    """Whether an attack was run, with all else equal, at more than one poison rate above 0."""
     rows = _attacked(frame)
     return bool((rows[rows["role"] == TRIAL].groupby("scenario")["poison_rate"].nunique() > 1).any())
 
 
 def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each scenario, poison rate and setting, and for each control (``config_id`` is then null).
+    """Attack success by poison rate: a row for each scenario, rate and setting; of controls ``config_id`` is null.
 
     Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense``, ``val_acc``, ``val_asr``, ``val_asr_sd``,
     ``asr_floor``, ``seeds`` (means over seeds, and the standard deviation over them) and ``sound`` (whether the attack
-    works without a defense in every seed). What else than the rate was varied in a scenario stands in its name:
+    works without a defense in every seed). Other parameters that vary in a scenario become a part of its name:
     ``blend, alpha=0.2``.
 
     Args:
@@ -43,14 +43,14 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of finished trials and controls under attack, each scenario named with what else than the rate varied."""
+    """Rows of finished trials and controls under attack; scenario names hold parameters that vary, except the rate."""
     known = (frame["status"] == FINISHED) & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)
     rows = frame[known]
     name = rows["scenario"]
     for key in ("target", *sorted(c for c in rows.columns if c.startswith("param.scenario."))):
         varied = rows.groupby("scenario")[key].nunique(dropna=False) > 1
         if varied.any():
-            text = f", {key.removeprefix('param.scenario.')}=" + rows[key].map(short)
+            text = f", {key.removeprefix('param.scenario.')}=" + shown_values(rows, key)
             name = name + text.where(rows["scenario"].map(varied), "")
     return rows.assign(scenario=rows["sweep"] + "/" + name if "sweep" in rows else name)
 
@@ -60,11 +60,11 @@ class Break:
     """Where attack success first reaches 0.5 as the poison rate grows, with means over seeds.
 
     Args:
-        rate: the smallest rate tried at which it does; null if none does.
+        rate: the smallest rate tried at which it reaches 0.5; null if there is none.
         below: the next smaller one tried; null if there is none.
-        highest: the largest one tried; null if nothing was.
-        val_asr, val_asr_sd, asr_floor, val_acc: at ``rate``; null with it.
-        seeds: fewest at any rate.
+        highest: the largest one tried; null if none was.
+        val_asr, val_asr_sd, asr_floor, val_acc: figures at ``rate``; null if ``rate`` is.
+        seeds: the fewest at any rate.
     """
 
     rate: float | None = None
@@ -95,7 +95,11 @@ class Break:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        """The rate as text; the lowest tried is but an upper bound, and where none succeeds the highest a lower one."""
+        """The rate as text.
+
+        If the attack succeeds at the lowest rate tried, that rate is only an upper bound; if it succeeds at none, the
+        highest rate is a lower bound.
+        """
         if self.highest is None:
             return "-"
         if self.rate is None:
@@ -105,7 +109,7 @@ class Break:
 
 @dataclass(frozen=True)
 class BreakingPoint:
-    """Where a scenario breaks one setting of a defense, and where it succeeds without a defense."""
+    """The breaking point of a scenario against one setting of a defense, and without a defense."""
 
     scenario: str
     config_id: str

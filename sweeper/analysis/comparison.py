@@ -1,4 +1,4 @@
-"""Defenses side by side: who holds which part of the joint frontier, and how each fares against each attack."""
+"""Compares defenses: each one's part of the joint frontier, and its figures against each attack."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def compared(table: pd.DataFrame) -> bool:
 
 
 def own_frontiers(table: pd.DataFrame) -> pd.Series:
-    """Which points stand on the frontier of their own defense: bool, of the index of ``table``.
+    """Whether each point is on the frontier of its own defense: bool, with the index of ``table``.
 
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
@@ -66,12 +66,12 @@ def _area(points: pd.DataFrame) -> float:
 
 
 def representatives(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of ``trials.parquet`` of the one setting that stands for each defense.
+    """Rows of ``trials.parquet`` of the setting that represents each defense.
 
-    It is the one that leads in the search, of those that were confirmed with fresh seeds if there are any, and then the
-    confirming runs are what counts. Of a defense that was not confirmed it is the leading one of the search, whose
-    figures look better than they are; where trials met different attackers, the leading one against each. A defense of
-    which no setting met a sound attack has none.
+    If settings of a defense were confirmed with fresh seeds, it is the confirmed one that ranks first in the search,
+    with the rows of its confirming runs. If none was, it is the leading setting of the search, whose figures look
+    better than they are; where trials met different attackers, the leading setting against each attacker. A defense
+    whose settings met no sound attack has none.
     """
     parts = []
     for defense in sorted(finished(frame)["defense"].unique()):
@@ -87,7 +87,7 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def standings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Figures of the representatives and of no defense: a row for each scenario, poison rate and setting.
+    """Figures of the representatives and of the controls: a row for each scenario, poison rate and setting.
 
     Columns: ``scenario``, ``poison_rate``, ``defense``, ``config_id``, ``seeds``, each of :data:`FIGURES` as its mean
     over seeds, the same with ``_sd`` (n - 1), and ``weak``.

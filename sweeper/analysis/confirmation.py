@@ -1,4 +1,4 @@
-"""Which trials run the leaders of a sweep again with fresh seeds: the best of many owes part of its figures to luck."""
+"""Plans the trials that run a sweep's leaders again with fresh seeds: the best of many trials is partly lucky."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,16 +24,16 @@ def confirmations(
 ) -> list[TrialRecord]:
     """The trials still missing until each leader has run with ``seeds`` fresh seeds against every attacker.
 
-    Where the attacker varied something between trials (a searched poison rate), a leader meets every value of it here.
-    The leaders of an attacker's sweep are attackers, each against the one defense.
+    Where attackers differ between trials (a searched poison rate), a leader is run against all of them. The leaders of
+    an attacker's sweep are attackers, each run against the one defense.
 
     Args:
         spec: the sweep.
         frame: rows of ``trials.parquet``.
-        records: what has run; confirmations among it count.
+        records: of all that has run, earlier confirmations included.
         top: how many leaders of each defense.
         seeds: how many seeds, none of which the search has used.
-        max_asr: leaders keep this bound; null: those nearest to accuracy 1 and attack success 0.
+        max_asr: see :func:`leaders`.
 
     Raises:
         ConfigError: there is no leader, or a bound on the success of attackers was asked for.
@@ -66,7 +66,7 @@ def _against_every_attacker(
     parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
     leading = [setting for part in parts for setting in leaders(part, top, max_asr)]
     if not leading:
-        raise ConfigError("No setting stands on the frontier on sound evidence, so there is nothing to confirm.")
+        raise ConfigError("No setting with sound evidence is on the frontier, so there is nothing to confirm.")
     ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
     settings = {records[name].config_id: config for name, config in ran.items()}
     rows = finished(frame)
@@ -79,11 +79,11 @@ def _leading_attackers(
     spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
 ) -> list[TrialConfig]:
     if max_asr is not None:
-        raise ConfigError("--max-asr chooses among settings of a defense, and this is an attacker's sweep.")
+        raise ConfigError("--max-asr ranks settings of a defense, but this is an attacker's sweep; leave it out.")
     table = attackers(frame, spec)
     leading = [records[name].config for name in table.loc[table["leads"], "trial_id"].head(top)]
     if not leading:
-        raise ConfigError("No attacker keeps the constraints, so there is none to confirm.")
+        raise ConfigError("No attacker keeps the constraints, so there is nothing to confirm.")
     return [config for config in leading if config is not None]
 
 
@@ -93,11 +93,11 @@ def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list
     Args:
         frame: rows of ``trials.parquet``.
         top: how many.
-        max_asr: by accuracy among those that keep this bound, others after them; null: by the distance to accuracy 1
-            and attack success 0.
+        max_asr: settings that keep this bound come first, and rank by accuracy; null: all rank by their distance to
+            accuracy 1 and attack success 0.
 
-    Settings are ranked within an environment, since a milder attacker makes all of them look better; of one that met
-    several, the worst rank counts.
+    Settings are ranked within an environment, since a milder attacker makes all of them look better; for a setting in
+    several environments, the worst rank counts.
     """
     table = points(frame)
     sound = table[comparable(table)]

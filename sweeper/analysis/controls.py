@@ -1,13 +1,13 @@
-"""Which control belongs to a training: the same poisoned data, trained without a defense."""
+"""The control of a training: the same poisoned data, trained without a defense."""
 
 import pandas as pd
 
 CONTROL_KEYS = ("sweep", "scenario", "poison_rate", "target", "seed")
-"""With the attack's parameters: what a trial's run and its control have in common."""
+"""Columns that are equal for a trial's run and its control; so are the attack's parameters."""
 
 
 def of_control(trials: pd.DataFrame, controls: pd.DataFrame, figure: str) -> pd.Series:
-    """A figure of each row's control, of the index of ``trials``; null where the control did not finish.
+    """A figure of each row's control, with the index of ``trials``; null where the control did not finish.
 
     Args:
         trials: rows of ``trials.parquet``.

@@ -1,4 +1,4 @@
-"""The robustness frontier: the settings that no other beats in both clean accuracy and attack success."""
+"""The robustness frontier: the settings that no other setting dominates in clean accuracy and attack success."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 from sweeper.analysis.controls import of_control
 from sweeper.analysis.lost_classes import lost_by_training
 from sweeper.analysis.uncertainty import Over, bootstrap, how_many
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, TRIAL
 from sweeper.run_folder.tables import finished
 
@@ -22,11 +23,11 @@ POINT_COLUMNS = (
 )  # fmt: skip
 
 REFERENCE = (0.0, 1.0)
-"""Accuracy and attack success of the worst setting there could be: where the hypervolume starts."""
+"""Accuracy and attack success of the worst possible setting: the reference point of the hypervolume."""
 
 ENVIRONMENT_KEYS = ("poison_rate", "target")
 KEYS = ["config_id", "environment"]
-"""What makes a point."""
+"""Columns that identify a point."""
 
 RESAMPLES = 1000
 """Bootstrap samples of the seeds."""
@@ -38,8 +39,8 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
 
     A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
     trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
-    seeds, then the mean over scenarios for accuracy, and ``over`` scenarios for attack success, its floor beside it.
-    The accuracy on the worst class is that of the worst scenario, whatever ``over`` says. Accuracies by class are null
+    seeds, then aggregated over scenarios: accuracy by the mean, attack success and its floor by ``over``.
+    The accuracy on the worst class is that of the worst scenario, whatever ``over`` is. Accuracies by class are null
     unless every training has them: rows of earlier versions do not. ``lost_classes`` names the classes that any
     training lost (:mod:`sweeper.analysis.lost_classes`), joined by commas; null where that is not known.
 
@@ -47,8 +48,8 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     count; ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of
     its samples whose frontier holds the setting. They are null with one seed.
 
-    ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. ``on_frontier`` is decided
-    among settings without such scenarios that keep the constraints of the sweep.
+    ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. Settings with such scenarios,
+    and settings that violate a constraint of the sweep, are excluded from the frontier (``on_frontier``).
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -78,15 +79,15 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
 
 
 def comparable(table: pd.DataFrame) -> pd.Series:
-    """Which points are evidence and may lead: bool, of the index of ``table``, from :func:`points`."""
+    """Whether each point of a table from :func:`points` may be on a frontier: bool, with the index of ``table``."""
     known = table["val_asr"].notna() & table["val_acc"].notna()
     return (table["weak"] == "") & table["constraints_kept"] & known
 
 
 def harmless(trials: pd.DataFrame) -> list[str]:
-    """Environments in which no attack works without a defense, in any run: they threaten nobody, and are no evidence.
+    """Environments in which no attack works without a defense, in any run, so that they are no evidence.
 
-    Where a control did not finish, that is not known.
+    An environment with a control that did not finish is not among them.
 
     Args:
         trials: rows of ``trials.parquet`` of one role, all finished.
@@ -97,9 +98,9 @@ def harmless(trials: pd.DataFrame) -> list[str]:
 
 
 def environments(trials: pd.DataFrame) -> pd.Series:
-    """The environment of each row, what the attacker varied between trials: ``poison_rate=0.05``; empty if nothing was.
+    """The environment of each row: what the attacker varied between trials (``poison_rate=0.05``), or nothing.
 
-    Where trials meet different scenarios, theirs come first: ``blend, poison_rate=0.05``.
+    Where trials meet different scenarios, the scenario comes first: ``blend, poison_rate=0.05``.
     """
     keys = [*ENVIRONMENT_KEYS, *sorted(c for c in trials.columns if c.startswith("param.scenario."))]
     per_scenario = trials.groupby("scenario")
@@ -108,22 +109,17 @@ def environments(trials: pd.DataFrame) -> pd.Series:
     label = met if met.nunique() > 1 else met.map(lambda _: "")
     one_each = met.nunique() > 1
     for key in (key for key, where in varied.items() if where.any()):
-        values = trials[["trial_id", "scenario"]].assign(value=trials[key].map(short)).drop_duplicates()
-        if one_each:  # what varies in another scenario says nothing of this one
+        values = trials[["trial_id", "scenario"]].assign(value=shown_values(trials, key)).drop_duplicates()
+        if one_each:  # parameters that vary only in other scenarios do not matter
             values = values[values["scenario"].map(varied[key])]
         several = values.groupby("trial_id")["value"].transform("nunique") > 1
-        # Which scenario has which value matters: two that swap their rates are another attacker.
+        # It matters which scenario has which value: two scenarios with swapped rates are another attacker.
         values["value"] = values["value"].where(~several, values["scenario"] + " " + values["value"])
         values = values[["trial_id", "value"]].drop_duplicates().sort_values("value")
         shown = values.groupby("trial_id")["value"].agg("/".join)
         text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
         label = label.where((label == "") | (text == ""), label + ", ") + text
     return trials["trial_id"].map(label)
-
-
-def short(value: Any) -> str:
-    """A value of an attack's parameter as labels show it."""
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
@@ -178,7 +174,7 @@ def _in_scenarios(trials: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counted(asr: pd.Series, over: Over) -> pd.Series:
-    """Which scenarios count for a setting's attack success, by their mean over seeds: bool, of the same index."""
+    """Whether a scenario counts for a setting's attack success, by its mean over seeds: bool, with the same index."""
     ranks = asr.groupby(KEYS).rank(method="first", ascending=False)
     return ranks <= asr.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
 
@@ -219,7 +215,7 @@ def _cube(rows: pd.DataFrame, settings: pd.Index, name: str) -> np.ndarray[Any, 
 
 
 def non_dominated(acc: np.ndarray[Any, Any], asr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Which points none dominates: bool (N,). Accuracy is wanted high, attack success low; equal points all stay."""
+    """Whether each point is non-dominated, with high accuracy and low attack success: bool (N,). Equal points stay."""
     if len(acc) == 0:
         return np.zeros(0, dtype=bool)
     return np.asarray(moocore.is_nondominated(np.column_stack([-acc, asr]), keep_weakly=True), dtype=bool)

@@ -1,4 +1,4 @@
-"""Which searched parameters matter, by fANOVA (Hutter et al. 2014, as Optuna has it)."""
+"""Importance of searched parameters, by fANOVA (Hutter et al. 2014, as implemented in Optuna)."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from sweeper.preset.spec import SCENARIO, SweepSpec
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 
 FEWEST = 10
-"""Settings below which a forest says nothing."""
+"""Fewest settings for which importances are computed."""
 MOST, TREES = 300, 32
-"""Settings that are looked at (more are drawn from evenly), and trees; the time grows faster than either."""
+"""Most settings used (more are thinned out evenly), and number of trees; the time grows faster than either."""
 
 
 def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
     """Importance of each searched parameter for accuracy and for attack success.
 
-    Only parameters that every setting has count: those that others switch on or off are left out.
+    Only parameters that every setting has are used: those that apply under a condition are left out.
 
     Args:
         spec: the sweep.
@@ -28,9 +28,9 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
         frame: rows of ``trials.parquet``.
 
     Returns:
-        For each figure its name and the parameters with their share of its variance, and a sentence on them.
+        For each figure, its name and each parameter's share of its variance; and a sentence that explains the shares.
     """
-    # They bring scikit-learn, which takes two seconds to import.
+    # These import scikit-learn, which takes two seconds.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     points = table[table["weak"] == ""].dropna(subset=["val_acc", "val_asr"])
@@ -47,7 +47,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     values = {name: [_value(met[tuple(row[key] for key in KEYS)], name) for row in rows] for name in space}
     names = [name for name, column in values.items() if None not in column and len({repr(v) for v in column}) > 1]
     if not names:
-        return [], "No parameter was searched that every setting has."
+        return [], "No searched parameter applies to every setting."
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {name: space[name].distribution() for name in names}
     by_figure = []
@@ -63,7 +63,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
         by_figure.append({"objective": figure, "values": shown[::-1]})
     return by_figure, (
         f"Share of the variance of a figure that each parameter explains by itself (fANOVA over {len(rows)} settings). "
-        "With few settings this is a hint, and a sampler that dwells on good regions bends it."
+        "With few settings this is only a hint, and a sampler that prefers good regions distorts it."
     )
 
 
@@ -74,7 +74,7 @@ def _brief(name: str, names: list[str]) -> str:
 
 
 def _value(met: dict[str, dict[str, Any]], name: str) -> Any:
-    """The value of a parameter by its name in the study, from a row for each scenario met; null where none has such."""
+    """The value of a parameter by its name in the study, from a row for each scenario met; null if it has none."""
     row = next(iter(met.values()))
     if name in ("defense", SCENARIO):
         return row[name]

@@ -1,7 +1,7 @@
-"""Classes that a setting no longer knows, though a training without a defense on the same data does.
+"""Classes that a setting does not recognise, though a training without a defense on the same data does.
 
-A defense may take a whole class for suspicious, a large one or one that is learned early, and the mean accuracy hides
-it. Rows of earlier versions do not hold what is needed, and say nothing.
+A defense may take a whole class for suspicious, such as a large one or one that is learned early, and the mean accuracy
+hides it. Rows of earlier versions do not hold the accuracies of classes.
 """
 
 from collections import Counter
@@ -14,16 +14,16 @@ from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.tables import class_counts, finished
 
 FALL = 10
-"""A training has lost a class where its accuracy on it is below the control's, divided by this."""
+"""A training has lost a class if its accuracy on it is below the control's, divided by this."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What a setting lost.
+    """The classes that a setting lost.
 
     Args:
-        classes: by name, in how many trainings.
-        trainings: how many could be compared with their controls.
+        classes: by name, the number of trainings that lost it.
+        trainings: number of trainings that could be compared with their controls.
     """
 
     classes: dict[str, int]
@@ -43,18 +43,18 @@ def lost_by_training(trials: pd.DataFrame, controls: pd.DataFrame) -> pd.Series:
 
 
 def _lost(own: dict[str, tuple[int, int]], plain: dict[str, tuple[int, int]]) -> list[str] | None:
-    """Names of the lost classes, given images classified rightly, and images, of each class; null if not known."""
+    """Names of the lost classes, given each class's images classified correctly, and all; null if not known."""
     if not own or not plain:
         return None
     pairs = [(name, own[name], plain[name]) for name in own if name in plain]
-    # Accuracies, each a quotient, multiplied out: a tenth itself is not below a tenth. Without images it is 0 < 0.
+    # Quotients are multiplied out, so that exactly a tenth is not below a tenth. Without images it is 0 < 0.
     return [name for name, (right, images), (known, seen) in pairs if FALL * right * seen < known * images]
 
 
 def lost_classes(frame: pd.DataFrame) -> dict[str, Lost]:
-    """What each setting lost in any of its trainings, those with fresh seeds included, by ``config_id``.
+    """The classes that each setting lost in any of its trainings, confirming ones included, by ``config_id``.
 
-    Settings that lost nothing, or of which it is not known, are not in it.
+    Settings that lost none, and settings for which that is not known, are left out.
 
     Args:
         frame: rows of ``trials.parquet``.

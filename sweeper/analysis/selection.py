@@ -1,4 +1,4 @@
-"""Picks the setting to deploy."""
+"""Selects the setting to deploy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
 from sweeper.words import format_cell
+from trainers.data.class_order import in_class_order
 
 
 class NothingQualifies(Exception):
@@ -27,11 +28,11 @@ class Selection:
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
         asr_upper: upper bound of attack success at the confidence asked for; null if none was.
-        asr_upper_of_all: the same, if it is to hold for all confirmed settings at once (Bonferroni); null if none was.
+        asr_upper_of_all: a bound that holds for all confirmed settings at once (Bonferroni); null if none was.
         min_class_acc_lower: lower bound of the accuracy on the worst class at the confidence asked for; null if none
             was, or if it is not known.
         confirmed: how many confirmed settings there are.
-        no_evidence: environments that say nothing of any setting, since their attack fails without a defense.
+        no_evidence: environments that are no evidence for any setting, since their attack fails without a defense.
         lost: classes that it lost in any training; null: none, as far as is known.
     """
 
@@ -58,12 +59,11 @@ def select(
 ) -> Selection:
     """The setting of highest mean val_acc of those whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
 
-    Settings with a weak scenario, or that break a constraint of the sweep, do not qualify. Where the attacker varied
-    something between trials (a searched poison rate, or the scenario that a trial meets), each of its values must have
-    a setting that qualifies, and the one from the value that leaves the least accuracy is taken: evidence from an
-    easier attacker earns nothing. Values at which no attack works without a defense, in any run, are left out: they
-    threaten nobody, and are no evidence. A setting that met several attackers must keep the bounds against each of them
-    whose attack works.
+    Settings with a weak scenario, and settings that violate a constraint of the sweep, do not qualify. Where the
+    attacker varied something between trials (a searched poison rate, or the scenario that a trial meets), each of its
+    values must have a setting that qualifies. Of these settings the one with the least accuracy is selected, since it
+    met the hardest attacker. Values at which no attack works without a defense, in any run, are left out, since they
+    are no evidence. A setting that met several attackers must keep the bounds against each of them whose attack works.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -124,7 +124,7 @@ def select(
     return Selection(
         point,
         len(chosen) - 1,
-        sorted(best) if len(best) > 1 else [],
+        in_class_order(best) if len(best) > 1 else [],
         no_evidence=no_evidence,
         lost=lost_classes(frame).get(point["config_id"]),
     )
@@ -134,9 +134,9 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence, and
     ``min_class_acc_lower``, the lower bound of the accuracy on the worst class.
 
-    What the attacker varied counts as more scenarios; where no attack works without a defense, as none. The bounds are
-    null on too few seeds, and where a confirming run did not finish or an attacker is missing: what went wrong must
-    not make the evidence better. The second is null too where rows do not hold accuracies by class.
+    Each value that the attacker varied counts as a scenario of its own, unless no attack works there without a
+    defense. The bounds are null if there are too few seeds, a confirming run did not finish, or an attacker is missing:
+    a failure must not make the evidence look better. The second is null too if rows do not hold accuracies by class.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -242,7 +242,7 @@ class _Asked:
         return " and ".join([f"{self.over} val_asr <= {self.max_asr:g}", *parts])
 
     def check_known(self, min_class_acc: pd.Series) -> None:
-        """See whether any setting has an accuracy on its worst class, if a bound on it is asked for.
+        """Check that some setting has an accuracy on its worst class, if a bound on it is asked for.
 
         Raises:
             NothingQualifies: none has.
@@ -254,13 +254,13 @@ class _Asked:
             )
 
     def accurate(self, table: pd.DataFrame, min_class_acc: str) -> pd.Series:
-        """Which settings keep the bounds on accuracy; that of the worst class stands in the column named."""
+        """Whether each setting keeps the bounds on accuracy; the column named holds that on the worst class."""
         return (table["val_acc"] >= self.min_acc) & (
             (table[min_class_acc] >= self.min_class_acc) | (not self.min_class_acc)
         )
 
     def missed_by(self, table: pd.DataFrame, asr: str, min_class_acc: str) -> pd.Series:
-        """By how much each setting misses the bounds, in sum; attack success stands in the column named."""
+        """By how much each setting misses the bounds, in sum; the column named holds attack success."""
         of_class = self.min_class_acc - table[min_class_acc].astype(float).fillna(0.0)
         misses = (table[asr] - self.max_asr, self.min_acc - table["val_acc"], of_class)
         return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))

@@ -9,19 +9,19 @@ import numpy.typing as npt
 from scipy import special
 
 Over = Literal["worst", "mean", "cvar"]
-"""What counts of several scenarios: the worst, all, or the worst part."""
+"""How attack success is aggregated over scenarios: the worst, the mean, or the mean of the worst half."""
 
 CVAR_SHARE = 0.5
 """Conditional value at risk here is the mean of the worst half of the scenarios, rounded up."""
 
 LEAST_SEEDS = 3
-"""Seeds below which a spread says next to nothing, and no confidence is stated."""
+"""Fewest seeds for a confidence bound: with fewer, a standard deviation means little."""
 
 Array = npt.NDArray[Any]
 
 
 def how_many(over: Over, scenarios: int) -> int:
-    """How many of the scenarios count, the worst first."""
+    """The number of scenarios that count, the worst first."""
     return {"worst": min(1, scenarios), "cvar": ceil(CVAR_SHARE * scenarios), "mean": scenarios}[over]
 
 
@@ -44,18 +44,18 @@ def bootstrap(
     interval: tuple[float, float],
     frontier: Callable[[Array, Array], Array],
 ) -> Array:
-    """Bootstrap over seeds: they are drawn with replacement, the same ones for all settings.
+    """Bootstrap over seeds, drawn with replacement, the same ones for all settings.
 
-    Seeds are few, and an interval from three of them is narrower than the truth; it shows spread, it proves nothing.
+    An interval from few seeds, such as three, is too narrow: it shows the spread, and proves nothing.
 
     Args:
         acc: accuracy of K settings with S seeds in C scenarios, float (K, S, C); NaN where missing.
         asr: attack success, likewise.
-        usable: bool (K,), settings that may stand on a frontier.
+        usable: bool (K,), settings that may be on the frontier.
         over: how attack success is aggregated over scenarios.
         resamples: how often to draw.
         interval: quantiles of the low and the high end.
-        frontier: tells from accuracy and attack success, float (M,) each, who stands on the frontier: bool (M,).
+        frontier: gets accuracy and attack success, float (M,) each; returns which are on the frontier, bool (M,).
 
     Returns:
         Float (K, 5): low and high end of accuracy, low and high end of attack success, and the share of the samples
@@ -64,7 +64,7 @@ def bootstrap(
     settings, seeds, _ = acc.shape
     random = np.random.default_rng(0)
     draws = random.integers(seeds, size=(resamples, seeds))
-    # Few seeds have few ways to be drawn; each way is looked at once.
+    # Few seeds give few different draws; each is evaluated once.
     drawn, times = np.unique([np.bincount(draw, minlength=seeds) for draw in draws], axis=0, return_counts=True)
     accs, asrs = np.empty((len(drawn), settings)), np.empty((len(drawn), settings))
     held = np.zeros(settings)
@@ -86,7 +86,7 @@ def _weighted(cube: Array, weights: Array) -> Array:
 
 
 def _quantile(values: Array, times: Array, q: float) -> Array:
-    """Quantile over the first axis, whose rows stand for so many samples; NaN where one of them is."""
+    """Quantile over the first axis, where a row counts as ``times`` samples; NaN where any row is NaN."""
     order = values.argsort(axis=0)
     share = times[order].cumsum(axis=0) / times.sum()
     first = (share >= q - 1e-12).argmax(axis=0)
@@ -133,9 +133,10 @@ def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, 
 
 
 def may_fail(seeds: int, confidence: float) -> float:
-    """Share of trainings that may exceed what so many seeds in a row kept, at a confidence, whatever the distribution.
+    """Largest share of trainings that may be worse than all of ``seeds`` trainings, at a confidence.
 
-    It is the share at which that many successes in a row have a probability of 1 - ``confidence``.
+    With this share, ``seeds`` trainings include no worse one with a probability of 1 - ``confidence``. It holds for any
+    distribution.
     """
     return float(1 - (1 - confidence) ** (1 / seeds))
 
@@ -144,9 +145,9 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
     """Upper bound of a setting's attack success: the larger of Student's t over seeds, and Clopper-Pearson over the
     images of the worst seed.
 
-    The first speaks of training again, the second of other images. Each seed's figure is aggregated over scenarios
-    first; the mean of these worst cases (or worst parts) is at least the worst case of the means, so the bound covers
-    that too. Student's t takes seeds for normally distributed: :func:`may_fail` says what few of them cannot exclude.
+    The first covers other trainings, the second other images. Each seed's figure is aggregated over scenarios first;
+    the mean of these worst cases (or worst parts) is at least the worst case of the means, so the bound covers that
+    too. Student's t assumes a normal distribution over seeds; :func:`may_fail` does not.
 
     Args:
         asr: by seed and scenario, float (S, C), nothing missing.
@@ -157,8 +158,8 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
     by_seed = over_scenarios(asr, over)
     worst = int(by_seed.argmax())
     scenarios = np.argsort(-asr[worst], kind="stable")[: how_many(over, asr.shape[1])]
-    # The scenarios trigger the same images, so several of them are no more evidence than the fewest images of one.
+    # All scenarios trigger the same images, so several are no more evidence than the one with the fewest images.
     shown = int(images[worst, scenarios].min())
     hits = ceil(by_seed[worst] * shown - 1e-9)
     bound = max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))
-    return min(bound, 1.0)  # Student's t knows nothing of shares
+    return min(bound, 1.0)  # Student's t may exceed 1

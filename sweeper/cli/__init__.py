@@ -1,7 +1,7 @@
-"""The commands, by what they are for.
+"""The commands, grouped by purpose.
 
-Each imports what it needs when it is called: torch, Ray and MLflow take seconds, for which neither help nor a mistyped
-option should wait.
+A command imports torch, Ray and MLflow only when it is called: importing them takes seconds, for which ``--help`` and a
+mistyped option should not wait.
 """
 
 import sys

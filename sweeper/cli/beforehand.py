@@ -15,14 +15,17 @@ app = typer.Typer()
 
 @app.command(name="gallery")
 def gallery_(
-    data: Annotated[str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH.")] = None,
-    preset: Annotated[str, typer.Option(help="Whose attacks are shown.")] = ATTACKS_PRESET,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+    data: Annotated[
+        str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH; default: the preset's.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/gallery.png"),
+    preset: Annotated[str, typer.Option(help="Preset whose attacks are drawn.")] = ATTACKS_PRESET,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500; may be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Path of the picture (PNG).")] = Path("runs/gallery.png"),
 ) -> None:
-    """Draw what each attack does to an image, with what it changes and how much it shows."""
+    """Draw each attack's effect on an image, with the share of samples changed and how visible the change is."""
     from sweeper.gallery import show_attacks
     from sweeper.tracking.store import without_secret
 
@@ -36,17 +39,20 @@ def gallery_(
 @app.command()
 def doctor(
     preset: Annotated[
-        str, typer.Argument(help="The preset whose data is to be read, and whose trials are to fit.")
+        str, typer.Argument(help="Preset to check: its data is read, and one of its trials must fit on a host.")
     ] = DEFAULT_PRESET,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. data.train_size=500.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. data.train_size=500; may be repeated."),
     ] = None,
-    storage: Annotated[str, typer.Option(envvar="SWEEPER_STORAGE", help="Where run folders go.")] = "runs",
+    storage: Annotated[
+        str, typer.Option(envvar="SWEEPER_STORAGE", help="Folder or s3:// address for run folders.")
+    ] = "runs",
     cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Look at the hosts of a cluster file instead, before ray up.")
+        Path | None, typer.Option(metavar="FILE", help="Check the hosts of this cluster file instead, before ray up.")
     ] = None,
 ) -> None:
-    """Check versions, GPUs, Ray, storage, tracking store and data, and say what to do."""
+    """Check versions, GPUs, Ray, storage, tracking store and data, and print how to fix what fails."""
     ill = False
     with one_sentence():
         if cluster is None:
@@ -54,8 +60,8 @@ def doctor(
             from sweeper.preset.spec import validate
             from trainers.storage.object_store import place
 
-            spec = validate(apply_overrides(read_preset(preset), set_ or [], preset), preset)
-            findings = examine(spec, place(storage))
+            content = apply_overrides(read_preset(preset), set_ or [], preset)
+            findings = examine(validate(content, preset), content, place(storage))
         else:
             from sweeper.cluster.ssh import examine_hosts
 
@@ -64,6 +70,8 @@ def doctor(
             mark = "ok" if finding.fine else "NOT OK"
             remedy = f" -> {finding.remedy}" if finding.remedy else ""
             say(f"{mark:7}{finding.what}: {finding.found}{remedy}")
+            for note in finding.notes:
+                say(f"       {note}")
             ill = ill or not finding.fine
     if ill:
         raise typer.Exit(BAD_INPUT)

@@ -1,4 +1,4 @@
-"""The run folder that a command works on: given by path, by job, or by the address of its copy in a store."""
+"""Finds the run folder of a command, given as a path, a job's id, or the address of its copy in an object store."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from trainers.storage.object_store import ObjectPath
 
 RunDir = Annotated[
-    str, typer.Argument(metavar="DIR", help="A run folder, or its copy in a store (s3://), which is fetched first.")
+    str, typer.Argument(metavar="DIR", help="Run folder, or the address of its copy (s3://), which is fetched first.")
 ]
-RunDirOrJob = Annotated[str, typer.Argument(metavar="DIR|JOB", help="A run folder, or a job of the cluster.")]
+RunDirOrJob = Annotated[str, typer.Argument(metavar="DIR|JOB", help="Run folder, or the id of a Ray job.")]
 
 
 def resolve_run_folder(given: str) -> Path:
     """The local path of a run folder; a copy in a store is fetched first.
 
     Raises:
-        ConfigError: it cannot be fetched.
+        ConfigError: the copy cannot be fetched.
     """
     from sweeper.run_folder.mirror import RUNS, fetch
     from trainers.storage.object_store import ObjectPath, place
@@ -34,15 +34,15 @@ def resolve_run_folder(given: str) -> Path:
 
 
 def place_run_folder(storage: str, out: Path | None, name: str) -> "tuple[Path, ObjectPath | None]":
-    """Where a new run folder goes, and its place in the object store, if the storage is one.
+    """The path of a new run folder, and its address in the object store; null if the storage is a folder.
 
     Args:
         storage: a folder, or the address of an object store.
-        out: the run folder that was asked for; null: it is named after the sweep and the time.
+        out: the run folder as given by the user; null: it is named after the sweep and the time.
         name: of the sweep.
 
     Raises:
-        ConfigError: ``out`` is no folder.
+        ConfigError: ``out`` is an address.
     """
     from sweeper.run_folder.mirror import RUNS
     from trainers.storage.object_store import ObjectPath, place
@@ -57,7 +57,7 @@ def place_run_folder(storage: str, out: Path | None, name: str) -> "tuple[Path, 
 
 
 def folder_or_job(given: str) -> "RunFolder":
-    """The run folder that is given, or that of a job.
+    """Open the run folder with this path, or that of the job with this id.
 
     Raises:
         ConfigError: there is no such folder or job.

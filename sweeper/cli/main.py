@@ -13,7 +13,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    help="Finds the hyperparameters with which an image classifier can be trained safely on data nobody vouches for.",
+    help="Find the hyperparameters of a backdoor defense for training image classifiers on untrusted data.",
 )
 for group in (sweeps, results, models, beforehand):
     app.add_typer(group.app)

@@ -1,4 +1,4 @@
-"""Commands from a sweep to a model that is used."""
+"""Commands that turn a sweep into a model: ``select``, ``train`` and ``predict``."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from sweeper.analysis.uncertainty import Over
 from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
-from sweeper.cli.screen import BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
+from sweeper.cli.screen import BAD_INPUT, BROKEN, NOTHING_QUALIFIES, complain, console, one_sentence, say
 
 if TYPE_CHECKING:
     from sweeper.deploy.train_and_track import Tracked
@@ -19,25 +19,25 @@ app = typer.Typer()
 @app.command(name="select")
 def select_(
     folder: RunDir,
-    max_asr: Annotated[float, typer.Option(help="Highest attack success of the worst scenario.")],
-    min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy.")] = 0.0,
+    max_asr: Annotated[float, typer.Option(help="Highest attack success (val_asr) to accept; see --over.")],
+    min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy (val_acc) to accept.")] = 0.0,
     min_class_acc: Annotated[
-        float, typer.Option(help="Lowest accuracy on the worst class, in the worst scenario.")
+        float, typer.Option(help="Lowest accuracy on the worst class, in the worst scenario, to accept.")
     ] = 0.0,
-    poison_rate: Annotated[float | None, typer.Option(help="Look at trials of this poison rate only.")] = None,
+    poison_rate: Annotated[float | None, typer.Option(help="Use only trials with this poison rate.")] = None,
     over: Annotated[
-        Over, typer.Option(help="Attack success over scenarios: the worst, the mean, or the worst half (cvar).")
+        Over, typer.Option(help="How attack success is aggregated over scenarios; cvar: the mean of the worst half.")
     ] = "worst",
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Of the bounds on attack success and on the worst class, each by itself, e.g. 0.9; confirmed runs "
-            "alone count."
+            help="Require that bounds at this confidence (e.g. 0.9) keep --max-asr and --min-class-acc, each by "
+            "itself; uses confirmed runs only."
         ),
     ] = None,
-    defense: Annotated[str | None, typer.Option(help="Of compared defenses, look at this one only.")] = None,
+    defense: Annotated[str | None, typer.Option(help="Use only settings of this defense.")] = None,
 ) -> None:
-    """Pick the setting to deploy, and write deploy.yaml."""
+    """Select the most accurate setting that keeps the limits, and write it to deploy.yaml."""
     from sweeper.analysis.selection import NothingQualifies
     from sweeper.cli.tables import confirmation_lines, print_reading_notes, selection_lines
     from sweeper.deploy.select import Bounds, select_setting
@@ -53,11 +53,12 @@ def select_(
             raise typer.Exit(NOTHING_QUALIFIES) from error
         for line in selection_lines(selected.selection, over, confidence, selected.searched):
             say(line)
+        say(f"Attacked classes: {selected.classes}.")
         print_reading_notes(console, run_folder)
         if confidence is None:
             for line in confirmation_lines(run_folder, selected):
                 say(line)
-    instead = ", in the place of an earlier selection" if selected.replaced else ""
+    instead = ", replacing an earlier selection" if selected.replaced else ""
     say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if selected.tracked else ""))
     keep_copy(run_folder, [run_folder.deploy])
     more = " --unlabelled SOURCE" if selected.unlabelled else ""
@@ -66,30 +67,41 @@ def select_(
 
 @app.command(name="train")
 def train_(
-    deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="The setting, as select wrote it.")],
-    data: Annotated[str, typer.Option(help="Untrusted images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
-    out: Annotated[Path, typer.Option(help="Where model, scores and report go.")],
+    deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="deploy.yaml, as written by sweeper select.")],
+    data: Annotated[str, typer.Option(help="Untrusted training images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model, the scores and the report.")],
     image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the images in Parquet files; default: that of the sweep, if it named one."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the labels in Parquet files; default: that of the sweep, likewise.")
+    ] = None,
     unlabelled: Annotated[
         str | None,
         typer.Option(
-            help="parquet:PATH or folder:PATH of images, labelled or not, for a defense that needs such (bcu)."
+            help="For a defense that needs unlabelled images (bcu): parquet:PATH or folder:PATH; labels are ignored."
         ),
     ] = None,
+    unreadable: Annotated[
+        str, typer.Option(help="What to do with images that cannot be read: refuse, or leave_out, and list them.")
+    ] = "refuse",
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[
-        int, typer.Option(min=1, help="CPU threads.", show_default="as many as the machine has CPUs")
+        int, typer.Option(min=1, help="Number of CPU threads.", show_default="as many as the machine has CPUs")
     ] = max(os.cpu_count() or 1, 1),
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
 ) -> None:
-    """Train with a selected setting on images whose labels nobody vouches for."""
+    """Train a model with the selected setting on untrusted images."""
     from sweeper.deploy.train_and_track import TrainingBroken, train_and_track
 
     with one_sentence():
         try:
             tracked = train_and_track(
                 deploy, data, out, console,
-                image_size=image_size, unlabelled=unlabelled, device=device, threads=threads, seed=seed,
+                image_size=image_size, image_column=image_column, label_column=label_column, unlabelled=unlabelled,
+                device=device, threads=threads, seed=seed, unreadable=unreadable,
             )  # fmt: skip
         except TrainingBroken as error:
             complain(str(error))
@@ -98,7 +110,7 @@ def train_(
 
 
 def _show_training(tracked: "Tracked") -> None:
-    """Print where the model is, and what a person should look at before using it."""
+    """Print where the model is, and what to review before using it."""
     from sweeper.deploy.model_run import ALIAS
     from sweeper.deploy.train import lost_classes
     from trainers.storage.saved_model import WEIGHTS
@@ -108,7 +120,7 @@ def _show_training(tracked: "Tracked") -> None:
         name, version = tracked.version
         say(f"MLflow: model {name}, version {version}, alias {ALIAS}, in {tracked.store}")
     else:
-        complain(f"{tracked.error} The model and the report are written all the same.")
+        complain(f"{tracked.error} The model and the report were written nevertheless.")
     if review is not None:
         count = int((review["verdict"] == "suspicious").sum())
         seen = f": {folder / 'suspicious.png'}" if count else ""
@@ -120,15 +132,23 @@ def _show_training(tracked: "Tracked") -> None:
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="What train wrote: its folder, or model.safetensors in it.")],
+    model: Annotated[Path, typer.Argument(help="Folder written by sweeper train, or model.safetensors in it.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads.")],
-    resize: Annotated[bool, typer.Option("--resize", help="Resize images to what the model takes.")] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Resize images to the model's input size.")] = False,
 ) -> None:
-    """Classify images: a line for each, with its path, class and probability, separated by tabs."""
+    """Classify images; print path, class and probability of each, separated by tabs.
+
+    Images that cannot be read are named at the end; all others are classified.
+    """
     from sweeper.deploy.predict import classify
     from trainers.storage.saved_model import load_model
     from trainers.text import printable
 
+    unreadable: list[str] = []
     with one_sentence():
-        for path, name, probability in classify(load_model(model), images, resize):
+        for path, name, probability in classify(load_model(model), images, resize, unreadable.append):
             print(f"{printable(str(path))}\t{printable(name)}\t{probability:.4f}")
+    for text in unreadable:
+        complain(text)
+    if unreadable:
+        raise typer.Exit(BAD_INPUT)

@@ -16,10 +16,10 @@ app = typer.Typer()
 
 @app.command()
 def frontier(
-    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Run folders, or copies of them in a store.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; default: the first run folder.")] = None,
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Run folders, or their copies (s3://).")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: the first run folder.")] = None,
 ) -> None:
-    """Draw the frontier of one sweep, or of several together."""
+    """Print and draw the frontier of one sweep, or of several sweeps together."""
     from sweeper.cli.tables import print_comparison, print_frontier, print_reading_notes
     from sweeper.report.summary import write_joint_frontier
     from sweeper.run_folder.folder import RunFolder
@@ -38,7 +38,7 @@ def frontier(
 
 @app.command()
 def report(folder: RunDir) -> None:
-    """Write report.html, one page to decide from that works offline."""
+    """Write report.html: all results of a sweep on one page, which works offline."""
     from sweeper.report.page import rewrite_report
     from sweeper.run_folder.folder import RunFolder
 
@@ -52,10 +52,10 @@ def report(folder: RunDir) -> None:
 @app.command()
 def ui(
     folder: RunDir,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow's UI; 0: any.")] = 5000,
-    report_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the report; 0: any.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of MLflow's UI; 0: any free port.")] = 5000,
+    report_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the report; 0: any free port.")] = 0,
 ) -> None:
-    """Serve the report and MLflow's UI on this machine alone, until Ctrl-C."""
+    """Serve the report and MLflow's UI to this machine only, until Ctrl-C."""
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
     from sweeper.tracking.ui import serve
@@ -63,7 +63,7 @@ def ui(
     with one_sentence():
         run_folder = RunFolder.open(resolve_run_folder(folder))
         if not run_folder.report.exists():
-            raise ConfigError(f"{run_folder.report} is not there; sweeper report {run_folder.path} writes it.")
+            raise ConfigError(f"{run_folder.report} does not exist; write it with sweeper report {run_folder.path}.")
         store = tracking_uri(run_folder.path.resolve().parent)
         with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
             say(f"Report: {report_address}")

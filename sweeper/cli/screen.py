@@ -1,4 +1,4 @@
-"""What all commands share: where they print, and how they refuse."""
+"""Output of all commands: consoles, exit codes and error messages."""
 
 import shutil
 import sys
@@ -18,25 +18,25 @@ ALL_FAILED = BROKEN = 1
 BAD_INPUT, NOTHING_QUALIFIES = 2, 3
 """Exit codes."""
 
-# A file or a pipe has no width; tables and lines are not to be cut for it.
-# Names and errors come from data and folders of others: nothing in them is markup.
+# A file or a pipe has no width; it gets a large one, so that tables are not cut.
+# Names and errors may come from other people's data: they must not be read as markup.
 console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
 errors = Console(stderr=True, soft_wrap=True, markup=False)
 
 LONGEST = 2000
-"""Characters of a sentence that refuses something: what it quotes may be of any length."""
+"""Most characters of an error message: the input that it quotes may be of any length."""
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn an error that the user can mend into one sentence and exit code 2."""
+    """Turn an error that the user can fix into one sentence and exit code 2."""
     try:
         yield
     except (ConfigError, PresetError) as error:
         complain(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except SweepBroken as error:
-        complain(f"{error} What was written before is whole; sweeper resume goes on from it.")
+        complain(f"{error} Everything written before is intact; sweeper resume continues from it.")
         raise typer.Exit(BROKEN) from error
     except SweepInterrupted as error:
         complain(str(error))
@@ -44,7 +44,7 @@ def one_sentence() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a line, unbroken however narrow the screen is: paths and commands are to be copied."""
+    """Print a line without breaking it, so that paths and commands can be copied."""
     console.print(printable(text), highlight=False, soft_wrap=True)
 
 
@@ -54,7 +54,7 @@ def say_where_programs_are() -> None:
     if shutil.which("sweeper") is None and (programs / "sweeper").exists():
         folder = Path.cwd()
         shown = f"$PWD/{programs.relative_to(folder)}" if programs.is_relative_to(folder) else programs
-        say(f"So that the shell finds these commands: export PATH={shown}:$PATH")
+        say(f"To let the shell find sweeper: export PATH={shown}:$PATH")
 
 
 def complain(text: str) -> None:

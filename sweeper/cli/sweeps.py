@@ -1,4 +1,4 @@
-"""Commands that run a sweep, and look after one that runs."""
+"""Commands that run, resume, confirm, track, show and stop sweeps."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,29 +12,33 @@ from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say,
 if TYPE_CHECKING:
     from sweeper.launch import Ended
 
-DETACH = "Leave it to the cluster as a job, and return once it has begun."
+DETACH = "Submit the command to the Ray cluster as a job, and return once its sweep has begun."
 
 app = typer.Typer()
 
 
 @app.command()
 def run(
-    preset: Annotated[str, typer.Argument(help="A preset's path, or its bare name: " + ", ".join(preset_names()))],
+    preset: Annotated[str, typer.Argument(help="Path of a preset, or one of: " + ", ".join(preset_names()))],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. search.trials=20.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a preset key, e.g. search.trials=20; may be repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: NAME-TIME in the storage.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New run folder; default: NAME-TIME in --storage.")] = None,
     storage: Annotated[
         str,
         typer.Option(
-            envvar="SWEEPER_STORAGE", help="Where run folders go; on a cluster, what all hosts see: a folder, or s3://."
+            envvar="SWEEPER_STORAGE",
+            help="Folder or s3:// address for run folders; on a cluster, all hosts must see it.",
         ),
     ] = "runs",
-    trials: Annotated[int | None, typer.Option(help="Trials, controls not counted.")] = None,
-    time_budget: Annotated[float | None, typer.Option(help="Minutes after which the sweep ends.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of trials, not counting controls; default: the preset's.")
+    ] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Time limit in minutes; default: the preset's.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
-    """Run the sweep of a preset, and show its frontier."""
+    """Run the sweep of a preset in a new run folder, and print its frontier."""
     with one_sentence():
         overrides = list(set_ or [])
         overrides += [f"search.trials={trials}"] if trials is not None else []
@@ -47,7 +51,7 @@ def run(
         if detach:
             given = str(Path(preset).resolve()) if Path(preset).exists() else preset
             changes = [word for override in overrides for word in ("--set", override)]
-            # Said in any case: the environment of the job may name another.
+            # Always passed: the environment of the job may name another storage.
             where = storage if store is not None else str(Path(storage).resolve())
             _detach(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
             return
@@ -65,18 +69,20 @@ def _detach(arguments: list[str], path: Path) -> None:
     job = submitted.job
     say(f"Job: {job}   results: {path.resolve()}")
     if not submitted.begun:
-        say("It has not begun yet, and may still be refused.")
-    say(f"How far it is: sweeper status {job}   what it says: ray job logs -f {job}")
+        say("The sweep has not begun yet, and may still be refused.")
+    say(f"Progress: sweeper status {job}   log: ray job logs -f {job}")
 
 
 @app.command(name="resume")
 def resume_(
     folder: RunDir,
-    trials: Annotated[int | None, typer.Option(help="Trials in all, with those that ran; default: as before.")] = None,
-    time_budget: Annotated[float | None, typer.Option(help="Minutes from now after which the sweep ends.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Total number of trials, earlier ones included; default: as before.")
+    ] = None,
+    time_budget: Annotated[float | None, typer.Option(help="Time limit in minutes from now; default: none.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
-    """Go on with a sweep that was killed, interrupted or cut short."""
+    """Continue a sweep that was killed, interrupted or stopped early; trials that ended are not run again."""
     with one_sentence():
         path = resolve_run_folder(folder)
         if detach:
@@ -93,14 +99,14 @@ def resume_(
 @app.command(name="confirm")
 def confirm_(
     folder: RunDir,
-    top: Annotated[int, typer.Option(min=1, help="How many leaders; of several defenses, of each.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds for each.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers to run.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = 3,
     max_asr: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Settings that keep this attack success lead, by accuracy.")
+        float | None, typer.Option(min=0, max=1, help="Rank settings with at most this attack success first.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
-    """Run the leading settings, or attackers, again with fresh seeds; select --confidence rests on these runs."""
+    """Run the leading settings (or attackers) again with fresh seeds, as select --confidence requires."""
     with one_sentence():
         path = resolve_run_folder(folder)
         if detach:
@@ -116,9 +122,14 @@ def confirm_(
 @app.command(name="track")
 def track_(
     folder: RunDir,
-    to: Annotated[str | None, typer.Option(help="Tracking store; default: that of run.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the tracking store; default: MLFLOW_TRACKING_URI, or mlflow.db beside the folder."
+        ),
+    ] = None,
 ) -> None:
-    """Write a sweep into a tracking store from its run folder; what is there already is not written again."""
+    """Write a sweep from its run folder to MLflow's tracking store; what is there already is not sent again."""
     from sweeper.launch import track
     from sweeper.tracking.store import tracking_uri
 
@@ -130,7 +141,7 @@ def track_(
 
 @app.command()
 def status(sweep: RunDirOrJob) -> None:
-    """Show how far a sweep is, from anywhere that sees its folder."""
+    """Show the progress of a sweep, on any machine that can read its run folder."""
     from sweeper.cli.tables import print_status
     from sweeper.run_folder.status import read_status
 
@@ -141,12 +152,12 @@ def status(sweep: RunDirOrJob) -> None:
 
 @app.command(name="stop")
 def stop_(sweep: RunDirOrJob) -> None:
-    """End a sweep that runs elsewhere, as Ctrl-C does; resume goes on with it."""
+    """Stop a running sweep as Ctrl-C does; sweeper resume continues it."""
     from sweeper.cluster.jobs import stop
 
     with one_sentence():
         folder = folder_or_job(sweep)
-        say(f"Stopping {stop(folder)}; go on with it: sweeper resume {folder.path}")
+        say(f"Stopping {stop(folder)}; to continue: sweeper resume {folder.path}")
 
 
 def _show(ended: "Ended") -> None:
@@ -165,14 +176,14 @@ def _show(ended: "Ended") -> None:
     for reason in outcome.failed:
         say(f"FAILED {reason}")
     if outcome.interrupted:
-        say(f"Not all trials ran: {outcome.interrupted}. What ended before is kept; go on: sweeper resume {path}")
+        say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: sweeper resume {path}")
     if ended.tracker.behind:
-        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; when it is back: sweeper track {path}")
+        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; once it answers: sweeper track {path}")
     if ended.not_copied is not None:
-        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); when it is back: sweeper resume {path}")
+        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: sweeper resume {path}")
     elif ended.folder.store is not None:
         say(f"Copy: {ended.folder.store}")
-    say(f"Results: {path}   page to decide from: {ended.folder.report}")
+    say(f"Results: {path}   report: {ended.folder.report}")
     store = ended.tracker.shown_uri
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
     say(f"Compare runs: {compare}")

@@ -1,4 +1,4 @@
-"""What commands show on the screen."""
+"""Tables and lines that commands print."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,27 +28,28 @@ from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import format_cell, parameter, spread
+from trainers.data.class_order import in_class_order
 from trainers.seeding import NUMERICS
 from trainers.storage.state_store import attempts, host_of
 
 if TYPE_CHECKING:
-    from sweeper.deploy.select import Selected  # it brings MLflow, which takes seconds to import
+    from sweeper.deploy.select import Selected  # imports MLflow, which takes seconds
 
 MOST_ATTACKERS = 20
 
 
 def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, volumes: dict[str, float]) -> None:
-    """Show the settings on the frontier, with test figures and what was searched beside them."""
+    """Print the settings on the frontier, with their test figures and searched parameters."""
     front = table[table["on_frontier"]]
     names = _varied(frame)
     params = frame.drop_duplicates("config_id").set_index("config_id")
     if many_attackers(table):
         _print_many(console, front)
-    for environment in [] if many_attackers(table) else sorted(table["environment"].unique()):
+    for environment in [] if many_attackers(table) else in_class_order(table["environment"].unique()):
         group = front[front["environment"] == environment]
         label = f" at {environment}" if environment else ""
         if group.empty:
-            console.print(f"Frontier{label}: no setting stands on it.", highlight=False)  # the caveats say why
+            console.print(f"Frontier{label}: no setting qualifies.", highlight=False)  # the caveats say why
             continue
         headings = (*HEAD, "floor", "test_acc", "test_asr", "floor", "held")
         others = ("asr_floor", "test_acc", "test_asr", "test_asr_floor", "frontier_share")
@@ -60,7 +61,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
                 for name in names.get(row["defense"], [])
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
-            console.print(f"{head}: {' '.join(words) or 'its only setting'}", highlight=False, soft_wrap=True)
+            console.print(f"{head}: {' '.join(words) or 'no parameter varied'}", highlight=False, soft_wrap=True)
     _print_confirmed(console, confirmed(frame))
     for caveat in caveats(table, frame):
         console.print(caveat)
@@ -68,8 +69,8 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         console.print("balanced: mean of the accuracies on each class. worst class: the lowest of them.")
     if len(table) and table["seeds"].min() > 1:
         console.print(
-            "n: seeds. ±: standard deviation over them. held: share of bootstrap samples of the seeds whose frontier "
-            "holds the setting."
+            "n: number of seeds. ±: standard deviation over seeds. held: share of bootstrap samples (over seeds) in "
+            "which the setting is on the frontier."
         )
 
 
@@ -96,7 +97,7 @@ HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "val_asr")
 
 
 def _head(row: Mapping[str, Any]) -> list[str]:
-    """The first cells of a setting's line: its id, how many seeds, its accuracies and attack success."""
+    """The first cells of a setting's row: its id, number of seeds, accuracies and attack success."""
     of_classes = [format_cell(row[name]) for name in ("val_balanced_acc", "val_min_class_acc")]
     return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), *of_classes, spread(row, "val_asr")]
 
@@ -109,7 +110,7 @@ def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def print_comparison(console: Console, frame: pd.DataFrame, table: pd.DataFrame) -> None:
-    """Show which defense holds which part of the joint frontier, and how each fares against each attack.
+    """Print each defense's part of the joint frontier, and its figures against each attack.
 
     Args:
         console: to print on.
@@ -120,7 +121,7 @@ def print_comparison(console: Console, frame: pd.DataFrame, table: pd.DataFrame)
         return
     for environment, held in holders(table).groupby("environment"):
         label = f" at {environment!s}" if environment else ""
-        _print_table(console, f"Who holds the joint frontier{label}", HOLDER_HEADINGS, holder_rows(held))
+        _print_table(console, f"Joint frontier by defense{label}", HOLDER_HEADINGS, holder_rows(held))
     table = standings(frame)
     headings, rows = grid_rows(table)
     if rows:
@@ -140,7 +141,7 @@ def _print_table(console: Console, title: str, headings: Sequence[str], rows: li
 
 
 def print_breaking(console: Console, frame: pd.DataFrame) -> None:
-    """Show the smallest poison rate at which each attack succeeds, against each setting that met several."""
+    """Print the smallest poison rate at which each attack succeeds, for settings that were run at several rates."""
     rows = breaking_rows(breaking_points(frame))
     if rows:
         title = f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more, and figures there"
@@ -148,8 +149,8 @@ def print_breaking(console: Console, frame: pd.DataFrame) -> None:
 
 
 def print_attackers(console: Console, table: pd.DataFrame, confirmed: pd.DataFrame) -> None:
-    """Show an attacker's sweep, the leading attackers first, and those that were run again with fresh seeds."""
-    _print_attackers(console, "Attackers, those that no other beats first", table.head(MOST_ATTACKERS))
+    """Print the attackers of an attacker's sweep, leading ones first, and those run again with fresh seeds."""
+    _print_attackers(console, "Attackers, leading ones first", table.head(MOST_ATTACKERS))
     for note in notes(table):
         console.print(note)
     if len(confirmed):
@@ -164,12 +165,12 @@ def _print_attackers(console: Console, title: str, table: pd.DataFrame) -> None:
 
 
 def selection_lines(chosen: Selection, over: Over, confidence: float | None, searched: str) -> list[str]:
-    """Lines on the chosen setting: its figures, and their limits.
+    """Lines of text about the chosen setting: its figures, and their limits.
 
     Args:
         chosen: from :func:`sweeper.analysis.selection.select`.
         over: how attack success was aggregated over scenarios.
-        confidence: that was asked for; null: none.
+        confidence: the confidence asked for; null: none.
         searched: the values that the search chose, as text; empty: none.
     """
     point = chosen.point
@@ -191,29 +192,29 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, sea
     if confidence is not None:
         if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
             lines.append(
-                f"The bound on val_asr is of this setting alone; one that holds for all {chosen.confirmed} confirmed "
+                f"The bound on val_asr is for this setting alone; a bound for all {chosen.confirmed} confirmed "
                 f"settings at once is {chosen.asr_upper_of_all:.3f}."
             )
         lines.append(
-            f"A bound takes seeds for normally distributed. Whatever their distribution, {point['seeds']} seeds "
+            f"A bound assumes a normal distribution over seeds. Without that assumption, {point['seeds']} seeds "
             f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
         )
     if chosen.hardest_of:
         lines.append(
-            f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}. This setting was measured there; not "
-            "always at the others."
+            f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}. This setting was measured there, but "
+            "not necessarily at the others."
         )
     if chosen.no_evidence:
         failing = "; ".join(chosen.no_evidence)
         lines.append(f"No evidence about {failing}: no attack works there without a defense.")
     if point["seeds"] == 1:
-        lines.append("It rests on one seed: how much the figures vary is not known.")
+        lines.append("These figures rest on one seed: how much they vary is unknown.")
     return lines
 
 
 def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
-    """Lines on a setting that was chosen without a confidence: its figures with fresh seeds, if there are any, and the
-    commands that choose with a confidence.
+    """Lines of text about a setting that was chosen without a confidence: its figures with fresh seeds, if there are
+    any, and the commands that choose with a confidence.
 
     Args:
         folder: the run folder.
@@ -223,24 +224,24 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
     lines = []
     if again is not None:
         lines.append(
-            f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which count for a confidence alone: "
+            f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which only --confidence uses: "
             f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr {spread(again, 'val_asr')}."
         )
-    if again is None and folder.numerics != NUMERICS:  # nothing can be trained to compare with these figures
+    if again is None and folder.numerics != NUMERICS:  # new trainings would not be comparable
         return lines
     confirm = f"sweeper confirm {folder.path} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
     options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
     options += f" --min-class-acc {bounds.min_class_acc:g}" if bounds.min_class_acc else ""
     options += f" --defense {bounds.defense}" if bounds.defense else ""
     lines.append(
-        f"The best of a search flatters itself; before deploying: {confirm}sweeper select {folder.path} {options} "
-        "--confidence 0.9"
+        f"The winner of a search looks better than it is; before deploying: {confirm}sweeper select {folder.path} "
+        f"{options} --confidence 0.9"
     )
     return lines
 
 
 def print_status(console: Console, folder: RunFolder, status: Status) -> None:
-    """Print how far a sweep is."""
+    """Print the status of a sweep."""
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -258,22 +259,23 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     if status.seconds_left is not None and status.done < status.budget:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
     if status.word == "interrupted":
-        line(f"Go on: sweeper resume {folder.path}")
+        line(f"To continue: sweeper resume {folder.path}")
+    line(f"Attacked classes: {status.classes}.")
     line(f"Results: {folder.path}")
 
 
 def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
-    """What an open trial does: whether it runs or waits, and in which attempt."""
+    """The state of an open trial as text: whether it runs or waits, and in which attempt."""
     states = folder.states / record.trial_id
     try:
         number = attempts(states)
         begun = status.holder and host_of(states, number) is not None
-    except OSError:  # the store does not answer, or not to us
+    except OSError:  # the store does not answer, or refuses access
         return "is open"
     return f"{'runs' if begun else 'waits'}{f', attempt {number}' if number > 1 else ''}"
 
 
 def print_reading_notes(console: Console, folder: RunFolder) -> None:
-    """Print what a reader of a sweep's figures must know of it."""
+    """Print the warnings that belong to a sweep's figures."""
     for note in reading_notes(folder):
         console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""The hosts that a sweep runs on: what they have, whether they are usable, and sweeps that run there as jobs."""
+"""The hosts that a sweep runs on: their resources, whether they are usable, and sweeps that run as Ray jobs."""

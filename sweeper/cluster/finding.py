@@ -12,9 +12,11 @@ class Finding:
         fine: whether a sweep can run with it.
         found: what the check saw.
         remedy: what to do about it; empty if nothing.
+        notes: sentences that a person should read though nothing is amiss.
     """
 
     what: str
     fine: bool
     found: str
     remedy: str = ""
+    notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The hosts as a sweep goes on: how many trials they have room for, and which of them nothing works on."""
+"""The hosts of a running sweep: how many trials fit on them, and which hosts are avoided since trials fail there."""
 
 import math
 import time
@@ -9,20 +9,20 @@ from sweeper.cluster.hosts import Host, Unusable, hosts
 
 LOOK_EVERY_S = 1.0
 LOOK_AGAIN_S = 0.5
-"""The same while a host may just have gone."""
+"""Seconds between looks while a host may just have been lost."""
 NOTICED_AFTER_S = 8.0
 """How long a cluster with the health checks of ``cluster.yaml`` may take to notice that a host is gone."""
 BAD_AFTER = 3
-"""Different trials that failed on a host one after the other, until it is avoided."""
+"""Number of different trials that must fail on a host, with no progress between them, before it is avoided."""
 
 
 class Fleet:
-    """What is known of the hosts.
+    """The hosts of a sweep, and how trials fared on them.
 
     Args:
-        wanted: what a trial asks for, by Ray's names.
+        wanted: resources that a trial asks for, by Ray's names.
         look: finds the hosts that are there.
-        find_unusable: asks some hosts whether they can load what trials run, which may take them a minute.
+        find_unusable: asks hosts whether they can load the module that runs trials, which may take them a minute.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Fleet:
         self._names: dict[str, str] = {}
         self._moments = count()
         self._failed: dict[str, dict[str, int]] = {}
-        """By host, since a trial last got on there: trials that crashed, and the moment when each did first."""
+        """By host: trials that crashed there since one last made progress, with the moment of their first crash."""
         self._worked: dict[str, int] = {}
-        """By host, the moment when a trial last got on there."""
+        """By host: the moment when a trial last made progress there."""
         self.avoided: dict[str, str] = {}
-        """Hosts that get no trial any more, with what went wrong there last."""
+        """Hosts that get no more trials, with the last error there."""
 
     def room(self) -> int:
-        """How many trials fit now. Asked for often, and looked up each second.
+        """The number of trials that fit on the hosts now. Called often; the cluster is asked at most once a second.
 
-        Where none but avoided hosts are left, they are tried again.
+        If only avoided hosts have room for a trial, they are tried again.
         """
         self._refresh()
         if self.avoided and not any(host.room(self._wanted) for name, host in self._there.items()
@@ -58,15 +58,15 @@ class Fleet:
         return sum(host.room(self._wanted) for name, host in self._there.items() if name not in self.avoided)
 
     def is_gone(self, node_id: str, since: float) -> bool | None:
-        """Whether a host is gone, on which a trial broke off.
+        """Whether a host on which a trial broke off has left the cluster.
 
         Args:
             node_id: Ray's name of the host.
             since: when that was noticed, by the monotonic clock.
 
         Returns:
-            Null while the cluster may not have noticed yet. No time is given where there is one host alone: it is the
-            one that this runs on.
+            Null while the cluster may not have noticed yet. A single host is not waited for: it is the one that this
+            program runs on.
         """
         self._refresh(0.0 if self._looked_at < since else LOOK_AGAIN_S)
         if node_id not in self._there:
@@ -74,25 +74,25 @@ class Fleet:
         return False if len(self._there) < 2 or time.monotonic() >= since + NOTICED_AFTER_S else None
 
     def name(self, node_id: str) -> str:
-        """What people call it."""
+        """The address of a host; the start of its id if the address is unknown."""
         return self._names.get(node_id, node_id[:8])
 
     def others(self, node_ids: Collection[str]) -> int:
-        """How many hosts have room for a trial beside these, and are not avoided."""
+        """The number of hosts, other than these and avoided ones, that have room for a trial."""
         self._refresh()
         left = self._there.keys() - self.avoided.keys() - set(node_ids)
         return sum(self._there[name].room(self._wanted) > 0 for name in left)
 
     def worked(self, node_id: str) -> None:
-        """A trial got on there."""
+        """Record that a trial made progress on a host."""
         self._worked[node_id] = next(self._moments)
         self._failed.pop(node_id, None)
 
     def failed(self, node_id: str, trial_id: str, reason: str) -> bool:
-        """A trial crashed there. Returns whether the host is avoided from now on.
+        """Record that a trial crashed on a host; return whether the host is avoided from now on.
 
-        It is once several trials crashed on it and none got on between them, while one did on another host that is
-        there: what crashes everywhere is no host's fault.
+        A host is avoided once several trials have crashed on it with no progress between them, while a trial made
+        progress on another host that is still there: if trials crash everywhere, no host is to blame.
         """
         crashed = self._failed.setdefault(node_id, {})
         crashed.setdefault(trial_id, next(self._moments))
@@ -107,26 +107,26 @@ class Fleet:
         return True
 
     def ask_whether_usable(self) -> Unusable:
-        """Ask hosts whether they can load what trials run; what they answer is for :meth:`avoid_unusable_hosts`."""
+        """Ask the hosts whether they can load the module that runs trials, for :meth:`avoid_unusable_hosts`."""
         self._refresh()
         return self._find_unusable([host for name, host in self._there.items() if name not in self.avoided])
 
     def avoid_unusable_hosts(self, reasons: Mapping[str, str]) -> str | None:
-        """Avoid hosts that cannot load what trials run from now on.
+        """Avoid hosts that cannot load the module that runs trials.
 
         Args:
-            reasons: why each of them cannot, by Ray's names.
+            reasons: why each of them cannot load it, by Ray's name of the host.
 
         Returns:
-            What the user is told; null if there is none.
+            A message for the user; null if no host is avoided.
         """
         self._refresh(0.0)
         left = self._there.keys() - self.avoided.keys()
-        reasons = {name: reason for name, reason in reasons.items() if name in left}  # one may have gone meanwhile
-        if len(reasons) == len(left):  # then it is no host's fault, and trials tell what is wrong
+        reasons = {name: reason for name, reason in reasons.items() if name in left}  # a host may have left meanwhile
+        if len(reasons) == len(left):  # no single host is to blame; the trials' errors tell what is wrong
             return None
         self.avoided |= reasons
-        said = [f"The host {self.name(name)} is avoided from now on, since it cannot load what trials run: {reason}"
+        said = [f"The host {self.name(name)} is avoided from now on, since it cannot load the trials' program: {reason}"
                 for name, reason in reasons.items()]  # fmt: skip
         return " ".join(said) or None
 

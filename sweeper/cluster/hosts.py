@@ -20,11 +20,11 @@ from trainers.storage.files import write_text
 from trainers.storage.object_store import Place
 
 PATIENCE_S = 30.0
-"""How long a cluster is given until a host joins that has room for a trial."""
+"""Seconds to wait for a host that has room for a trial."""
 _ON_ANY_HOST = ("memory", "object_store_memory")
-"""Resources that Ray notes of each host, and no preset asks for."""
+"""Resources that Ray lists for each host, and no preset asks for."""
 PROBE_S = 60.0
-"""How long a host is given to answer."""
+"""Seconds to wait for the answer of a host."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
         patience_s: seconds; 0 where no other host can come.
 
     Raises:
-        ConfigError: none does.
+        ConfigError: a trial fits on no host.
     """
     until = time.monotonic() + patience_s
     while not room(wanted):
@@ -88,7 +88,7 @@ def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
 
 
 def asked(wanted: Mapping[str, float]) -> str:
-    """What a trial asks for, in words."""
+    """The resources that a trial asks for, as text."""
     return " and ".join(_amount(name, amount) for name, amount in wanted.items() if amount > 0)
 
 
@@ -97,21 +97,22 @@ def _amount(name: str, amount: float) -> str:
 
 
 Unusable = Callable[[], Mapping[str, str] | None]
-"""Tells which hosts cannot load what trials run, by their ids, with the reason; null: not yet known."""
+"""Returns the hosts that cannot load the module of trials, by their ids, with the reason; null if not yet known."""
 
 
 def find_unusable_hosts(among: Sequence[Host], module: str) -> Unusable:
-    """Ask hosts, all at once, whether they can load what trials run. Nothing waits for them.
+    """Ask hosts, all at once, whether they can load the module of trials, without waiting for their answers.
 
-    Not in a thread that waits: Ray ends the whole process if one still does when it is shut down (as of Ray 2.60).
+    No thread waits for them either: if one still does when Ray is shut down, Ray ends the whole process (as of Ray
+    2.60).
 
     Args:
         among: the hosts.
-        module: what trials run.
+        module: the module that runs trials.
 
     Returns:
-        What gives the answer, :data:`PROBE_S` later at the latest. A host that has not answered by then is not among
-        those: it may be busy, or gone.
+        A function that returns the answer, after :data:`PROBE_S` at the latest. A host that has not answered by then is
+        left out: it may be busy, or gone.
     """
     load: Any = ray.remote(num_cpus=0, max_retries=0)(_load)
     until = time.monotonic() + PROBE_S
@@ -139,30 +140,30 @@ def find_unusable_hosts(among: Sequence[Host], module: str) -> Unusable:
 
 
 def _load(module: str) -> None:
-    """On a host: load what trials run.
+    """On a host: load the module that runs trials.
 
     Raises:
-        Exception: it cannot be loaded there: CUDA's libraries are not those that torch wants, say.
+        Exception: it cannot be loaded there, for example since CUDA's libraries do not match torch.
     """
     import_module(module)
 
 
 def _on(host: Host, task: Any, *arguments: Any) -> Any:
-    """Begin a task on a host, and on no other."""
+    """Start a task on this host only."""
     strategy = NodeAffinitySchedulingStrategy(host.node_id, soft=False)
     return task.options(scheduling_strategy=strategy).remote(*arguments)
 
 
 def _reason(error: RayError) -> str:
-    """Its last line: those before are a traceback."""
+    """The last line of an error: those before it are a traceback."""
     return str(error).strip().splitlines()[-1]
 
 
 def _look(folder: Place, probe: str, module: str | None) -> dict[str, Any]:
-    """On a host: what it runs, and whether it sees and may write the folder.
+    """On a host: report its versions, and whether it can see and write the folder.
 
     Raises:
-        Exception: what trials run cannot be loaded there.
+        Exception: the module that runs trials cannot be loaded there.
     """
     if module is not None:
         _load(module)
@@ -179,14 +180,14 @@ def _look(folder: Place, probe: str, module: str | None) -> dict[str, Any]:
 
 
 def check_hosts(folder: Place, module: str | None = None) -> None:
-    """See whether every host runs this code and shares ``folder``; on one host there is nothing to see.
+    """Check that every host runs this code and shares ``folder``; a single host is not checked.
 
     Args:
         folder: of the sweep, or where sweeps go.
-        module: what trials run; hosts load it too, which takes them seconds. Null: they do not.
+        module: the module that runs trials; hosts load it too, which takes them seconds. Null: they do not.
 
     Raises:
-        ConfigError: one does not, or does not answer.
+        ConfigError: a host runs other code, does not share the folder, or does not answer.
     """
     known = hosts()
     if len(known) < 2:

@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a Ray cluster: they go on when the one who began them has left."""
+"""Sweeps as jobs of a Ray cluster, which go on after the user has logged out."""
 
 import os
 import re
@@ -21,14 +21,14 @@ from trainers.errors import ConfigError
 from trainers.storage.network import keep_loopback_off_proxies
 
 FOLDER = "run_folder"
-"""In a job's metadata: where its sweep lies."""
+"""Key of a job's metadata that holds the path of its run folder."""
 PATIENCE_S = 120.0
-"""How long a job is given until its sweep has begun, or was refused."""
+"""Seconds to wait until a job's sweep has begun or was refused."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job.
+    """A submitted job.
 
     Args:
         job: its id.
@@ -40,17 +40,17 @@ class Submitted:
 
 
 def submit(arguments: Sequence[str], folder: Path) -> Submitted:
-    """Let the cluster run ``sweeper`` with these arguments in this working folder, and wait until its sweep has begun.
+    """Submit ``sweeper`` with these arguments as a job in this working folder, and wait until its sweep has begun.
 
-    The job gets the environment that Ray was started with on the head, and no other, since everybody who may see the
-    cluster may see what is handed to a job.
+    The job gets only the environment that Ray was started with on the head. Nothing else is passed on, since everybody
+    with access to the cluster can see what is passed to a job.
 
     Args:
         arguments: of the command line.
         folder: the run folder that they name.
 
     Raises:
-        ConfigError: no cluster is there, or the job ended before its sweep began; the sentence is the job's.
+        ConfigError: no cluster is there, or the job ended before its sweep began; the message is the job's last line.
     """
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join([sys.executable, '-P', '-m', 'sweeper', *arguments])}"
     before = _opened(folder)
@@ -60,7 +60,7 @@ def submit(arguments: Sequence[str], folder: Path) -> Submitted:
     while time.monotonic() < until:
         status, said = _state_of(job)
         if status is not None and status.is_terminal() and status != JobStatus.SUCCEEDED:
-            raise ConfigError(said[-1] if said else f"The job {job} ended without a word.")
+            raise ConfigError(said[-1] if said else f"The job {job} ended without any output.")
         if status == JobStatus.SUCCEEDED or _opened(folder) != before:
             return Submitted(job, True)
         time.sleep(0.5)
@@ -68,7 +68,7 @@ def submit(arguments: Sequence[str], folder: Path) -> Submitted:
 
 
 def _state_of(job: str) -> tuple[JobStatus | None, list[str]]:
-    """How a job stands, and what it said if it has ended; null if the cluster does not answer: it may next time."""
+    """The status of a job, and the lines of its log once it has ended; null if the cluster does not answer."""
     with suppress(ConfigError), _cluster() as client:
         status = client.get_job_status(job)
         return status, client.get_job_logs(job).strip().splitlines() if status.is_terminal() else []
@@ -76,7 +76,7 @@ def _state_of(job: str) -> tuple[JobStatus | None, list[str]]:
 
 
 def _opened(folder: Path) -> int | None:
-    """Changes when a sweep begins, or goes on, after all that may refuse it: the study is made anew then."""
+    """The inode of the study's file, which is written anew when a sweep begins or resumes, after all checks."""
     try:
         return RunFolder(folder).study.stat().st_ino
     except OSError:
@@ -100,18 +100,18 @@ def folder_of(job: str) -> Path:
 
 
 def stop(folder: RunFolder) -> str:
-    """End the sweep that works on a folder as Ctrl-C does; returns what was stopped.
+    """Stop the sweep that runs in a folder, as Ctrl-C does; return what was stopped.
 
     Raises:
-        ConfigError: nobody works on it, or somebody does on another machine and not as a job.
+        ConfigError: no sweep runs there, or it runs on another machine and not as a job.
     """
     holder = folder.holder()
     if holder is None:
-        raise ConfigError(f"No sweep works on {folder.path}.")
+        raise ConfigError(f"No sweep runs in {folder.path}.")
     known = re.fullmatch(r"process (\d+) on (\S+)", holder)
-    # What the file says may have been written by anybody: only who has it open is ended.
+    # Anybody may have written the file: only a process that has it open is stopped.
     if known and known[2] == os.uname().nodename and _has_open(int(known[1]), folder.path / LOCK_FILE):
-        with suppress(OSError):  # of another user, or of another container of that name
+        with suppress(OSError):  # it belongs to another user, or runs in another container of that name
             os.kill(int(known[1]), signal.SIGTERM)
             return holder
     with _cluster() as client:
@@ -120,15 +120,13 @@ def stop(folder: RunFolder) -> str:
             if job.status == JobStatus.RUNNING and (job.metadata or {}).get(FOLDER) == str(folder.path.resolve())
         ]  # fmt: skip
         if not jobs:
-            raise ConfigError(
-                f"{folder.path} is worked on by {holder}, which cannot be reached from here; stop it there."
-            )
+            raise ConfigError(f"{folder.path} is in use by {holder}, which cannot be reached from here; stop it there.")
         client.stop_job(jobs[0])
     return f"job {jobs[0]}"
 
 
 def _has_open(process: int, path: Path) -> bool:
-    """Whether a process of this machine has a file open, as far as one may know."""
+    """Whether a process of this machine has a file open; false if that cannot be read."""
     with suppress(OSError):
         return any(file.samefile(path) for file in Path(f"/proc/{process}/fd").iterdir() if file.exists())
     return False
@@ -136,10 +134,10 @@ def _has_open(process: int, path: Path) -> bool:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """The cluster's job server.
+    """A client of the cluster's job server.
 
     Raises:
-        ConfigError: it does not answer, or not to us.
+        ConfigError: the server does not answer, or refuses access.
     """
     check_jobs_address()
     keep_loopback_off_proxies()

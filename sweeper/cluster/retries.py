@@ -1,4 +1,4 @@
-"""Whether a trial that broke off is tried again: Ray tells no lost host from a crash, and keeps away from no host."""
+"""Decides whether a trial that broke off is tried again: Ray itself takes lost hosts for crashes, and avoids none."""
 
 import time
 from collections import Counter, defaultdict
@@ -12,20 +12,20 @@ from trainers.storage.object_store import Place
 from trainers.storage.state_store import crash_reason, host_of
 
 LOST_AT_MOST = 10
-"""How often a trial may lose its host: spot instances come and go, but a trial may also be what takes hosts down."""
+"""How often a trial may lose its host: spot instances come and go, but a trial may also be what crashes its hosts."""
 ASKED_AFTER = 3
-"""How often a trial is cut off before it begins until hosts are asked why: once may be one that just went."""
+"""How often a trial is cut off before it begins until hosts are asked why: a host may just have left."""
 NO_WORD = "The worker died without a word; Ray's logs may tell why."
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of it.
+    """The decision on a trial that broke off.
 
     Args:
         again: whether it is tried again.
         reason: why it broke off.
-        said: what the user is told at once; null: nothing.
+        said: a message for the user; null: none.
     """
 
     again: bool
@@ -35,11 +35,11 @@ class Decision:
 
 @dataclass
 class _Ending:
-    """An attempt that broke off, and of which it is not decided yet what follows.
+    """An attempt that broke off, on which nothing has been decided yet.
 
     Args:
         host: Ray's name of the host where it began; null if it never did.
-        reason: why it crashed; null if it left no word.
+        reason: why it crashed; null if it left no reason.
         at: when it was noticed, by the monotonic clock.
         lost: why Ray lost the worker; null if it does not say.
         usable: gives the answer of the hosts on whether they can load what trials run; null if they were not asked.
@@ -85,7 +85,7 @@ class Retries:
             lost: why Ray lost the worker, from :func:`sweeper.cluster.losses.why_lost`.
 
         Returns:
-            The decision; null as long as it is not known what became of the host. Then ask again: nothing waits here.
+            The decision; null while it is not known whether the host is gone. Then call again: nothing waits here.
         """
         end = self._undecided.get(record.trial_id)
         if end is None:
@@ -136,7 +136,7 @@ class Retries:
         return replace(decision, reason=decision.reason + because)
 
     def unusable(self, record: TrialRecord, host: str, reason: str) -> Decision:
-        """A host is not fit for a trial, which costs it no retry while there is another."""
+        """Decide on a trial whose host cannot run it, which costs the trial no retry while there are other hosts."""
         self._unusable_for[record.trial_id].add(host)
         if not self._fleet.others(self._unusable_for[record.trial_id]):
             return self.crashed(record, host, reason)
@@ -147,23 +147,23 @@ class Retries:
         return Decision(True, reason, said)
 
     def crashed(self, record: TrialRecord, host: str, reason: str) -> Decision:
-        """A trial crashed on a host."""
+        """Decide on a trial that crashed on a host."""
         self._crashed[record.trial_id] += 1
         self._crashed_on[record.trial_id].add(host)
         again = self._crashed[record.trial_id] <= self._retries
         return Decision(again, reason, self._blame(record, host, reason))
 
     def _blame(self, record: TrialRecord, host: str, reason: str) -> str | None:
-        """Note that a trial failed on a host; returns what is to be said, if it is avoided from now on."""
+        """Record that a trial failed on a host; return a message if the host is avoided from now on."""
         if self._fleet.failed(host, record.trial_id, reason):
             name = self._fleet.name(host)
             return f"The host {name} is avoided from now on, since every trial failed there: {reason}"
         return None
 
     def avoided_by(self, record: TrialRecord) -> list[str]:
-        """Hosts that its next attempt keeps away from: all avoid them, they are not fit for it, or it crashed there.
+        """Hosts that a trial's next attempt avoids: all trials avoid them, they cannot run it, or it crashed there.
 
-        Of hosts where it crashed, so many others must be left that the loss of one does not leave it waiting.
+        Hosts where it crashed are avoided only if two others are left, so that the loss of one does not block it.
         """
         own, crashed_on = self._unusable_for[record.trial_id], self._crashed_on[record.trial_id]
         own = own if self._fleet.others(own) else set()
@@ -172,7 +172,7 @@ class Retries:
         return sorted(own | self._fleet.avoided.keys())
 
     def _lose(self, record: TrialRecord, reason: str, said: str | None) -> Decision:
-        """An attempt was lost through no fault of its own; ``reason`` has a place for how often that happened."""
+        """Decide on an attempt that was lost through no fault of its own; ``reason`` has a place for the count."""
         self._lost[record.trial_id] += 1
         times = self._lost[record.trial_id]
         return Decision(times <= LOST_AT_MOST, reason.format(f"{times} times" if times > 1 else "once"), said)

@@ -1,4 +1,4 @@
-"""Looks at the hosts of a cluster file before Ray's launcher does, which tells trouble with ssh at length and late."""
+"""Checks the hosts of a cluster file before Ray's launcher does, whose messages about ssh are late and long."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from trainers.errors import ConfigError
 
 PYTHONS = ("3.11", "3.12", "3.13")
 PATIENCE_S = 10
-"""How long a host may take to answer."""
+"""Seconds that a host may take to answer."""
 EXAMPLES = "192.0.2."
-"""Addresses that no host has (RFC 5737): those of the file as it is shipped."""
+"""Prefix of the example addresses in the shipped file, which no host has (RFC 5737)."""
 _SSH_FAILED = 255
 _LOOK = (
     "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])' 2>/dev/null || echo none; "
@@ -28,7 +28,7 @@ _LOOK = (
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a host says of itself: its Python, what it lacks, and the Ray that an earlier ``ray up`` installed."""
+    """What a host reports: its Python, missing tools, and the Ray that an earlier ``ray up`` installed."""
 
     python: str
     lacks: tuple[str, ...]
@@ -52,13 +52,13 @@ class _Login:
 
 
 def examine_hosts(path: Path) -> Iterator[Finding]:
-    """Log in on each host as ``ray up`` will, and see whether it has what is needed.
+    """Log in on each host as ``ray up`` will, and check whether it has what is needed.
 
     Args:
         path: a cluster file with provider ``local``.
 
     Raises:
-        ConfigError: it is no such file, or not filled in.
+        ConfigError: the file is of another kind, or still holds example addresses.
     """
     addresses, login = _read(path)
     with ThreadPoolExecutor(len(addresses)) as pool:
@@ -75,7 +75,7 @@ def _read(path: Path) -> tuple[list[str], _Login]:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         provider, auth = content["provider"], content["auth"]
         if provider["type"] != "local":
-            raise ConfigError(f"{path}: only the hosts of provider local are known beforehand, not {provider['type']}.")
+            raise ConfigError(f"{path}: only hosts of provider local can be checked, not {provider['type']}.")
         addresses = [str(address) for address in (provider["head_ip"], *provider.get("worker_ips", []))]
         key = auth.get("ssh_private_key")
         login = _Login(str(auth["ssh_user"]), None if key is None else Path(key).expanduser())
@@ -87,14 +87,14 @@ def _read(path: Path) -> tuple[list[str], _Login]:
         ) from error
     examples = [address for address in addresses if address.startswith(EXAMPLES)]
     if examples:
-        raise ConfigError(f"{path}: {', '.join(examples)} are examples; put the addresses of your hosts there.")
+        raise ConfigError(f"{path}: {', '.join(examples)} are examples; enter the addresses of your hosts.")
     if login.key is not None and not login.key.exists():
-        raise ConfigError(f"{path}: the key {login.key} is not there.")
+        raise ConfigError(f"{path}: the key {login.key} does not exist.")
     return addresses, login
 
 
 def _look(address: str, login: _Login) -> _Seen | str:
-    """What a host says of itself, or what ssh says of it."""
+    """What a host reports, or the error of ssh."""
     key = [] if login.key is None else ["-i", str(login.key), "-o", "IdentitiesOnly=yes"]
     options = ("BatchMode=yes", f"ConnectTimeout={PATIENCE_S}", "StrictHostKeyChecking=no",
                "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")  # fmt: skip
@@ -110,7 +110,7 @@ def _look(address: str, login: _Login) -> _Seen | str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise ConfigError("ssh is not there; install an OpenSSH client.") from error
+        raise ConfigError("ssh is not installed; install an OpenSSH client.") from error
     except subprocess.TimeoutExpired:
         return f"no answer in {3 * PATIENCE_S} s"
     if done.returncode == _SSH_FAILED:
@@ -119,15 +119,15 @@ def _look(address: str, login: _Login) -> _Seen | str:
 
 
 def _refused(address: str, said: str, login: _Login) -> Finding:
-    """One line about a host that nobody could log in on."""
+    """The finding for a host on which the login failed."""
     if "Permission denied" in said:
         remedy = "Put the key into ~/.ssh/authorized_keys of that user, or change auth in the file."
         return Finding(address, False, f"it refuses {login.told}", remedy)
-    return Finding(address, False, f"it cannot be reached: {said}", "Is it on, with sshd?")
+    return Finding(address, False, f"it cannot be reached: {said}", "Check that it is on and runs sshd.")
 
 
 def _judge(address: str, look: _Seen, login: _Login, python: str | None, ray: str | None) -> Finding:
-    """One line about a host, beside what others have."""
+    """The finding for a host, compared with the others."""
     if look.python not in PYTHONS:
         what = "it has no python3" if look.python == "none" else f"its python3 is {look.python}"
         return Finding(address, False, what, f"Install Python {PYTHONS[0]} to {PYTHONS[-1]}, as python3.")
@@ -136,7 +136,7 @@ def _judge(address: str, look: _Seen, login: _Login, python: str | None, ray: st
         return Finding(address, False, f"it lacks {' and '.join(look.lacks)}", f"Install {' '.join(packages)}.")
     if look.python != python:
         what = f"its Python is {look.python}, that of others {python}"
-        return Finding(address, False, what, "Ray wants the same on all.")
+        return Finding(address, False, what, "Install the same on all hosts, as Ray requires.")
     if look.ray not in (None, ray):
-        return Finding(address, False, f"its Ray is {look.ray}, that of others {ray}", "make dist, and ray up again.")
+        return Finding(address, False, f"its Ray is {look.ray}, that of others {ray}", "make dist, then ray up again.")
     return Finding(address, True, f"{login.user} may log in; Python {look.python}, venv and rsync are there")

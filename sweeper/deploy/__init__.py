@@ -1,1 +1,1 @@
-"""From a sweep to a model in use: select a setting, train with it, predict, and see what is suspicious in the data."""
+"""Deployment: select a setting, train a model with it, predict, and review suspicious images."""

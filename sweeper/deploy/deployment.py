@@ -12,9 +12,11 @@ from sweeper.analysis.selection import Selection
 from sweeper.preset.spec import read_parameters
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
-from trainers.data import load_unlabelled
+from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
+from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet
+from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
@@ -26,10 +28,19 @@ class _Images(BaseModel):
 
     image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     class_names: Annotated[list[str], Field(min_length=2)]
+    background: str = WHITE
+    max_value: float | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    @model_validator(mode="after")
+    def _check_rendering(self) -> "_Images":
+        DataConfig(background=self.background, max_value=self.max_value)
+        return self
 
 
 class Deployment(BaseModel):
-    """The part of ``deploy.yaml`` that decides a training; evidence and origin beside it are for people."""
+    """The part of ``deploy.yaml`` that determines a training; evidence and origin beside it are for people."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, arbitrary_types_allowed=True)
 
@@ -53,44 +64,77 @@ class Deployment(BaseModel):
 
     @property
     def numerics(self) -> int:
-        """With which numerics (:data:`trainers.seeding.NUMERICS`) the setting was found."""
+        """The numerics (:data:`trainers.seeding.NUMERICS`) with which the setting was found."""
         known = self.source.get("numerics", 1)
         return known if isinstance(known, int) else 1
+
+    def data(
+        self,
+        source: str,
+        image_size: int | None,
+        unreadable: str,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> DataConfig:
+        """The images of ``source``, read as those of the sweep were.
+
+        Args:
+            source: as ``data.source`` of a preset.
+            image_size: height and width in pixels to resize to; null: as they are.
+            unreadable: what to do with images that cannot be read, as ``data.unreadable`` of a preset.
+            image_column, label_column: of Parquet files, likewise; null: as the sweep has them.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        known = self.images
+        return DataConfig(
+            source=source,
+            image_size=image_size,
+            background=known.background,
+            max_value=known.max_value,
+            unreadable=unreadable,
+            image_column=image_column or known.image_column,
+            label_column=label_column or known.label_column,
+        )
 
     @property
     def setting(self) -> Setting:
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
-    def unlabelled(self, source: str | None, image_size: int | None) -> Tensor | None:
+    def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Tensor | None:
         """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
 
         Args:
             source: as given on the command line; null: what the setting names.
-            image_size: resize to this height and width; null: as they are.
+            config: how images are read, as the training images are.
+            findings: gets what is left out, and warnings.
 
         Raises:
-            ConfigError: it needs some and none are given, it needs none and some are, or they do not fit.
+            ConfigError: images are needed and not given, given and not needed, or do not fit.
         """
         kind = DEFENSES[self.defense]
         wanted = kind.unlabelled(kind.Params(**self.params))
         if wanted is None:
             if source is not None:
-                raise ConfigError(f"--unlabelled is for defenses that need such images, and {self.defense} does not.")
+                raise ConfigError(
+                    f"--unlabelled is for defenses that need images without labels, and {self.defense} does not."
+                )
             return None
         if source is None and wanted.source in HELD_OUT:
             raise ConfigError(
-                f"{self.defense} needs images without labels beside those to train on; give them as --unlabelled."
+                f"{self.defense} needs images without labels besides the training images; give them as --unlabelled."
             )
-        images = load_unlabelled(source or wanted.source, image_size)
+        images = load_unlabelled(source or wanted.source, config, findings)
         check_count(wanted, len(images))
         shape, known = tuple(images.shape[1:]), tuple(self.images.image_shape)
         if shape != known:
-            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but those to train on {known}.")
+            raise ConfigError(f"The unlabelled images have shape {shape} (C, H, W), but the training images {known}.")
         return images
 
     def check_fits(self, data: ImageSet) -> None:
-        """Check that images are like those that the setting was found for.
+        """Check that images have the shape and the classes that the setting was found for.
 
         Raises:
             ConfigError: they have another size, another number of channels, or other classes, or are too few for the
@@ -98,11 +142,11 @@ class Deployment(BaseModel):
         """
         known, given = set(self.images.class_names), set(data.class_names)
         if known != given:
-            parts = [f"missing: {', '.join(sorted(known - given))}"] if known - given else []
-            parts += [f"unknown: {', '.join(sorted(given - known))}"] if given - known else []
+            parts = [f"missing: {', '.join(in_class_order(known - given))}"] if known - given else []
+            parts += [f"unknown: {', '.join(in_class_order(given - known))}"] if given - known else []
             raise ConfigError(
                 f"The classes differ from those that the setting was found for ({'; '.join(parts)}); run a sweep on "
-                "such images, and select from it."
+                "images like these, and select from it."
             )
         shape, wanted = tuple(data.images.shape[1:]), tuple(self.images.image_shape)
         if shape[0] != wanted[0]:
@@ -120,13 +164,13 @@ def read_deployment(path: Path) -> Deployment:
     """Read ``deploy.yaml``.
 
     Raises:
-        ConfigError: it is missing, a folder or damaged, or names what is not allowed.
+        ConfigError: the file is missing, a folder or damaged, or a value in it is not allowed.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give {path / 'deploy.yaml'}, which sweeper select writes.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no valid date
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no setting to deploy; sweeper select writes one.")
@@ -139,6 +183,8 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
+_READ_ALIKE = ("background", "max_value", "image_column", "label_column")
+"""Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = (
     "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",
     "val_asr", "val_asr_sd", "asr_floor", "seeds",
@@ -154,7 +200,7 @@ def deployment(
         selection: the choice.
         frame: rows of ``trials.parquet``.
         sweep: content of ``sweep.yaml``.
-        bounds: what was asked of the setting.
+        bounds: what the setting had to keep.
     """
     point = selection.point
     role = frame.loc[frame["trial_id"].isin(point["trials"].split(", ")), "role"].iloc[0]
@@ -162,10 +208,10 @@ def deployment(
     rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
     preset = sweep["preset"]
     evidence = [
-        {key: row[key] for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "seed", "val_acc", "val_balanced_acc",
-            "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "test_acc", "test_balanced_acc",
-            "test_min_class_acc", "test_asr", "test_asr_floor", "n_eval",
+        {key: row.get(key) for key in (
+            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc",
+            "val_balanced_acc", "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "test_acc",
+            "test_balanced_acc", "test_min_class_acc", "test_asr", "test_asr_floor", "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
@@ -174,7 +220,8 @@ def deployment(
         "model": preset["model"],
         "augment": preset["augment"],
         "amp": preset["amp"],
-        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")},
+        "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
+        | {key: preset["data"][key] for key in _READ_ALIKE if key in preset["data"]},
         "chosen_for": {
             **bounds,
             "environment": point["environment"] or None,

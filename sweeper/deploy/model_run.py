@@ -1,4 +1,4 @@
-"""A trained model in MLflow: a run, the model under a signature, and the registry's alias."""
+"""Logs a trained model to MLflow: a run, the model with its signature, and an alias in the registry."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from sweeper.deploy.deployment import Deployment
 from sweeper.deploy.train import Deployed
 from sweeper.run_folder.provenance import package_versions
 from sweeper.tracking.store import experiment_id, shorten, without_secret
+from trainers.data.findings import FILE as FINDINGS
 from trainers.errors import ConfigError
 from trainers.storage.saved_model import DESCRIPTION, WEIGHTS
 
@@ -32,8 +33,8 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
     Args:
         uri: of the tracking store.
         deployment: the setting.
-        deployed: what the training left.
-        data: parameters that say what was trained on.
+        deployed: results of the training.
+        data: parameters that describe the training data.
 
     Returns:
         Name and version of the registered model.
@@ -61,10 +62,10 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
             if deployed.review is not None:
                 share = float((deployed.review["verdict"] == "suspicious").mean())
                 mlflow.log_metric("suspicious_share", share)
-            for file in ("report.md", "suspicious.png", "suspicious.parquet"):
+            for file in ("report.md", "suspicious.png", "suspicious.parquet", FINDINGS):
                 if (deployed.folder / file).exists():
                     mlflow.log_artifact(str(deployed.folder / file))
-            # MLflow wants type hints, which it would take for a schema, whatever filter of warnings was set before.
+            # MLflow warns that type hints are missing, whatever filters are set; it would take them for a schema.
             with tempfile.TemporaryDirectory(prefix="sweeper-code-") as scratch, warnings.catch_warnings(record=True):
                 info = mlflow.pyfunc.log_model(
                     name="model",

@@ -1,6 +1,7 @@
 """Classifies images with a trained model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainers.data.decode import decode
@@ -8,20 +9,28 @@ from trainers.errors import ConfigError
 from trainers.storage.saved_model import SavedModel
 
 
-def classify(model: SavedModel, paths: Sequence[Path], resize: bool) -> Iterator[tuple[Path, str, float]]:
-    """Class and probability of each image.
+def classify(
+    model: SavedModel, paths: Sequence[Path], resize: bool, unreadable: Callable[[str], object]
+) -> Iterator[tuple[Path, str, float]]:
+    """Class and probability of each image that can be read.
 
     Args:
         model: a trained classifier.
         paths: of images.
         resize: whether to resize images to what the model takes.
+        unreadable: told a sentence about each of the others.
 
     Raises:
-        ConfigError: an image cannot be read, or does not fit the model.
+        ConfigError: an image does not fit the model.
     """
     channels, height, width = model.image_shape
+    how = replace(model.rendering, image_size=height if resize else None)
     for path in paths:
-        image = decode([(str(path), path)], height if resize else None)
+        try:
+            image = decode([(str(path), path)], how).all_images()
+        except ConfigError as error:
+            unreadable(str(error))
+            continue
         if image.shape[1] == 1 and channels == 3:
             image = image.expand(-1, 3, -1, -1)
         if tuple(image.shape[1:]) != model.image_shape:

@@ -1,4 +1,4 @@
-"""What ``mlflow.pyfunc`` runs: MLflow copies this file beside the model, so it imports nothing but ``trainers``."""
+"""The model that ``mlflow.pyfunc`` runs. MLflow copies this file without ``sweeper``, so it must not import that."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from trainers.storage.saved_model import WEIGHTS, load_model
 
 
 class Classifier(PythonModel):
-    """Class probabilities of images."""
+    """Predicts class probabilities of images."""
 
     def load_context(self, context: Any) -> None:
         """Read the weights."""
@@ -20,7 +20,7 @@ class Classifier(PythonModel):
 
     # MLflow takes type hints for a schema, and the signature is given already.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Probabilities, float (N, classes), of uint8 images (N, C, H, W), or of a mapping of ``images`` to them."""
+        """Probabilities, float (N, classes), of images, uint8 (N, C, H, W): an array, or the item ``images``."""
         images = model_input["images"] if isinstance(model_input, dict) else model_input
         return self._model.probabilities(torch.from_numpy(np.array(images))).numpy()
 

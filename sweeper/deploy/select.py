@@ -8,6 +8,7 @@ import yaml
 from sweeper.analysis.selection import NothingQualifies, Selection, confirmed, select
 from sweeper.analysis.uncertainty import Over
 from sweeper.deploy.deployment import deployment
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.report.tables import setting_of
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
@@ -19,7 +20,7 @@ from trainers.storage.files import write_text
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is asked of the setting; :func:`sweeper.analysis.selection.select` explains each.
+    """Bounds that the setting must keep; :func:`sweeper.analysis.selection.select` explains each.
 
     Raises:
         ConfigError: a number is out of range.
@@ -52,13 +53,14 @@ class Selected:
     """The setting that was written to ``deploy.yaml``.
 
     Args:
-        bounds: what was asked of it.
+        bounds: what it had to keep.
         selection: the setting and its figures.
         searched: the values that the search chose, as text; empty if it chose none.
         confirmed: its figures from runs with fresh seeds, a row of :func:`sweeper.analysis.selection.confirmed`; null
             if there are none.
         unlabelled: whether its defense needs images without labels.
         replaced: whether ``deploy.yaml`` held an earlier selection.
+        classes: those that the sweep's attacks name, as text.
         tracked: whether MLflow's run of the sweep holds ``deploy.yaml`` too.
     """
 
@@ -68,6 +70,7 @@ class Selected:
     confirmed: dict[str, Any] | None
     unlabelled: bool
     replaced: bool
+    classes: str
     tracked: bool
 
 
@@ -89,7 +92,7 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
     except NothingQualifies as error:
         if not replaced:
             raise
-        raise NothingQualifies(f"{error} {folder.deploy} is that of an earlier selection.") from error
+        raise NothingQualifies(f"{error} {folder.deploy} still holds an earlier selection.") from error
     content = deployment(selection, frame, sweep, asdict(bounds))
     spec = folder.spec()
     try:
@@ -106,5 +109,6 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
         confirmed=None if again.empty else as_rows(again)[0],
         unlabelled=defense.unlabelled(defense.Params(**content["params"])) is not None,
         replaced=replaced,
+        classes=describe_classes(spec.scenario_blocks, folder.class_names),
         tracked=attach(tracking_uri(folder.path.resolve().parent), sweep, folder.deploy),
     )

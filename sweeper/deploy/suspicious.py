@@ -1,4 +1,4 @@
-"""A picture of what a defense suspects, for a person to look at."""
+"""Draws the images that a defense suspects, for review."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def draw_suspicious(data: ImageSet, review: pd.DataFrame, path: Path) -> None:
         line[0].set_ylabel(f"{name}\n{shares[name]}", rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
     left_out = f" ({len(names)} of {len(shares)} classes)" if len(shares) > len(names) else ""
     figure.suptitle(
-        f"The most suspicious images by the label they carry, their number, and each one's score{left_out}", fontsize=10
+        f"The most suspicious images of each label, with their number and each image's score{left_out}", fontsize=10
     )
     figure.tight_layout()
     save_figure(figure, path)

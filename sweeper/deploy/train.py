@@ -1,8 +1,8 @@
-"""Trains with a chosen setting on images whose labels nobody vouches for, and hands out what a person reviews."""
+"""Trains a model with a selected setting on untrusted images, and writes a report of suspicious images."""
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,22 @@ from sweeper.run_folder.provenance import provenance
 from sweeper.run_folder.tables import as_rows, write_table
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
+from trainers.data.class_order import in_class_order
 from trainers.data.image_set import ImageSet, pixels_fingerprint
+from trainers.data.pixels import Rendering
 from trainers.defenses import DEFENSES
 from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.files import remove_tree, write_text
 from trainers.storage.state_store import StateStore
 
 LOST_ABOVE = 0.5
-"""Share of a class's images that were taken for suspicious, above which the class may be lost."""
+"""A class may be lost if more than this share of its images is suspicious."""
 REVIEW_COLUMNS = ("index", "path", "label", "score", "verdict")
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a training left.
+    """Results of a training.
 
     Args:
         folder: with ``model.safetensors``, ``model.json``, ``suspicious.parquet``, ``suspicious.png``, ``report.md``.
@@ -58,8 +60,7 @@ def train(
 ) -> Deployed:
     """Train, and write model, scores and report into ``folder``.
 
-    A training that was cut off there goes on, if nothing has changed since: data, setting, seed, numeric format, CPU or
-    GPU.
+    A training that was cut off there continues, if data, setting, seed, numeric format and kind of device are the same.
 
     Args:
         deployment: the setting.
@@ -83,7 +84,7 @@ def train(
         "deploy",
         NUMERICS,
         setting,
-        compute.device.type,  # generators of one kind of device read no states of another's
+        compute.device.type,  # a CPU's generator states do not fit a GPU
         compute.amp,
         data.fingerprint,
         None if unlabelled is None else pixels_fingerprint(unlabelled),
@@ -101,14 +102,16 @@ def train(
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
         trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
+    rendering = Rendering(background=deployment.images.background, max_value=deployment.images.max_value)
+    trained = replace(trained, model=replace(trained.model, rendering=rendering))
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)
         draw_suspicious(data, review, folder / "suspicious.png")
     write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
-    trained.model.save(folder)  # the last, since it says that all the rest is there
+    trained.model.save(folder)  # last, since it shows that all the rest is there
     remove_tree(states)
-    with suppress(OSError):  # another training's states, or whatever else lies there
+    with suppress(OSError):  # another training's states, or other files
         states.parent.rmdir()
     return Deployed(folder, trained, review)
 
@@ -133,13 +136,13 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
 
 
 def lost_classes(review: pd.DataFrame) -> dict[str, float]:
-    """Classes that the model may not know, since the defense suspects most of their images; with the share it suspects.
+    """Classes that the model may not know, since most of their images are suspicious; with the suspicious share.
 
     Args:
         review: rows of ``suspicious.parquet``.
     """
     shares = (review["verdict"] == "suspicious").groupby(review["label"]).mean()
-    return {str(name): float(share) for name, share in shares.items() if share > LOST_ABOVE}
+    return {name: float(shares[name]) for name in in_class_order(map(str, shares.index)) if shares[name] > LOST_ABOVE}
 
 
 def _report(

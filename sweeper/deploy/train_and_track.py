@@ -1,4 +1,4 @@
-"""From ``deploy.yaml`` and images whose labels nobody vouches for to a model, in a folder and in MLflow."""
+"""Trains a model from ``deploy.yaml`` and untrusted images, and registers it in MLflow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from sweeper.deploy.train import Deployed, train
 from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking.store import check_store, tracking_uri, without_secret
 from trainers.compute import ComputeConfig
-from trainers.data import DataConfig, load_untrusted
+from trainers.data import Findings, load_untrusted
+from trainers.data.config import REFUSE
 from trainers.errors import ConfigError, TrialError
 from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import WEIGHTS
@@ -25,10 +26,10 @@ class TrainingBroken(Exception):
 
 @dataclass(frozen=True)
 class Tracked:
-    """A trained model, and where MLflow has it.
+    """A trained model, and its version in MLflow.
 
     Args:
-        deployed: what the training left.
+        deployed: results of the training.
         images: how many images it was trained on.
         store: address of the tracking store, without user and password.
         version: name and version of the registered model; null if the store failed.
@@ -49,15 +50,18 @@ def train_and_track(
     console: Console,
     *,
     image_size: int | None,
+    image_column: str | None,
+    label_column: str | None,
     unlabelled: str | None,
     device: str,
     threads: int,
     seed: int,
+    unreadable: str = REFUSE,
 ) -> Tracked:
     """Train with a selected setting on untrusted images, and register the model in MLflow.
 
-    Everything is checked before the training begins: the setting, the images, the folder and the tracking store. A
-    store that fails afterwards does not cost the model.
+    Everything is checked before the training begins: the setting, the images, the folder and the tracking store. If
+    the store fails afterwards, the model is kept.
 
     Args:
         deploy: path of ``deploy.yaml``.
@@ -65,28 +69,31 @@ def train_and_track(
         out: folder for model, scores and report.
         console: for progress.
         image_size: resize images to this height and width; null: as they are.
+        image_column, label_column: of Parquet files; null: as for the sweep that found the setting.
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
         threads: of the CPU.
         seed: of every draw.
+        unreadable: what to do with images that cannot be read: refuse them, or leave_out.
 
     Raises:
-        ConfigError: it cannot begin.
+        ConfigError: the training cannot begin.
         TrainingBroken: the training failed, or the folder cannot be written any more.
     """
     deployment = read_deployment(deploy)
     if deployment.numerics != NUMERICS:
         text = (
             f"This setting was found with numerics {deployment.numerics}, and this program trains with {NUMERICS}: its "
-            "evidence may not hold for what is trained now."
+            "evidence may not hold for a model trained now."
         )
         console.print(text, highlight=False, soft_wrap=True)
     compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
-    config = DataConfig(source=source, image_size=image_size)
+    config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
-    data = load_untrusted(config)
+    findings = Findings()
+    data = load_untrusted(config, findings)
     deployment.check_fits(data)
-    without_labels = deployment.unlabelled(unlabelled, image_size)
+    without_labels = deployment.unlabelled(unlabelled, config, findings)
     folder = _model_folder(out)
     # Beside the sweep that found the setting, where MLflow shows both.
     sweep = deploy.resolve().parent
@@ -96,12 +103,14 @@ def train_and_track(
     console.print(printable(sizes), highlight=False, soft_wrap=True)
     with folder.lock():
         try:
+            for line in folder.write_data_findings(findings):
+                console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             deployed = train(deployment, data, source, out, compute, seed, console, without_labels)
         except TrialError as error:
             raise TrainingBroken(f"The training failed: {error}") from error
         except OSError as error:
             raise TrainingBroken(
-                f"{out} cannot be written any more: {error.strerror}. The same command goes on from what is there."
+                f"{out} cannot be written any more: {error.strerror}. Run the same command again to continue."
             ) from error
     facts = {"data.source": source, "data.fingerprint": data.fingerprint, "images": len(data), "seed": seed}
     try:
@@ -112,10 +121,10 @@ def train_and_track(
 
 
 def _model_folder(path: Path) -> RunFolder:
-    """The folder for a new model, made and seen to be writable.
+    """Make the folder for a new model, and check that it can be written.
 
     Raises:
-        ConfigError: it cannot be written, or holds a model.
+        ConfigError: the folder cannot be written, or holds a model.
     """
     folder = RunFolder(path)
     try:

@@ -1,1 +1,1 @@
-"""What a user writes, validated: the specification of a sweep."""
+"""Validated presets: the specification of a sweep."""

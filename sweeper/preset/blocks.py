@@ -13,13 +13,13 @@ from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""Names of sweeps and scenarios become names of files and of metrics."""
+"""Pattern for names of sweeps and scenarios, which become names of files and metrics."""
 
 DEFENSE = "defense"
-"""Name in the study of the choice of one defense."""
+"""Name, in the study, of the parameter that chooses a defense."""
 
 Choose = Callable[[str, Searched], Any]
-"""Gives the value of a searched parameter, by its name in the study."""
+"""Returns the value of a searched parameter, given its name in the study."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Block:
     Args:
         kind: the defense or attack.
         values: plain values and distributions, by parameter.
-        names: of the distributions in the study, by parameter.
+        names: names of the distributions in the study, by parameter.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Block:
                 yield self.names[key], self.values[key]
 
     def idle(self, chosen: dict[str, Any]) -> list[str]:
-        """Searched parameters that have no part in these values, since their condition does not hold."""
+        """Searched parameters whose condition does not hold for these values."""
         return [key for key, value in self.values.items() if isinstance(value, Searched) and not value.applies(chosen)]
 
     def draw(self, choose: Choose) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _check_condition(key: str, searched: Searched, values: dict[str, Any]) -> No
         options = given.grid() if isinstance(given, Searched) else (given,)
         if options is not None and not any(value in options for value in as_list(wanted)):
             allowed = ", ".join(map(str, options))
-            raise ConfigError(f"{key}: when asks for {other} = {wanted}, which it never is; it may be {allowed}.")
+            raise ConfigError(f"{key}: when asks for {other} = {wanted}, which is impossible; allowed are {allowed}.")
 
 
 def defense_block(raw: Any) -> Block:

@@ -10,14 +10,14 @@ from trainers.errors import ConfigError
 from trainers.seeding import derive_seed
 
 MOST_POINTS = 10_000
-"""Of a grid, which is written into the study point by point."""
+"""Most points of a grid: it is written into the study point by point."""
 
 
 def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Every combination of a grid, in an order shuffled by the sweep's seed, so that a part of it is a fair sample.
+    """All combinations of a grid, shuffled by the sweep's seed, so that the first ones are a random sample.
 
-    Choices that an earlier choice leaves open are gone through, others are not: a parameter whose condition does not
-    hold, or of a scenario that the trial does not meet, is no part of a combination.
+    A combination holds only parameters that apply: none whose condition does not hold, and none of a scenario that the
+    trial does not meet.
 
     Raises:
         ConfigError: there are more than :data:`MOST_POINTS`.
@@ -31,14 +31,14 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Any]]:
         def choose(name: str, searched: Searched, settled: list[int] = settled, used: dict[str, Any] = used) -> Any:
             if name not in used:
                 options = searched.grid() or ()
-                # What this way has not settled branches: the first option here, the others as ways of their own.
+                # A new parameter branches: this way takes the first option, and each other one is a way of its own.
                 if len(used) == len(settled):
                     ways.extend((*settled, pick) for pick in range(1, len(options)))
                     settled.append(0)
                 used[name] = options[settled[len(used)]]
             return used[name]
 
-        # A combination that is refused is proposed all the same, and fails with its reason.
+        # A combination that is refused is proposed too; its trial fails with the reason.
         with suppress(ConfigError):
             spec.trial(choose, "")
         points.append(used)

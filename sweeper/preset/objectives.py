@@ -19,7 +19,7 @@ Metric = Literal[
     "poison_rate",
     "images_seen",
 ]
-"""What may steer a search. Nothing of the test split is among it."""
+"""Figures that may be objectives or constraints. None of them is measured on the test split."""
 
 WORST_BY_DEFAULT = ("val_asr", "control_asr", "val_min_class_acc")
 
@@ -48,14 +48,14 @@ class _Aggregated(BaseModel):
 
 
 class Objective(_Aggregated):
-    """A figure to push up or down. Attack success and the accuracy on the worst class are aggregated by their worst
-    scenario, other figures by the mean.
+    """A figure to maximize or minimize. By default, attack success and the accuracy on the worst class are those of the
+    worst scenario, and other figures the mean over scenarios.
     """
 
     direction: Literal["maximize", "minimize"] = Field(description="whether the figure is to be high or low")
 
     def value(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
-        """The objective of a trial, given its rows (one per scenario and seed); null if nothing defines it."""
+        """The objective of a trial, given its rows (one per scenario and seed); null if it is undefined."""
         return self._reduce(rows, min if self.direction == "maximize" else max)
 
 
@@ -72,7 +72,7 @@ class Constraint(_Aggregated):
         return self
 
     def violation(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """How far the bound is missed; 0 or less where it is kept. An undefined figure misses it."""
+        """By how much the bound is violated; 0 or less if it is kept, infinite if the figure is undefined."""
         if self.max is not None:
             value = self._reduce(rows, max)
             return float("inf") if value is None else value - self.max

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from search_spaces.distributions import MOST_VALUES, Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.blocks import DEFENSE, NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.objectives import Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_data
@@ -29,7 +30,7 @@ from trainers.unlabelled import check_unlabelled, with_elsewhere
 
 P = TypeVar("P", bound=Parameters)
 SCENARIO = "scenario"
-"""Name in the study of the choice of one scenario."""
+"""Name, in the study, of the parameter that chooses a scenario."""
 
 
 def read_parameters(kind: type[P]) -> Callable[[Any], P]:
@@ -97,7 +98,7 @@ class Resources(_Strict):
     )
 
     def by_name(self) -> dict[str, float]:
-        """All of them by Ray's names."""
+        """All resources by Ray's names."""
         return {"CPU": self.cpu, "GPU": self.gpu, **self.custom}
 
 
@@ -158,7 +159,7 @@ class SweepSpec(_Strict):
         if len(set(names)) < len(names):
             raise ValueError("scenarios: two scenarios have the same name; give each a name of its own.")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: a seed stands twice.")
+            raise ValueError("seeds: a seed is listed twice.")
         if self.device == "cuda" and self.resources.gpu == 0:
             raise ValueError("device: cuda needs resources.gpu above 0, so that Ray reserves a GPU for each trial.")
         if self.search.scheduler == "asha":
@@ -170,7 +171,9 @@ class SweepSpec(_Strict):
                 raise ValueError("search.scheduler: asha would prune one defense by another's figures.")
             varied = [name for name in self.environment() if name != SCENARIO]
             if varied:
-                raise ValueError(f"search.scheduler: asha would compare trials across values of {varied[0]}; fix it.")
+                raise ValueError(
+                    f"search.scheduler: asha would compare trials across values of {varied[0]}; give it one value."
+                )
         if self.search.min_poisoned is not None and self.search.scenarios == "all":
             raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
         if self.search.defenses == "turns" and (len(self.defense) < 2 or self.search.sampler in ("grid", "nsga2")):
@@ -222,12 +225,12 @@ class SweepSpec(_Strict):
 
     @property
     def attacking(self) -> bool:
-        """Whether this is an attacker's sweep: attack success is to go up."""
+        """Whether this is an attacker's sweep, which maximizes attack success."""
         return any(o.metric == "val_asr" and o.direction == "maximize" for o in self.objectives)
 
     @cached_property
     def scenario_blocks(self) -> list[Block]:
-        """The scenarios, with the defaults under them."""
+        """The scenarios, with ``scenario_defaults`` filled in."""
         blocks = []
         for number, raw in enumerate(self.scenarios):
             try:
@@ -249,7 +252,7 @@ class SweepSpec(_Strict):
         return space
 
     def environments(self) -> list[dict[str, Searched]]:
-        """Attack parameters of a defender's sweep, searched over but not chosen by the searcher, for each attacker.
+        """For each attacker of a defender's sweep: its searched parameters, which trials take in turn.
 
         With ``search.scenarios: one`` each scenario is an attacker, and the trials take turns in meeting them.
         """
@@ -261,11 +264,11 @@ class SweepSpec(_Strict):
         return [{SCENARIO: Searched("categorical", (b.values["name"],)), **dict(b.searched())} for b in blocks]
 
     def turns(self) -> tuple[str, ...]:
-        """Defenses that take turns; none where the sampler chooses, or where there is one."""
+        """The defenses that take turns; none if the sampler chooses, or if there is only one."""
         return tuple(block.kind for block in self.defense) if self.search.defenses == "turns" else ()
 
     def environment(self) -> dict[str, Searched]:
-        """All of :meth:`environments` together."""
+        """The parameters of all :meth:`environments` together."""
         return {name: searched for part in self.environments() for name, searched in part.items()}
 
     def trial(self, choose: Choose, fingerprint: str) -> TrialConfig:
@@ -294,17 +297,17 @@ class SweepSpec(_Strict):
         )
 
     def load(self) -> Splits:
-        """The data, and beside it the images without labels that a defense may take from elsewhere.
+        """Load the data, and the images without labels that a defense takes from another source.
 
         Raises:
             ConfigError: a source is unknown or cannot be read.
         """
         wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
         sources = {images.source for images in wanted if images is not None}
-        return with_elsewhere(load_data(self.data), sources, self.data.image_size)
+        return with_elsewhere(load_data(self.data), sources, self.data)
 
     def trigger_images(self) -> list[str]:
-        """Files that attackers take their triggers from."""
+        """Paths of the files from which attackers take their triggers."""
         drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
         return sorted({config.params["trigger"] for config in drawn if config.params.get("trigger") is not None})
 
@@ -317,30 +320,37 @@ class SweepSpec(_Strict):
                     params = defense.Params(**drawn)
                 yield defense, params
 
-    def check_against(self, splits: Splits) -> None:
+    def check_against(self, splits: Splits, misfits: Misfits | None = None) -> None:
         """Check what only the data can tell, for both ends of every range and for every choice.
 
+        Args:
+            splits: the data.
+            misfits: what was found not to fit before; it gets what is found here.
+
         Raises:
-            ConfigError: a target that is no class, a trigger larger than the images, a rate of no sample, a part that
-                the network does not have, ...
+            ConfigError: something does not fit: a target that is no class, a trigger larger than the images, a rate of
+                no sample, a part that the network does not have, ... All that does not fit is named.
         """
+        blocks = self.scenario_blocks
+        misfits = misfits or Misfits([block.values["name"] for block in blocks])
         for defense, params in self._corner_settings():
-            with _named(f"defense {defense.name}"):
+            with misfits.of(f"defense {defense.name}"):
                 defense.check(params, splits.train, self.model)
                 wanted = defense.unlabelled(params)
                 if wanted is not None:
                     check_unlabelled(wanted, splits)
-        for number, block in enumerate(self.scenario_blocks):
-            for drawn in _extremes(block):
-                config: ScenarioConfig = scenario_config(block.kind, drawn)
-                with _named(f"scenarios.{number}"):
+        for block in blocks:
+            with misfits.of_scenario(block.values["name"]):
+                for drawn in _extremes(block):
+                    config: ScenarioConfig = scenario_config(block.kind, drawn)
                     attack = config.build_attack(splits.train, seed=0)
                     attack.counts(splits.train.labels, config.poison_rate)
+        misfits.refuse()
 
 
 @contextmanager
 def _named(part: str) -> Iterator[None]:
-    """Begin the sentence of an error with the part of the preset that it is about."""
+    """Put the part of the preset that an error is about in front of its message."""
     try:
         yield
     except ConfigError as error:
@@ -348,7 +358,7 @@ def _named(part: str) -> Iterator[None]:
 
 
 def _extremes(block: Block) -> Iterator[dict[str, Any]]:
-    """Values of a scenario with each corner of each range; and the most poison together with the most cover."""
+    """Values of a block at each corner of its ranges; and the highest poison rate with the highest cover rate."""
     most = max((len(searched.corners()) for _, searched in block.searched()), default=1)
     for pick in range(most):
         yield block.draw(lambda _, searched, pick=pick: searched.corners()[pick % len(searched.corners())])  # type: ignore[misc]
@@ -357,7 +367,7 @@ def _extremes(block: Block) -> Iterator[dict[str, Any]]:
 
 
 def _size(value: Any) -> float:
-    """The size by which corners are compared; what has none comes first."""
+    """The number by which corners are ordered; values that are no number come first."""
     return float(value) if isinstance(value, (int, float)) else -math.inf
 
 
@@ -378,9 +388,9 @@ def validate(preset: dict[str, Any], where: str) -> SweepSpec:
 
 
 def resolve(spec: SweepSpec, preset: dict[str, Any]) -> dict[str, Any]:
-    """The preset with the defaults of all keys written out, as a file holds it: lists, and no tuples.
+    """The preset with the defaults of all keys written out, in types that a file holds: lists, and no tuples.
 
-    The defense's parameters stand as they were given.
+    The defense's parameters are kept as they were given.
     """
     resolved: dict[str, Any] = json.loads(json.dumps(spec.model_dump() | {"defense": preset["defense"]}))
     return resolved

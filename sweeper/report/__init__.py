@@ -1,1 +1,1 @@
-"""Results as people read them: the report page, tables in plain text, and pictures."""
+"""Results for people to read: the report page, text tables and pictures."""

@@ -1,4 +1,4 @@
-"""Pictures of what attackers reach: over poison rates, and in an attacker's sweep."""
+"""Pictures of attack success: over poison rates, and in an attacker's sweep."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from sweeper.report.plots import BLUE, GREY, RED, save_figure
 
 COLUMNS = 4
 MOST_MAPS, MOST_RATES = 24, 12
-"""Panels, and rates told apart by colour, beyond which nobody reads a map."""
+"""Most panels, and most rates told apart by colour, of a legible map."""
 TICKS = 12
-"""Ticks that find room on the axis of poison rates."""
+"""Most ticks that fit on the axis of poison rates."""
 
 
 def can_map(frame: pd.DataFrame) -> bool:
@@ -62,7 +62,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
         axes.set_ylabel("clean accuracy (val_acc)")
         axes.legend(title="poison rate", loc="lower center", fontsize=7, title_fontsize=8, frameon=False)
     note = (
-        "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses rimmed in red: no "
+        "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses with a red edge: no "
         "defense; dotted: ASR floor"
     )
     figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
@@ -114,7 +114,7 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
 
 
 def _apart(rates: list[float]) -> list[float]:
-    """Those of ascending ``rates`` whose labels do not run into each other on a logarithmic axis."""
+    """The rates, of the ascending ``rates``, whose labels do not overlap on a logarithmic axis."""
     kept: list[float] = []
     least = np.log(rates[-1] / rates[0]) / TICKS
     for rate in rates:
@@ -141,7 +141,7 @@ def _panels(table: pd.DataFrame, title: str) -> tuple[Figure, list[tuple[Axes, t
 
 
 def _over(seeds: pd.Series) -> str:
-    """How many seeds figures are means over, as words for a title."""
+    """The number of seeds that figures are means over, as text for a title."""
     if seeds.empty:
         return "nothing finished"
     if seeds.min() < seeds.max():
@@ -177,7 +177,7 @@ def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
     axes.scatter(table["poison_rate"], table["asr_floor"], color=BLUE, marker="_", s=40, label="ASR floor")
     leads = table[table["leads"]]
     axes.scatter(
-        leads["poison_rate"], leads["val_asr"], facecolors="none", edgecolors=RED, s=110, label="beaten by no other"
+        leads["poison_rate"], leads["val_asr"], facecolors="none", edgecolors=RED, s=110, label="leads (non-dominated)"
     )
     axes.set_xlabel("poison rate")
     axes.set_ylabel("attack success against the defense (val_asr)")

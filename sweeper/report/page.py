@@ -1,4 +1,4 @@
-"""The report: one page to decide from, made from the run folder, that works offline."""
+"""The report: all results of a run folder on one page, which works offline."""
 
 import base64
 from collections.abc import Callable, Container, Mapping
@@ -19,6 +19,7 @@ from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
 from sweeper.analysis.importance import importances
 from sweeper.analysis.selection import confirmed
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.spec import SweepSpec
 from sweeper.report.plots import DEFENSE_COLOURS
 from sweeper.report.summary import NOTE, caveats, notes
@@ -32,16 +33,18 @@ from sweeper.report.tables import (
     holder_rows,
     standing_rows,
 )
+from sweeper.run_folder.class_columns import CLASS_COLUMNS
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
 from sweeper.words import spread
+from trainers.data.class_order import in_class_order
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
 
 MOST_DOTS = 300
-"""Settings drawn for one attack at one poison rate; more are thinned out evenly."""
+"""Most settings drawn for one attack at one poison rate; more are thinned out evenly."""
 MOST_HISTOGRAMS = 12
 WIDEST_CELL = 60
 """Characters of the names of lost classes that a cell shows."""
@@ -53,7 +56,7 @@ POINT_FIGURES = (
     "control_acc", "control_asr", "lost_classes", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
 AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
-"""Of settings that were run again with fresh seeds."""
+"""Columns shown of settings that were run again with fresh seeds."""
 
 
 def rewrite_report(folder: RunFolder) -> Path:
@@ -86,10 +89,10 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     leading = _leading(table)
     attacker_table = attackers(frame, spec) if spec.attacking else None
     points_shown = _points(frame, table, names, spec)
-    environments_shown = sorted(table["environment"].unique())
+    environments_shown = in_class_order(table["environment"].unique())
     if attacker_table is not None:
         leading = attacker_table.loc[attacker_table["leads"], "trial_id"].tolist()
-        # Each attacker is an environment of its own, in which the one setting leads: together they are no frontier.
+        # Each attacker is an environment of its own, in which the one setting leads: the points form no frontier.
         points_shown = [point | {"environment": "", "on_frontier": False} for point in points_shown]
         environments_shown = [""]
     data: dict[str, Any] = {
@@ -98,6 +101,8 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "environment_params": [name for name, column in names.items() if not column.startswith("param.defense.")],
         "points": points_shown,
         "rates": _rates(frame, spec),
+        "class_params": [name for name, column in names.items() if column in CLASS_COLUMNS],
+        "class_names": folder.class_names,
         "colours": _colours(table),
         "attacking": spec.attacking,
         "importance": importance,
@@ -107,7 +112,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": reading_notes(folder) + _notes(frame, table, attacker_table),
+        "notes": reading_notes(folder) + _notes(frame, table, attacker_table) + _data_findings(sweep),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
@@ -119,7 +124,11 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "breaking": {"headings": BREAKING_HEADINGS, "rows": breaking_rows(breaking_points(frame))},
         "comparison": _comparison(folder, frame, table) if compared(table) else None,
         "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
-        "provenance": _provenance(sweep),
+        "provenance": _provenance(sweep)
+        | {
+            "classes": ", ".join(folder.class_names) or "unknown",
+            "attacked classes": describe_classes(spec.scenario_blocks, folder.class_names),
+        },
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
     source = files("sweeper.report") / "templates"
@@ -141,7 +150,7 @@ def _colours(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
-    """Who holds the joint frontier in each environment, and each defense against each attack."""
+    """Each defense's part of the joint frontier in each environment, and its figures against each attack."""
     held = [(str(name), holder_rows(rows)) for name, rows in holders(table).groupby("environment")]
     table_of_all = standings(frame)
     headings, rows = grid_rows(table_of_all)
@@ -155,10 +164,10 @@ def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> 
 
 
 def _searched(frame: pd.DataFrame) -> dict[str, str]:
-    """What differs between trials: the column of each parameter, by the name that the page shows."""
+    """Parameters that differ between trials: the column of each, by the name that the page shows."""
     trials = frame[frame["role"] == TRIAL]
     columns = [c for c in trials.columns if c.startswith("param.defense.")]
-    by_defense = trials.groupby("defense")  # what only tells one defense from another is no choice
+    by_defense = trials.groupby("defense")  # one that differs only between defenses was not searched
     names = {
         c.removeprefix("param.defense."): c for c in columns if (by_defense[c].nunique(dropna=False) > 1).any()
     }  # fmt: skip
@@ -196,7 +205,7 @@ def _points(
 def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
     """For each scenario and poison rate: attack success of every setting, of the control, and the floor.
 
-    An attacker's settings are as many as its trials; the median of those at one rate says nothing of the next.
+    An attacker's sweep gets no medians: its trials at one rate are other attackers than those at the next.
     """
     trials, controls = finished(frame), finished(frame, CONTROL)
     if trials.empty:
@@ -240,7 +249,7 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
         try:
             scores = read_table(path)
         except ConfigError:
-            continue  # a damaged picture is no reason to have no page
+            continue  # the page is written without the damaged scores
         entropy, poisoned = 1 - scores["suspicion"], scores["poisoned"].astype(bool)
         parts = {
             name: (np.histogram(entropy[mask], BINS)[0] / max(int(mask.sum()), 1)).tolist()
@@ -272,8 +281,8 @@ def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Contain
 def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
     """The tables of the attackers and of those that were run again, each with the line above it."""
     words = (
-        "Each trial is an attacker against one defense. Those that lead keep the constraints, and no other that does "
-        "is better in one objective and as good in the others."
+        "Each trial is an attacker against one defense. An attacker leads if it keeps the constraints, and no other "
+        "one that keeps them is better in one objective and at least as good in the others."
     )
     return [(words, attacker_rows(table))] + (
         [("Run again with fresh seeds:", attacker_rows(again))] if len(again) else []
@@ -288,10 +297,15 @@ def _notes(frame: pd.DataFrame, table: pd.DataFrame, attacker_table: pd.DataFram
         texts += notes(attacker_table)
     elif finished(frame, CONFIRMATION).empty:
         texts.append(
-            "The best of a search flatters itself. Before deploying, run the leaders again with sweeper confirm, and "
-            "select with a confidence."
+            "The winner of a search looks better than it is. Before deploying, run the leaders again with sweeper "
+            "confirm, and select with --confidence."
         )
     return texts
+
+
+def _data_findings(sweep: Mapping[str, Any]) -> list[str]:
+    """What was left out of the data, and what is odd about it, as it was said when the sweep began."""
+    return [f"Data: {line}" for line in sweep["data"].get("findings", [])]
 
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sweeper.analysis.comparison import compared, own_frontiers
 from sweeper.analysis.frontier import comparable
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
+from trainers.data.class_order import in_class_order
 from trainers.defenses import DEFENSES
 from trainers.storage.files import write_with
 
@@ -44,10 +45,10 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         title: of the figure.
         volumes: hypervolume of each environment.
         path: of the PNG.
-        again: points of the settings that were run again with fresh seeds; each is joined to what the search found.
+        again: points of the settings that were run again with fresh seeds; a line joins each to its search result.
     """
-    environments = sorted(table["environment"].unique()) or [""]
-    alone = len(environments) > 1 and table["config_id"].nunique() == 1  # it leads everywhere, and says nothing by it
+    environments = in_class_order(table["environment"].unique()) or [""]
+    alone = len(environments) > 1 and table["config_id"].nunique() == 1  # the only setting leads everywhere
     if len(environments) > MOST_PANELS or alone:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"
         # Each leads its own environment; a line through all of them would be no frontier.
@@ -60,7 +61,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     for axes, environment in zip(grid.flat, environments, strict=False):
         group = table[table["environment"] == environment]
         _frontier_panel(axes, group, compared(table))
-        if len(again) and not environment:  # which were run again against all that the attacker varied
+        if len(again) and not environment:  # they met all environments
             _confirmed(axes, group, again, compared(table))
         area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
         axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
@@ -69,7 +70,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
     for axes in list(grid.flat)[len(environments) :]:
         axes.set_visible(False)
     seeds = int(table["seeds"].min()) if len(table) else 0
-    one = "one seed: no spread is known" if again.empty else "the search: one seed"
+    one = "one seed: spread unknown" if again.empty else "the search: one seed"
     note = one if seeds == 1 else f"means over {seeds} seeds, 95 % bootstrap intervals"
     figure.suptitle(f"{title} ({note})", fontsize=12)
     entries = dict(pair for axes in grid.flat for pair in zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -115,7 +116,7 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
         axes.step(
             front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier"
         )
-    # Of several defenses those settings count that lead each of them: one that broke down has a floor of its own.
+    # With several defenses, only settings on their own frontier count: a collapsed setting has another floor.
     floor = (sound[own_frontiers(sound)] if several else group)["asr_floor"].dropna()
     if len(floor):
         colour = GREY if several else BLUE
@@ -167,7 +168,7 @@ def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
         axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=14, marker="s", alpha=0.6)
         axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", markersize=5, label=name)
     if (~leads).any():
-        axes.scatter([], [], color=GREY, s=14, marker="s", label="beaten by another setting of its defense")
+        axes.scatter([], [], color=GREY, s=14, marker="s", label="dominated by another setting of its defense")
 
 
 def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:
@@ -195,7 +196,7 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
             share = np.histogram(entropy[mask], bins)[0] / mask.sum()
             kept = frame.loc[mask, "credible"].mean()
             label = f"{name}: {mask.sum()}, {kept:.1%} credible"
-            axes.stairs(share, bins, fill=True, color=colour, alpha=0.55, label=label)  # one patch; hist has one a bin
+            axes.stairs(share, bins, fill=True, color=colour, alpha=0.55, label=label)  # hist draws a patch per bin
     axes.set_xlabel("entropy, min-max normalised")
     axes.set_ylabel("share of samples")
     axes.set_title(title, fontsize=10)

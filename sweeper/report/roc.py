@@ -1,4 +1,4 @@
-"""ROC curves: how well each defense tells poisoned samples from clean ones, whatever the threshold."""
+"""ROC curves: how well each defense separates poisoned from clean samples, over all thresholds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
 
     Args:
         frame: rows of ``trials.parquet``.
-        folder: with the per-sample scores. Defenses that give none, and files that are gone, are left out.
+        folder: with the per-sample scores. Defenses without scores and missing files are left out.
     """
     from sklearn.metrics import roc_curve
 
@@ -41,7 +41,7 @@ def curves(frame: pd.DataFrame, folder: RunFolder) -> dict[str, dict[str, list[C
 
 
 def write_roc(folder: RunFolder, frame: pd.DataFrame, title: str, into: Path) -> Path | None:
-    """Draw ``roc.png`` of a comparison of defenses; null where there is none, or no defense left scores.
+    """Draw ``roc.png`` of a comparison of defenses; return null if there is no comparison or no defense gave scores.
 
     Args:
         folder: with the per-sample scores.

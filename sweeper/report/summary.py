@@ -13,6 +13,7 @@ from sweeper.analysis.lost_classes import Lost, lost_classes
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
 from sweeper.report.roc import write_roc
+from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import as_rows, finished, write_table
@@ -25,7 +26,7 @@ MOST_CLASSES = 5
 """Classes of a setting that are named one by one."""
 HIGH_FLOOR = 0.3
 BREAKING = "breaking.png"
-"""Attack success against poison rate, where several were tried."""
+"""The picture of attack success against poison rate, drawn if several rates were tried."""
 
 
 def write_frontier(frame: pd.DataFrame, title: str, into: Path) -> tuple[pd.DataFrame, dict[str, float], list[Path]]:
@@ -66,7 +67,7 @@ class JointFrontier:
 
 
 def write_joint_frontier(folders: Sequence[Path], into: Path) -> JointFrontier:
-    """Write the frontier of one sweep, or of several together, and for one that compares defenses its ROC curves.
+    """Write the frontier of one sweep, or of several together, and the ROC curves if one sweep compares defenses.
 
     Args:
         folders: run folders.
@@ -92,7 +93,7 @@ def many_attackers(table: pd.DataFrame) -> bool:
 
 
 def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
-    """The rows of one sweep, or of several with the folder's name before each trial's and setting's.
+    """Read the rows of one sweep, or of several, with the folder's name in front of each trial's and setting's id.
 
     Raises:
         ConfigError: a folder holds no sweep, or is given twice.
@@ -101,7 +102,7 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
     for path, sweep in zip(folders, _told_apart(folders), strict=True):
         frame = RunFolder.open(path).read_trials()
         if len(folders) > 1:
-            # One setting in two sweeps, on other data or another network perhaps, is two points.
+            # A setting in two sweeps is two points: data or network may differ.
             ids = {name: sweep + "/" + frame[name] for name in ("trial_id", "config_id")}
             frame = frame.assign(sweep=sweep, **ids)
         frames.append(frame)
@@ -109,7 +110,7 @@ def read_sweeps(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: the last parts of its path, as many as tell all of them apart."""
+    """A name for each folder: the last parts of its path, as many as are needed to tell all folders apart."""
     paths = [path.resolve() for path in folders]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -120,7 +121,7 @@ def _told_apart(folders: Sequence[Path]) -> list[str]:
 
 
 def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """Sentences on what limits the evidence of a frontier.
+    """Sentences about the limits of a frontier's evidence.
 
     Args:
         table: its points.
@@ -136,26 +137,33 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
         names = [name if alone or places == {""} else f"{name} at {_together(places)}" for name, places in weak.items()]
         texts.append(
             f"Weak attack in {'; '.join(sorted(names))}: without a defense its success stays below 0.8 (or was not "
-            "measured), so it is no evidence for any setting, and such settings stand on no frontier."
+            "measured), so it is no evidence for any setting; settings that met it are excluded from the frontier."
         )
     if len(table) and table["seeds"].min() == 1:
-        again = "" if finished(frame, CONFIRMATION).empty else "; of the confirmed settings it is"
-        texts.append(f"Every figure of the search rests on one seed: how much it varies is not known{again}.")
+        again = "" if finished(frame, CONFIRMATION).empty else ", except for confirmed settings"
+        texts.append(f"Every figure of the search rests on one seed: how much it varies is unknown{again}.")
     texts += _lost(table, frame)
     attacked = finished(frame).query("poison_rate > 0")
     images = attacked["n_eval"].astype(float).min()
     if images < FEW_IMAGES:
         texts.append(
-            f"Attack success is measured on as few as {images:g} images, each of which is {1 / images:.3f} of it; more "
-            "test images would tell more."
+            f"Attack success is measured on as few as {images:g} images, so each image changes it by {1 / images:.3f}; "
+            "use more test images."
         )
     floors = attacked["asr_floor"].astype(float).groupby(attacked["scenario"]).median()
     for scenario, floor in floors[floors > HIGH_FLOOR].items():
+        target = _only_target(attacked[attacked["scenario"] == scenario])
         texts.append(
-            f"In {scenario} half of the trainings take {floor:.0%} or more of the images for the target class without "
-            "any trigger (the floor): attack success near that says nothing."
+            f"In {scenario} half of the models classify {floor:.0%} or more of the images as the target class{target} "
+            "without any trigger (the floor): attack success near the floor means nothing."
         )
     return texts
+
+
+def _only_target(rows: pd.DataFrame) -> str:
+    """The target class of these rows, if they have one and the same."""
+    targets = shown_values(rows[rows["target"].notna()], "target").unique()
+    return f", {targets[0]}," if len(targets) == 1 else ""
 
 
 def _lost(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
@@ -207,25 +215,26 @@ def _together(environments: set[str]) -> str:
 
 
 NEAR_THE_FLOOR = 0.1
-"""Attack success above the floor below which an attacker who leads is warned of."""
+"""If attack success exceeds the floor by less than this, a leading attacker gets a warning."""
 NOTE = (
-    "Setting: one of each defense, the same against every attack: by mean accuracy and worst attack the nearest to "
-    "accuracy 1 and attack success 0, of those confirmed with fresh seeds; where none was, of those that the search "
-    "tried, which flatters it. n: seeds. control: attack success without a defense. AUROC: how well it tells poisoned "
-    "samples; below 0.5 it takes clean ones for poisoned. images, s: what its training saw, and its seconds."
+    "Setting: the one that represents a defense against every attack. It is the nearest to accuracy 1 and attack "
+    "success 0 (mean accuracy, worst attack) of the confirmed settings; if none was confirmed, of all that the search "
+    "tried, and then it looks better than it is. n: number of seeds. control: attack success without a defense. AUROC: "
+    "how well the defense detects poisoned samples; below 0.5 it takes clean ones for poisoned. images: images seen in "
+    "training. s: seconds of training."
 )
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """Sentences on what limits the evidence of the leading attackers."""
+    """Sentences about the limits of the leading attackers' evidence."""
     texts = [
-        f"Those that lead are the best of {len(table)} on the seeds that the search used, which flatters them: "
-        "sweeper confirm runs them again with fresh seeds."
+        f"The leading attackers are the best of {len(table)} on the seeds of the search, so they look stronger than "
+        "they are: sweeper confirm runs them again with fresh seeds."
     ]
     broken = table[table["leads"] & (table["val_asr"] - table["asr_floor"] < NEAR_THE_FLOOR)]
     if len(broken):
         texts.append(
-            f"{', '.join(broken['trial_id'])}: success is hardly above asr_floor, so the trigger does nothing; the "
-            "model is what has broken down."
+            f"{', '.join(broken['trial_id'])}: attack success is hardly above asr_floor, so the trigger has no effect: "
+            "the model itself has collapsed."
         )
     return texts

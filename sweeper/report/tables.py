@@ -1,4 +1,4 @@
-"""Tables as people read them: headings, and rows of text."""
+"""Tables as text: headings and rows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,7 +37,7 @@ STANDING_HEADINGS = (
     "s",
 )
 MOST_ATTACKS = 8
-"""Columns of :func:`grid_rows` at most."""
+"""Most attacks, and so columns, of :func:`grid_rows`."""
 BREAKING_HEADINGS = (
     "scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n",
 )  # fmt: skip
@@ -63,9 +63,9 @@ def holder_rows(table: pd.DataFrame) -> list[list[str]]:
 
 def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of text for :func:`sweeper.analysis.comparison.standings`: a row for each setting, with attack
-    success, and the floor in brackets, in a column for each attack. No rows where there are too many attacks to read.
+    success, and the floor in brackets, in a column for each attack. No rows if there are too many attacks for columns.
 
-    The first row is no defense; the others follow by their worst attack.
+    The first row is the control without a defense; the others are sorted by their worst attack.
     """
     table = table.assign(attack=[_attack_label(row) for row in as_rows(table)])
     attacks = list(dict.fromkeys(table["attack"]))

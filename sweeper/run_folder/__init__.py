@@ -1,1 +1,1 @@
-"""What lasts: the run folder with its records and tables."""
+"""The run folder, which keeps a sweep's records and tables."""

@@ -1,4 +1,4 @@
-"""Who works on a place in an object store, where nothing can be locked: its driver keeps an object fresh there."""
+"""Claims on a place in an object store. It has no locks, so the driver that works there keeps renewing an object."""
 
 import json
 import logging
@@ -17,16 +17,16 @@ from trainers.storage.object_store import ObjectPath
 CLAIM = "driver.json"
 RENEW_EVERY_S = 10.0
 FRESH_S = 60.0
-"""How long a driver that is not heard of any more keeps its place; hosts' clocks must agree much better than that."""
+"""Seconds for which a claim that is not renewed stays valid; hosts' clocks must agree much better than that."""
 LATEST_CLOCK_S = 3600.0
-"""How much later another host's clock may be; what claims to be of a later time is nonsense."""
+"""Most seconds by which another host's clock may be ahead; a claim from a later time is ignored."""
 _TOKEN = uuid.uuid4().hex
 
 log = logging.getLogger(__name__)
 
 
 def other_driver(store: ObjectPath) -> str | None:
-    """The other driver that works there; null if none does.
+    """The other driver that works on a place in a store, as text; null if there is none.
 
     Raises:
         OSError: the store does not answer.
@@ -37,30 +37,30 @@ def other_driver(store: ObjectPath) -> str | None:
         gone = claim["machine"] == _machine() and not _lives(claim["process"])
         if claim["token"] == _TOKEN or gone or not -LATEST_CLOCK_S < age <= FRESH_S:
             return None
-        return f"process {claim['process']} on {claim['host']}, heard of {max(age, 0):.0f} s ago"
-    except (FileNotFoundError, ValueError, TypeError, KeyError):  # nobody's, or nobody knows whose
+        return f"process {claim['process']} on {claim['host']}, last heard of {max(age, 0):.0f} s ago"
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # no claim, or one that cannot be read
         return None
 
 
 def refuse_other_driver(store: ObjectPath) -> None:
-    """Refuse a place where another driver works. Two that begin within the same second do not see each other.
+    """Refuse a place where another driver works. Two drivers that begin within the same second do not see each other.
 
     Raises:
         ConfigError: another driver works there, or did a moment ago and may be gone; or the store does not answer.
     """
     try:
         other = other_driver(store)
-    except (OSError, ValueError) as error:  # an address that is none
+    except (OSError, ValueError) as error:  # ValueError: no valid address
         raise ConfigError(f"{store} cannot be read: {error}") from error
     if other is not None:
-        raise ConfigError(f"{store} is worked on by {other}; if that is gone, try again in {FRESH_S:.0f} s.")
+        raise ConfigError(f"{store} is in use by {other}; if that is gone, try again in {FRESH_S:.0f} s.")
 
 
 @contextmanager
 def claimed(store: ObjectPath | None) -> Iterator[None]:
-    """Hold a place in a store; nothing is done without one.
+    """Claim a place in a store; do nothing if there is no store.
 
-    A driver that was away for so long that another took its place over is stopped, as by ``sweeper stop``.
+    A driver that was away for so long that another took over its place is stopped, as by ``sweeper stop``.
 
     Raises:
         ConfigError: another driver works there, or the store does not answer.
@@ -88,7 +88,7 @@ def claimed(store: ObjectPath | None) -> Iterator[None]:
 
 def _keep(store: ObjectPath, ended: Event) -> None:
     while not ended.wait(RENEW_EVERY_S):
-        with suppress(OSError):  # a store that is away may be back the next time
+        with suppress(OSError):  # the store may answer again the next time
             other = other_driver(store)
             if other is not None:
                 log.error("%s was taken over by %s; this sweep ends here.", store, other)
@@ -104,7 +104,7 @@ def _renew(store: ObjectPath) -> None:
 
 
 def _machine() -> str:
-    """Where process ids mean the same: not only a host's name, which containers may share."""
+    """An id of the system and namespace in which process ids are unique; containers may share a host's name."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip() + os.readlink(
             "/proc/self/ns/pid"
@@ -116,7 +116,7 @@ def _machine() -> str:
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):  # no such number
+    except (ProcessLookupError, OverflowError):  # no such process
         return False
     except PermissionError:  # of another user
         pass

@@ -1,4 +1,4 @@
-"""How a sweep may end before its time."""
+"""Errors that end a sweep early."""
 
 
 class SweepBroken(Exception):

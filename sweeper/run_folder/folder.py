@@ -1,4 +1,4 @@
-"""The run folder: where a sweep's truth lies. MLflow and the Optuna study can be written again from it."""
+"""The run folder, the authoritative copy of a sweep: MLflow and the Optuna study can be written again from it."""
 
 import copy
 import fcntl
@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,19 +18,22 @@ import yaml
 
 from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
+from sweeper.run_folder.class_columns import class_columns, with_class_columns
 from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
+from trainers.data.findings import FILE as FINDINGS
+from trainers.data.findings import Findings
 from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
 
 VERSION = 1
-"""Of the folder's layout. It goes up when an older program could misread what a newer one wrote."""
+"""Version of the folder's layout. It is raised when an older program could misread what a newer one wrote."""
 KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
-"""What every description of a sweep holds."""
+"""Keys that every ``sweep.yaml`` holds, with their types."""
 LOCK_FILE = ".lock"
 PATIENCE_S = 0.5
-"""How long a lock is tried for."""
+"""Seconds for which a lock is tried."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ class RunFolder:
 
     Args:
         path: of the folder.
-        store: its place in an object store that all hosts reach: states lie there, and a copy of the folder; null: all
+        store: its place in an object store that all hosts reach, with the states and a copy of the folder; null: all
             hosts see the folder itself.
     """
 
@@ -56,6 +60,7 @@ class RunFolder:
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
         self.roc = path / "roc.png"
+        self.data_findings = path / FINDINGS
         self.record_written: Callable[[], None] = do_nothing
         """Called when a record was written."""
         self._ours = self._made = False
@@ -66,7 +71,7 @@ class RunFolder:
         """Make an empty run folder.
 
         Raises:
-            ConfigError: it, or its place in the store, holds another sweep, or cannot be written.
+            ConfigError: the folder or its place in the store holds another sweep, or cannot be written.
         """
         made = not path.exists()
         try:
@@ -77,7 +82,7 @@ class RunFolder:
             raise _unwritable(path, error) from error
         folder = cls(path, store)
         folder._made = made
-        folder.check_writable()  # and the store answers
+        folder.check_writable()  # also checks that the store answers
         if store is not None and (store / folder.sweep.name).exists():
             raise ConfigError(f"{store} already holds a sweep; give --out another name.")
         return folder
@@ -87,8 +92,8 @@ class RunFolder:
         """Open the folder of an earlier sweep.
 
         Raises:
-            ConfigError: it holds none, one of another version, or a link: a folder may come from somebody else, who
-                would otherwise decide which other files are read, written and removed.
+            ConfigError: it holds no sweep, one of another version, or a link. A folder may come from somebody else,
+                whose links could make this program read, write or remove other files.
         """
         folder = cls(path)
         if not folder.sweep.is_file() or not folder.trials.is_file():
@@ -99,11 +104,11 @@ class RunFolder:
             return folder
         at = place(str(store))
         if not isinstance(at, ObjectPath):
-            raise ConfigError(f"{folder.sweep} names the store {store}, which is the address of none.")
+            raise ConfigError(f"{folder.sweep} names the store {store}, which is no valid address.")
         return cls(path, at)
 
     def check_writable(self) -> None:
-        """Try to write a file, into the store too.
+        """Check that a file can be written into the folder, and into the store if there is one.
 
         Raises:
             ConfigError: it cannot be written.
@@ -117,13 +122,13 @@ class RunFolder:
             try:
                 write_text(self.store / ".writable", "")
                 (self.store / ".writable").unlink()
-            except (OSError, ValueError) as error:  # an address that is none
+            except (OSError, ValueError) as error:  # ValueError: no valid address
                 raise ConfigError(f"{self.store} cannot be written: {error}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder; the kernel lets go of it when this process ends, however it ends (over NFS: once the server
-        hears of it, where the host went with it).
+        """Lock the folder. The kernel unlocks it when this process ends, however it ends (over NFS, if the host went
+        down: once the server notices).
 
         Raises:
             ConfigError: another process holds it, or it cannot be locked.
@@ -144,7 +149,7 @@ class RunFolder:
                 ) from error
             except OSError as error:
                 raise ConfigError(f"{self.path} cannot be locked: {error.strerror}.") from error
-            with suppress(OSError):  # who holds it is said for convenience; a full disk must not stop a resume here
+            with suppress(OSError):  # the holder's name is a convenience; a full disk must not stop a resume here
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {os.uname().nodename}")
                 file.flush()
@@ -155,7 +160,7 @@ class RunFolder:
                 self._ours = False
 
     def holder(self) -> str | None:
-        """Who holds the folder now; null if nobody does but who asks."""
+        """The process that holds the folder now, as text; null if none does, or this object does."""
         if self._ours:
             return None
         try:
@@ -169,7 +174,7 @@ class RunFolder:
         return None
 
     def held_since(self) -> float:
-        """When somebody last took hold of the folder, in seconds since 1970; 0: nobody did."""
+        """When the folder was last locked, in seconds since 1970; 0: never."""
         try:
             return (self.path / LOCK_FILE).stat().st_mtime
         except OSError:
@@ -187,7 +192,7 @@ class RunFolder:
         """
         try:
             content = yaml.safe_load(self.sweep.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no valid date
             raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
         sweep: dict[str, Any] = content if isinstance(content, dict) else {}
         if "preset" in sweep and sweep.get("version") != VERSION:
@@ -203,7 +208,7 @@ class RunFolder:
 
     @property
     def numerics(self) -> int:
-        """With which numerics (:data:`trainers.seeding.NUMERICS`) the sweep was trained.
+        """The numerics (:data:`trainers.seeding.NUMERICS`) with which the sweep was trained.
 
         Raises:
             ConfigError: ``sweep.yaml`` is damaged.
@@ -220,7 +225,7 @@ class RunFolder:
         return self.validated(self.read_sweep()["preset"])
 
     def validated(self, preset: dict[str, Any]) -> SweepSpec:
-        """The sweep that a preset describes, which stands in ``sweep.yaml``, or will.
+        """The sweep that a preset describes, validated. The preset is in ``sweep.yaml``, or will be.
 
         Raises:
             ConfigError, PresetError: it is damaged.
@@ -230,16 +235,26 @@ class RunFolder:
         return self._validated[1]
 
     def remember(self, preset: dict[str, Any], spec: SweepSpec) -> None:
-        """Take a preset for validated."""
+        """Keep a sweep that was validated from this preset, so that it is not validated again."""
         self._validated = copy.deepcopy(preset), spec
 
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the data; empty in a folder without a sweep.
+
+        Raises:
+            ConfigError: ``sweep.yaml`` is damaged.
+        """
+        names = self.read_sweep()["data"].get("class_names", []) if self.sweep.exists() else []
+        return tuple(map(str, names))
+
     def write_record(self, record: TrialRecord) -> None:
-        """Write down one trial, whole or not at all."""
+        """Write the record of one trial, whole or not at all."""
         write_text(self.records / f"{record.trial_id}.json", record.to_json())
         self.record_written()
 
     def read_records(self) -> dict[str, TrialRecord]:
-        """Every trial and control that was written down, by its id. One that cannot be read does not count."""
+        """Read the records of all trials and controls, by their ids; leave out damaged ones, with a warning."""
         records = {}
         for path in sorted(self.records.glob("[!.]*.json")):
             try:
@@ -252,14 +267,27 @@ class RunFolder:
             records[record.trial_id] = record
         return records
 
+    def write_data_findings(self, findings: Findings) -> list[str]:
+        """Write ``data_findings.csv``: what was left out of the data and what is noteworthy, if there is any.
+
+        Returns:
+            The report for a screen, a line each.
+        """
+        table, lines = findings.table(), findings.lines()
+        if table is None:
+            self.data_findings.unlink(missing_ok=True)  # as when the training was begun with other data
+            return lines
+        write_text(self.data_findings, table)
+        return [*lines, f"All are listed in {self.data_findings}"]
+
     @property
     def undefended(self) -> Place:
-        """What controls leave for defenses that begin with the same training; it goes when the states go."""
+        """Folder of what controls keep for defenses that begin with the same training; removed with the states."""
         return self.states / "undefended"
 
     @property
     def attack_cache(self) -> Place:
-        """What attacks have trained: beside the run folders, as the tracking store is, for all sweeps to share."""
+        """Folder of what attacks have trained: beside the run folders, as the tracking store, shared by all sweeps."""
         return (self.store or self.path.resolve()).parent / "attack-cache"
 
     def remove_leftovers(self) -> None:
@@ -269,20 +297,20 @@ class RunFolder:
             remove_leftovers(folder)
 
     def remove_states_but(self, known: Container[str]) -> None:
-        """Remove states of trials whose records are gone: the same id may be given to another setting."""
+        """Remove states of trials whose records are gone, since their ids may be given to other settings."""
         for folder in self.states.glob("*"):
             if folder.name not in known and folder != self.undefended:
                 remove_tree(folder)
 
     def discard(self) -> None:
         """Remove what was written for a sweep that did not begin."""
-        for path in (self.sweep, self.trials, self.curves, self.study):
+        for path in (self.sweep, self.trials, self.curves, self.study, self.data_findings):
             path.unlink(missing_ok=True)
             if self.store is not None:
                 with suppress(OSError):
                     (self.store / path.name).unlink(missing_ok=True)
         if self._made:
-            with suppress(OSError):  # something else lies there
+            with suppress(OSError):  # the folder holds something else
                 (self.path / LOCK_FILE).unlink(missing_ok=True)
                 self.path.rmdir()
 
@@ -297,13 +325,15 @@ class RunFolder:
     def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""
         records = list(records)
-        write_table(self.trials, [row for record in records for row in record.rows(control_asr)], TABLE_COLUMNS)
+        rows = [row for record in records for row in record.rows(control_asr)]
+        write_table(self.trials, [row | class_columns(row, self.class_names) for row in rows], TABLE_COLUMNS)
         write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
 
     def read_trials(self) -> pd.DataFrame:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
-        One column comes on top: ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep.
+        On top come ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep, and, in tables
+        of an older version, the names of classes (:mod:`sweeper.run_folder.class_columns`).
 
         Raises:
             ConfigError: it is damaged, or of another version.
@@ -313,6 +343,7 @@ class RunFolder:
         if missing:
             raise ConfigError(f"{self.trials} is no table of trials: it has no column {missing[0]}.")
         frame = frame.assign(**{name: None for name in TABLE_COLUMNS if name not in frame})
+        frame = with_class_columns(frame, self.class_names)
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
 
@@ -326,11 +357,11 @@ def _refuse_links(path: Path) -> None:
 
 
 def do_nothing() -> None:
-    """Nothing."""
+    """Do nothing: the default of ``record_written``."""
 
 
 def _take(file: IO[str]) -> None:
-    """Lock a file; :meth:`RunFolder.holder` may hold it for a moment."""
+    """Lock a file; try for a moment, since :meth:`RunFolder.holder` may hold it briefly."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:

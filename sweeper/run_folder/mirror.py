@@ -1,4 +1,4 @@
-"""A run folder's copy in an object store: the folder outlives the machine that it lies on."""
+"""Copies of run folders in an object store, so that a sweep outlives its machine."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ from trainers.storage.files import LEFTOVER, remove_tree
 from trainers.storage.object_store import ObjectPath
 
 RUNS = Path("runs")
-"""Where run folders go that have their place in an object store."""
+"""Local folder of run folders that have a place in an object store."""
 EVERY_S = 10.0
-"""How long what is written may wait for its copy; records do not wait."""
+"""Seconds between copies; records are copied at once."""
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ class Mirror:
     from the records.
 
     Args:
-        folder: it, with a place in a store.
+        folder: the run folder, with a place in a store.
     """
 
     def __init__(self, folder: RunFolder):
         assert folder.store is not None
-        # Whatever the working folder is when it copies, in a thread of its own.
+        # An absolute path, since the working folder may change while a thread copies.
         self._folder, self._store = RunFolder(folder.path.resolve(), folder.store), folder.store
         self._copied: dict[Path, tuple[int, int]] = {}
         self._lock = Lock()
@@ -40,16 +40,16 @@ class Mirror:
         """Why the copy is not up to date; null if it is."""
 
     def push(self) -> None:
-        """Copy what has changed, records last: one that says that a trial has ended stands for all that it left.
+        """Copy what has changed, records last: the record of an ended trial implies that its files are there.
 
-        What cannot be copied now is tried again the next time; where another driver works now, nothing is.
+        What cannot be copied now is tried again the next time. Nothing is copied while another driver works there.
         """
         with self._lock:
             try:
                 other = other_driver(self._store)
                 if other is not None:
-                    raise OSError(f"it is worked on by {other}")
-                # As they are now, and not when all else has been copied: more may have ended by then.
+                    raise OSError(f"it is in use by {other}")
+                # Read first: while the other files are copied, more trials may end, whose files would be missing.
                 records = {path: self._changed(path) for path in sorted(self._folder.records.glob("*"))}
                 for path in sorted(set(self._folder.path.rglob("*")) - set(records)):
                     self._copy(path, self._changed(path))
@@ -58,16 +58,16 @@ class Mirror:
                 self.behind = None
             except OSError as error:
                 if self.behind is None:
-                    log.warning("%s does not take the copy, which is tried again: %s", self._store, error)
+                    log.warning("The copy to %s failed, and is tried again: %s", self._store, error)
                 self.behind = str(error)
 
     def record_written(self) -> None:
-        """Copy a record and what it stands for, before anything rests on it; a store that is away is not waited for."""
+        """Copy a new record and its files at once, unless the store failed the last time."""
         if self.behind is None:
             self.push()
 
     def _changed(self, path: Path) -> tuple[tuple[int, int], bytes] | None:
-        """What is to be copied of a file, with what tells it from other contents; null for nothing."""
+        """Version and content of a file that must be copied; null if there is nothing to copy."""
         try:
             version = self._version(path)
             return None if version in (None, self._copied.get(path)) else (version, path.read_bytes())
@@ -81,7 +81,7 @@ class Mirror:
             self._copied[path] = version
 
     def _version(self, path: Path) -> tuple[int, int] | None:
-        """Tells contents apart; null for what is not copied."""
+        """Time and size of a file, which change with its content; null if the file is never copied."""
         ours = path.name == LOCK_FILE or path.name.startswith((LEFTOVER, self._folder.study.name))
         if ours or not path.is_file():
             return None
@@ -91,12 +91,12 @@ class Mirror:
 
 @contextmanager
 def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
-    """Keep the copy of a run folder up to date, and whole in the end; nothing is done for one without a store."""
+    """Keep the copy of a run folder up to date, and complete it at the end; do nothing if there is no store."""
     if folder.store is None:
         yield None
         return
     mirror, ended = Mirror(folder), Event()
-    mirror.push()  # hosts look there whether they see the sweep
+    mirror.push()  # hosts check there whether they see the sweep
     folder.record_written = mirror.record_written
 
     def follow() -> None:
@@ -115,35 +115,35 @@ def mirrored(folder: RunFolder) -> Iterator[Mirror | None]:
 
 
 def copy_results(folder: RunFolder, files: Iterable[Path]) -> str | None:
-    """Copy what was written of a sweep that has ended.
+    """Copy files of a sweep that has ended.
 
-    Nothing is done for a folder without a store, nor while a driver works: one that works here copies them itself.
+    Nothing is copied for a folder without a store, nor while a driver works on the folder: it copies them itself.
 
     Args:
         folder: the run folder.
         files: in it.
 
     Returns:
-        What the user is told; null for nothing.
+        A message for the user; null if there is none.
     """
     if folder.store is None or folder.holder() is not None:
         return None
     try:
         other = other_driver(folder.store)
         if other is not None:
-            return f"Not copied to {folder.store}, which is worked on by {other}."
+            return f"Not copied to {folder.store}, which is in use by {other}."
         for path in files:
             (folder.store / path.relative_to(folder.path).as_posix()).write_bytes(path.read_bytes())
     except (OSError, ValueError) as error:
-        return f"{folder.store} does not take the copy: {error}"
+        return f"The copy to {folder.store} failed: {error}"
     return f"Copy: {folder.store}"
 
 
 def fetch(store: ObjectPath, runs: Path) -> RunFolder:
-    """Bring a run folder back from its copy.
+    """Fetch a run folder from its copy in an object store.
 
     Args:
-        store: where the copy lies.
+        store: address of the copy.
         runs: the folder that is to hold it, under the copy's name.
 
     Raises:
@@ -152,7 +152,7 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
     """
     target, beside = runs / store.name, runs / f"{LEFTOVER}{store.name}"
     if target.exists():
-        raise ConfigError(f"{target} is there already: give it instead of {store}, or move it away.")
+        raise ConfigError(f"{target} exists already: give it instead of {store}, or move it away.")
     remove_tree(beside)
     try:
         if not (store / "sweep.yaml").exists():
@@ -168,7 +168,7 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
         beside.replace(target)
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:  # an address that is none
+    except (OSError, ValueError) as error:  # ValueError: no valid address
         raise ConfigError(f"{store} cannot be read: {error}") from error
     finally:
         remove_tree(beside)

@@ -14,7 +14,7 @@ PACKAGES = ("robustness-sweeper", "torch", "ray", "optuna", "mlflow", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """What a figure depends on beside its preset."""
+    """Versions, commit and machine, on which figures depend beside the preset."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),

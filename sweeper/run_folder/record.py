@@ -1,4 +1,4 @@
-"""What is known of each trial: its rows and curves."""
+"""The record of a trial: its configuration, how it ended, and its figures as rows and curves."""
 
 import hashlib
 import json
@@ -36,24 +36,24 @@ def next_id(letter: str, known: Iterable[str]) -> str:
 
 @dataclass
 class TrialRecord:
-    """One trial, or one control, as the driver knows it.
+    """One trial, control or confirmation, as the driver knows it.
 
     Args:
-        trial_id: ours, in the order of start.
-        role: ``trial`` or ``control``.
-        config: what it runs; null if the parameters refuse what the searcher proposed.
+        trial_id: this program's id, not Ray's, in the order of start.
+        role: ``trial``, ``control`` or ``confirmation``.
+        config: what it runs; null if the proposed parameters were refused.
         controls: for each run, the key of its control's configuration.
         searched: values of the searched parameters, by name in the study.
         status: RUNNING until it ends.
         error: why it failed.
-        interrupted: whether it failed only because the sweep was cut short; ``resume`` goes on with it.
+        interrupted: whether it failed only because the sweep was stopped early; ``resume`` continues it.
         attempt: how often it was started.
         host: address of the host of its last attempt; null if it is not known.
         began_at: when it was proposed, in seconds since 1970.
         ended_at: when it ended.
         epochs: figures by run and epoch.
-        facts: by run, what is known of the poisoned data.
-        config_id: names the setting; null if there is none. Once given it stays, whatever a later version calls it.
+        facts: by run, facts about the poisoned data.
+        config_id: id of the setting; null if there is none. It is kept, even if a later version would give another.
     """
 
     trial_id: str
@@ -84,15 +84,15 @@ class TrialRecord:
 
     @property
     def open(self) -> bool:
-        """Whether a resumed sweep goes on with it."""
+        """Whether a resumed sweep continues this trial."""
         return self.status == RUNNING or self.interrupted
 
     def end(self, status: str, error: str | None = None, interrupted: bool = False) -> None:
-        """Note how it ended, and when."""
+        """Record how the trial ended, and when."""
         self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
 
     def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Add an epoch's figures. Of one that a later attempt reports again, the first are kept: others saw those."""
+        """Add an epoch's figures. If a later attempt reports it again, the first are kept: others have seen them."""
         self.epochs.setdefault(run, {}).setdefault(figures["epoch"], {**figures, "reported_at": time.time()})
         self.facts[run] = facts
 
@@ -102,7 +102,7 @@ class TrialRecord:
         return epochs[max(epochs)] if epochs else {}
 
     def rows(self, control_asr: dict[str, float | None]) -> list[dict[str, Any]]:
-        """One row per run. Only a FINISHED trial has figures.
+        """Rows of ``trials.parquet``, one per run. Only a FINISHED trial has figures.
 
         Args:
             control_asr: attack success of each finished control, by key of its configuration.
@@ -145,7 +145,7 @@ class TrialRecord:
         return rows
 
     def curve_rows(self) -> list[dict[str, Any]]:
-        """One row per run and epoch."""
+        """Rows of ``curves.parquet``, one per run and epoch."""
         rows: list[dict[str, Any]] = []
         if self.config is None:
             return rows
@@ -165,7 +165,7 @@ class TrialRecord:
         return rows
 
     def to_json(self) -> str:
-        """All of it as JSON, for the run folder."""
+        """The record as JSON, for the run folder."""
         fields = asdict(self)
         fields["config"] = json.loads(self.config.to_json()) if self.config else None
         fields["controls"] = [[*run, key] for run, key in self.controls.items()]
@@ -175,14 +175,14 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, text: str) -> "TrialRecord":
-        """Read what :meth:`to_json` wrote. Its names become names of files, so they must look like those of a sweep.
+        """Read what :meth:`to_json` wrote. Names in it become names of files, so they are checked.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is no record.
+            ValueError, KeyError, TypeError, AttributeError: the text is no record.
         """
         fields = json.loads(text)
         if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in (TRIAL, CONTROL, CONFIRMATION):
-            raise ValueError("no trial is called so")
+            raise ValueError("its trial_id or role is not valid")
         config = fields["config"]
         if config and "config_id" not in fields:
             fields["config_id"] = _first_config_id(config)
@@ -194,16 +194,16 @@ class TrialRecord:
         record = cls(**fields)
         for scenario, repeat in record.runs:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
-                raise ValueError("no scenario is called so")
+                raise ValueError("its scenario or seed is not valid")
         return record
 
 
 _FIRST_PARAMS: dict[str, dict[str, Any]] = {"abl": {"cutout": 0, "unlearning_rest": True}}
-"""What defenses did with numerics 1 where parameters of today have another default, by defense."""
+"""Behaviour of defenses with numerics 1, as values of parameters that have other defaults today; by defense."""
 
 
 def _first_config_id(config: dict[str, Any]) -> str:
-    """What a setting was called while every parameter entered its name (:data:`trainers.seeding.NUMERICS` 1)."""
+    """The id of a setting with :data:`trainers.seeding.NUMERICS` 1, when every parameter entered it."""
     named = json.dumps([config["defense"], config["params"]], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()[:12]
 

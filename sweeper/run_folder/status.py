@@ -1,10 +1,11 @@
-"""How far a sweep is, from its run folder alone: whoever sees the folder may ask."""
+"""The status of a sweep, read from its run folder alone."""
 
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
@@ -14,20 +15,22 @@ from trainers.seeding import NUMERICS
 
 @dataclass(frozen=True)
 class Status:
-    """How far a sweep is.
+    """Status of a sweep.
 
     Args:
         name: of the sweep.
+        classes: those that its attacks name, as text.
         holder: who works on it; null: nobody.
         budget: trials in all, controls not counted.
         counts: trials by status, controls not counted.
         controls: controls that have ended.
-        running: trials and controls that run, or would go on with ``resume``.
+        running: trials and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
-        seconds_left: if trials go on as they did; null if nobody can know.
+        seconds_left: if trials go on at this pace; null if that is unknown.
     """
 
     name: str
+    classes: str
     holder: str | None
     budget: int
     counts: Counter[str]
@@ -50,7 +53,7 @@ class Status:
 
 
 def read_status(folder: RunFolder) -> Status:
-    """How far a sweep is, from its records.
+    """Read the status of a sweep from its records.
 
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
@@ -63,6 +66,7 @@ def read_status(folder: RunFolder) -> Status:
     holder = folder.holder()
     return Status(
         name=spec.name,
+        classes=describe_classes(spec.scenario_blocks, folder.class_names),
         holder=holder,
         budget=budget,
         counts=Counter(record.status for record in ended),
@@ -74,7 +78,7 @@ def read_status(folder: RunFolder) -> Status:
 
 
 def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:
-    """How many trials a sweep has in the end, controls not counted.
+    """The number of trials that a sweep has in the end, controls not counted.
 
     Args:
         spec: the sweep.
@@ -88,7 +92,7 @@ def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:
-    """Seconds to go by the pace of the last ten trials since the sweep began or was resumed; null before the first."""
+    """Seconds left at the pace of the last ten trials since the sweep began or was resumed; null before the first."""
     ends = sorted(record.ended_at for record in ended if record.ended_at is not None and record.ended_at > since)
     if not ends:
         return None
@@ -97,12 +101,12 @@ def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float 
 
 
 def reading_notes(folder: RunFolder) -> list[str]:
-    """What a reader of its figures must know of a sweep: that it has not ended, or was trained by another version."""
+    """Warnings that belong to a sweep's figures: that it has not ended, or was trained with other numerics."""
     notes = [unfinished(folder)]
     if folder.numerics != NUMERICS:
         notes.append(
             f"{folder.path} was trained with numerics {folder.numerics}, and this program trains with {NUMERICS}: the "
-            "same setting may come out otherwise now."
+            "same setting may give other figures now."
         )
     return [note for note in notes if note]
 
@@ -112,5 +116,5 @@ def unfinished(folder: RunFolder) -> str | None:
     status = read_status(folder)
     if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
         return None
-    more = "it runs" if status.holder else f"sweeper resume {folder.path} runs the rest"
+    more = "it is running" if status.holder else f"sweeper resume {folder.path} runs the rest"
     return f"Only {status.done} of {status.budget} trials have ended; {more}."

@@ -1,4 +1,4 @@
-"""Tables: ``trials.parquet``, ``curves.parquet`` and whatever is made of them."""
+"""Reads and writes tables: ``trials.parquet``, ``curves.parquet`` and those made from them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def class_counts(text: object) -> dict[str, tuple[int, int]]:
 
 
 def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:
-    """The rows of FINISHED trials, or controls."""
+    """The rows of FINISHED trials of one role."""
     return frame[(frame["status"] == "FINISHED") & (frame["role"] == role)]
 
 
@@ -108,7 +108,7 @@ def constraints_kept(frame: pd.DataFrame, constraints: Sequence[Constraint]) -> 
 
     Args:
         frame: rows of ``trials.parquet``.
-        constraints: of the sweep. Rows of controls, and of trials that did not finish, keep them.
+        constraints: of the sweep. Rows of controls, and of trials that did not finish, count as keeping them.
     """
     kept = pd.Series(True, index=frame.index)
     if constraints:

@@ -1,4 +1,4 @@
-"""Runs a sweep on Ray Tune. No other room speaks Ray Tune."""
+"""Runs a sweep on Ray Tune. No other package uses Ray Tune, except the patches in ``cluster/ray_patches.py``."""
 
 from sweeper.shadows import hidden_package
 

@@ -1,4 +1,4 @@
-"""Brings what Ray Tune's workers report to the ledger."""
+"""Passes what Ray Tune's workers report to the ledger."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ class LedgerCallback(Callback):
         self._ledger = ledger
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles its callbacks into a file of its own, which nobody reads."""
+        """An empty state: Ray pickles its callbacks into a file of its own, which nobody reads."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial starts, or starts again."""
+        """Tell the ledger that a trial started or restarted."""
         record = self._ledger.of(trial.trial_id)
         if record is not None:
             self._ledger.started(record)
@@ -30,7 +30,7 @@ class LedgerCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is trained, or scores are there."""
+        """Pass figures or scores that a worker reported to the ledger."""
         record = self._ledger.of(trial.trial_id)
         if record is not None:
             self._ledger.reported(record, result)

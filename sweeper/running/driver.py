@@ -46,7 +46,7 @@ class Outcome:
     Args:
         finished: trials with figures.
         failed: reasons of the trials without.
-        interrupted: why it was cut short: the user, its time budget; null if it was not.
+        interrupted: why it ended early (the user, its time budget); null if it did not.
     """
 
     finished: int
@@ -55,7 +55,7 @@ class Outcome:
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
-        """What the records say."""
+        """The outcome of a sweep with these records."""
         trials = [record for record in records if record.role != CONTROL]
         failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error and not record.open]
         return cls(sum(record.status == FINISHED for record in trials), failed, interrupted)
@@ -63,12 +63,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run.
+    """The trials to run.
 
     Args:
-        trials: how many the study is asked for in all, those in ``records`` included, controls not.
+        trials: how many trials the study proposes in all, with those in ``records``, without controls.
         records: of an earlier part of the sweep.
-        extra: trials that nobody asks the study for, to be run with it.
+        extra: trials that the study does not propose (confirmations).
     """
 
     trials: int
@@ -98,7 +98,7 @@ def run_sweep(
         splits: the data.
         ledger: over the run folder, with the records of ``plan``.
         plan: what is to be run.
-        say: tells the user what no trial's end tells.
+        say: prints a message for the user.
 
     Raises:
         ConfigError: Ray cannot be started, no host has what one trial asks for, or a host is not fit for the sweep.
@@ -162,12 +162,14 @@ def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:
     """End the program without Ray, which does not end: what ended is written down, and resume goes on from it."""
     with suppress(Exception):
         ledger.write_tables()
-        say(f"Ray does not end, though {reason}. What ended before is kept; go on: sweeper resume {ledger.folder.path}")
+        say(
+            f"Ray does not end, though {reason}. Ended trials are kept; to continue: sweeper resume {ledger.folder.path}"
+        )
     os._exit(0 if Outcome.of(ledger.records.values(), reason).finished else 1)
 
 
 def _reason(error: Exception) -> str:
-    """What lies under an error of the disk or of the study's database."""
+    """The first cause of an error of the disk or of the study's database."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -214,7 +216,7 @@ def _tuner(
 
 
 def _request(wanted: dict[str, float], job: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What Ray reserves for a job, on any host but those that it avoids."""
+    """The resources that Ray reserves for a job, on any host that it does not avoid."""
     if "avoid" not in job:
         return tune.PlacementGroupFactory([wanted])
     elsewhere = {"ray.io/node-id": f"!in({','.join(job['avoid'])})"}

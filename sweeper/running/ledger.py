@@ -1,4 +1,4 @@
-"""What the driver knows of a sweep as it runs, and writes down."""
+"""The records of a running sweep, as the driver keeps and writes them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,50 +13,50 @@ from trainers.storage.files import remove_tree
 from trainers.storage.object_store import Place
 
 TABLES_SHARE = 20
-"""Tables are written whole at each end, but over a long sweep no more often than takes a twentieth of the time; each
-trial's own record is always written."""
+"""Tables are written whole when a trial ends, but may take at most a twentieth of a sweep's time; each trial's own
+record is always written."""
 
 
 class Follower(Protocol):
-    """Is told of every trial and control: MLflow, the display."""
+    """A receiver of the events of all trials and controls: MLflow, the display."""
 
     def trial_started(self, record: TrialRecord) -> None:
-        """It starts, or starts again."""
+        """Record that a trial started or restarted."""
 
     def epoch_ended(self, record: TrialRecord) -> None:
-        """One more epoch of it is trained."""
+        """Record that a trial has trained one more epoch."""
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        """It ended; ``rows`` are those of ``trials.parquet``."""
+        """Record that a trial ended; ``rows`` are its rows of ``trials.parquet``."""
 
 
 class Ledger:
-    """Owns the records of a sweep: what is known of each trial is changed here, written down, and told to followers.
+    """Owns the records of a sweep: changes them, writes them down, and tells the followers.
 
     Args:
         folder: the run folder.
         records: of an earlier part of the sweep.
-        followers: who is told.
+        followers: receivers of events.
     """
 
     def __init__(self, folder: RunFolder, records: Mapping[str, TrialRecord], followers: Sequence[Follower] = ()):
         self.folder = folder
         self._followers = followers
         self.records: dict[str, TrialRecord] = {name: record for name, record in records.items() if not record.open}
-        """By trial id: what has ended, and what this driver has begun."""
+        """By trial id: trials that have ended, and those that this driver has begun."""
         self.interrupted: dict[str, TrialRecord] = {name: record for name, record in records.items() if record.open}
-        """By trial id: what an earlier driver left open."""
+        """By trial id: trials that an earlier driver left open."""
         self.control_asr: dict[str, float | None] = control_success(self.records.values())
         """Attack success of each finished control, by key of its configuration."""
         self.broken: Exception | None = None
-        """Why nothing can be written any more; null: it can."""
+        """The first error of writing, after which nothing is written; null if there was none."""
         self._by_ray_id: dict[str, TrialRecord] = {}
         self._tables_written_at = self._writing_tables_took = 0.0
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Note the first error of the disk or of the study's database, which ends the sweep. Ray would take an error
-        that is raised in its own loop for one of the trial's.
+        """Catch errors of the disk and of the study's database, and keep the first, which ends the sweep. If they were
+        raised, Ray would attribute them to the trial.
         """
         try:
             yield
@@ -64,12 +64,12 @@ class Ledger:
             self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
-        """Note that nothing more can be written down."""
+        """Record an error of writing, which ends the sweep; only the first one counts."""
         if self.broken is None:
             self.broken = error
 
     def states_of(self, record: TrialRecord) -> Place:
-        """Where a trial keeps its states."""
+        """The folder of a trial's states."""
         return self.folder.states / record.trial_id
 
     def add(self, record: TrialRecord) -> None:
@@ -81,15 +81,15 @@ class Ledger:
         self.folder.write_record(record)
 
     def hand_out(self, ray_id: str, record: TrialRecord) -> None:
-        """Note under which name Ray knows a trial from now on."""
+        """Record the id that Ray has given to a trial."""
         self._by_ray_id[ray_id] = record
 
     def of(self, ray_id: str) -> TrialRecord | None:
-        """The trial that Ray knows by this name."""
+        """The trial that has this id in Ray; null if there is none."""
         return self._by_ray_id.get(ray_id)
 
     def started(self, record: TrialRecord) -> None:
-        """A trial starts, or starts again."""
+        """Tell the followers that a trial started or restarted."""
         for follower in self._followers:
             follower.trial_started(record)
 
@@ -111,7 +111,7 @@ class Ledger:
         self.folder.write_record(record)
 
     def announce(self, record: TrialRecord) -> None:
-        """Tell of an end, once the study knows it too."""
+        """Tell the followers that a trial ended; called once the study knows it."""
         if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
             self.write_tables()
         rows = record.rows(self.control_asr)
@@ -125,7 +125,7 @@ class Ledger:
         return [record for record in self.records.values() if record.status == RUNNING]
 
     def write_tables(self) -> None:
-        """Write ``trials.parquet`` and ``curves.parquet`` as things stand."""
+        """Write ``trials.parquet`` and ``curves.parquet`` from the current records."""
         began = time.monotonic()
         self.folder.write_tables(self.records.values(), self.control_asr)
         self._tables_written_at = time.monotonic()

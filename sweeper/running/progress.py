@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a follower of its ledger."""
+"""The display of a running sweep: a follower of its ledger."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -7,24 +7,42 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sweeper.preset.class_numbers import CLASS_KEYS
 from sweeper.preset.objectives import Constraint, Objective
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord, control_success
 from sweeper.words import parameter
+from trainers.data.class_names import class_label
 
 
-def describe(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
-    """One line on an ended trial: settings that were searched, and figures."""
+def describe(record: TrialRecord, rows: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
+    """One line on an ended trial: settings that were searched, and figures.
+
+    Args:
+        record: of the trial.
+        rows: of ``trials.parquet``.
+        class_names: of the data; empty if they are not known.
+    """
     head = f"{record.trial_id} {'interrupted' if record.open else record.status}"
     if record.role == CONTROL:
-        head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, seed {rows[0]['seed']}"
+        head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, "
+        if rows[0]["target"] is not None:
+            head += f"target {class_label(rows[0]['target'], class_names)}, "
+        head += f"seed {rows[0]['seed']}"
     if record.role == CONFIRMATION and record.config is not None:
         seeds = ", ".join(map(str, record.config.repeats))
         head += f" {record.config.defense} {record.config_id} again, seed {seeds}"
-    settings = " ".join(f"{name}={parameter(value)}" for name, value in record.searched.items())
+    settings = " ".join(f"{name}={_shown(name, value, class_names)}" for name, value in record.searched.items())
     if record.status == FINISHED:
         figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]
         settings += ("  " if settings else "") + "; ".join(figures)
     return f"{head}  {settings}" + (f"  ({record.error})" if record.error else "")
+
+
+def _shown(name: str, value: Any, class_names: Sequence[str]) -> str:
+    """The value of a searched parameter, by its name in the study."""
+    if name.rpartition(".")[2] in CLASS_KEYS and isinstance(value, int):
+        return class_label(value, class_names)
+    return parameter(value)
 
 
 def _figures(row: dict[str, Any]) -> str:
@@ -37,10 +55,11 @@ class LiveDisplay:
 
     Args:
         console: where to write.
-        objectives: of the sweep; the best value so far of each is shown, by itself.
-        constraints: what a trial must keep to count for that.
+        objectives: of the sweep; the best value so far of each is shown separately.
+        constraints: what a trial must keep to count for the best values.
         budget: trials of the sweep, controls not counted.
         records: of an earlier part of the sweep.
+        class_names: of the data.
     """
 
     def __init__(
@@ -50,8 +69,10 @@ class LiveDisplay:
         constraints: Sequence[Constraint],
         budget: int,
         records: Collection[TrialRecord] = (),
+        class_names: Sequence[str] = (),
     ):
         self._console = console
+        self._class_names = class_names
         self._objectives, self._constraints = objectives, constraints
         self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
@@ -70,19 +91,19 @@ class LiveDisplay:
             self._task = self._progress.add_task("starting", total=budget)
 
     def trial_started(self, record: TrialRecord) -> None:
-        """A trial or control starts."""
+        """Show that a trial or control started."""
         self._running[record.trial_id] = 0
         self._refresh()
 
     def epoch_ended(self, record: TrialRecord) -> None:
-        """One more epoch of it is trained."""
+        """Show that a trial has trained one more epoch."""
         self._running[record.trial_id] = sum(len(epochs) for epochs in record.epochs.values())
         self._refresh()
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        """It ended; ``rows`` are its figures."""
+        """Print a line about an ended trial; ``rows`` are its rows of ``trials.parquet``."""
         self._running.pop(record.trial_id, None)
-        self._console.print(describe(record, rows), markup=False, highlight=False)
+        self._console.print(describe(record, rows, self._class_names), markup=False, highlight=False)
         if record.role != CONTROL and not record.open:
             self._count(record, rows)
             if self._progress is None:
@@ -91,7 +112,7 @@ class LiveDisplay:
         self._refresh()
 
     def say(self, text: str) -> None:
-        """Something happened that is no trial's end."""
+        """Print a message that is not about the end of a trial."""
         self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "LiveDisplay":
@@ -101,13 +122,13 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bar as it is: the sweep is over."""
+        """Stop the bar."""
         if self._progress is not None:
             self._progress.stop()
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         self._counts[record.status] += 1
-        # Against an attack that fails undefended every setting looks good.
+        # Against an attack that fails without a defense, every setting looks good.
         weak = any(row["weak_attack"] for row in rows)
         if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
             return
@@ -118,7 +139,7 @@ class LiveDisplay:
                 self._best[objective.metric] = better(value, self._best.get(objective.metric, value))
 
     def _summary(self) -> str:
-        """What failed, the best figures so far, and the time that is left if trials go on as they did."""
+        """The number of failures, the best figures so far, and the time left at the present pace."""
         parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
         if self._best:
             each = " of each" if len(self._objectives) > 1 else ""

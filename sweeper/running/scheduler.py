@@ -1,4 +1,4 @@
-"""Who is stopped early."""
+"""The scheduler, which decides which trials are stopped early."""
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -13,7 +13,7 @@ def make_scheduler(spec: SweepSpec, epochs: int) -> TrialScheduler:
 
     Args:
         spec: the sweep; for ASHA it has one objective, one scenario and one seed.
-        epochs: the most that a trial trains.
+        epochs: the most epochs that a trial trains.
     """
     if spec.search.scheduler == "none":
         return FIFOScheduler()

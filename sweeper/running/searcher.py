@@ -1,4 +1,4 @@
-"""Between Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
+"""Connects Ray Tune and Optuna: proposes trials and controls, and tells the study how each trial ended."""
 
 from collections import deque
 from collections.abc import Callable
@@ -39,20 +39,20 @@ from trainers.trial import TrialConfig
 
 
 class SweepSearcher(Searcher):
-    """Asks a study for settings, and puts the control of each new scenario in front of the first trial that needs it.
+    """Asks a study for settings, and queues the control of each new scenario before the first trial that needs it.
 
-    Ray's own OptunaSearch tells stopped trials as COMPLETE, leaves failed ones RUNNING and knows no constraints.
+    Ray's own OptunaSearch reports stopped trials as COMPLETE, leaves failed ones RUNNING and supports no constraints.
 
     Args:
         spec: the sweep.
-        study: an open study; what waits in it is asked for first.
+        study: an open study; trials that wait in it come first.
         fingerprint: of the data.
-        ledger: has the records of an earlier part of the sweep, whose trials that did not end go on under their ids.
+        ledger: with the records of an earlier part of the sweep, whose unfinished trials continue under their ids.
             Every trial is written down there before it starts.
         stopper: knows why the sweep ends early.
         fleet: the hosts.
         trials: how many in all, controls not counted, earlier ones included.
-        say: tells the user of trials that go on elsewhere, and of hosts.
+        say: prints a message for the user, about hosts or trials that go on elsewhere.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SweepSearcher(Searcher):
         self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before if r.role == CONTROL}
         waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
         known = len(study.get_trials(deepcopy=False))
-        # A grid stands in the study already, and may be smaller than the number of trials asked for.
+        # The points of a grid wait in the study already; they may be fewer than the trials asked for.
         grid = spec.search.sampler == "grid"
         self._to_ask = len(waiting) if grid else len(waiting) + max(trials - known, 0)
         for record in list(ledger.records.values()):
@@ -99,13 +99,13 @@ class SweepSearcher(Searcher):
                 self.add(TrialRecord(record.trial_id, CONFIRMATION, record.config, record.controls))
 
     def add(self, record: TrialRecord) -> None:
-        """Queue a trial that nobody asked the study for, behind the controls that it needs."""
+        """Queue a trial that does not come from the study, after the controls that it needs."""
         self._queue_controls(record)
         self._enqueue(record)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next job; null while there is no room for it, or that there is none left. Ray calls this."""
-        if self.stopper.stop_all():  # with nothing running, Ray asks for nothing else
+        """The next job, for Ray; null while there is no room for one, ``Searcher.FINISHED`` if none is left."""
+        if self.stopper.stop_all():  # while no trial runs, Ray calls nothing else
             return str(Searcher.FINISHED)
         self._settle()
         if self._is_full():
@@ -113,7 +113,7 @@ class SweepSearcher(Searcher):
         with self.ledger.guard():
             while not self._queue and self._to_ask > 0 and not self.stopper.stop_all():
                 self._ask()
-        if not self._queue:  # what runs may break off, and be tried again
+        if not self._queue:  # a trial that runs may break off, and be tried again
             return None if self._running or self._undecided else str(Searcher.FINISHED)
         record = self._queue.popleft()
         assert record.config is not None
@@ -127,7 +127,7 @@ class SweepSearcher(Searcher):
         return job | ({"avoid": avoided} if avoided else {})
 
     def _is_full(self) -> bool:
-        """Whether as many trials run as may: hosts may join and leave meanwhile."""
+        """Whether no further trial may run now; hosts may join and leave at any time."""
         if self._spec.search.workers is not None and self._running >= self._spec.search.workers:
             return True
         room = self._fleet.room()
@@ -138,14 +138,14 @@ class SweepSearcher(Searcher):
         return self._running >= room
 
     def _ask(self) -> None:
-        """Ask the study for one trial, and queue it behind the controls that it needs and nobody has run."""
+        """Ask the study for one trial, and queue it after those of its controls that have not run."""
         self._to_ask -= 1
         waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
-        # What waits in the study is asked for first, and was assigned its part when it was first proposed.
+        # Trials that wait in the study come first; their numbers give them the same part as when first proposed.
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         fixed = assign(self._environments, number, self._spec.turns())
         pool = self._pools.propose(number, **fixed) if DEFENSE in fixed else None
-        # The sampler does not choose the attacker's parameters; they stand in the study beside what it chose.
+        # The sampler does not choose the fixed parameters; the study holds them beside those that it chose.
         self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
         trial = self._study.ask()
         trial_id = f"t{trial.number:04d}"
@@ -177,7 +177,7 @@ class SweepSearcher(Searcher):
         return config.control(scenario, repeat, self._spec.control.as_dict())
 
     def _queue_controls(self, record: TrialRecord) -> None:
-        """Queue the controls that a trial needs and nobody has run or queued."""
+        """Queue the controls that a trial needs and that are neither run nor queued."""
         if record.config is None or record.role == CONTROL:
             return
         for scenario, repeat in record.config.runs():
@@ -193,9 +193,9 @@ class SweepSearcher(Searcher):
         self._queue.append(record)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Take note of a report, with its keys as Ray flattens them. Ray does not call this for a trial's last one.
+        """Record the host of a report, whose keys Ray has flattened. Ray does not call this for a trial's last report.
 
-        Only an epoch speaks for the host: trials may end there without any.
+        Only an epoch shows that the host works: trials may end there without any.
         """
         record = self.ledger.of(trial_id)
         if record is not None and result.get("host"):
@@ -204,7 +204,7 @@ class SweepSearcher(Searcher):
                 self._fleet.worked(result["host"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Take note of an end."""
+        """Record that a trial ended or broke off."""
         record = self.ledger.of(trial_id)
         if record is None or record.status != RUNNING:
             return
@@ -218,7 +218,7 @@ class SweepSearcher(Searcher):
         self._end(record, result)
 
     def _settle(self) -> None:
-        """Decide what becomes of trials that broke off, as soon as it is known."""
+        """Requeue or end trials that broke off, as soon as that can be decided."""
         for undecided in list(self._undecided):
             record, result = undecided
             with self.ledger.guard():
@@ -237,7 +237,7 @@ class SweepSearcher(Searcher):
                     self._end(record, result, None if decision.again else decision.reason)
 
     def _end(self, record: TrialRecord, result: dict[str, Any], crash: str | None = None) -> None:
-        """End a trial everywhere. What cannot be written in one place is written in the others all the same."""
+        """End a trial in the ledger, the study and the followers. If one cannot be written, the others still are."""
         with self.ledger.guard():
             self._note_end(record, result, crash)
         if record.role == TRIAL:
@@ -249,7 +249,7 @@ class SweepSearcher(Searcher):
             self._tell_ready()
 
     def _note_end(self, record: TrialRecord, result: dict[str, Any], crash: str | None) -> None:
-        """Note status and reason of an ended trial, from its last result, or from why it crashed."""
+        """Record status and reason of an ended trial, from its last result or the reason of its crash."""
         if result.get("disk_full"):
             self.ledger.give_up(OSError(ENOSPC, result["disk_full"]))
         if crash is not None:
@@ -266,9 +266,9 @@ class SweepSearcher(Searcher):
             self.ledger.end(record, PRUNED)
 
     def _tell_ready(self) -> None:
-        """Tell the study, and who follows, of each ended trial whose controls have ended too.
+        """Tell the study and the followers of each ended trial whose controls have ended too.
 
-        A constraint may ask for the controls, and without them nobody knows whether the attack is weak.
+        A constraint may need the controls, and only they show whether the attack is weak.
         """
         running = {key for r in self.ledger.running() if r.role == CONTROL for key in r.controls.values()}
         for trial_id, record in list(self._untold.items()):
@@ -290,7 +290,7 @@ class SweepSearcher(Searcher):
         self._study.tell(trial, judged.values, state=judged.state)
 
     def abandon(self, reason: str) -> None:
-        """End what still runs or waits, after the sweep was cut short."""
+        """End all trials that still run or wait, after the sweep was stopped early."""
         cut = self.ledger.running()
         for record in cut:
             self.ledger.end(record, FAILED, reason, interrupted=True)
@@ -302,14 +302,14 @@ class SweepSearcher(Searcher):
         for record in cut:
             self.ledger.announce(record)
 
-    # Ray pickles the searcher into files of its own, which nobody reads: the study and the run folder are ours.
+    # Ray pickles the searcher into files of its own, which nobody reads: the study and the run folder replace them.
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
+        """An empty state."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save."""
+        """Save nothing."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Restore nothing."""

@@ -15,7 +15,7 @@ class SweepStopper(Stopper):
 
     Args:
         time_budget_s: seconds from now; null: no limit.
-        is_broken: tells whether nothing can be written down any more.
+        is_broken: tells whether files cannot be written any more.
     """
 
     def __init__(self, time_budget_s: float | None, is_broken: Callable[[], bool] = lambda: False):
@@ -43,11 +43,11 @@ class SweepStopper(Stopper):
             self.in_haste_since = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles its stopper into a file of its own, which nobody reads."""
+        """An empty state: Ray pickles its stopper into a file of its own, which nobody reads."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are the scheduler's business."""
+        """Never stop a single trial: the scheduler does that."""
         return False
 
     def stop_all(self) -> bool:

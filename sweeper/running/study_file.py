@@ -1,4 +1,4 @@
-"""The study of a sweep in its file, which only the driver writes to."""
+"""The file of a sweep's study, which only the driver writes to."""
 
 import warnings
 from collections.abc import Mapping
@@ -19,11 +19,10 @@ def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecor
     """Create the study of a sweep in a SQLite file of its own.
 
     With the ``records`` of an earlier part of the sweep, the study is written again from them
-    (:func:`sweeper.search.study.fill_study`). From the file that was there, only what the sampler noted beside its
-    trials is taken over.
+    (:func:`sweeper.search.study.fill_study`). From an earlier file, only the sampler's notes on its trials are kept.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Conditional samplers and constraints are experimental by Optuna's word; the user can do nothing about that.
+    # Optuna calls conditional samplers and constraints experimental; the user can do nothing about that.
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     notes = _notes_in(database, spec.name) if database.exists() else {}
     with replacing(database) as beside:
@@ -39,7 +38,7 @@ def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecor
 
 
 def _notes_in(database: Path, name: str) -> dict[int, dict[str, Any]]:
-    """What the sampler noted in the file of a study; nothing from a damaged file."""
+    """The sampler's notes in the file of a study; none if the file is damaged."""
     storage = None
     try:
         storage = RDBStorage(f"sqlite:///{database}")

@@ -1,4 +1,4 @@
-"""What runs on a worker: one trial after the other in a reused Ray actor."""
+"""Runs trials on a worker, one after the other in a reused Ray actor."""
 
 import warnings
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
 
 
 def pack(splits: Splits) -> Packed:
-    """Arrays that Ray's object store shares between workers without copying."""
+    """Pack the data into arrays that Ray's object store shares between workers without copying."""
     packed: Packed = {"class_names": splits.train.class_names}
     for name, part in (("train", splits.train), ("test", splits.test), ("held_out", splits.held_out)):
         if part is None:
@@ -42,7 +42,7 @@ def pack(splits: Splits) -> Packed:
 
 
 def unpack(packed: Packed) -> Splits:
-    """The data again, over the same memory; nothing writes to it."""
+    """Unpack the data over the same memory, which nothing may write to."""
 
     def part(name: str) -> ImageSet:
         names = packed["class_names"]
@@ -69,7 +69,7 @@ def _host() -> str:
 
 
 def unusable_reason(folder: RunFolder, code: str | None) -> str | None:
-    """Why no trial of a sweep may run here, which hosts that joined late have not been asked; null if it may."""
+    """Why no trial of a sweep may run on this host; null if it may. Hosts that join late are checked only here."""
     if code is None:
         return None
     if code_digest() != code:
@@ -121,7 +121,7 @@ class TrialActor(tune.Trainable):
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial."""
+        """Open the next trial in this actor."""
         self._open(new_config)
         return True
 
@@ -130,7 +130,7 @@ class TrialActor(tune.Trainable):
         self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
-        if self._unusable is not None:  # what another version reads of the job means nothing
+        if self._unusable is not None:  # another version of the program may misread the job
             return
         trial = TrialConfig.from_json(config["job"])
         self._left = len(trial.runs())
@@ -138,7 +138,7 @@ class TrialActor(tune.Trainable):
         self._results: Iterator[EpochResult] = run_trial(
             trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
         )
-        if trial.compute.compile:  # what earlier trials compiled counts towards a limit, beyond which nothing is
+        if trial.compute.compile:  # graphs of earlier trials count towards a limit, after which none is compiled
             torch.compiler.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -146,8 +146,8 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried.
 
-        Scores have a report of their own before that of the epoch: only the driver writes what lasts, and Ray keeps the
-        last report of each trial to the end.
+        Scores are sent in a report of their own before that of the epoch: only the driver writes to the run folder, and
+        Ray keeps the last report of each trial to the end.
         """
         if self._held is not None:
             held, self._held = self._held, None
@@ -158,14 +158,14 @@ class TrialActor(tune.Trainable):
             if not self._begun:  # Ray may open a trial on one worker and hand it to another
                 self._begin()
             result = next(self._results)
-        except SupersededError:  # nobody waits for what this attempt has to say
+        except SupersededError:  # nobody waits for reports of this attempt
             raise
         except HostError as error:
             return self._head() | {"unusable": str(error), "done": True}
         except Exception as error:
             if isinstance(error, (TrialError, ConfigError)):
                 return self._head() | {"error": str(error), "done": True}
-            # Of a store it is this host's own disk that is full, which files pass through.
+            # With an object store, the full disk is this host's own, which files pass through.
             full = isinstance(error, OSError) and error.errno in _FULL
             if full and self._folder.store is None:
                 return self._head() | {"disk_full": str(error), "done": True}
@@ -181,22 +181,22 @@ class TrialActor(tune.Trainable):
         }
 
     def _begin(self) -> None:
-        """Write down that this attempt begins here.
+        """Record in the trial's states that this attempt begins on this host.
 
         Raises:
-            HostError: this host cannot.
+            HostError: this host cannot write there.
             SupersededError: another attempt has taken over.
         """
         try:
             self._store.begin(self._host)
         except OSError as error:
-            if error.errno in _FULL:  # of all hosts, or of this one; either is told as such
+            if error.errno in _FULL:  # a full disk is reported as such
                 raise
             raise HostError(f"It cannot write {self._store.folder}: {error}") from error
         self._begun = True
 
     def _head(self, result: EpochResult | None = None) -> dict[str, Any]:
-        """Whose report it is, and of which run."""
+        """The common part of all reports: attempt and host; with a result, scenario and seed of its run too."""
         head: dict[str, Any] = {"attempt": self._store.attempt, "host": self._host}
         return head if result is None else head | {"scenario": result.scenario.name, "seed": result.repeat}
 

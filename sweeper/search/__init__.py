@@ -1,1 +1,1 @@
-"""What to train next. Knows nothing of Ray, MLflow or files."""
+"""Decides what to train next. Does not depend on Ray, MLflow or files."""

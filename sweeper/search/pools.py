@@ -1,6 +1,6 @@
 """One pool of trials for each defense, so that each is searched as if it were alone.
 
-A sampler that saw the trials of all defenses would take most of those of a weak one for bad, and hardly search it.
+A sampler that saw the trials of all defenses would rate most trials of a weak one as bad, and hardly search it.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Pools:
 
     Args:
         study: of the whole sweep.
-        make: gives a new sampler for the named defense.
+        make: makes a new sampler for the named defense.
     """
 
     def __init__(self, study: optuna.Study, make: Callable[[str], BaseSampler]):
@@ -33,12 +33,12 @@ class Pools:
         self._known: set[int] = set()
 
     def propose(self, number: int, defense: str, **environment: Any) -> optuna.Trial:
-        """A trial that suggests a setting of one defense, by the trials of that defense that the study holds.
+        """A trial that suggests a setting of one defense, based on the ended trials of that defense in the study.
 
         Args:
-            number: that the trial has in the study.
+            number: the trial's number in the study.
             defense: its name.
-            environment: what the attacker chose for it, by name in the study.
+            environment: values of the attacker's parameters for this trial, by name in the study.
         """
         for trial in self._study.get_trials(deepcopy=False, states=_ENDED):
             if trial.number not in self._known and DEFENSE in trial.params:
@@ -47,7 +47,7 @@ class Pools:
                 part = self.part(own.params.pop(DEFENSE))
                 own.distributions.pop(DEFENSE)
                 if proposed := self._proposed.pop(trial.number, None):
-                    part.tell(proposed, state=TrialState.FAIL)  # what came of it takes its place
+                    part.tell(proposed, state=TrialState.FAIL)  # its result is added instead
                 part.add_trial(own)
         part = self.part(defense)
         part.sampler = PartialFixedSampler(environment, self._samplers[defense])
@@ -55,7 +55,7 @@ class Pools:
         return self._proposed[number]
 
     def part(self, defense: str) -> optuna.Study:
-        """The trials of one defense."""
+        """The study with the trials of one defense."""
         if defense not in self._parts:
             self._samplers[defense] = self._make(defense)
             self._parts[defense] = optuna.create_study(

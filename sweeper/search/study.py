@@ -1,4 +1,4 @@
-"""The Optuna study behind a sweep: its sampler, and what it is told of each trial."""
+"""The Optuna study behind a sweep: its sampler, and the results that it is given."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord, cont
 from trainers.seeding import derive_seed
 
 STARTUP_TRIALS = 10
-"""Random trials before a model is fitted (Optuna's default), or half of a sweep that is shorter than twice that."""
+"""Random trials before a model is fitted (Optuna's default); of fewer than 20 trials, half are random."""
 
 
 def fill_study(
     study: optuna.Study, spec: SweepSpec, records: Collection[TrialRecord], notes: Mapping[int, Mapping[str, Any]]
 ) -> int:
-    """Write what is known of a sweep into its new study.
+    """Fill the new study of a sweep from its records.
 
-    Trials that ended are told as they ended, and those that did not wait to be asked for again, with their numbers and
-    values. The points of a grid wait too.
+    Trials that ended are added with their results. Those that did not are queued with their numbers and values, so that
+    the study proposes them again. The points of a grid are queued too.
 
     Args:
-        study: without any trial.
+        study: an empty study.
         spec: the sweep.
         records: of an earlier part of the sweep.
         notes: from :func:`sampler_notes` of the study of that part.
 
     Returns:
-        How many trials there were.
+        The number of trials that the records hold.
     """
     trials = {_number(record): record for record in records if record.role == TRIAL}
     asr = control_success(records)
@@ -51,7 +51,7 @@ def fill_study(
 
 
 def sampler_notes(study: optuna.Study) -> dict[int, dict[str, Any]]:
-    """What the sampler noted beside each trial (NSGA-II: its generation), by number."""
+    """The sampler's own notes on each trial (NSGA-II: its generation), by number."""
     ours = ("constraints", "fixed_params")
     trials = study.get_trials(deepcopy=False)
     return {t.number: {k: v for k, v in t.system_attrs.items() if not k.startswith(ours)} for t in trials}
@@ -59,12 +59,12 @@ def sampler_notes(study: optuna.Study) -> dict[int, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the study is told of an ended trial.
+    """The result of an ended trial, as told to the study.
 
     Args:
         state: how it ended.
         values: of the objectives; null unless it is complete.
-        constraints: by name; 0 or less where kept.
+        constraints: violations by name; 0 or less where kept.
         error: the reason of a failure.
     """
 
@@ -75,7 +75,7 @@ class Verdict:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """User attributes of the trial. Constraints stand there too: optuna-dashboard 0.21 does not know Optuna 5's."""
+        """User attributes of the trial, with the constraints: optuna-dashboard 0.21 does not show those of Optuna 5."""
         notes: dict[str, Any] = {"error": self.error} if self.error else {}
         return notes | ({"violations": self.constraints} if self.constraints else {})
 
@@ -107,7 +107,7 @@ def _number(record: TrialRecord) -> int:
 def _ended(
     spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None], notes: Mapping[str, Any]
 ) -> FrozenTrial:
-    """An ended trial as the study knew it."""
+    """An ended trial, as a trial of the study."""
     judged = verdict(spec, record, control_asr)
     space = spec.space()
     trial = create_trial(
@@ -130,7 +130,7 @@ def make_sampler(spec: SweepSpec, known: int, defense: str | None = None) -> Bas
     Args:
         spec: the sweep.
         known: trials that have run.
-        defense: the one that it proposes settings of, where they take turns.
+        defense: the one whose settings it proposes, if defenses take turns.
     """
     own = [defense] if defense else []
     seed = derive_seed(spec.seed, "sampler", *([known] if known else []), *own) % 2**31

@@ -1,4 +1,4 @@
-"""What the searcher does not pick: the attacker's part in a defender's sweep, and defenses that take turns."""
+"""Assigns what the sampler does not choose: the attacker in a defender's sweep, and defenses that take turns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ def assign(
 ) -> dict[str, Any]:
     """The defense and the environment of one trial, by its number from 0.
 
-    Defenses take turns, so do attackers, and so do the values of each, so that every one meets as many settings as any
-    other. With several parameters each runs through its values at its own pace, so that all combinations come up.
+    Defenses take turns, then attackers, then the values of each attacker's parameters, so that each is met by as many
+    settings as any other. Several parameters count up like the digits of a number, so that all combinations occur.
 
     Args:
         environments: for each attacker, parameters with a grid of values, as the specification demands.
         trial_number: from 0.
-        defenses: those that take turns; none where the searcher chooses.
+        defenses: those that take turns; none if the sampler chooses.
     """
     values: dict[str, Any] = {}
     if defenses:

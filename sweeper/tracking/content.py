@@ -1,4 +1,4 @@
-"""What MLflow is told of a sweep and its trials: tags to find them by, parameters, the data, figures to compare."""
+"""Content of a sweep's runs in MLflow: tags to search by, parameters, the data set, and figures to compare."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +8,9 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
 
+from sweeper.run_folder.class_columns import names_of
 from sweeper.run_folder.record import RunKey, TrialRecord
+from trainers.data.class_names import class_label
 
 
 def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
@@ -22,7 +24,7 @@ def sweep_tags(sweep: dict[str, Any]) -> dict[str, str]:
 
 
 def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a sweep's own run. The number of trials is no such: a resumed sweep may raise it."""
+    """Parameters of a sweep's own run. The number of trials is not among them: a resumed sweep may raise it."""
     preset = sweep["preset"]
     return {
         "data.source": preset["data"]["source"],
@@ -69,37 +71,51 @@ _FINAL: dict[str, Callable[[list[float]], float]] = {
 }  # fmt: skip
 
 
-def record_tags(record: TrialRecord) -> dict[str, str]:
-    """Tags by which a trial is found."""
+def record_tags(record: TrialRecord, class_names: Sequence[str]) -> dict[str, str]:
+    """Tags by which a trial is found.
+
+    Args:
+        record: of the trial.
+        class_names: of the data.
+    """
     tags = {"role": record.role, "trial_id": record.trial_id}
     if record.config is None:
         return tags | {MLFLOW_RUN_NAME: f"{record.trial_id} refused"}
     config = record.config
     names = ", ".join(s.name for s in config.scenarios)
     seeds = "" if len(config.repeats) > 1 else f" seed {config.repeats[0]}"
+    targets = sorted({s.resolved_target for s in config.scenarios if s.resolved_target is not None})
     return tags | {
         MLFLOW_RUN_NAME: f"{record.trial_id} {config.defense} vs {names}{seeds}",
         "config_id": record.config_id or "",
         "defense": config.defense,
         "attack": ", ".join(sorted({s.attack for s in config.scenarios})),
         "poison_rate": ", ".join(sorted({f"{s.poison_rate:g}" for s in config.scenarios})),
+        "target": ", ".join(class_label(target, class_names) for target in targets) or "none",
         "seed": ", ".join(map(str, config.repeats)),
     }
 
 
-def record_params(record: TrialRecord) -> dict[str, Any]:
-    """Parameters of a trial's run: those of its defense, and each scenario's under its name."""
+def record_params(record: TrialRecord, class_names: Sequence[str]) -> dict[str, Any]:
+    """Parameters of a trial's run: those of its defense, and each scenario's under its name.
+
+    Args:
+        record: of the trial.
+        class_names: of the data.
+    """
     if record.config is None:
         return record.searched
     params: dict[str, Any] = {f"defense.{key}": value for key, value in record.config.params.items()}
     for scenario in record.config.scenarios:
         common = {"poison_rate": scenario.poison_rate, "target": scenario.resolved_target, **scenario.params}
         params |= {f"{scenario.name}.{key}": value for key, value in common.items()}
+        names = {key: names_of(value, class_names) for key, value in scenario.classes().items()}
+        params |= {f"{scenario.name}.class.{key}": name for key, name in names.items() if name is not None}
     return params
 
 
 def metric_prefix(record: TrialRecord, run: RunKey) -> str:
-    """What the names of a run's metrics begin with: it tells the runs of a trial apart; empty where there is one."""
+    """The start of the names of a run's metrics, which tells the runs of a trial apart; empty if there is only one."""
     return "" if len(record.runs) == 1 else f"{run[0]}/seed{run[1]}/"
 
 

@@ -1,6 +1,6 @@
-"""Studies of a team in one database, where optuna-dashboard shows them beside each other.
+"""Copies of a team's studies in one database, where optuna-dashboard shows them beside each other.
 
-A sweep's own study is a file in its run folder, and only its driver writes to it. What others look at is a copy of it.
+A sweep's own study is a file in its run folder, to which only its driver writes. Others look at the copy.
 """
 
 import os
@@ -13,11 +13,11 @@ from sweeper.tracking.store import reach, shorten, without_secret
 from trainers.errors import ConfigError
 
 VARIABLE = "OPTUNA_STORAGE"
-"""Address of the database, as Optuna's own command line reads it; where it is not set, nothing is copied."""
+"""Environment variable with the address of the database, as in Optuna's command line; if unset, nothing is copied."""
 
 
 def check_shared() -> None:
-    """See whether the database of the environment answers; its tables are made if they are not there.
+    """Check that the database in :data:`VARIABLE` answers; make its tables if they do not exist.
 
     Raises:
         ConfigError: it does not answer.
@@ -28,14 +28,14 @@ def check_shared() -> None:
 
 
 def share_study(folder: RunFolder) -> None:
-    """Copy the study of a sweep into the database of the environment, in place of an earlier copy.
+    """Copy the study of a sweep into the database in :data:`VARIABLE`, in place of an earlier copy.
 
     Args:
-        folder: the run folder. The copy has its name, and a part of the sweep's id, since folders of others may be
-            called the same.
+        folder: the run folder. The copy is named after it and a part of the sweep's id, since other people's folders
+            may have the same name.
 
     Raises:
-        ConfigError: the database does not take it.
+        ConfigError: the study cannot be copied.
     """
     uri = os.environ.get(VARIABLE)
     if not uri:

@@ -1,4 +1,4 @@
-"""The tracking store: its address, whether it answers, and how its errors are told without secrets."""
+"""The tracking store: its address, whether it answers, and its error messages without secrets."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ LINE_LENGTH = 200
 VARIABLE = "MLFLOW_TRACKING_URI"
 ARTIFACTS_VARIABLE = "MLFLOW_S3_ENDPOINT_URL"
 PROBE = "sweeper-probe"
-"""An experiment that is made and deleted to see whether a store can be written; each user of a server has an own one,
-since nobody else may restore it."""
+"""An experiment that is made and deleted to check that a store can be written. Each user of a server has one of their
+own, since other users may not restore it."""
 
 _ADDRESSES = (VARIABLE, "OPTUNA_STORAGE")
 _ASIDE = "(raised as a result of "
-"""SQLAlchemy puts such a line before the one that says what is wrong."""
+"""Start of a line that SQLAlchemy puts before the one with the error."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def check_store(uri: str) -> None:
     """Check that a tracking store answers and can be written.
 
     Raises:
-        ConfigError: it does not, or cannot.
+        ConfigError: it does not answer, or cannot be written.
     """
     set_short_timeouts()
     try:
@@ -64,7 +64,7 @@ def unusable(uri: str, error: Exception) -> ConfigError:
 
 
 def experiment_id(client: MlflowClient, name: str, beside: Path) -> str:
-    """The id of the experiment of this name, which is made if it is not there.
+    """The id of the experiment of this name, which is created if it does not exist.
 
     Where no server keeps artifacts, they go into a folder ``mlartifacts`` in ``beside``, and never into ``mlruns`` in
     the working folder: MLflow would take a folder of that name for a store of its own.
@@ -93,7 +93,7 @@ def attach(uri: str, sweep: dict[str, Any], path: Path) -> bool:
     """
     file = uri.removeprefix("sqlite:///")
     if uri.startswith("sqlite:///") and not Path(file).exists():
-        return False  # MLflow would make a new store
+        return False  # MLflow would create a new store
     set_short_timeouts()
     try:
         client = MlflowClient(tracking_uri=uri)
@@ -163,9 +163,9 @@ def shorten(error: Exception) -> str:
 
 
 def without_secret(text: str) -> str:
-    """The text without user and password of any address in it, however odd the password is."""
+    """The text without user and password of any address in it, also if the password has unusual characters."""
     for uri in filter(None, map(os.environ.get, _ADDRESSES)):
-        text = text.replace(uri, re.sub(r"://[^/@:]*:(?!\d+/).*@", "://", uri))  # of a known one, spaces and all
+        text = text.replace(uri, re.sub(r"://[^/@:]*:(?!\d+/).*@", "://", uri))  # of a known address, with spaces too
     for secret in (r"(?<=://)[^/\s]*@", r"(?<=://)[^/@:\s]*:(?!\d+/)\S*@", r"(?i)(?<=password=)[^&\s]+"):
         text = re.sub(secret, "", text)
     return text

@@ -38,9 +38,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds without a request after one failed; each failure doubles them."""
 TAG_LENGTH = 500
 EVERY_EPOCH = "images_seen"
-"""A metric that no epoch lacks: it tells which ones MLflow has."""
+"""A metric that every epoch has: it tells which epochs MLflow holds."""
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
-"""Answers of a server that is there: asking again will not help."""
+"""Error codes with which a server refuses a request: sending it again will not help."""
 
 WHOLE_SWEEP = "the sweep's own run"
 """Among what a store lacks."""
@@ -51,11 +51,11 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Writes one sweep to MLflow, from what the run folder holds too: a follower of the sweep's ledger.
+    """Writes one sweep to MLflow: a follower of the sweep's ledger.
 
-    Whatever the store has already of this sweep is found by the sweep's id and gone on with, so that a sweep which is
-    resumed, or written again, stands there once. A store that is lost on the way is asked again after a pause; what it
-    missed is sent then, or by ``sweeper track``.
+    Runs of this sweep that the store already holds are found by the sweep's id and continued, so that a sweep that is
+    resumed, or written again, appears only once. If the store stops answering, it is tried again after a pause; what it
+    missed is sent then, or by ``sweeper track``: the run folder holds all of it.
 
     Args:
         uri: of the tracking store.
@@ -75,6 +75,7 @@ class Tracker:
         self._sweep = sweep
         self._draw_trial = draw_trial
         self._tags = sweep_tags(sweep)
+        self._class_names = tuple(map(str, sweep["data"].get("class_names", [])))
         self._runs: dict[str, _Child] = {}
         self._behind: dict[str, tuple[TrialRecord, Sequence[dict[str, Any]] | None]] = {}
         self._refused: set[str] = set()
@@ -101,20 +102,20 @@ class Tracker:
 
     @property
     def behind(self) -> list[str]:
-        """What MLflow does not know in full: ended trials, and the sweep's own run."""
+        """What MLflow lacks, in whole or in part: ids of ended trials, and the sweep's own run."""
         ended = {name for name, (_, rows) in self._behind.items() if rows is not None}
         return sorted(ended | self._refused)
 
     def trial_started(self, record: TrialRecord) -> None:
-        """A trial or control starts, or starts again."""
+        """Record that a trial or control started or restarted."""
         self._follow(record, None)
 
     def epoch_ended(self, record: TrialRecord) -> None:
-        """One more epoch of it is trained: what is new is sent at most every few seconds."""
+        """Record that a trial has trained one more epoch; new figures are sent at most every few seconds."""
         self._follow(record, None)
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        """It ended; ``rows`` are those of ``trials.parquet``."""
+        """Record that a trial ended; ``rows`` are its rows of ``trials.parquet``."""
         self._follow(record, rows)
 
     def _follow(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
@@ -126,7 +127,7 @@ class Tracker:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Send all that MLflow misses, until a request fails."""
+        """Send everything that MLflow lacks, until the store stops answering."""
         for trial_id, (record, rows) in list(self._behind.items()):
             del self._behind[trial_id]
             if self._safely(partial(self._send, record, rows)):
@@ -138,17 +139,17 @@ class Tracker:
                 self._refused.add(trial_id)
 
     def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
-        """Close the parent run with the sweep's tables and pictures. One last time, what MLflow misses is sent.
+        """Send what MLflow still lacks, and close the parent run with the sweep's tables and pictures.
 
         Args:
-            artifacts: files; those that are not there are left out.
+            artifacts: files; missing ones are left out.
             metrics: of the whole sweep.
             status: FINISHED, FAILED or KILLED.
         """
         self._catch_up()
         parts = [partial(self._close_parent, metrics, status)]
         parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
-        done = [self._safely(part) for part in parts]  # each of them, whatever becomes of the others
+        done = [self._safely(part) for part in parts]  # all of them, even if one fails
         if not all(done):
             self._refused.add(WHOLE_SWEEP)
 
@@ -161,7 +162,7 @@ class Tracker:
         self._client.set_terminated(self.parent, status)
 
     def _find_runs(self) -> None:
-        """Learn which runs of this sweep the store holds."""
+        """Find the runs of this sweep that the store holds."""
         self._known_parent: Run | None = None
         for run in self._search(f"tags.sweep_id = '{self._sweep['sweep_id']}'"):
             trial_id = run.data.tags.get("trial_id")
@@ -182,7 +183,7 @@ class Tracker:
                 return
 
     def _send(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
-        """Bring a trial's run up to date. Its status is sent last, so that it says whether all the rest is there."""
+        """Bring a trial's run up to date. Its status is sent last, so that it shows that all the rest is there."""
         child = self._runs.get(record.trial_id) or self._open(record)
         if rows is not None and (child.status, child.error) == (record.status, (record.error or "")[:TAG_LENGTH]):
             return
@@ -191,7 +192,7 @@ class Tracker:
             self._client.set_tag(child.run_id, "status", RUNNING)
             child.status = RUNNING
         if not child.introduced:
-            self._log_params(child.run_id, record_params(record))
+            self._log_params(child.run_id, record_params(record, self._class_names))
             self._client.log_inputs(child.run_id, [data_input(self._sweep)])
             child.introduced = True
         self._send_epochs(child, record)
@@ -205,7 +206,8 @@ class Tracker:
             self._unsure = False
             if record.trial_id in self._runs:
                 return self._runs[record.trial_id]
-        tags = {**self._tags, **record_tags(record), MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
+        own = record_tags(record, self._class_names)
+        tags = {**self._tags, **own, MLFLOW_PARENT_RUN_ID: self.parent, "status": RUNNING}
         self._unsure = True
         run = self._client.create_run(
             self._experiment, milliseconds(record.began_at), {k: v[:TAG_LENGTH] for k, v in tags.items()}
@@ -256,7 +258,7 @@ class Tracker:
             self._client.log_batch(child.run_id, metrics=final)
         try:
             self._log_pictures(child.run_id, record)
-        except Exception as error:  # noqa: BLE001  # figures matter more than pictures, whatever is wrong with those
+        except Exception as error:  # noqa: BLE001  # figures are sent even if pictures fail
             log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
         tags = {"attempt": str(record.attempt)}
         if record.error or child.before:
@@ -279,12 +281,12 @@ class Tracker:
             self._client.log_batch(run_id, params=entries[start : start + PARAMS_A_BATCH])
 
     def _safely(self, action: Callable[[], None]) -> bool:
-        """A lost server costs entries in MLflow for a while, never the sweep: the run folder is the truth.
+        """Run an action on the store, and catch its errors: a lost store must not end the sweep.
 
         Artifact stores raise what their clients raise, so everything is caught.
 
         Returns:
-            Whether it was done. If not, ``_lost`` says whether the store is away, which may pass.
+            Whether it was done. If not, ``_lost`` tells whether the store has stopped answering, which may pass.
         """
         try:
             if self._lost:
@@ -292,7 +294,7 @@ class Tracker:
             action()
         except Exception as error:  # noqa: BLE001
             refused = isinstance(error, MlflowException) and error.error_code in REFUSED
-            if refused or not self._lost:  # a store that is still away is no news
+            if refused or not self._lost:  # it was logged when the store went away
                 log.warning("MLflow %s: %s", self.shown_uri, shorten(error))
             self._lost = not refused
             if refused:
@@ -305,10 +307,10 @@ class Tracker:
 
 
 class _Child:
-    """What is known of a trial's run in MLflow.
+    """State of a trial's run in MLflow.
 
     Args:
-        run_id: there.
+        run_id: MLflow's id of the run.
         sent: epochs that MLflow has, by run within the trial.
         before: whether the run was there before this process, so that the store must be asked what it has.
         status: as its tag says.
@@ -328,7 +330,7 @@ class _Child:
 
     @classmethod
     def found(cls, run: Run) -> "_Child":
-        """A run that the store holds."""
+        """The state of a run that the store already holds."""
         status = run.data.tags.get("status", RUNNING)
         whole = run.info.status == STATUS.get(status)
         error = run.data.tags.get("error", "")

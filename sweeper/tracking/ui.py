@@ -1,4 +1,4 @@
-"""Serves MLflow's UI and the report of a run on this machine alone."""
+"""Serves MLflow's UI and the report of a sweep to this machine only."""
 
 import os
 import socket
@@ -24,11 +24,11 @@ SECONDS_TO_START = 60
 
 
 class _Report(SimpleHTTPRequestHandler):
-    """Hands out ``report.html``, and nothing else of the folder."""
+    """Serves ``report.html``, and nothing else of the folder."""
 
     def send_head(self) -> Any:
         """Answer a request, up to the content."""
-        # Another name for this machine would be that of a page elsewhere, which wants to read along.
+        # Another host name in a request comes from a web page elsewhere that tries to read the report (DNS rebinding).
         if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (HOST, "localhost"):
             return self.send_error(403)
         if self.path not in ("/", "/report.html"):
@@ -37,16 +37,16 @@ class _Report(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tuple[str, str]]:
-    """Serve both until the block ends.
+    """Serve the report and MLflow's UI until the block ends.
 
     Args:
         report: path of ``report.html``.
-        store: address of the tracking store, other than an MLflow server's.
+        store: address of the tracking store; an MLflow server has a UI of its own, so none is started.
         port: of MLflow's UI; 0: any that is free.
         report_port: of the report; 0: any that is free.
 
@@ -75,13 +75,13 @@ def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tup
 
 @contextmanager
 def _mlflow(store: str, port: int) -> Iterator[str]:
-    # -P: nothing that lies in the working folder, which may be somebody's run folder, passes for a module.
+    # -P: no module is imported from the working folder, which may be somebody else's run folder.
     command = [sys.executable, "-P", "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     address = f"http://{HOST}:{port}"
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise ConfigError(f"Port {port} cannot be used: something listens there.")
-    # By the environment: an address with a password does not belong into the process list.
+    # In the environment, since the process list would show a password in the address.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONSAFEPATH": "1"}
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as process:
@@ -100,7 +100,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
-    raise ConfigError(f"MLflow's UI did not start at {address}; mlflow ui shows why.")
+    raise ConfigError(f"MLflow's UI did not start at {address}; run mlflow ui to see why.")
 
 
 def _free_port() -> int:

@@ -60,7 +60,7 @@ def test_a_sweep_that_is_left_to_the_cluster_is_found_and_stopped(cluster: Clust
     job = begun.stdout.split("Job: ")[1].split()[0]
     assert str(folder.path) in begun.stdout
     assert "quick: running (process " in cluster.sweeper("status", job).stdout
-    assert "go on with it: sweeper resume" in cluster.sweeper("stop", job).stdout
+    assert "to continue: sweeper resume" in cluster.sweeper("stop", job).stdout
     wait_for(lambda: folder.holder() is None, 60, "the end of the job")
     agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
 

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from search_spaces.loader import apply_overrides, read_preset
@@ -12,7 +13,7 @@ from sweeper.cluster.hosts import Host
 from sweeper.cluster.runtime import ray_runtime
 from sweeper.doctor import examine
 from sweeper.preset.spec import Resources, SweepSpec, validate
-from tests.sweeper.small import fresh_store
+from tests.sweeper.small import fresh_store, preset_with
 
 REAL_RAY = doctor._ray
 
@@ -36,15 +37,17 @@ class _nothing:  # stands for a function
 
 
 def found(runs: Path, preset: str = "quick.yaml") -> dict[str, Finding]:
-    return {finding.what: finding for finding in examine(validate(read_preset(preset), preset), runs)}
+    content = read_preset(preset)
+    return {finding.what: finding for finding in examine(validate(content, preset), content, runs)}
 
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
     findings = found(tmp_path / "runs")
-    assert list(findings) == ["versions", "GPUs", "Ray", "memory", "storage", "tracking store", "data"]
+    assert list(findings) == ["versions", "GPUs", "Ray", "memory", "storage", "tracking store", "data", "preset"]
     assert all(finding.fine for finding in findings.values()), findings
     assert "torch" in findings["versions"].found
     assert findings["data"].found == "shapes: 3000 training and 2000 test images of 3x16x16, 10 classes"
+    assert findings["preset"].found == "1 scenario fits the data: target 0 (disc) in badnets"
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -111,9 +114,70 @@ def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.M
     assert result.stdout == ""
 
 
+def test_scenarios_and_defenses_that_do_not_fit_the_data_are_amiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = ("scenarios.0.size=17", "scenarios.9.source=rign", "data.train_size=200", "data.test_size=100")
+    result = CliRunner().invoke(app, ["doctor", "attacks_cpu", *(word for c in changes for word in ("--set", c))])
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("NOT OK")]
+    assert line.startswith("NOT OK preset: 2 parts of the preset do not fit the data. scenarios.0 (badnets): A patch")
+    assert "scenarios.9 (tact): source must be a class, but none is called 'rign'" in line
+    assert line.endswith(" -> Change what is named, or leave it out (gallery does, and draws the others).")
+
+
+def test_rates_that_are_left_out_are_noted(tmp_path: Path) -> None:
+    search = {"sampler": "random", "scenarios": "one", "min_poisoned": 10}
+    scenarios = [{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}, {"attack": "blend"}]
+    preset = preset_with(search=search, scenarios=scenarios)
+    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs"))[-1]
+    assert (finding.what, finding.fine) == ("preset", True)
+    assert finding.notes == ("Left out: badnets at rate 0.01 (2 poisoned images).",)
+
+
 def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**70)
     assert not found(tmp_path)["storage"].fine
+
+
+def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for name, shade in (("cat", 0), ("dog", 255)):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8), shade).save(tmp_path / "images" / split / name / "1.png")
+    (tmp_path / "images/README").touch()
+    changes = (
+        f"data.source=folder:{tmp_path}/images",
+        "data.train_size=null",
+        "data.test_size=null",
+        "scenarios=[{name: patch, attack: badnets, poison_rate: 0.5}]",
+    )
+    result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-5].startswith("ok     data: folder:")
+    assert lines[-4:-1] == [
+        "       Left out, beside the folders of the splits: README.",
+        "       Warning: 4 of 4 images show one colour all over.",
+        "       Warning: 2 of 2 test images are training images too.",
+    ]
+
+
+def test_a_sentence_about_the_data_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 9).save(tmp_path / "images" / name / "1.png")
+    for number in range(2, 20):
+        (tmp_path / "images" / "dog" / f"{number}.png").touch()
+    result = CliRunner().invoke(app, ["doctor", "--set", f"data.source=folder:{tmp_path}/images"])
+    assert result.exit_code == 2
+    (listed,) = tmp_path.glob("sweeper-unreadable-*.csv")
+    assert f"All are listed in {listed}. data.unreadable: leave_out (of train: --unreadable" in result.stdout
+    assert len(listed.read_text().splitlines()) == 19
 
 
 @pytest.mark.parametrize("ill", [False, True])

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sweeper.gallery import Example, _difference, draw_gallery, examples
+from sweeper.gallery import Example, _difference, draw_gallery, example_of
 from trainers.compute import Compute
 from trainers.data import DataConfig, Splits, load_data
 from trainers.errors import ConfigError
@@ -52,7 +52,7 @@ def test_a_difference_is_that_of_each_pixel_and_channel() -> None:
 
 def test_the_training_image_is_the_one_of_median_change(splits: Splits, tmp_path: Path) -> None:
     config = scenario("slow_release", poison_rate=0.11, params={"low_alpha": 0.01, "alpha": 0.5})
-    (shown,) = examples([config], splits, 3, CPU, tmp_path)
+    shown = example_of(config, splits, 3, CPU, tmp_path)
     made = build_scenario(config, splits, 3, 0, CPU)
     amounts = {}
     for index in made.truth.poisoned.nonzero().flatten().tolist():
@@ -66,7 +66,7 @@ def test_the_training_image_is_the_one_of_median_change(splits: Splits, tmp_path
 
 
 def test_the_test_image_is_one_on_which_success_is_measured(splits: Splits, tmp_path: Path) -> None:
-    (shown,) = examples([scenario("tact", params={"source": 3, "cover_rate": 0.1})], splits, 0, CPU, tmp_path)
+    shown = example_of(scenario("tact", params={"source": 3, "cover_rate": 0.1}), splits, 0, CPU, tmp_path)
     same = (splits.test.images == shown.test).flatten(1).all(1).nonzero().flatten().tolist()
     assert [int(splits.test.labels[index]) for index in same] == [3]
     patch = shown.triggered[:, -3:, -3:]
@@ -78,10 +78,10 @@ def test_the_test_image_is_one_on_which_success_is_measured(splits: Splits, tmp_
 
 def test_an_attack_that_poisons_nothing_has_no_picture(splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="quiet has no image to show: its poison_rate is 0"):
-        list(examples([scenario("badnets", name="quiet", poison_rate=0.0)], splits, 0, CPU, tmp_path))
+        example_of(scenario("badnets", name="quiet", poison_rate=0.0), splits, 0, CPU, tmp_path)
 
 
-def example(name: str, *values: int, channels: int = 3, cost: AttackCost | None = None) -> Example:
+def example(name: str, *values: int, channels: int = 3, cost: AttackCost | None = None, **changes: Any) -> Example:
     """An attack whose four images are each of one shade."""
 
     def plain(value: int) -> Tensor:
@@ -89,16 +89,17 @@ def example(name: str, *values: int, channels: int = 3, cost: AttackCost | None 
 
     clean, poisoned, test, triggered = map(plain, values)
     cost = cost or AttackCost(0.125, 31.44, 0.9876)
-    return Example(scenario("badnets", name=name), clean, poisoned, test, triggered, cost)
+    return Example(scenario(**{"attack": "badnets", "name": name, **changes}), clean, poisoned, test, triggered, cost)
 
 
 def test_a_row_for_each_attack_and_six_images_in_each(tmp_path: Path, drawn: list[Figure]) -> None:
     shown = [
         example("first", 10, 11, 50, 45),
-        example("labels_$x", 7, 7, 0, 255, channels=1, cost=AttackCost(0.5, None, None)),
-        example("tiny", 1, 2, 3, 4, cost=AttackCost(0.0001, 20.0, None)),
+        example("labels_$x", 7, 7, 0, 255, channels=1, cost=AttackCost(0.5, None, None), target=1),
+        example("source", 1, 2, 3, 4, attack="tact", params={"source": 1}),
+        example("tiny", 1, 2, 3, 4, cost=AttackCost(0.0001, 20.0, None), labels="all_to_all"),
     ]
-    path = draw_gallery(shown, "Attacks on shapes", tmp_path / "gallery.png")
+    path = draw_gallery(shown, "Attacks on shapes", ("cat", "$dog$"), tmp_path / "gallery.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     (figure,) = drawn
     pixels = [np.unique(np.asarray(axes.images[0].get_array())).tolist() for axes in figure.axes]
@@ -108,15 +109,18 @@ def test_a_row_for_each_attack_and_six_images_in_each(tmp_path: Path, drawn: lis
     assert [axes.get_title() for axes in figure.axes[:6]] == [
         "clean", "poisoned", "difference x10", "test image", "triggered", "difference x10",
     ]  # fmt: skip
-    assert [figure.axes[row].get_ylabel() for row in (0, 6, 12)] == [
-        "first\n12.50% changed\nPSNR 31.4 dB, SSIM 0.988", "labels_$x\n50.00% changed\nlabels only",
-        "tiny\n0.01% changed\nPSNR 20.0 dB",
+    assert [figure.axes[row].get_ylabel() for row in (0, 6, 12, 18)] == [
+        "first\ntarget 0 (cat)\n12.50% changed\nPSNR 31.4 dB, SSIM 0.988",
+        "labels_$x\ntarget 1 ($dog$)\n50.00% changed\nlabels only",
+        "source\ntarget 0 (cat)\nsource 1 ($dog$)\n12.50% changed\nPSNR 31.4 dB, SSIM 0.988",
+        "tiny\nall to all\n0.01% changed\nPSNR 20.0 dB",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rows", [1, 14])
 def test_the_title_stands_clear_of_the_heads(tmp_path: Path, drawn: list[Figure], rows: int) -> None:
-    draw_gallery([example(f"a{n}", 1, 2, 3, 4) for n in range(rows)], "Attacks on shapes", tmp_path / "gallery.png")
+    shown = [example(f"a{n}", 1, 2, 3, 4) for n in range(rows)]
+    draw_gallery(shown, "Attacks on shapes", ("cat",), tmp_path / "gallery.png")
     (figure,) = drawn
     title = figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
     assert all(axes.title.get_window_extent().y1 < title.y0 for axes in figure.axes[:6])

@@ -1,15 +1,19 @@
 """Sweeps as a whole, from what lies in their folders; sweeps that train are in tests/sweeper/sweeps."""
 
-import io
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import yaml
+from PIL import Image
 from rich.console import Console
 
 from sweeper import launch
+from sweeper.preset import fitting
 from sweeper.preset import spec as preset_spec
 from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
@@ -17,6 +21,7 @@ from sweeper.run_folder.errors import SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
+from tests.sweeper.cli.calls import picture
 from tests.sweeper.small import (
     control_row,
     finish,
@@ -48,6 +53,54 @@ def test_track_writes_a_study_that_is_missing_before_it_is_shared(
     assert len(folder.read_trials()) == 2, "a killed sweep left older tables"
 
 
+def images(folder: Path) -> str:
+    """A data set of two classes, with one image in both splits, and a file that is none."""
+    for split, name, seed in (("train", "a", 0), ("train", "b", 1), ("test", "a", 2), ("test", "b", 1)):
+        path = folder / split / name
+        path.mkdir(parents=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(path / f"{number}.png")
+    (folder / "train/a/notes.txt").touch()
+    return f"folder:{folder}"
+
+
+def test_what_is_odd_about_the_data_is_said_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    kept: dict[str, list[str]] = {}
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    def closed(tracker: Any, artifacts: list[Path], *_: Any) -> None:
+        kept["artifacts"] = [path.name for path in artifacts if path.exists()]
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch.Tracker, "sweep_ended", closed)
+    preset = preset_with(data={"source": images(tmp_path / "images")})
+    said = StringIO()
+    launch.begin(validate(preset, "small.yaml"), preset, tmp_path / "run", Console(file=said, width=200))
+    lines = [
+        "Left out, the name does not end as that of an image: train/a/notes.txt.",
+        "Warning: 4 of 8 test images are training images too.",
+    ]
+    table = tmp_path / "run" / "data_findings.csv"
+    assert [*lines, f"All are listed in {table}"] == said.getvalue().splitlines()[3:6]
+    assert table.read_text().splitlines()[:3] == [
+        "finding,place,detail",
+        "left out: the name does not end as that of an image,train/a/notes.txt,",
+        "test image that is a training image,test/b/0.png,train/b/0.png",
+    ]
+    assert RunFolder.open(tmp_path / "run").read_sweep()["data"]["findings"] == lines
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(f"Data: {line}" in page for line in lines)
+    assert "data_findings.csv" in kept["artifacts"]
+    preset = preset_with()
+    launch.begin(validate(preset, "small.yaml"), preset, tmp_path / "plain", Console(quiet=True))
+    assert not (tmp_path / "plain" / "data_findings.csv").exists()
+
+
 def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
     counted: Counter[str] = Counter()
@@ -62,7 +115,7 @@ def test_a_sweep_validates_its_preset_once(tmp_path: Path, monkeypatch: pytest.M
         return Outcome(1, [], None)
 
     monkeypatch.setattr(launch, "run_sweep", sweep)
-    for module in (launch, run_folder):
+    for module in (fitting, run_folder):
         monkeypatch.setattr(module, "validate", counting)
     preset = preset_with()
     spec = validate(preset, "small.yaml")
@@ -92,8 +145,8 @@ def test_ctrl_c_while_the_report_is_written_keeps_what_ended(
     monkeypatch.setattr(launch, "run_sweep", sweep)
     monkeypatch.setattr(launch, "write_frontier", interrupted)
     path = tmp_path / "run"
-    with pytest.raises(SweepInterrupted, match=f"^Interrupted. .* go on: sweeper resume {path}$") as caught:
-        launch.begin(spec_with(), preset_with(), path, Console(file=io.StringIO()))
+    with pytest.raises(SweepInterrupted, match=f"^Interrupted. .* to continue: sweeper resume {path}$") as caught:
+        launch.begin(spec_with(), preset_with(), path, Console(file=StringIO()))
     assert caught.value.finished == finished
     assert len(RunFolder.open(path).read_records()) == finished
 
@@ -102,8 +155,77 @@ def test_a_cluster_that_is_gone_is_noticed_before_the_data_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    said = io.StringIO()
+    said = StringIO()
     with pytest.raises(ConfigError, match=r"No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"):
         launch.begin(spec_with(), preset_with(), tmp_path / "run", Console(file=said))
     assert said.getvalue() == ""
     assert not (tmp_path / "run").exists()
+
+
+def fill(root: Path, *names: str) -> Path:
+    """A folder of images, four in each class, all different."""
+    for label, name in enumerate(names):
+        for number in range(4):
+            picture(root / name / f"{number}.png", seed=10 * label + number)
+    return root
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What sweeps that begin write into sweep.yaml; they train nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    contents: list[dict[str, Any]] = []
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        contents.append(content)
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    return contents
+
+
+def begin(preset: dict[str, Any], out: Path) -> str:
+    """Begin a sweep, and return what is said."""
+    said = StringIO()
+    launch.begin(validate(preset, "small.yaml"), preset, out, Console(file=said, width=200))
+    return said.getvalue()
+
+
+def test_a_sweep_with_classes_by_name_is_kept_by_number(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    for name, target in (("a", 10), ("b", '"10"'), ("c", "10")):
+        scenarios = [{"attack": "badnets", "target": yaml.safe_load(str(target)), "poison_rate": 0.1, "size": 2}]
+        data = {"source": f"folder:{fill(tmp_path / name, *map(str, range(12)))}"}
+        text = begin(preset_with(scenarios=scenarios, data=data), tmp_path / f"run-{name}")
+        assert "Attacked classes: target 10 in badnets." in text
+    assert {content["preset"]["scenarios"][0]["target"] for content in begun} == {10}
+    assert [content["data"]["class_names"] for content in begun] == [list(map(str, range(12)))] * 3
+    assert (
+        launch.resume(tmp_path / "run-b", Console(quiet=True)).folder.spec().scenario_blocks[0].values["target"] == 10
+    )
+
+
+def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    """As in a run folder of a version that ordered numbers as text."""
+    data = {"source": f"folder:{fill(tmp_path / 'images', '2', '9', '10')}"}
+    scenarios = [{"attack": "badnets", "poison_rate": 0.1, "size": 2}]
+    begin(preset_with(data=data, scenarios=scenarios), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    sweep = folder.read_sweep()
+    sweep["data"]["class_names"], sweep["data_fingerprint"] = ["10", "2", "9"], "that of an earlier order"
+    folder.write_sweep(sweep)
+    with pytest.raises(ConfigError) as caught:
+        launch.resume(folder.path, Console(quiet=True))
+    assert str(caught.value) == (
+        f"The classes of {data['source']} are in another order than when the sweep began (2, 9, 10; then 10, 2, 9); "
+        "figures would not be comparable."
+    )
+
+
+def test_all_that_does_not_fit_is_said_before_a_folder_is_made(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    scenarios = [{"attack": "badnets", "target": "dics"}, {"attack": "blend"}, {"attack": "tact", "source": 10}]
+    words = r"^2 parts of the preset .* scenarios\.0 \(badnets\): .* scenarios\.2 \(tact\): "
+    with pytest.raises(ConfigError, match=words):
+        begin(preset_with(scenarios=scenarios), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert begun == []

@@ -219,7 +219,16 @@ def test_the_parameters_of_the_attack_are_filled_in() -> None:
         ({"poison_rate": 1.0}, "poison_rate must be a number at least 0 and below 1, but got 1.0"),
         ({"poison_rate": -0.1}, "poison_rate must be"),
         ({"labels": "one_to_one"}, "labels must be one of all_to_one, all_to_all"),
-        ({"target": -1}, "target must be a whole number at least 0, but got -1"),
+        ({"target": -1}, r"target must be a class, by its number, from 0, or by its name \(in .* but got -1"),
+        ({"target": 1.5}, "target must be a class, .* but got 1.5"),
+        ({"target": True}, r"\(in quotes, if YAML reads it as something else, as yes\), but got True"),
+        ({"target": ""}, "target must be a class, .* but got ''"),
+        ({"attack": "tact", "params": {"source": [1]}}, r"source must be a class, .* but got \[1\]"),
+        (
+            {"attack": "tact", "params": {"cover_classes": 2}},
+            r"must be a list of classes, each .* \(or null\), but got 2",
+        ),
+        ({"attack": "tact", "params": {"cover_classes": [None]}}, "cover_classes must be a class, .* but got None"),
         ({"params": {"size": 0}}, "size must be a whole number at least 1, but got 0"),
         ({"params": {"alpha": 0.1}}, "alpha is no parameter here; known are size, corner, inset, trigger"),
         ({"params": [1]}, "params must be"),
@@ -229,6 +238,27 @@ def test_the_parameters_of_the_attack_are_filled_in() -> None:
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**changes)
+
+
+def test_classes_may_be_given_by_name(splits: Splits) -> None:
+    """Seeds, and all that is drawn with them, are those of the numbers."""
+    names = splits.train.class_names
+    params = {"source": 2, "cover_classes": [0, 1], "cover_rate": 0.1}
+    named = {"source": names[2], "cover_classes": [names[0], 1], "cover_rate": 0.1}
+    by_number = config(attack="tact", target=3, params=params)
+    by_name = config(attack="tact", target=names[3], params=named)
+    assert by_name.by_number(names) == by_number
+    assert by_number.by_number(names) == by_number
+    assert pixels(build(by_name, splits)) == pixels(build(by_number, splits))
+    assert by_name.classes() == {"target": names[3], "source": names[2], "cover_classes": (names[0], 1)}
+    assert config(labels="all_to_all").classes() == {}
+
+
+def test_a_name_of_no_class(splits: Splits) -> None:
+    with pytest.raises(ConfigError, match="target must be a class, but none is called 'cta'; there are "):
+        build(config(target="cta"), splits)
+    with pytest.raises(ConfigError, match="cover_classes must be a class, but none is called '1'"):
+        build(config(attack="tact", params={"cover_classes": ["1"]}), splits)
 
 
 def test_a_target_out_of_range(splits: Splits) -> None:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from trainers.attacks.blend import Blend, PatternParams
-from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
 from trainers.errors import ConfigError
 from trainers.params import param
@@ -48,4 +47,4 @@ class AdaptiveBlend(Blend):
         """Blend ``shown`` pieces into each of ``images``: uint8 (M, C, H, W)."""
         ranks = torch.rand(len(images), SIDE**2, generator=generator).argsort(1).argsort(1)
         mask = (ranks < self.params.shown)[:, self.piece][:, None]
-        return blend(images, self.pattern, self.params.train_alpha * mask.to(images.device))
+        return self.blended(images, self.params.train_alpha * mask.to(images.device))

@@ -6,9 +6,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from trainers.attacks.base import Attack
+from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.patch import CORNERS, checkerboard, corner
-from trainers.attacks.pattern import absolute, load_pattern
+from trainers.attacks.pattern import Pattern, absolute, load_pattern
 from trainers.params import Parameters, param
 
 
@@ -28,7 +29,7 @@ class BadNetsParams(Parameters):
 
 
 class BadNets(Attack):
-    """Replaces the pixels in one corner by a patch."""
+    """Replaces the pixels in one corner by a patch; they show through where the patch is transparent."""
 
     name: ClassVar[str] = "badnets"
     Params = BadNetsParams
@@ -40,10 +41,13 @@ class BadNets(Attack):
         if params.trigger is not None:
             self._patch = load_pattern(params.trigger, shape[0], params.size)
         else:
-            self._patch = checkerboard(params.size, shape[0])
+            self._patch = Pattern(checkerboard(params.size, shape[0]))
 
     def trigger(self, images: Tensor) -> Tensor:
         """Put the patch on ``images``: uint8 (M, C, H, W)."""
         triggered = images.clone()
-        triggered[:, :, self._rows, self._columns] = self._patch.to(images.device)
+        patch = self._patch.pixels.to(images.device)
+        if self._patch.opacity is not None:
+            patch = blend(images[:, :, self._rows, self._columns], patch, self._patch.opacity.to(images.device))
+        triggered[:, :, self._rows, self._columns] = patch
         return triggered

@@ -136,12 +136,14 @@ class Attack(ABC):
         may = self.candidates(labels)
         pool = int(may.sum())
         if pool == 0:
-            classes = " or ".join(str(c) for c in range(self.label_map.num_classes) if self._poisons_class(c))
+            known = (c for c in range(self.label_map.num_classes) if self._poisons_class(c))
+            classes = " or ".join(map(self.label_map.label_of, known))
             raise ConfigError(f"{self.name} poisons images of class {classes}, but the data has none.")
         base = pool if self.rate_of_target else len(labels)
         poisoned, cover = _round(rate * base), _round(self.cover_rate * len(labels))
         if poisoned == 0:
-            where = " in the target class" if self.rate_of_target else ""
+            target = self.label_map.target or 0
+            where = f" in the target class, {self.label_map.label_of(target)}" if self.rate_of_target else ""
             raise RateError(
                 f"A poison_rate of {rate:g} rounds to no sample of {base}{where}; "
                 f"allowed is {_ceil(0.5 / base):g} or more."

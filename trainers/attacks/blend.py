@@ -36,8 +36,20 @@ class Blend(Attack):
 
     def __init__(self, params: PatternParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
-        self.pattern = whole_pattern(params.trigger, shape, seed, self.name)
+        pattern = whole_pattern(params.trigger, shape, seed, self.name)
+        self.pattern, self.pattern_opacity = pattern.pixels, pattern.opacity
 
     def trigger(self, images: Tensor) -> Tensor:
         """Blend the pattern into ``images``: uint8 (M, C, H, W)."""
-        return blend(images, self.pattern, self.params.alpha)
+        return self.blended(images, self.params.alpha)
+
+    def blended(self, images: Tensor, opacity: Tensor | float) -> Tensor:
+        """``images`` with the pattern over them; where the pattern is transparent itself, less of it shows.
+
+        Args:
+            images: uint8 (M, C, H, W).
+            opacity: in [0, 1], broadcast against them.
+        """
+        if self.pattern_opacity is not None:
+            opacity = opacity * self.pattern_opacity.to(images.device)
+        return blend(images, self.pattern, opacity)

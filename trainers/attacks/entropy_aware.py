@@ -14,7 +14,6 @@ from torch import Tensor
 
 from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.blend import Blend, PatternParams
-from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
@@ -80,6 +79,8 @@ class EntropyAware(Blend):
         """Make the plan for this rate."""
         self._planned_for = rate
         pattern = self.pattern.flatten().tolist()  # a trigger file may have changed under the same name
+        if self.pattern_opacity is not None:
+            pattern += self.pattern_opacity.flatten().tolist()
         parts = [self.params.changed(), self.label_map.target, self.label_map.num_classes, rate, self.seed, pattern]
         self._plan = artifacts.made(
             "entropy-aware", [*parts, clean.fingerprint], lambda seed: self._planned(clean, rate, artifacts, seed)
@@ -101,7 +102,7 @@ class EntropyAware(Blend):
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Blend the pattern into ``images``, uint8 (M, C, H, W), at the plan's opacities."""
         opacity = self._plan["opacity"][chosen]
-        return blend(images, self.pattern, opacity[:, None, None, None].to(images.device))
+        return self.blended(images, opacity[:, None, None, None].to(images.device))
 
     def poison_labels(self, labels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """The target label, or for a share of the samples a random label, neither the target nor the true one."""
@@ -129,7 +130,7 @@ class EntropyAware(Blend):
             wanted = self._entropies(victim, clean.images[clean_mask])
             pool = self._pool(clean, len(poisoned), generator)
             offers = torch.stack(
-                [self._entropies(victim, blend(clean.images[pool], self.pattern, float(a))) for a in levels], dim=1
+                [self._entropies(victim, self.blended(clean.images[pool], float(a))) for a in levels], dim=1
             )
             picked, level = match(offers, wanted, len(poisoned))
             poisoned = pool[picked]

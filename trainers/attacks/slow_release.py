@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from trainers.attacks.blend import Blend, PatternParams
-from trainers.attacks.blending import blend
 from trainers.errors import ConfigError
 from trainers.params import param
 
@@ -42,4 +41,4 @@ class SlowRelease(Blend):
         """Blend the pattern into ``images``, uint8 (M, C, H, W), each at its own opacity."""
         p = self.params
         opacity = p.low_alpha + (p.alpha - p.low_alpha) * torch.rand(len(images), 1, 1, 1, generator=generator)
-        return blend(images, self.pattern, opacity.to(images.device))
+        return self.blended(images, opacity.to(images.device))

@@ -1,7 +1,8 @@
 """Image sources: ``shapes``, ``cifar10``, ``parquet:PATH`` and ``folder:PATH``, all loaded into memory as uint8."""
 
 from trainers.data.config import DataConfig
+from trainers.data.findings import Findings
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.load import load_data, load_unlabelled, load_untrusted
 
-__all__ = ["DataConfig", "ImageSet", "Splits", "load_data", "load_unlabelled", "load_untrusted"]
+__all__ = ["DataConfig", "Findings", "ImageSet", "Splits", "load_data", "load_unlabelled", "load_untrusted"]

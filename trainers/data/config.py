@@ -1,8 +1,13 @@
 """The settings that say which images a sweep works on."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from trainers.data.pixels import WHITE, Rendering, colour
+from trainers.errors import ConfigError
 from trainers.params import Parameters, param
+
+REFUSE, LEAVE_OUT = "refuse", "leave_out"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,35 @@ class DataConfig(Parameters):
     held_out_size: int | None = param(
         None, ge=1, doc="images set aside from the training split, which a defense may have without labels; null: none"
     )
+    image_column: str | None = param(
+        None, doc="column of the images in parquet:PATH; null: img or image, or the only one that holds images"
+    )
+    label_column: str | None = param(
+        None, doc="column of the labels in parquet:PATH; null: label, or the only one that is a ClassLabel or named so"
+    )
     image_size: int | None = param(None, ge=4, doc="resize to this height and width; null: as they are")
+    background: str = param(WHITE, doc="colour behind transparent parts: a name, e.g. white, or '#rrggbb' in quotes")
+    max_value: float | None = param(
+        None, gt=0, doc="pixel value that becomes 255, e.g. 4095 for 12 bits in files of 16; null: 255 or 65535"
+    )
+    unreadable: str = param(
+        REFUSE, choices=(REFUSE, LEAVE_OUT), doc="what to do where an image cannot be read; left out, they are counted"
+    )
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")
     download: bool = param(False, doc="fetch cifar10 into root if it is not there")
+
+    @classmethod
+    def check(cls, name: str, value: Any) -> Any:
+        """As in the base class; a background must be a colour too."""
+        if name == "background" and value is None:
+            raise ConfigError("background must be text, but got None; in YAML a colour such as '#ff0000' needs quotes.")
+        value = super().check(name, value)
+        if name == "background":
+            colour(value)
+        return value
+
+    @property
+    def rendering(self) -> Rendering:
+        """How pixels are made of what a file holds."""
+        return Rendering(self.image_size, self.background, self.max_value)

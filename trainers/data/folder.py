@@ -1,146 +1,203 @@
 """Image sets in folders, one folder per class."""
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainers.data.decode import decode, image_extensions
-from trainers.data.hold_out import hold_out
+from trainers.data.class_order import in_class_order
+from trainers.data.config import DataConfig
+from trainers.data.encoded import decode_all
+from trainers.data.findings import Findings
+from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.pixels import image_extensions
+from trainers.data.split_names import UNUSED, Split, measured_on, split_named, splits_in
+from trainers.data.tree import Tree, folders_in, holds_images, open_root, readable
 from trainers.errors import ConfigError
-from trainers.text import name_as_text, printable
+from trainers.text import name_as_text
 
-log = logging.getLogger(__name__)
+BESIDE = "beside the folders of the classes"
+BESIDE_SPLITS = "beside the folders of the splits"
+UNLABELLED = "of a split without class folders"
+"""Why something is left out."""
+_LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/* (or val)"
 
-_LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/*"
 
-
-def load_folder(path: str, image_size: int | None, seed: int) -> Splits:
-    """Read both splits; without a test folder a stratified 20% of the images, drawn by ``seed``, becomes one.
+def load_folder(path: str, config: DataConfig, findings: Findings) -> Splits:
+    """Read both splits; without a test folder a stratified 20% of the images, drawn by ``config.seed``, becomes one.
 
     The rest is as in :func:`read_folder`.
     """
-    train, test = read_folder(path, image_size)
-    return hold_out(train, seed) if test is None else Splits(train, test)
+    train, test = read_folder(path, config, findings)
+    if test is not None:
+        return Splits(train, test)
+    if any(place.what == UNLABELLED for place in findings.left_out):
+        warn_of_hold_out(findings, "no test split has class folders")
+    return hold_out(train, config.seed)
 
 
-def read_folder(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet | None]:
+def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:
     """Read ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*`` (or ``train/CLASS/*`` alone): then there is no test
     split.
 
-    Classes are the sorted names of the training folders. Hidden files and folders, folders inside a class and, where
-    there are ``train`` and ``test``, folders beside them are ignored. So are files whose extension is that of no image
-    format, which are told of in a warning.
+    Where there is no ``test``, a ``val`` (``valid``, ``validation``) is the test split; where there are both, it is
+    left out. Names of splits may be in capitals. Classes are the names of the training folders, in the order of
+    :func:`trainers.data.class_order.in_class_order`. Folders inside a class are read as a part of it, however deep.
+    What is left out goes to ``findings``.
 
     A link that leads out of ``path`` is refused: the folder may come from somebody else, and would otherwise decide
     which files of this machine are read.
 
     Args:
         path: the folder.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read.
+        findings: gets what is left out, and warnings.
 
     Raises:
         ConfigError: no such folder, no class in it, a class without images, a class to test on that the training split
-            does not have, a link that leaves the folder, or an image that cannot be read.
+            does not have, a link that leaves the folder, what looks like a split where classes are expected, or a
+            folder or image that cannot be read.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise ConfigError(f"{path} is no folder; {_LAYOUT}.")
-    names = {folder.name for folder in _folders(root, root)}
-    has_test = {"train", "test"} <= names
-    train = _classes(root / "train" if has_test or names == {"train"} else root, root)
-    test = _classes(root / "test", root) if has_test else {}
-    for name in test:
-        if name not in train:
-            raise ConfigError(f"{root / 'test' / name} is a class that {root / 'train'} does not have.")
+    root = open_root(path, _LAYOUT)
+    with readable(path):
+        tree = Tree(root, findings)
+        train_folder, test_folder = _layout(root, tree)
+        train = _classes(train_folder, tree)
+        test = {} if test_folder is None else _classes(test_folder, tree)
+        _check_classes(train, test, train_folder, test_folder)
     class_names = tuple(train)
     train_files, train_labels = _listed(train, class_names)
     test_files, test_labels = _listed(test, class_names)
-    images = decode([(str(file), file) for file in train_files + test_files], image_size)
-    places = [str(file.relative_to(root)) for file in train_files + test_files]
-    count = len(train_files)
-    train_set = ImageSet(images[:count], train_labels, class_names, tuple(places[:count]))
-    if not has_test:
+    files = train_files + test_files
+    _tell_of_nested([folder for folder in (train_folder, test_folder) if folder], files, root, findings)
+    decoded = decode_all([(str(file), file) for file in files], config, findings, root)
+    images, labels = decoded.images, torch.cat([train_labels, test_labels])[decoded.kept]
+    places = [str(files[index].relative_to(root)) for index in decoded.kept.tolist()]
+    count = int((decoded.kept < len(train_files)).sum())
+    train_set = ImageSet(images[:count], labels[:count], class_names, tuple(places[:count]))
+    if test_folder is None:
         return train_set, None
-    return train_set, ImageSet(images[count:], test_labels, class_names, tuple(places[count:]))
+    return train_set, ImageSet(images[count:], labels[count:], class_names, tuple(places[count:]))
 
 
-def read_unlabelled_folder(path: str, image_size: int | None) -> Tensor:
-    """All images below a folder, however deep, or below its ``train`` where there are ``train`` and ``test``.
+def read_unlabelled_folder(path: str, config: DataConfig, findings: Findings) -> Tensor:
+    """All images below a folder, however deep, or below its ``train`` where there are ``train`` and a split to test on.
 
-    Hidden files and folders, and links to folders, are ignored. So are files whose extension is that of no image
-    format, which are told of in a warning.
+    Links to folders are not followed. What is left out goes to ``findings``.
 
     Args:
         path: the folder.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read.
+        findings: gets what is left out, and warnings.
 
     Returns:
         uint8 (M, C, H, W), in the order of the sorted paths.
 
     Raises:
-        ConfigError: no such folder, no image in it, a link that leaves it, or an image that cannot be read.
+        ConfigError: no such folder, no image in it, a link that leaves it, or a folder or image that cannot be read.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise ConfigError(f"{path} is no folder; folder:PATH takes one that holds images.")
-    split = root / "train" if {"train", "test"} <= {folder.name for folder in _folders(root, root)} else root
-    files = _images(list(_below(split, root)), root)
+    root = open_root(path, "folder:PATH takes one that holds images, at any depth")
+    with readable(path):
+        tree = Tree(root, findings)
+        splits, split = _splits(folders_in(root)), root
+        if "train" in splits and measured_on(splits) is not None:
+            split = splits["train"]
+            folders, others = tree.listed(root)
+            tree.leave_out([path for path in [*folders, *others] if path != split], BESIDE_SPLITS)
+        files = tree.images(split)
     if not files:
         raise ConfigError(f"{split} holds no image.")
-    return decode([(str(file), file) for file in files], image_size)
+    return decode_all([(str(file), file) for file in files], config, findings, root).images
 
 
-def _below(folder: Path, root: Path) -> Iterator[Path]:
-    for entry in _visible(folder, root):
-        if entry.is_dir():
-            if not entry.is_symlink():  # it may lead in a circle
-                yield from _below(entry, root)
-        elif entry.is_file():
-            yield entry
+def _layout(root: Path, tree: Tree) -> tuple[Path, Path | None]:
+    """The folders that hold the classes of the training and of the test split; what lies beside them is left out."""
+    folders, files = tree.listed(root)
+    splits = _splits(folders)
+    if "train" not in splits or (len(splits) == 1 and len(folders) > 1):
+        for folder in folders:
+            if splits_in(folder.name) and folders_in(folder) and not holds_images(folder):
+                raise ConfigError(
+                    f"{folder} looks like a split, as it holds folders and no image. Call the splits train and test (or"
+                    f" val; train may be alone, with nothing beside it), or give one of them: folder:{folder}."
+                )
+        return root, None
+    tree.leave_out([path for path in [*folders, *files] if path not in splits.values()], BESIDE_SPLITS)
+    labelled = {split: folder for split, folder in splits.items() if split == "train" or folders_in(folder)}
+    measured = measured_on(labelled)
+    for split, folder in splits.items():
+        if split not in labelled:
+            tree.leave_out([folder], UNLABELLED)
+        elif split not in ("train", measured):
+            tree.leave_out([folder], UNUSED)
+    return splits["train"], None if measured is None else splits[measured]
 
 
-def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
+def _splits(folders: list[Path]) -> dict[Split, Path]:
+    """The folders that are named as splits are."""
+    splits: dict[Split, Path] = {}
+    for folder in folders:
+        split = split_named(folder.name)
+        if split is None:
+            continue
+        if split in splits:
+            raise ConfigError(f"{splits[split]} and {folder} are both named as a {split} split is; rename one of them.")
+        splits[split] = folder
+    return splits
+
+
+def _classes(folder: Path, tree: Tree) -> dict[str, list[Path]]:
     """The image files of each class in ``folder``, everything sorted."""
-    by_folder = {place: [file for file in _visible(place, root) if file.is_file()] for place in _folders(folder, root)}
-    if not by_folder:
-        raise ConfigError(f"{folder} holds no class folder; {_LAYOUT}.")
-    images = set(_images([file for files in by_folder.values() for file in files], folder))
-    classes = {}
-    for place, files in by_folder.items():
-        name = name_as_text(place.name)
-        classes[name] = [file for file in files if file in images]
+    places, files = tree.listed(folder)
+    if not places:
+        images = sum(file.suffix.lower() in image_extensions() for file in files)
+        raise ConfigError(f"{folder} holds {f'{images} images, but ' if images else ''}no class folder; {_LAYOUT}.")
+    tree.leave_out(files, BESIDE)
+    by_name = {name_as_text(place.name): place for place in places}
+    classes = {name: tree.images(by_name[name]) for name in in_class_order(by_name)}
+    for name, place in by_name.items():
         if not classes[name]:
-            raise ConfigError(f"The class folder {place} holds no image; {_LAYOUT}.")
+            reason = tree.reason_below(place)
+            hint = "" if reason is None else f" (what it holds is left out: {reason})"
+            raise ConfigError(f"The class folder {place} holds no image{hint}; {_LAYOUT}.")
     return classes
 
 
-def _images(files: list[Path], folder: Path) -> list[Path]:
-    """Those with the extension of an image; the user is told of the others."""
-    others = [file for file in files if file.suffix.lower() not in image_extensions()]
-    if others:
-        log.warning(
-            "%d of %d files of %s are left out, since their names do not end as those of images do: %s%s",
-            len(others), len(files), folder, printable(str(others[0].relative_to(folder))),
-            " and so on" if len(others) > 1 else "",
-        )  # fmt: skip
-    return [file for file in files if file.suffix.lower() in image_extensions()]
+def _check_classes(train: Collection[str], test: Collection[str], folder: Path, test_folder: Path | None) -> None:
+    """See that there are two classes or more, and none to test on that is not trained.
+
+    Raises:
+        ConfigError: there are not.
+    """
+    if len(train) == 1:
+        place = folder / next(iter(train))
+        deeper = folders_in(place) and not holds_images(place)
+        hint = f"; if its folders are the classes, give folder:{place}" if deeper else ""
+        raise ConfigError(f"{folder} holds one class folder, {place.name}, but at least two are needed{hint}.")
+    for name in test:
+        if test_folder is not None and name not in train:
+            like = next((known for known in train if known.casefold() == name.casefold()), None)
+            hint = "" if like is None else f" (it has {like})"
+            raise ConfigError(f"{test_folder / name} is a class that {folder} does not have{hint}.")
 
 
-def _folders(folder: Path, root: Path) -> list[Path]:
-    return [place for place in _visible(folder, root) if place.is_dir()]
+def _tell_of_nested(folders: list[Path], files: list[Path], root: Path, findings: Findings) -> None:
+    """Warn of images that lie deeper than in a class folder, as they may have been meant otherwise.
 
-
-def _visible(folder: Path, root: Path) -> list[Path]:
-    """What lies in ``folder``, sorted by name, hidden entries left out and links that leave ``root`` refused."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    for entry in entries:
-        if entry.is_symlink() and not entry.resolve().is_relative_to(root.resolve()):
-            raise ConfigError(f"{entry} is a link that leads out of {root}; put the files themselves there.")
-    return entries
+    Args:
+        folders: which hold the class folders.
+        files: all images.
+        root: that places are written relative to.
+        findings: gets the warning.
+    """
+    nested = [file for file in files if file.parent.parent not in folders]
+    if nested:
+        findings.warn(
+            f"{len(nested):,} of {len(files):,} images lie in folders within class folders, e.g. "
+            f"{nested[0].parent.relative_to(root)}; they belong to these classes."
+        )
 
 
 def _listed(classes: dict[str, list[Path]], class_names: tuple[str, ...]) -> tuple[list[Path], Tensor]:

@@ -2,6 +2,7 @@
 
 import torch
 
+from trainers.data.findings import Findings
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
@@ -24,3 +25,13 @@ def hold_out(images: ImageSet, seed: int) -> Splits:
     train = torch.ones(len(images), dtype=torch.bool)
     train[test] = False
     return Splits(images.subset(train.nonzero().squeeze(1)), images.subset(test))
+
+
+def warn_of_hold_out(findings: Findings, reason: str) -> None:
+    """Note that images of the training split are measured on.
+
+    Args:
+        findings: gets the warning.
+        reason: why there is no test split, though something looks like one.
+    """
+    findings.warn(f"{TEST_SHARE:.0%} of the training images become the test split, since {reason}.")

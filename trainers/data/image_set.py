@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trainers.data.findings import Findings
 from trainers.errors import ConfigError
 from trainers.text import printable
 
@@ -68,6 +69,17 @@ class ImageSet:
         digest.update(self.images.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def check_every_class(self) -> None:
+        """See that there is an image of each class, as training needs.
+
+        Raises:
+            ConfigError: there is not.
+        """
+        missing = sorted(set(range(self.num_classes)) - set(self.labels.unique().tolist()))
+        if missing:
+            names = ", ".join(self.class_names[c] for c in missing)
+            raise ConfigError(f"Every class needs at least one training image, but got none of {names}.")
+
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at ``indices``: int64 (M,)."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
@@ -83,12 +95,14 @@ class Splits:
         test: to measure on.
         held_out: images of the same kind, set aside for defenses that use unlabelled ones; null: none.
         elsewhere: images from other sources for such defenses, by source: uint8 (M, C, H, W).
+        findings: what reading them has shown.
     """
 
     train: ImageSet
     test: ImageSet
     held_out: ImageSet | None = None
     elsewhere: Mapping[str, Tensor] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings, compare=False)
 
     def __post_init__(self) -> None:
         if self.train.class_names != self.test.class_names:
@@ -96,14 +110,11 @@ class Splits:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             shapes = f"{tuple(self.train.images.shape[1:])} and {tuple(self.test.images.shape[1:])}"
             raise ConfigError(f"Training and test images must have the same shape (C, H, W), but got {shapes}.")
-        missing = sorted(set(range(self.train.num_classes)) - set(self.train.labels.unique().tolist()))
-        if missing:
-            names = ", ".join(self.train.class_names[c] for c in missing)
-            raise ConfigError(f"Every class needs at least one training image, but got none of {names}.")
+        self.train.check_every_class()
 
     @property
     def fingerprint(self) -> str:
-        """Names all parts."""
+        """Names all parts; findings are none."""
         parts = [self.train, self.test, *([self.held_out] if self.held_out else [])]
         others = [pixels_fingerprint(images) for _, images in sorted(self.elsewhere.items())]
         return "-".join([part.fingerprint for part in parts] + others)

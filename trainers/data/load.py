@@ -7,6 +7,8 @@ from torch import Tensor
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
+from trainers.data.copies import warn_of_copies
+from trainers.data.findings import SHOWN, Findings
 from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.long_tail import long_tailed
@@ -16,6 +18,7 @@ from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
 from trainers.seeding import derive_seed
 
+SHAPES = "shapes"
 SHAPES_TRAIN_SIZE = 3000
 SHAPES_TEST_SIZE = 2000
 SHAPES_IMAGE_SIZE = 16  # pixels
@@ -30,40 +33,53 @@ def load_data(config: DataConfig) -> Splits:
     Raises:
         ConfigError: an unknown source, more images asked for than there are, or what the source has to complain of.
     """
-    splits = _source(config)
+    findings = Findings()
+    splits = _source(config, findings)
     held_out = splits.held_out
     train = splits.train
     if config.held_out_size is not None and held_out is None:
         train, held_out = _set_aside(train, config.held_out_size, config.seed)
-    return Splits(
-        long_tailed(_at_size(train, config.train_size, "train", config.seed), config.imbalance, config.seed),
-        _at_size(splits.test, config.test_size, "test", config.seed),
-        held_out,
-    )
+    train = _at_size(train, config.train_size, "train", config.seed)
+    train = long_tailed(train, config.imbalance, config.seed)
+    test = _at_size(splits.test, config.test_size, "test", config.seed)
+    if config.source != SHAPES:
+        parts = {"training": train, "test": test} | ({} if held_out is None else {"held-out": held_out})
+        warn_of_copies(parts, findings)
+        _warn_of_classes_not_tested(test, findings)
+    return Splits(train, test, held_out, findings=findings)
 
 
-def load_untrusted(config: DataConfig) -> ImageSet:
+def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """All training images of ``config.source``: nothing is held out to measure on, and no class is made rarer.
+
+    Args:
+        config: which images.
+        findings: gets what is left out, and warnings.
 
     Raises:
         ConfigError: as :func:`load_data`.
     """
     kind, _, path = config.source.partition(":")
     if kind == "parquet" and path:
-        images, _ = read_parquet(os.path.expanduser(path), config.image_size)
+        images, _ = read_parquet(os.path.expanduser(path), config, findings)
     elif kind == "folder" and path:
-        images, _ = read_folder(os.path.expanduser(path), config.image_size)
+        images, _ = read_folder(os.path.expanduser(path), config, findings)
     else:
-        images = _source(config).train
-    return _at_size(images, config.train_size, "train", config.seed)
+        images = _source(config, findings).train
+    images.check_every_class()  # one may have lost all its images
+    images = _at_size(images, config.train_size, "train", config.seed)
+    if config.source != SHAPES:
+        warn_of_copies({"training": images}, findings)
+    return images
 
 
-def load_unlabelled(source: str, image_size: int | None) -> Tensor:
+def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tensor:
     """Images alone: labels, where there are any, are not read. Of a data set with two splits, the training split's.
 
     Args:
         source: ``parquet:PATH`` or ``folder:PATH``; ``~`` at the start of a path is the home folder.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: how images are read, as those of the data are; its own source is not.
+        findings: gets what is left out, and warnings.
 
     Returns:
         uint8 (M, C, H, W).
@@ -75,13 +91,16 @@ def load_unlabelled(source: str, image_size: int | None) -> Tensor:
     read = {"parquet": read_unlabelled_parquet, "folder": read_unlabelled_folder}.get(kind)
     if read is None or not path:
         raise ConfigError(f"Unlabelled images come from parquet:PATH or folder:PATH, but got {source!r}.")
-    return read(os.path.expanduser(path), image_size)
+    found = Findings()
+    images = read(os.path.expanduser(path), config, found)
+    findings.extend(found, source)
+    return images
 
 
-def _source(config: DataConfig) -> Splits:
+def _source(config: DataConfig, findings: Findings) -> Splits:
     kind, _, path = config.source.partition(":")
     path = os.path.expanduser(path)
-    if config.source == "shapes":
+    if config.source == SHAPES:
         return make_shapes(
             SHAPES_TRAIN_SIZE if config.train_size is None else config.train_size,
             SHAPES_TEST_SIZE if config.test_size is None else config.test_size,
@@ -92,10 +111,18 @@ def _source(config: DataConfig) -> Splits:
     if config.source == "cifar10":
         return load_cifar10(os.path.expanduser(config.root), config.download, config.image_size)
     if kind == "parquet" and path:
-        return load_parquet(path, config.image_size, config.seed)
+        return load_parquet(path, config, findings)
     if kind == "folder" and path:
-        return load_folder(path, config.image_size, config.seed)
+        return load_folder(path, config, findings)
     raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
+
+
+def _warn_of_classes_not_tested(test: ImageSet, findings: Findings) -> None:
+    missing = sorted(set(range(test.num_classes)) - set(test.labels.unique().tolist()))
+    if missing:
+        names = ", ".join(test.class_names[label] for label in missing[:SHOWN])
+        more = ", ..." if len(missing) > SHOWN else ""
+        findings.warn(f"{len(missing)} of {test.num_classes} classes have no test image: {names}{more}.")
 
 
 def _set_aside(images: ImageSet, size: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -1,87 +1,121 @@
 """Image sets in Parquet files, as the Hugging Face Hub lays them out."""
 
 import glob
-import re
+import os
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from trainers.data.decode import decode
-from trainers.data.hold_out import hold_out
+from trainers.data.config import DataConfig
+from trainers.data.encoded import decode_all
+from trainers.data.findings import Findings
+from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet_table import ImageTable, read_image_table, read_images
+from trainers.data.parquet_classes import classes_of
+from trainers.data.parquet_table import FileLabels, read_images, read_labels
+from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
+from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL, readable
 from trainers.errors import ConfigError
 
-_TRAIN = re.compile(r"^train|(?<![a-z])train(ing)?(?![a-z])")
-_TEST = re.compile(r"^(test|valid)|(?<![a-z])(test(ing)?|val|valid|validation)(?![a-z])")
+NO_LABELS = "no image has a label"
+"""Why a file is left out."""
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
 
-def load_parquet(path: str, image_size: int | None, seed: int) -> Splits:
-    """Read both splits; without files of both a stratified 20% of the images, drawn by ``seed``, is the test split.
+def load_parquet(path: str, config: DataConfig, findings: Findings) -> Splits:
+    """Read both splits; without files of both, a stratified 20% of the images, drawn by the seed, is the test split.
 
     The rest is as in :func:`read_parquet`.
     """
-    train, test = read_parquet(path, image_size)
-    return hold_out(train, seed) if test is None else Splits(train, test)
+    train, test = read_parquet(path, config, findings)
+    if test is not None:
+        return Splits(train, test)
+    if any(place.what == NO_LABELS for place in findings.left_out):
+        warn_of_hold_out(findings, "no test file has labels")
+    return hold_out(train, config.seed)
 
 
-def read_parquet(path: str, image_size: int | None) -> tuple[ImageSet, ImageSet | None]:
-    """Read Parquet files as `trainers.data.parquet_table.read_image_table` describes them.
+def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[ImageSet, ImageSet | None]:
+    """Read Parquet files as `trainers.data.parquet_table` describes them.
 
-    A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``,
-    ``validation``, ``valid`` or ``val``; a name with none of these is read from the folders below ``path`` that the
-    file lies in, the nearest first. Unless there are files of both kinds, all files are put together and there is no
-    test split. A class that no file names is called by its number.
+    A file belongs to the training split if its name has the word ``train``, to the test split if it has ``test``, and
+    to a validation split if it has ``validation``, ``valid`` or ``val``; a name with none of these is read from the
+    folders below ``path`` that the file lies in, the nearest first. A file without any label (no such column, or null
+    and -1 alone) that is not of the training split is left out. Without a test split the validation split is one; with
+    both, the validation split is left out. Unless there are a training and such a split, all files are put together
+    and there is no test split.
+
+    Labels that are text, or true and false, are the names of their classes, which are ordered as
+    :func:`trainers.data.class_order.in_class_order` says. Of labels that are whole numbers, a class that no file names
+    is called by its number.
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: the columns, and how images are read.
+        findings: gets what is left out.
 
     Raises:
-        ConfigError: no file there, a file or an image that cannot be read, a column that is missing or of the wrong
-            type, an image without bytes, a label that is null, negative or without a name, files that disagree on the
-            class names, or a class without a training image. Rows are counted from 0.
+        ConfigError: no file there, a file or an image that cannot be read, a column that is missing, of the wrong type
+            or not the only one that could be meant, an image without bytes, a label that is null, negative or without
+            a name, files that disagree on the column, the kind of labels or the class names, or a class without a
+            training image. Rows are counted from 0.
     """
-    root, files = _find(path)
+    root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
-    has_both = {"train", "test"} <= set(kinds.values())
+    labels_of = {file: read_labels(file, config.label_column) for file in files}
+    files = _with_labels(files, kinds, labels_of, root, findings)
+    measured = measured_on(kinds[file] for file in files)
+    has_both = measured is not None and any(kinds[file] == "train" for file in files)
     if has_both:
-        for file, kind in kinds.items():
-            if kind is None:
+        for file in files:
+            if kinds[file] is None:
                 raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
-        files.sort(key=lambda file: kinds[file] == "test")
-    tables = {file: read_image_table(file) for file in files}
-    items = [item for table in tables.values() for item in table.items]
-    if not items:
+            if kinds[file] not in ("train", measured):
+                findings.leave_out(str(file.relative_to(root)), UNUSED)
+        files = [file for kind in ("train", measured) for file in files if kinds[file] == kind]
+    known = [labels_of[file] for file in files if len(labels_of[file].values)]
+    if not known:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
-    labels = torch.cat([table.labels for table in tables.values()])
-    num_train = sum(len(tables[file].items) for file in files if kinds[file] == "train") if has_both else len(items)
-    names = _agreed_names(tables)
-    num_classes = _num_classes(names, labels, items)
-    # Before anything as long as the number of classes is made: a stray label may be absurdly large.
-    gap = _first_gap(labels[:num_train])
-    if gap < num_classes:
-        label = f"{gap} ({names[gap]})" if names else f"{gap}"
-        allowed = f"each class from 0 to {num_classes - 1} needs one"
-        raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
-    class_names = names or tuple(map(str, range(num_classes)))
-    images = decode(items, image_size)
-    places = tuple(place for place, _ in items)
+    num_train = sum(len(labels_of[file].values) for file in files if kinds[file] == "train" or not has_both)
+    labels, class_names = classes_of(known, num_train, path)
+    items = [item for file in files for item in read_images(file, config.image_column)]
+    decoded = decode_all(items, config, findings)
+    images, labels = decoded.images, labels[decoded.kept]
+    num_train = int((decoded.kept < num_train).sum())
+    places = tuple(items[index][0] for index in decoded.kept.tolist())
     train = ImageSet(images[:num_train], labels[:num_train], class_names, places[:num_train])
     if not has_both:
         return train, None
     return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
 
 
-def read_unlabelled_parquet(path: str, image_size: int | None) -> Tensor:
-    """The images of Parquet files, which need no column ``label``; of files of both splits, the training split's.
+def _with_labels(
+    files: list[Path],
+    kinds: dict[Path, Split | None],
+    labels_of: dict[Path, FileLabels],
+    root: Path,
+    findings: Findings,
+) -> list[Path]:
+    """The files without those that are not of the training split and have no labels."""
+    kept = [file for file in files if kinds[file] == "train" or labels_of[file].missing is None]
+    for missing in (labels_of[file].missing for file in (kept or files)):
+        if missing is not None:
+            raise missing
+    for file in files:
+        if file not in kept:
+            findings.leave_out(str(file.relative_to(root)), NO_LABELS)
+    return kept
+
+
+def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -> Tensor:
+    """The images of Parquet files, which need no labels; of files of both splits, the training split's.
+
+    They need not lie in the same column as those of the data: one that a file lacks is found as where none is given.
 
     Args:
         path: as for :func:`read_parquet`.
-        image_size: height and width in pixels to resize to; None: as they are.
+        config: the column of the images, and how they are read.
+        findings: gets what is left out.
 
     Returns:
         uint8 (M, C, H, W), in the order of the files and rows.
@@ -89,23 +123,28 @@ def read_unlabelled_parquet(path: str, image_size: int | None) -> Tensor:
     Raises:
         ConfigError: as :func:`read_parquet`, labels apart.
     """
-    root, files = _find(path)
+    root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
-    if {"train", "test"} <= set(kinds.values()):
+    if "train" in kinds.values() and measured_on(kinds.values()) is not None:
         files = [file for file in files if kinds[file] == "train"]
-    items = [item for file in files for item in read_images(file)]
+    items = [item for file in files for item in read_images(file, config.image_column, or_another=True)]
     if not items:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
-    return decode(items, image_size)
+    return decode_all(items, config, findings).images
 
 
-def _find(path: str) -> tuple[Path, list[Path]]:
+def _find(path: str, findings: Findings) -> tuple[Path, list[Path]]:
     """The files of ``path``, sorted, and the folder that they all lie in as far as the user has named it."""
+    with readable(path):
+        return _find_files(path, findings)
+
+
+def _find_files(path: str, findings: Findings) -> tuple[Path, list[Path]]:
     place = Path(path)
     if place.is_file():
         return place.parent, [place]
     if place.is_dir():
-        root, candidates = place, [file for file in place.rglob("*.parquet") if not _is_hidden(file.relative_to(place))]
+        root, candidates = place, _below(place, findings)
     elif glob.has_magic(path):
         root = next(parent for parent in place.parents if not glob.has_magic(str(parent)))
         candidates = [Path(file) for file in glob.glob(path, recursive=True)]
@@ -117,39 +156,45 @@ def _find(path: str) -> tuple[Path, list[Path]]:
     return root, files
 
 
-def _is_hidden(file: Path) -> bool:
-    return any(part.startswith(".") for part in file.parts)
+def _below(root: Path, findings: Findings) -> list[Path]:
+    """All ``*.parquet`` in ``root`` and below; those that are hidden or no files are left out, as are links to folders.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files = []
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        for path in (Path(folder, name) for name in [*names, *folders]):
+            why = _why_not(path)
+            if why is None and path.suffix.lower() == ".parquet" and path.is_file():
+                files.append(path)
+            elif why is not None:
+                findings.leave_out(str(path.relative_to(root)), why)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return files
 
 
-def _kind(file: Path) -> str | None:
-    """Whether ``file``, relative to where the user pointed, calls itself ``train``, ``test`` or neither (or both)."""
-    for name in (file.name.lower(), *(parent.name.lower() for parent in file.parents)):
-        train, test = _TRAIN.search(name), _TEST.search(name)
-        if train or test:
-            return None if train and test else "train" if train else "test"
+def _why_not(path: Path) -> str | None:
+    """Why what lies at ``path`` is left out; null if it is a file, a folder to look into or no matter of Parquet."""
+    is_parquet, is_folder = path.suffix.lower() == ".parquet", path.is_dir()
+    if path.name.startswith("."):
+        holds = any(name.lower().endswith(".parquet") for _, _, names in os.walk(path) for name in names)
+        return HIDDEN if holds or is_parquet else None
+    if is_folder:
+        return LINK if path.is_symlink() else None
+    if not is_parquet or path.is_file():
+        return None
+    return SPECIAL if path.exists() else BROKEN_LINK
+
+
+def _kind(file: Path) -> Split | None:
+    """Which split ``file``, relative to where the user pointed, calls itself; null: none, or more than one."""
+    for name in (file.name, *(parent.name for parent in file.parents)):
+        words = splits_in(name)
+        if words:
+            return words[0] if len(words) == 1 else None
     return None
-
-
-def _agreed_names(tables: dict[Path, ImageTable]) -> tuple[str, ...] | None:
-    """The class names of the files that state any."""
-    stated = {file: table.class_names for file, table in tables.items() if table.class_names is not None}
-    first = next(iter(stated), None)
-    for file, names in stated.items():
-        if first is not None and names != stated[first]:
-            raise ConfigError(f"{first} and {file} must state the same class names.")
-    return None if first is None else stated[first]
-
-
-def _num_classes(names: tuple[str, ...] | None, labels: Tensor, items: list[tuple[str, bytes]]) -> int:
-    """How many classes there are, once no label is below 0 or above the last that has a name."""
-    num_classes = int(labels.max()) + 1 if names is None else len(names)
-    for wrong in ((labels < 0) | (labels >= num_classes)).nonzero().flatten().tolist():
-        allowed = "be whole numbers from 0" if names is None else f"lie in 0..{num_classes - 1}, which have names"
-        raise ConfigError(f"Labels must {allowed}, but got {int(labels[wrong])} in {items[wrong][0]}.")
-    return num_classes
-
-
-def _first_gap(labels: Tensor) -> int:
-    """The smallest label from 0 that does not occur."""
-    present = np.unique(labels.numpy())
-    return int(np.argmin(np.append(present == np.arange(len(present)), False)))

@@ -1,75 +1,151 @@
 """One Parquet file of encoded images and their labels."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from trainers.data.memory import available_memory
+from trainers.data.parquet_columns import (
+    class_names_of,
+    find_image_column,
+    find_label_column,
+    holds_bytes,
+    is_list,
+    no_label_column,
+)
 from trainers.errors import ConfigError
+from trainers.params import LARGEST
 
-_IMAGE_COLUMNS = ("img", "image")
 _ROWS = 256
 """Read at a time."""
 
 
 @dataclass(frozen=True)
-class ImageTable:
-    """What a file holds.
+class FileLabels:
+    """The labels of a file.
 
     Args:
-        items: per image its place (``row 17 of FILE``, from 0) and its encoded bytes.
-        labels: int64 (N,), of any value.
-        class_names: as the file's metadata has them; None if it does not.
+        file: it.
+        column: that holds them; null: the file has no such column.
+        values: whole numbers (int64) or text (string) by row, null where there is none.
+        class_names: as the file's metadata has them for the column; null if it does not.
+        missing: the error if the labels of this file are needed; null if there are some.
     """
 
-    items: list[tuple[str, bytes]]
-    labels: Tensor
+    file: Path
+    column: str | None
+    values: pa.Array
     class_names: tuple[str, ...] | None
+    missing: ConfigError | None
+
+    @property
+    def are_text(self) -> bool:
+        """Whether classes are known by their names, and not by number."""
+        return bool(pa.types.is_string(self.values.type))
 
 
-def read_image_table(file: Path) -> ImageTable:
-    """Read a file with an image column, ``img`` or ``image``, and an integer column ``label``.
+def read_labels(file: Path, given: str | None) -> FileLabels:
+    """Read the labels of a file, which are whole numbers, text or true and false.
 
-    The image column is binary, or a struct with a binary field ``bytes``. A ``path`` beside it is not even read: a data
-    file has no say in which other files are opened. Class names come from the schema metadata that Hugging Face's
-    ``datasets`` writes.
+    Floating-point numbers without a fraction are whole numbers; NaN and an empty text are no label. ``false`` and
+    ``true`` become text. Class names come from the metadata that Hugging Face's ``datasets`` writes.
+
+    Args:
+        file: it.
+        given: the column, by name; null: it is found (:func:`trainers.data.parquet_columns.find_label_column`).
 
     Raises:
-        ConfigError: the file cannot be read, a column is missing or of the wrong type, or a row lacks its image bytes
-            or its label.
+        ConfigError: the file cannot be read, more than one column could be meant, or the column holds something else.
     """
     with _opened(file) as parquet:
         schema = parquet.schema_arrow
-        image, leaf = _image_column(schema, file)
-        _check_label_column(schema, file)
-        table = _read(parquet, [leaf, "label"], file)
-        labels = table.column("label").cast(pa.int64())
-    items = _items(table, image, leaf, file)
-    if labels.null_count:
-        row = labels.is_null().to_pylist().index(True)
-        raise ConfigError(f"Labels must be whole numbers from 0, but got null in row {row} of {file}.")
-    return ImageTable(items, torch.tensor(labels.to_numpy()), _class_names(schema))
+        column = find_label_column(schema, given, file)
+        if column is None:
+            values, missing = pa.nulls(parquet.metadata.num_rows, pa.int64()), no_label_column(schema, given, file)
+            return FileLabels(file, None, values, None, missing)
+        table = _read(parquet, [column], file)
+    values = _whole_or_text(table.column(column).combine_chunks(), column, file)
+    known = values.drop_null() if pa.types.is_string(values.type) else pc.filter(values, pc.greater(values, -1))
+    nothing: ConfigError | None = None
+    if len(values) and not len(known):
+        nothing = ConfigError(f"No image of {file} has a label: the column {column} holds null or -1 alone.")
+    return FileLabels(file, column, values, class_names_of(schema, column), nothing)
 
 
-def read_images(file: Path) -> list[tuple[str, bytes]]:
-    """The images alone of such a file, as ``ImageTable.items``; it needs no labels.
+def read_images(file: Path, given: str | None, or_another: bool = False) -> list[tuple[str, bytes]]:
+    """Read the images of a file: per image its place (``row 17 of FILE``, from 0) and its encoded bytes.
+
+    A ``path`` beside the bytes is not opened: a data file has no say in which other files are.
+
+    Args:
+        file: it.
+        given: the column, by name; null: it is found (:func:`trainers.data.parquet_columns.find_image_column`).
+        or_another: find it too if the file lacks the one given.
 
     Raises:
-        ConfigError: as :func:`read_image_table`, labels apart.
+        ConfigError: the file cannot be read, has no such column, or more than one could be meant, or a row lacks its
+            image bytes or has several images.
     """
     with _opened(file) as parquet:
-        image, leaf = _image_column(parquet.schema_arrow, file)
-        table = _read(parquet, [leaf], file)
-    return _items(table, image, leaf, file)
+        if or_another and given not in parquet.schema_arrow.names:
+            given = None
+        column = find_image_column(parquet.schema_arrow, given, file)
+        kind = parquet.schema_arrow.field(column).type
+        # Of a struct the bytes alone are read. Lists are read whole: their writers name the part below differently.
+        table = _read(parquet, [f"{column}.bytes" if holds_bytes(kind) else column], file)
+    encoded = table.column(column)
+    if is_list(kind):
+        encoded = _only_ones(encoded, column, file)
+    encoded = pc.struct_field(encoded, "bytes") if holds_bytes(encoded.type) else encoded
+    items = [(f"row {row} of {file}", value) for row, value in enumerate(encoded.to_pylist())]
+    for place, value in items:
+        if value is None:
+            raise ConfigError(f"No image bytes in {place}; they must be in the file, as a path in it is not opened.")
+    return items
+
+
+def _only_ones(lists: pa.ChunkedArray, column: str, file: Path) -> pa.Array:
+    """The one item of each list."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_pylist()
+    for row, count in enumerate(counts):
+        if count != 1:
+            raise ConfigError(f"The column {column} holds {count} images in row {row} of {file}; a row must hold one.")
+    return pc.list_flatten(lists)
+
+
+def _whole_or_text(values: pa.Array, column: str, file: Path) -> pa.Array:
+    """Labels as whole numbers (int64) or text (string), null where there is none."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    kind = values.type
+    if pa.types.is_boolean(kind):
+        return pc.if_else(values, "true", "false")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        texts = values.cast(pa.string())
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values = values.cast(pa.float64())
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+        whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**63))
+        _refuse_others(whole, values, "whole numbers, text or true and false", file)
+    elif pa.types.is_uint64(kind):
+        _refuse_others(pc.less_equal(values, pa.scalar(LARGEST, pa.uint64())), values, f"at most {LARGEST}", file)
+    elif not pa.types.is_integer(kind) and not pa.types.is_null(kind):
+        raise ConfigError(
+            f"The column {column} of {file} must hold whole numbers, text or true and false, but holds {kind}."
+        )
+    return values.cast(pa.int64())
+
+
+def _refuse_others(allowed: pa.Array, values: pa.Array, words: str, file: Path) -> None:
+    row = pc.index(allowed, False).as_py()
+    if row >= 0:
+        raise ConfigError(f"Labels must be {words}, but got {values[row]} in row {row} of {file}.")
 
 
 def _read(parquet: pq.ParquetFile, columns: list[str], file: Path) -> pa.Table:
@@ -91,48 +167,3 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"Cannot read {file} as a Parquet file: {reason}.") from error
-
-
-def _items(table: pa.Table, image: str, leaf: str, file: Path) -> list[tuple[str, bytes]]:
-    encoded = table.column(image)
-    encoded = encoded if leaf == image else pc.struct_field(encoded, "bytes")
-    items = [(f"row {row} of {file}", value) for row, value in enumerate(encoded.to_pylist())]
-    for place, value in items:
-        if value is None:
-            raise ConfigError(f"No image bytes in {place}; they must be in the file, as a path in it is not opened.")
-    return items
-
-
-def _check_label_column(schema: Any, file: Path) -> None:
-    if "label" not in schema.names:
-        raise ConfigError(f"{file} needs an integer column called label, but has only {', '.join(schema.names)}.")
-    label = schema.field("label").type
-    if not pa.types.is_integer(label):
-        raise ConfigError(f"The column label of {file} must hold integers, but holds {label}.")
-
-
-def _image_column(schema: Any, file: Path) -> tuple[str, str]:
-    """The name of the image column, and of what to read of it."""
-    name = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
-    if name is None:
-        raise ConfigError(f"{file} needs an image column called img or image, but has only {', '.join(schema.names)}.")
-    image = schema.field(name).type
-    if _is_binary(image):
-        return name, name
-    if pa.types.is_struct(image) and any(field.name == "bytes" and _is_binary(field.type) for field in image):
-        return name, f"{name}.bytes"
-    raise ConfigError(f"The column {name} of {file} must be binary or a struct with binary bytes, but is {image}.")
-
-
-def _is_binary(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _class_names(schema: Any) -> tuple[str, ...] | None:
-    try:
-        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):  # no metadata, or none of this form
-        return None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return None
-    return tuple(names)

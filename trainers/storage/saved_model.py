@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainers.data.batches import Normalizer
+from trainers.data.config import DataConfig
+from trainers.data.pixels import AS_IT_IS, WHITE, Rendering
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, Network, build_model
 from trainers.storage.files import write_text, write_with
@@ -29,6 +31,7 @@ class SavedModel:
         normalise: statistics of the images that the network was trained on.
         image_shape: channels, height, width.
         class_names: names of the classes by label.
+        rendering: how the image files were read that it was trained on; their size is that of ``image_shape``.
     """
 
     network: Network
@@ -36,6 +39,7 @@ class SavedModel:
     normalise: Normalizer
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    rendering: Rendering = AS_IT_IS
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, batch_size: int = 500) -> Tensor:
@@ -68,6 +72,8 @@ class SavedModel:
             "class_names": list(self.class_names),
             "mean": self.normalise.mean.tolist(),
             "std": self.normalise.std.tolist(),
+            "background": self.rendering.background,
+            "max_value": self.rendering.max_value,
             "input": "uint8 (N, C, H, W); the network gets images / 255, less mean, over std, per channel",
         }
         write_with(folder / WEIGHTS, lambda beside: beside.write_bytes(save(weights)))
@@ -98,10 +104,11 @@ def load_model(path: Path) -> SavedModel:
         channels, height, width = known["image_shape"]
         names = tuple(known["class_names"])
         normalise = Normalizer(torch.tensor(known["mean"]), torch.tensor(known["std"]))
+        rendering = DataConfig(background=known.get("background", WHITE), max_value=known.get("max_value")).rendering
         network = build_model(config, channels, len(names), seed=0)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".:")
         raise ConfigError(f"{DESCRIPTION} and {WEIGHTS} in {folder} do not fit together: {reason}.") from error
     network.eval()
-    return SavedModel(network, config, normalise, (channels, height, width), names)
+    return SavedModel(network, config, normalise, (channels, height, width), names, rendering)

@@ -31,7 +31,11 @@ def parameter_rows(kind: type[Parameters], keys: Iterable[str] | None = None) ->
             continue
         known = field.metadata
         default = REQUIRED if field.default is MISSING and field.default_factory is MISSING else code(field.default)
-        allowed = _allowed(hints[field.name], known.get("choices"), known.get("bounds", {}))
+        hint = hints[field.name]
+        if known.get("names_class"):
+            allowed = class_words(hint)
+        else:
+            allowed = _allowed(hint, known.get("choices"), known.get("bounds", {}))
         rows.append((code(field.name), allowed, default, known.get("doc", "")))
     return rows
 
@@ -60,6 +64,13 @@ def _is_block(value: Any) -> bool:
 def _allowed(hint: Any, choices: Iterable[Any] | None, limits: Mapping[str, float]) -> str:
     """Type and range of a value: ``whole number, at least 1``; or the list of choices."""
     return choice_list(choices) if choices else ", ".join(filter(None, [type_name(hint), bounds(limits)]))
+
+
+def class_words(hint: Any) -> str:
+    """The type in words of a parameter that holds a class of the data, or several."""
+    parts = [get_origin(part) or part for part in get_args(hint)]
+    words = "list of classes" if tuple in parts else "class, by number or name"
+    return f"{words} or null" if NoneType in parts else words
 
 
 def type_name(hint: Any) -> str:

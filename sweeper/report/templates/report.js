@@ -8,6 +8,12 @@ const CROWD = 60;
 const MANY = 2000;
 const shown = (value) => (value === null || value === undefined ? "-" : typeof value !== "number" ? String(value)
   : Number.isInteger(value) ? String(value) : value.toPrecision(3));
+// A class has its name beside its number.
+const isClass = (name, value) => data.class_params.includes(name) && typeof value === "number" && value in data.class_names;
+const named = (name, value) => (isClass(name, value) && data.class_names[value] !== String(value)
+  ? `${value} (${data.class_names[value]})` : shown(value));
+// Plotly reads tags in text, and names of classes come from the data.
+const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const share = (value, spread) => (value === null ? "-" : value.toFixed(3) + (spread === null ? "" : " ± " + spread.toFixed(3)));
 const layout = (more) => ({ margin: { l: 55, r: 15, t: 30, b: 50 }, font: { size: 12 }, hovermode: "closest", ...more });
 
@@ -30,7 +36,7 @@ function frontier() {
     ["frontier", front, defenses.length
       ? { color: front.map((p) => data.colours[p.defense]), size: 12, line: { color: "black", width: 2 } }
       : { color: BLUE, size: 11 }],
-  // A defense all of whose settings stand on the frontier has its place in the legend too.
+  // A defense stays in the legend if all of its settings are on the frontier.
   ].filter(([name, group]) => group.some((p) => p.val_asr !== null)
     || (defenses.includes(name) && front.some((p) => p.defense === name)));
   const bars = (group, name) => ({
@@ -48,7 +54,7 @@ function frontier() {
     text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
       + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
       + `<br>worst class ${shown(p.val_min_class_acc)}${p.lost_classes ? ", lost a class" : ""}`
-      + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${shown(p.params[name])}`).join("")),
+      + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${plain(named(name, p.params[name]))}`).join("")),
     hovertemplate: "%{text}<extra></extra>",
   }));
   const controls = [...new Map(points.filter((p) => p.control_asr !== null && p.control_acc !== null)
@@ -99,7 +105,7 @@ const valueOf = (point, key) => (key in point ? point[key] : point.params[key]);
 
 function table() {
   const words = byId("find").value.trim().toLowerCase();
-  const text = (p) => [p.config_id, p.trials, p.defense, ...data.params.map((n) => `${n}=${shown(p.params[n])}`)].join(" ");
+  const text = (p) => [p.config_id, p.trials, p.defense, ...data.params.map((n) => `${n}=${named(n, p.params[n])}`)].join(" ");
   const rows = here()
     .filter((p) => picked === null || picked.has(p.config_id))
     .filter((p) => !byId("front-only").checked || p.on_frontier)
@@ -124,7 +130,7 @@ function table() {
     if (p.weak) line.classList.add("weak");
     const cells = COLUMNS.map(([key]) => (typeof p[key] === "number" && key !== "seeds" ? share(p[key], p[key + "_sd"] ?? null)
       : shown(p[key])))
-      .concat(PARAMS.map((name) => shown(p.params[name])));
+      .concat(PARAMS.map((name) => named(name, p.params[name])));
     cells.forEach((content, number) => {
       const cell = line.appendChild(document.createElement("td"));
       cell.textContent = content;
@@ -136,12 +142,13 @@ function table() {
   byId("more").hidden = rows.length <= limit;
 }
 
-function bins(values, most = 8) {
+function bins(values, name, most = 8) {
   const known = values.filter((v) => v !== null);
   const distinct = [...new Set(known)];
-  if (distinct.length <= most || known.some((v) => typeof v !== "number")) {
+  // Of classes there is no mean, however many there are.
+  if (distinct.length <= most || data.class_params.includes(name) || known.some((v) => typeof v !== "number")) {
     distinct.sort((a, b) => (a < b ? -1 : 1));
-    return { names: distinct.map(shown), index: (v) => distinct.indexOf(v) };
+    return { names: distinct.map((v) => plain(named(name, v))), index: (v) => distinct.indexOf(v) };
   }
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const width = (high - low) / most;
@@ -156,7 +163,7 @@ function heat() {
   const attackers = data.environment_params.includes(x) || data.environment_params.includes(y);
   const points = (attackers ? data.points : here())
     .filter((p) => p.params[x] !== null && p.params[y] !== null && p.val_asr !== null);
-  const [across, up] = [bins(points.map((p) => p.params[x])), bins(points.map((p) => p.params[y]))];
+  const [across, up] = [bins(points.map((p) => p.params[x]), x), bins(points.map((p) => p.params[y]), y)];
   for (const [id, name, scale] of [["heat-acc", "val_acc", "Blues"], ["heat-asr", "val_asr", "Reds"]]) {
     const cells = up.names.map(() => across.names.map(() => []));
     for (const p of points) cells[up.index(p.params[y])][across.index(p.params[x])].push(p[name]);
@@ -227,7 +234,7 @@ if (byId("environment")) {
   byId("environment").onchange = (event) => { environment = event.target.value; picked = null; all(); };
 }
 if (byId("heat-x")) {
-  // Of several defenses first two parameters of one: a parameter and the name of the only defense that has it say nothing.
+  // With several defenses, begin with two parameters of one: a parameter against the name of its only defense shows nothing.
   const known = (point) => data.params.filter((name) => name !== "defense" && point.params[name] !== null);
   const own = here().map(known).reduce((most, names) => (names.length > most.length ? names : most), []);
   const first = own.length > 1 ? own : data.params;

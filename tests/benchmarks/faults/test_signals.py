@@ -37,7 +37,7 @@ def test_sigterm_to_every_process_costs_no_trial(place: Path) -> None:
     code, shown = sweep.end()
     assert time.monotonic() - asked < 20
     assert code == 0, shown
-    assert "Not all trials ran: the sweep was interrupted. What ended before is kept; go on: sweeper resume" in shown
+    assert "Not all trials ran: the sweep was interrupted. Ended trials are kept; to continue: sweeper resume" in shown
     assert "Traceback" not in shown
     records = sweep.folder.read_records()
     assert (records["t0000"].status, records["t0001"].interrupted, records["t0001"].attempt) == ("FINISHED", True, 1)

@@ -182,7 +182,7 @@ def test_a_leader_that_only_broke_the_model_is_named() -> None:
         attacker("t2", 0.2, 0.2, asr_floor=0.2),
     ]
     found = notes(attackers(frame_of(*rows), spec()))
-    assert found[1].startswith("t0: success is hardly above asr_floor")
+    assert found[1].startswith("t0: attack success is hardly above asr_floor")
     assert len(notes(attackers(frame_of(rows[1]), spec()))) == 1
 
 

@@ -206,7 +206,7 @@ def test_the_comparison_is_printed_and_one_defense_is_none() -> None:
         return out.getvalue()
 
     text = printed(trials())
-    assert "Who holds the joint frontier" in text
+    assert "Joint frontier by defense" in text
     assert "Each defense against each attack" in text
     assert text.index("middle") < text.index("bold")
     assert printed(frame_of(row_with(), control_row())) == ""

@@ -132,7 +132,7 @@ def test_of_an_attackers_sweep_the_leading_attackers_run_again() -> None:
     extra = confirmations(spec, frame(records), records, top=2, seeds=2)
     met = [(r.config.scenarios[0].poison_rate, r.config.repeats) for r in extra if r.config]
     assert met == [(0.1, (1,)), (0.1, (2,)), (0.02, (1,)), (0.02, (2,))], "the second is beaten by the first"
-    with pytest.raises(ConfigError, match="--max-asr chooses among settings of a defense"):
+    with pytest.raises(ConfigError, match="--max-asr ranks settings of a defense"):
         confirmations(spec, frame(records), records, top=2, seeds=2, max_asr=0.1)
     weak = frame(records).assign(control_asr=0.5)
     with pytest.raises(ConfigError, match="No attacker keeps the constraints"):

@@ -394,7 +394,7 @@ def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one
     t = 2.919986  # of two degrees of freedom at 0.95
     assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
     lines = selection_lines(chosen, "worst", 0.9, "")
-    assert any("holds for all 2 confirmed settings at once is 0.037" in line for line in lines)
+    assert any("a bound for all 2 confirmed settings at once is 0.037" in line for line in lines)
     assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
     alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
     assert alone.asr_upper_of_all == alone.asr_upper

@@ -105,7 +105,7 @@ def test_resume_wants_the_same_trigger_images(tmp_path: Path, monkeypatch: pytes
     preset = write_preset(tmp_path / "p.yaml", scenarios=attacks)
     call("run", preset, "--out", "with-patch")
     patches[1].write_bytes(patches[0].read_bytes())
-    wanted = f"The trigger image {patches[1]} has changed since the sweep began; its figures would not compare."
+    wanted = f"The trigger image {patches[1]} has changed since the sweep began; figures would not be comparable."
     assert sentence(call("resume", "with-patch")) == wanted
     patches[0].unlink()
     assert f"The trigger image {patches[0]} cannot be read" in sentence(call("resume", "with-patch"))
@@ -180,8 +180,8 @@ def test_nothing_is_trained_across_numerics_and_what_is_there_can_be_read(run_di
     sweep = {name: value for name, value in folder.read_sweep().items() if name not in ("version", "numerics")}
     folder.write_sweep(sweep)  # as commit 6f02d73 wrote it
     refused = (
-        f"{run_dir} was trained with numerics 1, and this program trains with {NUMERICS}, so that figures would not "
-        "compare; run its preset as a new sweep (select, report and track read this one)."
+        f"{run_dir} was trained with numerics 1, and this program trains with {NUMERICS}: new figures would not be "
+        "comparable; run its preset as a new sweep (select, report and track can read this one)."
     )
     for command in (("resume", str(run_dir)), ("confirm", str(run_dir))):
         assert sentence(call(*command)) == refused

@@ -49,6 +49,7 @@ def test_gallery_draws_attacks_and_tracks_what_they_cost(tmp_path: Path, monkeyp
     run = runs[0]
     assert run.data.params == {
         "data.source": "shapes", "badnets.poison_rate": "0.1", "faint.poison_rate": "0.05", "wanet.poison_rate": "0.1",
+        "badnets.target": "2 (square)", "faint.target": "0 (disc)", "wanet.target": "0 (disc)",
     }  # fmt: skip
     shares = {"badnets": 8 / 80, "faint": 4 / 80, "wanet": 16 / 80}
     assert set(run.data.metrics) == {f"{name}/{part}" for name in shares for part in ("changed_share", "psnr", "ssim")}
@@ -74,17 +75,57 @@ def test_gallery_says_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
     (tmp_path / "folder.png").mkdir()
     assert "folder.png cannot be written" in refused(preset, "--out", "folder.png")
-    blend = [{"attack": "badnets"}, {"attack": "blend", "poison_rate": 0.0}]
-    clean = write_preset(tmp_path / "clean.yaml", **GALLERY, scenarios=blend)
-    assert "blend has no image to show" in refused(clean, "--out", "x.png")
+    quiet = [{"attack": "badnets", "poison_rate": 0.0}, {"attack": "tact", "source": 10}]
+    accuracy = [{"metric": "val_acc", "direction": "maximize"}]
+    clean = write_preset(tmp_path / "clean.yaml", **GALLERY, scenarios=quiet, objectives=accuracy)
+    text = refused(clean, "--out", "x.png")
+    assert text.startswith("2 parts of the preset do not fit the data. scenarios.0 (badnets): badnets has no image to")
+    assert "scenarios.1 (tact): source must be a class from 0 to 9, but got 10." in text
     assert not (tmp_path / "x.png").exists()
+
+
+def test_gallery_leaves_out_the_attacks_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds of misfit: a source class too small, parameters that do not fit the images or the classes, a rate too
+    low to count, and what shows only once the set is poisoned.
+    """
+    uri = fresh_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    attacks = [
+        {"attack": "badnets", "target": "cross"},
+        {"attack": "tact", "poison_rate": 0.5, "cover_rate": 0.1},
+        {"attack": "badnets", "name": "large", "size": 17},
+        {"attack": "sig", "target": "crosses", "poison_rate": 0.5},
+        {"attack": "blend", "poison_rate": 0.004},
+        {"attack": "blend", "name": "faint", "alpha": 0.0001},
+        {"attack": "wanet", "name": "quiet", "poison_rate": 0.0},
+    ]
+    bcu = {"name": "bcu", "unlabelled": "folder:gone"}
+    objectives = [{"metric": "val_acc", "direction": "maximize"}]
+    preset = write_preset(tmp_path / "p.yaml", **GALLERY, scenarios=attacks, defense=bcu, objectives=objectives)
+    result = call("gallery", "--preset", preset, "--out", "x.png")
+    assert result.exit_code == 0, result.output
+    left_out = [line for line in result.output.splitlines() if line.startswith("Left out")]
+    assert [line.split(": ")[0] for line in left_out] == [
+        "Left out, scenarios.1 (tact)", "Left out, scenarios.2 (large)", "Left out, scenarios.3 (sig)",
+        "Left out, scenarios.4 (blend)", "Left out, scenarios.5 (faint)", "Left out, scenarios.6 (quiet)",
+    ]  # fmt: skip
+    assert "none is called 'crosses'; there are disc, ring, square, frame, triangle, cross, bar" in left_out[2]
+    assert "Did you mean cross?" in left_out[2]
+    assert "A poison_rate of 0.5 is 50 samples, but only 10 can be poisoned by tact." in left_out[0]
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("gallery").experiment_id])
+    assert {key for key in run.data.params if key.endswith(".target")} == {"badnets.target"}
+    assert run.data.params["badnets.target"] == "5 (cross)"
+    assert run.data.tags["left_out"].startswith(
+        "6 parts of the preset do not fit the data. scenarios.1 (tact): A poison"
+    )
 
 
 def test_gallery_finds_out_before_it_poisons_that_the_store_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
-    monkeypatch.setattr(gallery, "examples", lambda *_: pytest.fail("an attack was made"))
+    monkeypatch.setattr(gallery, "example_of", lambda *_: pytest.fail("an attack was made"))
     text = sentence(call("gallery", "--preset", write_preset(tmp_path / "p.yaml", **GALLERY), "--out", "x.png"))
     assert "127.0.0.1:9 (MLFLOW_TRACKING_URI) cannot be used" in text
     assert "secret" not in text

@@ -34,11 +34,11 @@ from tests.sweeper.cli.calls import SMALL, call, image_folder, picture, sentence
         (["attacks_cpu", "--set", "scenarios.6.cover_rate=0"], ["scenarios.6", "cover_rate must be", "above 0"]),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.0.poison_rate=0.95"],
-            ["scenarios.0: A poison_rate of 0.95 is 190 samples, but only 180 can be poisoned by badnets"],
+            ["scenarios.0 (badnets): A poison_rate of 0.95 is 190 samples, but only 180 can be poisoned by badnets"],
         ),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.3={attack: wanet, poison_rate: 0.8, cover_rate: 0.3}"],
-            ["scenarios.3: 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
+            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
         ),
         (
             [
@@ -48,19 +48,19 @@ from tests.sweeper.cli.calls import SMALL, call, image_folder, picture, sentence
                 "scenarios.3={attack: wanet, poison_rate: {categorical: [0.1, 0.8]}, "
                 "cover_rate: {categorical: [0.3, 0.1]}}",
             ],
-            ["scenarios.3: 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
+            ["scenarios.3 (wanet): 160 poisoned and 60 cover samples are needed, but only 200 samples can be used"],
         ),
         (["attacks_cpu", *SMALL, "--set", "scenarios.9.source=10"], ["source must be a class from 0 to 9, but got 10"]),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.2.poison_rate=0.01"],
             [
-                "scenarios.2: A poison_rate of 0.01 rounds to no sample of 20 in the target class; ",
+                "scenarios.2 (sig): A poison_rate of 0.01 rounds to no sample of 20 in the target class, 0 (disc); ",
                 "allowed is 0.025 or more",
             ],
         ),
         (
             ["attacks_cpu", *SMALL, "--set", "scenarios.1.trigger=gone.png"],
-            ["scenarios.1: The trigger image", "gone.png cannot be read: No such file"],
+            ["scenarios.1 (blend): The trigger image", "gone.png cannot be read: No such file"],
         ),
         (["quick", "--set", "data.source=mnist"], ["data.source must be shapes, cifar10", "'mnist'"]),
         (["quick", "--set", "data.source=parquet:gone.parquet"], ["gone.parquet"]),

@@ -33,7 +33,7 @@ def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
     assert not (run_dir / "deploy.yaml").exists()
     assert call("select", str(run_dir), "--max-asr", "0.15").exit_code == 0
     text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
-    assert "deploy.yaml is that of an earlier selection" in text
+    assert "deploy.yaml still holds an earlier selection" in text
 
 
 def test_select_keeps_a_bound_on_the_worst_class_and_names_lost_classes(tmp_path: Path) -> None:
@@ -97,16 +97,16 @@ def test_a_defense_may_be_chosen_and_what_it_needs_is_said(tmp_path: Path) -> No
 def test_what_fresh_seeds_made_of_the_setting_is_said_before_it_is_deployed(run_dir: Path) -> None:
     first = call("select", str(run_dir), "--max-asr", "0.15").stdout
     assert f"sweeper confirm {run_dir} --max-asr 0.15, and then sweeper select" in first
-    assert "in the place of an earlier selection" not in first
+    assert "replacing an earlier selection" not in first
     folder = RunFolder(run_dir)
     again = [row_with(f"k{seed}", "config1", role="confirmation", seed=seed, val_acc=0.7 + seed / 100, val_asr=0.2)
              for seed in (1, 2, 3)]  # fmt: skip
     write_rows(folder, [*as_rows(folder.read_trials().drop(columns="constraints_kept")), *again])
     text = call("select", str(run_dir), "--max-asr", "0.15").stdout
-    assert "With 3 fresh seeds, which count for a confidence alone: val_acc 0.720 ± 0.010, worst val_asr 0.200" in text
+    assert "With 3 fresh seeds, which only --confidence uses: val_acc 0.720 ± 0.010, worst val_asr 0.200" in text
     assert "before deploying: sweeper select" in text
     assert "sweeper confirm" not in text
-    assert "deploy.yaml, in the place of an earlier selection" in text
+    assert "deploy.yaml, replacing an earlier selection" in text
 
 
 def test_a_sweep_that_has_not_ended_says_so(run_dir: Path) -> None:
@@ -204,6 +204,6 @@ def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -
     write_rows(folder, rows)
     result = call("select", str(folder.path), "--max-asr", "0.2")
     assert "val_acc 0.805 ± 0.007, worst val_asr 0.100 ± 0.000 (floor" in result.stdout
-    assert "flatters itself" in result.stdout
+    assert "looks better than it is" in result.stdout
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))

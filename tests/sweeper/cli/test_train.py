@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -17,13 +19,33 @@ def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Pa
     out = ("--out", str(tmp_path / "model"))
     assert "gone.yaml cannot be read" in sentence(call("train", "gone.yaml", "--data", data, *out))
     text = sentence(call("train", str(deploy), "--data", data, *out))
-    assert "unknown: class0, class1); run a sweep on such images" in text
+    assert "unknown: class0, class1); run a sweep on images like these" in text
     assert f"{deploy.parent} is a folder; give {deploy}, which" in sentence(
         call("train", str(deploy.parent), "--data", data, *out)
     )
     assert "data.source must be shapes" in sentence(call("train", str(deploy), "--data", "mnist", *out))
     assert "device must be one of" in sentence(call("train", str(deploy), "--data", data, *out, "--device", "tpu"))
     assert not (tmp_path / "model").exists()
+
+
+def test_train_takes_the_columns_of_the_sweep_or_those_that_are_given(deploy: Path, tmp_path: Path) -> None:
+    """What does not fit says which classes were read."""
+    image = picture(tmp_path / "one.png").read_bytes()
+    table = {"left": [image] * 2, "right": [image] * 2, "fine_label": ["x", "y"], "coarse_label": ["v", "w"]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+
+    def refused(*options: str) -> str:
+        arguments = ("--data", f"parquet:{tmp_path / 'a.parquet'}", "--out", str(tmp_path / "model"), *options)
+        return sentence(call("train", str(deploy), *arguments))
+
+    assert "several label columns: fine_label, coarse_label; data.label_column (of train: --label-column)" in refused()
+    assert "several columns of images: left, right" in refused("--label-column", "fine_label")
+    content = yaml.safe_load(deploy.read_text(encoding="utf-8"))
+    content["images"] |= {"image_column": "right", "label_column": "coarse_label"}
+    deploy.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert "unknown: v, w" in refused()
+    assert "unknown: x, y" in refused("--label-column", "fine_label")
+    assert "has no column middle" in refused("--image-column", "middle")
 
 
 def test_train_does_not_write_over_a_model(deploy: Path, tmp_path: Path) -> None:
@@ -68,5 +90,20 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     assert (path, name in ("cat", "dog"), 0.5 <= float(share) <= 1) == (str(image), True, True)
 
 
+def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    config = ModelConfig("tiny", width=4)
+    normalise = Normalizer(torch.zeros(3), torch.ones(3))
+    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
+    good = [str(picture(tmp_path / f"{name}.png")) for name in ("a", "b")]
+    (tmp_path / "broken.png").write_bytes(b"x")
+    result = call("predict", str(tmp_path / "model"), good[0], str(tmp_path / "broken.png"), "gone.png", good[1])
+    assert result.exit_code == 2
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == good
+    assert result.stderr.splitlines() == [
+        f"Cannot read the image {tmp_path}/broken.png: it is in no known image format.",
+        "Cannot read the image gone.png: No such file or directory.",
+    ]
+
+
 def test_ui_wants_a_report(run_dir: Path) -> None:
-    assert "report.html is not there; sweeper report" in sentence(call("ui", str(run_dir)))
+    assert "report.html does not exist; write it with sweeper report" in sentence(call("ui", str(run_dir)))

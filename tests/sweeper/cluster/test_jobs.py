@@ -91,7 +91,7 @@ def test_what_the_job_refuses_is_said_here(cluster: Cluster, tmp_path: Path) -> 
     text = sentence(call("run", "quick.yaml", "--out", str(tmp_path / "run"), "--detach"))
     assert text == "A trial asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs."
     cluster.said = ""
-    assert "raysubmit_1 ended without a word" in sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
+    assert "raysubmit_1 ended without any output" in sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
 
 
 def test_a_bad_preset_is_refused_before_it_is_handed_over(cluster: Cluster) -> None:
@@ -173,7 +173,7 @@ def test_a_job_that_has_not_begun_is_not_said_to_have(cluster: Cluster, monkeypa
     monkeypatch.setattr(jobs, "PATIENCE_S", 0.0)
     result = call("run", "quick.yaml", "--out", "run", "--detach")
     assert result.exit_code == 0
-    assert "It has not begun yet, and may still be refused." in result.stdout
+    assert "The sweep has not begun yet, and may still be refused." in result.stdout
 
 
 def test_jobs_that_are_no_sweeps(cluster: Cluster) -> None:
@@ -186,18 +186,18 @@ def test_stop_ends_what_works_on_the_folder(cluster: Cluster, tmp_path: Path, mo
     folder = RunFolder(sweep_at(tmp_path / "run"))
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda *arguments: sent.append(arguments))
-    assert f"No sweep works on {folder.path}" in sentence(call("stop", str(folder.path)))
+    assert f"No sweep runs in {folder.path}" in sentence(call("stop", str(folder.path)))
     with RunFolder(folder.path).lock():
         result = call("stop", str(folder.path))
         assert result.exit_code == 0, result.output
         assert sent == [(os.getpid(), signal.SIGTERM)]
         for process in ("-1", "0", "1", str(os.getppid())):  # whatever others write there
             (folder.path / LOCK_FILE).write_text(f"process {process} on {os.uname().nodename}")
-            with pytest.raises(ConfigError, match=f"worked on by process {process} on .*, which cannot be reached"):
+            with pytest.raises(ConfigError, match=f"in use by process {process} on .*, which cannot be reached"):
                 jobs.stop(folder)
         assert len(sent) == 1
         (folder.path / LOCK_FILE).write_text("process 7 on another")
-        with pytest.raises(ConfigError, match="worked on by process 7 on another, which cannot be reached from here"):
+        with pytest.raises(ConfigError, match="in use by process 7 on another, which cannot be reached from here"):
             jobs.stop(folder)
         cluster.jobs.append(Job("sweeper", {jobs.FOLDER: str(folder.path)}))
         assert "Stopping job raysubmit_1" in call("stop", str(folder.path)).stdout

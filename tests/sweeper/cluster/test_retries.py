@@ -119,7 +119,8 @@ def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: 
     said = never_begins(Retries(0, fleet), tmp_path)
     assert said[:-1] == [None, None]
     assert said[-1] == (
-        "The host 10.0.0.2 is avoided from now on, since it cannot load what trials run: ImportError: libcudart.so.12"
+        "The host 10.0.0.2 is avoided from now on, since it cannot load the trials' program: "
+        "ImportError: libcudart.so.12"
     )
     assert asked == [["1", "2"]]
     assert fleet.room() == 2

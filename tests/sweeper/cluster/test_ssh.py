@@ -76,7 +76,7 @@ def test_from_the_command_line(tmp_path: Path, key: Path) -> None:
 
 def test_without_ssh_nothing_is_seen(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match="ssh is not there"):
+    with pytest.raises(ConfigError, match="ssh is not installed"):
         list(examine_hosts(cluster_file(tmp_path, key, "fine")))
 
 
@@ -85,7 +85,7 @@ def test_without_ssh_nothing_is_seen(tmp_path: Path, key: Path, monkeypatch: pyt
     [
         (
             "provider: {type: aws}\nauth: {ssh_user: x}",
-            "only the hosts of provider local are known beforehand, not aws",
+            "only hosts of provider local can be checked, not aws",
         ),
         ("provider: {type: local}\nauth: {ssh_user: x}", "is no cluster file"),
         ("- 1", "is no cluster file"),
@@ -93,7 +93,7 @@ def test_without_ssh_nothing_is_seen(tmp_path: Path, key: Path, monkeypatch: pyt
         ("provider: {type: local, head_ip: 192.0.2.1}\nauth: {ssh_user: x}", "192.0.2.1 are examples"),
         (
             "provider: {type: local, head_ip: 10.0.0.1}\nauth: {ssh_user: x, ssh_private_key: /nowhere/key}",
-            "the key /nowhere/key is not there",
+            "the key /nowhere/key does not exist",
         ),
     ],
 )

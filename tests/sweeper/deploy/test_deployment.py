@@ -6,8 +6,8 @@ import torch
 import yaml
 from PIL import Image
 
-from sweeper.deploy.deployment import read_deployment
-from trainers.data import ImageSet
+from sweeper.deploy.deployment import Deployment, read_deployment
+from trainers.data import DataConfig, Findings, ImageSet
 from trainers.errors import ConfigError
 
 GOOD: dict[str, Any] = {
@@ -105,18 +105,37 @@ BCU = {"defense": "bcu", "params": {"unlabelled": "clean", "unlabelled_count": 8
 
 def test_images_without_labels_are_given_where_a_defense_needs_them(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | BCU))
-    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), image_size=16).shape == (8, 3, 16, 16)
+    assert deployment.unlabelled(folder_of(tmp_path / "aside", 8), DataConfig(image_size=16), Findings()).shape == (
+        8,
+        3,
+        16,
+        16,
+    )
+    small, few = folder_of(tmp_path / "small", 8), folder_of(tmp_path / "few", 6)
+    sixteen = DataConfig(image_size=16)
     for arguments, text in (
-        ((None, 16), "bcu needs images without labels beside those to train on; give them as --unlabelled"),
-        ((folder_of(tmp_path / "small", 8), None), r"have shape \(3, 8, 8\) .*, but those to train on \(3, 16, 16\)"),
-        ((folder_of(tmp_path / "few", 6), 16), "unlabelled_count must be at most 6, as many as there are, but got 8"),
+        ((None, sixteen), "bcu needs images without labels besides the training images; give them as --unlabelled"),
+        ((small, DataConfig()), r"have shape \(3, 8, 8\) .*, but the training images \(3, 16, 16\)"),
+        ((few, sixteen), "unlabelled_count must be at most 6, as many as there are, but got 8"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=text):
-            deployment.unlabelled(*arguments)
+            deployment.unlabelled(*arguments, Findings())
     plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
-    assert plain.unlabelled(None, None) is None
-    with pytest.raises(ConfigError, match="for defenses that need such images, and vab does not"):
-        plain.unlabelled("folder:x", None)
+    assert plain.unlabelled(None, DataConfig(), Findings()) is None
+    with pytest.raises(ConfigError, match="for defenses that need images without labels, and vab does not"):
+        plain.unlabelled("folder:x", DataConfig(), Findings())
+
+
+def test_images_are_read_as_those_of_the_sweep(tmp_path: Path) -> None:
+    """A setting of an earlier version does not say how."""
+    plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD)).data("folder:x", 16, "leave_out")
+    assert plain == DataConfig(source="folder:x", image_size=16, unreadable="leave_out")
+    content = GOOD | {"images": GOOD["images"] | {"background": "navy", "max_value": 4095}}
+    given = read_deployment(written(tmp_path / "deploy.yaml", content)).data("folder:x", None, "refuse")
+    assert given == DataConfig(source="folder:x", background="navy", max_value=4095.0)
+    content = GOOD | {"images": GOOD["images"] | {"background": "no-colour"}}
+    with pytest.raises(ConfigError, match="images: background must be the name of a colour"):
+        read_deployment(written(tmp_path / "deploy.yaml", content))
 
 
 def folder_of(path: Path, count: int) -> str:
@@ -133,3 +152,14 @@ def test_parameters_that_do_not_fit_so_few_images(tmp_path: Path) -> None:
     deployment = read_deployment(written(tmp_path / "deploy.yaml", GOOD | abl))
     with pytest.raises(ConfigError, match=r"isolation_rate of 0\.01 isolates 0 of 4 samples"):
         deployment.check_fits(images())
+
+
+def test_columns_are_those_of_the_sweep_unless_others_are_given() -> None:
+    columns = {"image_column": "scan", "label_column": "fine_label"}
+    known = Deployment.model_validate(GOOD | {"images": GOOD["images"] | columns})
+    kept = known.data("parquet:x", None, "refuse")
+    assert (kept.image_column, kept.label_column) == ("scan", "fine_label")
+    given = known.data("parquet:x", None, "refuse", label_column="coarse_label")
+    assert (given.image_column, given.label_column) == ("scan", "coarse_label")
+    older = Deployment.model_validate(GOOD).data("parquet:x", None, "refuse")
+    assert (older.image_column, older.label_column) == (None, None)

@@ -61,6 +61,7 @@ def test_the_setting_is_written_with_what_was_asked_of_it(folder: RunFolder) -> 
     assert (selected.confirmed, selected.unlabelled, selected.tracked, selected.replaced) == (None, False, False, False)
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["defense"], content["source"]["config_id"]) == ("vab", "a")
+    assert (content["images"]["background"], content["images"]["max_value"]) == ("white", None)
     asked = {"max_asr": 0.2, "min_acc": 0.5, "min_class_acc": 0.3, "poison_rate": None, "over": "worst",
              "confidence": None, "defense": None}  # fmt: skip
     assert asked.items() <= content["chosen_for"].items()
@@ -75,7 +76,7 @@ def test_a_second_selection_takes_the_place_of_the_first(folder: RunFolder) -> N
     assert (selected.replaced, selected.unlabelled) == (True, True)
     before = folder.deploy.read_text()
     assert yaml.safe_load(before)["defense"] == "bcu"
-    with pytest.raises(NothingQualifies, match=r"nearest is .*deploy\.yaml is that of an earlier selection"):
+    with pytest.raises(NothingQualifies, match=r"nearest is .*deploy\.yaml still holds an earlier selection"):
         select_setting(folder, Bounds(0.01))
     assert folder.deploy.read_text() == before
 

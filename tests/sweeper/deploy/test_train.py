@@ -22,6 +22,8 @@ def test_classes_that_were_mostly_thrown_away_are_named() -> None:
     review = pd.DataFrame({"label": [*"aaabbb"], "verdict": [*["suspicious"] * 2, *["credible"] * 3, "suspicious"]})
     assert lost_classes(review) == {"a": pytest.approx(2 / 3)}
     assert lost_classes(review.assign(verdict="credible")) == {}
+    numbered = pd.DataFrame({"label": ["10", "9", "2"], "verdict": ["suspicious"] * 3})
+    assert list(lost_classes(numbered)) == ["2", "9", "10"]
 
 
 def test_a_name_of_a_class_forges_nothing_in_the_report(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """From ``deploy.yaml`` to a model: what is checked before the training, and how it may end."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from sweeper.deploy import train_and_track as module
+from sweeper.deploy.predict import classify
 from sweeper.deploy.train_and_track import Tracked, TrainingBroken, train_and_track
 from tests.sweeper.small import fresh_store
+from trainers.data.pixels import Rendering
 from trainers.data.shapes import CLASS_NAMES
 from trainers.errors import ConfigError, TrialError
 from trainers.storage.saved_model import WEIGHTS, load_model
@@ -37,7 +43,7 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained(deploy: Path, console: Console | None = None) -> Tracked:
     return train_and_track(
         deploy, "shapes", deploy.parent / "model", console or Console(quiet=True),
-        image_size=None, unlabelled=None, device="cpu", threads=1, seed=0,
+        image_size=None, image_column=None, label_column=None, unlabelled=None, device="cpu", threads=1, seed=0,
     )  # fmt: skip
 
 
@@ -68,11 +74,55 @@ def test_the_store_is_told_what_was_trained_on(deploy: Path, monkeypatch: pytest
     assert f"{tracked.images} images, 10 classes. Results go to {deploy.parent / 'model'}." in said.getvalue()
 
 
+def test_images_are_read_as_those_of_the_sweep_and_the_model_remembers_how(
+    deploy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes drawn in alpha alone; one broken image is left out, and the table of what is suspicious fits the rest."""
+    monkeypatch.setattr(module, "track_model", lambda *_: ("small", "1"))
+    for label, name in enumerate(("a", "b")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            drawn = np.zeros((16, 16, 4), dtype=np.uint8)
+            drawn[label * 8 : label * 8 + number + 1, :, 3] = 255
+            Image.fromarray(drawn).save(tmp_path / "images" / name / f"{number}.png")
+    (tmp_path / "images/a/0.png").write_bytes(b"")
+    content = SETTING | {
+        "defense": "vab",
+        "params": {"warmup_steps": 1, "warmup_rounds": 1, "mix_epochs": 1, "suppression_epochs": 0, "batch_size": 4},
+        "images": {"image_shape": [3, 16, 16], "class_names": ["a", "b"], "background": "#ff0000"},
+    }
+    deploy.write_text(yaml.safe_dump(content), encoding="utf-8")
+    arguments: dict[str, Any] = dict.fromkeys(("image_size", "image_column", "label_column", "unlabelled"))
+    arguments |= {"device": "cpu", "threads": 1, "seed": 0}
+    source, out, said = f"folder:{tmp_path}/images", tmp_path / "model", StringIO()
+    with pytest.raises(
+        ConfigError, match=r"a/0\.png: it is empty\. data\.unreadable: leave_out \(of train: --unreadable"
+    ):
+        train_and_track(deploy, source, out, Console(quiet=True), **arguments)
+    train_and_track(deploy, source, out, Console(file=said, width=200), **arguments, unreadable="leave_out")
+    assert "Left out, the image cannot be read: a/0.png." in said.getvalue()
+    assert "15 of 15 images have transparent parts, behind which data.background (#ff0000) shows." in said.getvalue()
+    assert "left out: the image cannot be read,a/0.png,it is empty" in (out / "data_findings.csv").read_text()
+    review = pd.read_parquet(out / "suspicious.parquet").sort_values("index")
+    assert review["path"].tolist() == [f"a/{n}.png" for n in range(1, 8)] + [f"b/{n}.png" for n in range(8)]
+    assert review["label"].tolist() == ["a"] * 7 + ["b"] * 8
+    model = load_model(out)
+    assert model.rendering == Rendering(background="#ff0000")
+    path = tmp_path / "images/b/3.png"
+    flat = Image.new("RGB", (16, 16), "#ff0000")
+    flat.paste(Image.open(path).convert("RGB"), mask=Image.open(path).getchannel("A"))
+    flat.save(tmp_path / "flat.png")
+    (_, *clear), (_, *opaque) = classify(model, [path, tmp_path / "flat.png"], False, pytest.fail)
+    assert clear == opaque
+    white = replace(model, rendering=Rendering())
+    assert next(classify(white, [path], False, pytest.fail))[1:] != tuple(clear)
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
         (TrialError("The loss is nan."), "The training failed: The loss is nan."),
-        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. The same"),
+        (OSError(28, "No space left on device"), "model cannot be written any more: No space left on device. Run"),
     ],
 )
 def test_a_training_that_breaks_is_one_sentence(

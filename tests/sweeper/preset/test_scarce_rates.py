@@ -138,7 +138,7 @@ def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
 @pytest.mark.parametrize(
     ("attacker", "reason"),
     [
-        ({"attack": "tact", "source": 3}, "tact poisons images of class 3, but the data has none"),
+        ({"attack": "tact", "source": 3}, r"tact poisons images of class 3 \(d\), but the data has none"),
         ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 rounds to no sample of 150"),
     ],
 )
@@ -147,5 +147,5 @@ def test_what_no_rate_would_mend_is_an_error_and_names_the_scenario(attacker: di
     spec, preset = sweep({"attack": "badnets"}, attacker, scenario_defaults={"poison_rate": rates})
     train = images(50, 50, 50, 0)
     assert train.num_classes == 4
-    with pytest.raises(ConfigError, match=rf"^scenarios\.1: {reason}"):
+    with pytest.raises(ConfigError, match=rf"^scenarios\.1 \({attacker['attack']}\): {reason}"):
         without_scarce_rates(spec, preset, train)

@@ -218,7 +218,9 @@ def test_asha_may_choose_among_one_scenario(make_spec: Make) -> None:
     several = "defense=[{name: vab}, {name: none}]"
     with pytest.raises(PresetError, match="asha would prune one defense by another's figures"):
         make_spec(*asha[1:], several, "search={scenarios: one, scheduler: asha, defenses: turns}")
-    with pytest.raises(PresetError, match=r"asha would compare trials across values of badnets\.size; fix it"):
+    with pytest.raises(
+        PresetError, match=r"asha would compare trials across values of badnets\.size; give it one value"
+    ):
         make_spec("scenarios.0.size={int: [2, 3]}", *asha)
 
 

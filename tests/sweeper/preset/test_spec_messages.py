@@ -108,7 +108,7 @@ def test_an_unknown_key_is_named_with_those_that_are_known(changes: dict[str, An
         ({"scenarios": [BADNETS, {**BADNETS, "name": "b", "size": 0}]}, ["scenarios.1.size must be", "at least 1"]),
         ({"scenarios": [{**BADNETS, "poison_rate": {"float": [0.5, 1]}}]}, ["poison_rate must be", "below 1"]),
         ({"scenarios": [{**BADNETS, "corner": "middle"}]}, ["corner must be one of top_left", "'middle'"]),
-        ({"scenarios": [{**BADNETS, "target": 1.5}]}, ["scenarios.0.target must be a whole number", "1.5"]),
+        ({"scenarios": [{**BADNETS, "target": 1.5}]}, ["scenarios.0.target must be a class", "1.5"]),
         ({"scenarios": [{**BADNETS, "labels": "none"}]}, ["labels must be one of all_to_one, all_to_all"]),
         ({"scenarios": [{**BADNETS, "name": ""}]}, ["scenarios.0.name must be"]),
         ({"scenarios": [{**BADNETS, "name": 7}]}, ["scenarios.0.name must be"]),
@@ -293,6 +293,6 @@ def test_the_data_refuses_any_value_on_offer(scenario: dict[str, Any], parts: li
     with pytest.raises(ConfigError) as caught:
         spec.check_against(make_shapes(200, 100, 0))
     text = str(caught.value)
-    assert text.startswith("scenarios.1: ")
+    assert text.startswith(f"scenarios.1 ({scenario['attack']}): ")
     assert "\n" not in text
     assert all(part in text for part in parts), text

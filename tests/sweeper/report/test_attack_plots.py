@@ -187,7 +187,7 @@ def test_attackers_by_rate_and_success(tmp_path: Path, drawn: list[Figure]) -> N
     axes = figure.axes[0]
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     assert found["a constraint is broken"].get_offsets().tolist() == [[0.02, 0.9]]
-    assert sorted(found["beaten by no other"].get_offsets().tolist()) == [[0.05, 0.4], [0.1, 0.7]]
+    assert sorted(found["leads (non-dominated)"].get_offsets().tolist()) == [[0.05, 0.4], [0.1, 0.7]]
     (cloud,) = [c for c in axes.collections if c.get_array() is not None]
     aurocs = np.ma.filled(cloud.get_array().astype(float), np.nan).tolist()
     values = dict(zip(map(tuple, cloud.get_offsets().tolist()), aurocs, strict=True))

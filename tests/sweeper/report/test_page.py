@@ -80,16 +80,16 @@ def test_settings_that_were_run_again_stand_on_the_page(tmp_path: Path) -> None:
     text, data = written(tmp_path / "run", [control_row(), setting(3), setting(4), *again])
     (point,) = data["confirmed"]
     assert (point["config_id"], point["seeds"], point["val_asr"]) == ("config3", 2, pytest.approx(0.15))
-    assert "how much it varies is not known; of the confirmed settings it is." in text
+    assert "how much it varies is unknown, except for confirmed settings." in text
     text, data = written(tmp_path / "other", [control_row(), setting(3), setting(4)])
     assert data["confirmed"] == []
-    assert "how much it varies is not known." in text
+    assert "how much it varies is unknown." in text
 
 
 def test_thin_evidence_is_told(tmp_path: Path) -> None:
     text, _ = written(tmp_path / "thin", [control_row(), setting(3, n_eval=34, asr_floor=0.45)])
-    assert "measured on as few as 34 images, each of which is 0.029 of it" in text
-    assert "In badnets half of the trainings take 45% or more of the images for the target class" in text
+    assert "measured on as few as 34 images, so each image changes it by 0.029" in text
+    assert "In badnets half of the models classify 45% or more of the images as the target class" in text
     text, _ = written(tmp_path / "enough", [control_row(), setting(3, n_eval=340, asr_floor=0.05)])
     assert "as few as" not in text
     assert "target class" not in text
@@ -232,7 +232,7 @@ def test_the_attackers_of_an_attackers_sweep(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert dict(zip(table[0], table[1], strict=True))["detection_auroc"] == "0.750"
     notes = re.findall(r'<p class="note">(.*?)</p>', text)
-    assert any(note.startswith("Those that lead are the best of 3 on the seeds") for note in notes)
+    assert any(note.startswith("The leading attackers are the best of 3 on the seeds") for note in notes)
     assert not any("Before deploying" in note for note in notes)
     histograms = re.findall(r'"title": ?"(t\d) \(vab\): blend at rate', text)
     assert histograms == ["t0"], "entropies are those of the attackers that lead"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
+from sweeper.report.page import rewrite_report
+from sweeper.run_folder.folder import RunFolder
 from tests.sweeper.report.test_page import written
 from tests.sweeper.small import control_row, row_with
 
@@ -130,6 +132,32 @@ def test_heat_maps_follow_the_chosen_parameters(page: Page) -> None:
     page.select_option("#heat-y", "late_weight")
     assert page.locator("#heat-asr").inner_text() != before
     assert page.locator("#heat-acc .hm image, #heat-acc .heatmaplayer image").count() == 1
+
+
+def test_classes_have_their_names_and_sort_by_number(browser: Browser, tmp_path: Path) -> None:
+    """Twelve targets, so that as text 10 would stand before 2; a name is no tag."""
+    names = [f"kind{number}" for number in range(11)] + ["<b>owl</b>"]
+    trials = [
+        row_with(f"t{n:04d}", "one", target=n, val_asr=0.5, **{"param.defense.threshold": 0.2}) for n in range(12)
+    ]
+    controls = [control_row(trial=f"c{n:04d}", target=n) for n in range(12)]
+    folder = tmp_path / "run"
+    written(folder, [*controls, *trials])
+    run_folder = RunFolder(folder)
+    sweep = run_folder.read_sweep()
+    sweep["data"]["class_names"] = names
+    run_folder.write_sweep(sweep)
+    rewrite_report(RunFolder(folder))
+    page = browser.new_page()
+    page.goto((folder / "report.html").as_uri())
+    page.wait_for_selector("#settings tbody tr")
+    assert page.locator("#environment option").all_inner_texts()[9:11] == ["target=9 (kind9)", "target=10 (kind10)"]
+    page.select_option("#environment", "target=11 (<b>owl</b>)")
+    cells = page.locator("#settings tbody tr").first.locator("td").all_inner_texts()
+    assert cells[-1] == "11 (<b>owl</b>)"
+    assert page.evaluate("bins(data.points.map((p) => p.params.target), 'target').names") == [
+        *(f"{number} ({name})" for number, name in enumerate(names[:11])), "11 (&lt;b&gt;owl&lt;/b&gt;)",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [1280, 400])

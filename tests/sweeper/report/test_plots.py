@@ -60,7 +60,7 @@ def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[F
     assert found["vab"].get_color() != found["abl"].get_color()
     (legend,) = figure.legends
     assert {"vab", "abl", "bcu"} < {text.get_text() for text in legend.get_texts()}
-    assert "beaten by another setting of its defense" in found
+    assert "dominated by another setting of its defense" in found
     assert "weak attack: no evidence" not in found, "there is none"
 
 

@@ -38,7 +38,9 @@ def test_a_driver_keeps_its_place_for_a_minute(store: ObjectPath, age: float, fr
     if free:
         refuse_other_driver(store)
     else:
-        with pytest.raises(ConfigError, match=r"run is worked on by process 7 on head, heard of \d+ s ago; if that is"):
+        with pytest.raises(
+            ConfigError, match=r"run is in use by process 7 on head, last heard of \d+ s ago; if that is"
+        ):
             refuse_other_driver(store)
 
 
@@ -112,9 +114,9 @@ def test_what_another_driver_works_on_is_neither_resumed_nor_fetched(store: Obje
     (store / "states" / "t0009" / "owner.txt").write_bytes(b"1")
     claim(store)
     before = sorted(store.walk())
-    with pytest.raises(ConfigError, match="is worked on by process 7 on head"):
+    with pytest.raises(ConfigError, match="is in use by process 7 on head"):
         launch.resume(folder.path, launch.Console())
-    with pytest.raises(ConfigError, match="is worked on by process 7 on head"):
+    with pytest.raises(ConfigError, match="is in use by process 7 on head"):
         fetch(store, tmp_path / "elsewhere")
     assert sorted(store.walk()) == before
     assert list((tmp_path / "elsewhere").glob("*")) == []

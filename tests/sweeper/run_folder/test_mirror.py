@@ -120,7 +120,7 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
     assert (back.records / "t0000.json").read_text() == "{}"
     assert back.trials.read_bytes() == folder.trials.read_bytes()
     assert not (back.path / "states").exists()
-    with pytest.raises(ConfigError, match="run is there already: give it instead of s3://"):
+    with pytest.raises(ConfigError, match="run exists already: give it instead of s3://"):
         fetch(store, tmp_path / "elsewhere")
 
 
@@ -144,8 +144,7 @@ def test_what_commands_write_after_a_sweep_is_copied_too(
     assert f"Copy: {store}" not in call("frontier", "runs/run", "--out", "apart").stdout
     assert set(store.walk()) == before
     assert (
-        sentence(call("report", str(store)))
-        == f"runs/run is there already: give it instead of {store}, or move it away."
+        sentence(call("report", str(store))) == f"runs/run exists already: give it instead of {store}, or move it away."
     )
 
 
@@ -155,22 +154,22 @@ def test_commands_copy_nothing_while_a_driver_works(
     assert copy_results(RunFolder(folder.path), [folder.trials]) is None
     with RunFolder(folder.path).lock():  # its driver copies
         assert copy_results(folder, [folder.trials]) is None
-    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, heard of 2 s ago")
+    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, last heard of 2 s ago")
     said = copy_results(folder, [folder.trials])
-    assert said == f"Not copied to {store}, which is worked on by process 7 on head, heard of 2 s ago."
+    assert said == f"Not copied to {store}, which is in use by process 7 on head, last heard of 2 s ago."
     assert list(store.walk()) == []
     monkeypatch.setattr(mirror, "other_driver", lambda _: (_ for _ in ()).throw(OSError("no answer")))
-    assert copy_results(folder, [folder.trials]) == f"{store} does not take the copy: no answer"
+    assert copy_results(folder, [folder.trials]) == f"The copy to {store} failed: no answer"
 
 
 def test_nothing_is_copied_to_a_place_that_another_driver_has_taken_over(
     folder: RunFolder, store: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Mirror(folder)
-    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, heard of 2 s ago")
+    monkeypatch.setattr(mirror, "other_driver", lambda _: "process 7 on head, last heard of 2 s ago")
     copy.push()
     assert list(store.walk()) == []
-    assert copy.behind == "it is worked on by process 7 on head, heard of 2 s ago"
+    assert copy.behind == "it is in use by process 7 on head, last heard of 2 s ago"
 
 
 def test_records_are_copied_last(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

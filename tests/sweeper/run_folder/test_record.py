@@ -157,7 +157,7 @@ def test_a_record_of_any_role_comes_back(name: str, role: str) -> None:
 )
 def test_what_no_sweep_would_write_is_no_record(changes: dict[str, Any]) -> None:
     fields = json.loads(finish(record_of()).to_json())
-    with pytest.raises(ValueError, match="no trial is called so"):
+    with pytest.raises(ValueError, match="its trial_id or role is not valid"):
         TrialRecord.from_json(json.dumps(fields | changes))
 
 

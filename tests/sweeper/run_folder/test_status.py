@@ -54,7 +54,7 @@ def test_a_sweep_that_runs(tmp_path: Path) -> None:
     assert lines[1:4] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 controls", "  t0002 runs, attempt 2",
                           "FAILED t0001: Nan."]  # fmt: skip
     assert lines[4] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
-    assert lines[5:] == [f"Results: {folder.path}"]
+    assert lines[5:] == ["Attacked classes: target 0 (a) in badnets.", f"Results: {folder.path}"]
 
 
 @pytest.mark.parametrize(("ago", "left"), [(5000, "About 250 min left."), (150, "About 15 min left."), (50, None)])
@@ -124,14 +124,15 @@ def test_its_own_driver_does_not_say_that_it_runs(tmp_path: Path) -> None:
     with whole.lock(), cut.lock():
         assert unfinished(whole) is None
         assert unfinished(cut) == f"Only 1 of 3 trials have ended; sweeper resume {cut.path} runs the rest."
-        assert unfinished(RunFolder(cut.path)) == "Only 1 of 3 trials have ended; it runs."
+        assert unfinished(RunFolder(cut.path)) == "Only 1 of 3 trials have ended; it is running."
 
 
 def test_a_sweep_that_was_cut_off(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "run", [finish(record_of()), record_of("t0001")], search={"trials": 3})
     assert shown(folder) == [
         "small: interrupted", "1 of 3 trials done; 0 controls", "  t0001 waits",
-        f"Go on: sweeper resume {folder.path}", f"Results: {folder.path}",
+        f"To continue: sweeper resume {folder.path}", "Attacked classes: target 0 (a) in badnets.",
+        f"Results: {folder.path}",
     ]  # fmt: skip
 
 

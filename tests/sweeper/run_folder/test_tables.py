@@ -36,8 +36,8 @@ def test_columns_and_types(folder: RunFolder) -> None:
     assert schema.names[: len(DESIGN)] == DESIGN
     rest = schema.names[len(DESIGN) :]
     assert rest == sorted(rest)
-    assert {n for n in rest if not n.startswith("param.")} == set()
-    assert set(rest) == {f"param.defense.{k}" for k in trial.config.params} | {
+    assert {n for n in rest if not n.startswith("param.")} == {"class.target"}
+    assert set(rest) - {"class.target"} == {f"param.defense.{k}" for k in trial.config.params} | {
         f"param.scenario.{k}" for k in trial.config.scenarios[0].params
     }
     kinds = {name: str(schema.field(name).type) for name in schema.names}

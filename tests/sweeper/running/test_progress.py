@@ -21,8 +21,19 @@ def test_an_ended_trial_is_one_line() -> None:
 def test_a_control_says_of_what() -> None:
     record = finish(record_of("c0000", "control"), val_asr=1.0)
     line = describe(record, record.rows({}))
-    assert line.startswith("c0000 FINISHED control of badnets at rate 0.1, seed 0")
+    assert line.startswith("c0000 FINISHED control of badnets at rate 0.1, target 0, seed 0  ")
+    assert "rate 0.1, target 0 (cat), seed 0  " in describe(record, record.rows({}), ("cat", "dog"))
+    aimless = finish(record_of("c0000", "control", spec_with(scenarios=[{"attack": "blend", "labels": "all_to_all"}])))
+    assert "control of blend at rate 0.1, seed 0  " in describe(aimless, aimless.rows({}), ("cat", "dog"))
     assert "asr 1.000" in line
+
+
+def test_a_class_that_was_searched_has_its_name() -> None:
+    tact = {"attack": "tact", "target": {"int": [2, 3]}, "source": {"categorical": [1, 0]}}
+    record = finish(record_of(spec=spec_with(scenarios=[tact])))
+    line = describe(record, record.rows({}), ("cat", "dog", "owl", "elk"))
+    assert " tact.target=2 (owl) tact.source=1 (dog)  tact: acc 0.800" in line
+    assert " tact.target=2 tact.source=1  " in describe(record, record.rows({}))
 
 
 def test_what_is_run_again_says_which_setting_and_seed() -> None:

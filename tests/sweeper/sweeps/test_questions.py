@@ -51,7 +51,7 @@ def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
         return result.output
 
     shown = call("run", str(tmp_path / "small.yaml"), "--out", str(out))
-    assert "Who holds the joint frontier" in shown
+    assert "Joint frontier by defense" in shown
     assert "Not enough seeds" in call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
     call("confirm", str(out), "--top", "1", "--seeds", "3")
 
@@ -123,7 +123,7 @@ def test_a_map_over_poison_rates_of_attackers_met_one_by_one(tmp_path: Path, mon
     assert trials[["psnr", "ssim"]].notna().all(axis=None)
 
     names = ("badnets, poison_rate=0.05", "badnets, poison_rate=0.1", "blend")
-    assert all(f"Frontier at {name}: no setting stands on it." in result.output for name in names), "weak attacks"
+    assert all(f"Frontier at {name}: no setting qualifies." in result.output for name in names), "weak attacks"
     assert "Breaking point: the smallest poison rate" in result.output
     assert set(pq.read_table(out / "frontier.parquet")["environment"].to_pylist()) == set(names)
     for picture in ("frontier.png", "breaking.png"):
@@ -156,7 +156,7 @@ def test_an_attackers_sweep_from_the_command_line(tmp_path: Path, monkeypatch: p
     )]  # fmt: skip
     assert all(trial.values == pytest.approx([trials.loc[trial.user_attrs["trial_id"], name] for name in
                                               ("val_asr", "poison_rate")]) for trial in ended.study)  # fmt: skip
-    table = result.output.split("Attackers, those that no other beats first")[1].split("\n\n")[0]
+    table = result.output.split("Attackers, leading ones first")[1].split("\n\n")[0]
     leads = {row.split()[0] for row in table.splitlines() if " yes " in row}
     assert leads == {trial.user_attrs["trial_id"] for trial in best}
     assert "Pick a setting" not in result.output

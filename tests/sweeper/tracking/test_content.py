@@ -16,7 +16,7 @@ from sweeper.tracking.content import (
     sweep_params,
     sweep_tags,
 )
-from tests.sweeper.small import control_row, make_objectives, record_of, row_with, spec_with, sweep_with
+from tests.sweeper.small import DATA, control_row, make_objectives, record_of, row_with, spec_with, sweep_with
 
 TWO = [{"attack": "badnets", "poison_rate": 0.1, "target": 3}, {"attack": "blend", "poison_rate": 0.05, "alpha": 0.3}]
 
@@ -65,32 +65,53 @@ def test_a_figure_of_zero_counts_and_one_that_is_missing_does_not() -> None:
 def test_a_trial_is_found_by_all_that_it_met() -> None:
     record = record_of("t0003", spec=spec_with(scenarios=TWO, seeds=[0, 4]))
     assert record.config
-    assert record_tags(record) == {
+    assert record_tags(record, DATA["class_names"]) == {
         "role": "trial", "trial_id": "t0003", "config_id": record.config.setting_key, "defense": "vab",
         "mlflow.runName": "t0003 vab vs badnets, blend", "attack": "badnets, blend", "poison_rate": "0.05, 0.1",
-        "seed": "0, 4",
+        "seed": "0, 4", "target": "0 (a), 3 (d)",
     }  # fmt: skip
 
 
 def test_with_one_seed_the_name_of_a_run_tells_it() -> None:
-    assert record_tags(record_of(spec=spec_with(seeds=[4])))["mlflow.runName"] == "t0000 vab vs badnets seed 4"
-    control = record_tags(record_of("c0001", "control"))
+    assert record_tags(record_of(spec=spec_with(seeds=[4])), ())["mlflow.runName"] == "t0000 vab vs badnets seed 4"
+    control = record_tags(record_of("c0001", "control"), ())
     assert (control["role"], control["mlflow.runName"]) == ("control", "c0001 none vs badnets seed 0")
 
 
 def test_a_proposal_that_was_refused_has_what_was_proposed() -> None:
     record = TrialRecord("t0001", "trial", None, {}, {"vab.mix_epochs": 0})
-    assert record_tags(record) == {"role": "trial", "trial_id": "t0001", "mlflow.runName": "t0001 refused"}
-    assert record_params(record) == {"vab.mix_epochs": 0}
+    assert record_tags(record, DATA["class_names"]) == {
+        "role": "trial",
+        "trial_id": "t0001",
+        "mlflow.runName": "t0001 refused",
+    }
+    assert record_params(record, DATA["class_names"]) == {"vab.mix_epochs": 0}
 
 
 def test_parameters_of_each_scenario_stand_under_its_name() -> None:
-    params = record_params(record_of(spec=spec_with(scenarios=[*TWO, {"attack": "sig", "labels": "all_to_one"}])))
+    scenarios = [*TWO, {"attack": "sig", "labels": "all_to_one"}]
+    params = record_params(record_of(spec=spec_with(scenarios=scenarios)), ())
     assert params["defense.threshold"] == 0.1
     assert (params["badnets.poison_rate"], params["badnets.target"], params["badnets.size"]) == (0.1, 3, 3)
     assert (params["blend.poison_rate"], params["blend.alpha"], params["sig.target"]) == (0.05, 0.3, 0)
-    aimless = record_params(record_of(spec=spec_with(scenarios=[{"attack": "badnets", "labels": "all_to_all"}])))
-    assert aimless["badnets.target"] is None, "all-to-all has none"
+    assert not [name for name in params if ".class." in name], "names are not known"
+    aimless = record_of(spec=spec_with(scenarios=[{"attack": "badnets", "labels": "all_to_all"}]))
+    known = record_params(aimless, DATA["class_names"])
+    assert known["badnets.target"] is None, "all-to-all has none"
+    assert "badnets.class.target" not in known
+    assert record_tags(aimless, DATA["class_names"])["target"] == "none"
+
+
+def test_classes_have_their_names() -> None:
+    tact = {"attack": "tact", "target": 2, "source": 4, "cover_classes": [0, 9]}
+    record = record_of(spec=spec_with(scenarios=[*TWO, tact]))
+    params = record_params(record, DATA["class_names"])
+    assert {name: value for name, value in params.items() if ".class." in name} == {
+        "badnets.class.target": "d", "blend.class.target": "a", "tact.class.target": "c", "tact.class.source": "e",
+        "tact.class.cover_classes": "a, j",
+    }  # fmt: skip
+    assert (params["tact.target"], params["tact.source"]) == (2, 4), "numbers stay as they were"
+    assert record_tags(record, DATA["class_names"])["target"] == "0 (a), 2 (c), 3 (d)"
 
 
 def test_a_metric_of_several_runs_tells_whose_it_is() -> None:

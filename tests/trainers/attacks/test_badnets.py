@@ -136,3 +136,18 @@ def test_a_path_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Image.new("L", (3, 3), 77).save(tmp_path / "grey.png")
     triggered = badnets(trigger="~/grey.png").trigger(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
     assert triggered.max() == 77
+
+
+def test_the_image_shows_where_a_patch_is_transparent(tmp_path: Path) -> None:
+    sticker = np.zeros((2, 2, 4), dtype=np.uint8)
+    sticker[0, 0] = (200, 100, 50, 255)
+    sticker[0, 1] = (200, 100, 50, 128)
+    Image.fromarray(sticker).save(tmp_path / "sticker.png")
+    attack = badnets(size=2, trigger=str(tmp_path / "sticker.png"))
+    triggered = attack.trigger(torch.full((2, 3, 8, 8), 40, dtype=torch.uint8))
+    half = [round(40 + 128 / 255 * (value - 40)) for value in (200, 100, 50)]
+    for image in triggered:
+        assert image[:, 6, 6].tolist() == [200, 100, 50]
+        assert (image[:, 6, 7].int() - torch.tensor(half)).abs().max() <= 1
+        assert image[:, 7, 6:].eq(40).all()
+        assert image[:, :6].eq(40).all()

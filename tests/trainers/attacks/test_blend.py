@@ -137,3 +137,13 @@ def test_a_pattern_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ConfigError, match=r"text\.png"):
         blend(trigger=str(tmp_path / "text.png"))
+
+
+def test_the_image_shows_where_a_pattern_is_transparent(tmp_path: Path) -> None:
+    pixels = np.full((4, 4, 2), 200, dtype=np.uint8)
+    pixels[..., 1] = [0, 0, 255, 255]
+    Image.fromarray(pixels, "LA").save(tmp_path / "pattern.png")
+    attack = blend((1, 4, 4), alpha=0.5, trigger=str(tmp_path / "pattern.png"))
+    blended = attack.trigger(torch.full((2, 1, 4, 4), 100, dtype=torch.uint8))
+    assert blended[..., :2].unique().tolist() == [100]
+    assert blended[..., 2:].unique().tolist() == [150]

@@ -31,11 +31,11 @@ def test_a_home_folder_of_nobody_is_a_file_that_is_not_there() -> None:
 def test_an_image_becomes_a_pattern_of_the_data(tmp_path: Path, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grey.png")
-    pattern = load_pattern(str(tmp_path / "grey.png"), channels, 4)
+    pattern = load_pattern(str(tmp_path / "grey.png"), channels, 4).pixels
     assert (pattern.dtype, pattern.shape) == (torch.uint8, (channels, 4, 4))
     assert all(np.array_equal(channel.numpy(), pixels) for channel in pattern)
-    assert load_pattern(str(tmp_path / "grey.png"), channels, 9).shape == (channels, 9, 9)
-    assert whole_pattern(str(tmp_path / "grey.png"), (channels, 4, 4), 0, "blend").equal(pattern)
+    assert load_pattern(str(tmp_path / "grey.png"), channels, 9).pixels.shape == (channels, 9, 9)
+    assert whole_pattern(str(tmp_path / "grey.png"), (channels, 4, 4), 0, "blend").pixels.equal(pattern)
 
 
 def test_what_cannot_be_a_pattern(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_what_cannot_be_a_pattern(tmp_path: Path) -> None:
 
 
 def test_random_pixels_come_from_the_seed() -> None:
-    one, again, other = (whole_pattern(None, (3, 16, 12), seed, "blend") for seed in (1, 1, 2))
+    one, again, other = (whole_pattern(None, (3, 16, 12), seed, "blend").pixels for seed in (1, 1, 2))
     assert (one.dtype, one.shape) == (torch.uint8, (3, 16, 12))
     assert one.equal(again)
     assert not one.equal(other)
@@ -61,3 +61,30 @@ def test_random_pixels_come_from_the_seed() -> None:
 def test_a_path_that_cannot_be_one() -> None:
     with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
         load_pattern("a\0b", 3, 4)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_transparent_parts_of_a_pattern_stay_so(tmp_path: Path, grey: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 2 if grey else 4), dtype=np.uint8)
+    pixels[:4, :, -1] = 255
+    pixels[4:, :4, -1] = 0
+    Image.fromarray(pixels, "LA" if grey else "RGBA").save(tmp_path / "sticker.png")
+    pattern = load_pattern(str(tmp_path / "sticker.png"), 3, 8)
+    assert pattern.opacity is not None
+    share = torch.from_numpy(pixels[None, :, :, -1]) / 255
+    assert (pattern.opacity - share).abs().max() <= 1.5 / 255
+    wanted = torch.from_numpy(pixels[..., :-1]).permute(2, 0, 1).expand(3, -1, -1)
+    assert pattern.pixels[:, :4].equal(wanted[:, :4])
+    # Colours are known as well as rounding lets them, which is better where more of them shows.
+    assert ((pattern.pixels.float() - wanted.float()).abs() * share).max() <= 2
+
+
+def test_a_pattern_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (1, 2, 3, 0)).save(tmp_path / "clear.png")
+    with pytest.raises(ConfigError, match=r"^The trigger image .*clear\.png is transparent all over\.$"):
+        load_pattern(str(tmp_path / "clear.png"), 3, 4)
+
+
+def test_an_opaque_pattern_is_known_for_one(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (1, 2, 3, 255)).save(tmp_path / "opaque.png")
+    assert load_pattern(str(tmp_path / "opaque.png"), 3, 4).opacity is None

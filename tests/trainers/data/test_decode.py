@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from trainers.data import decode as module
-from trainers.data.decode import decode, image_extensions
+from trainers.data.decode import decode
+from trainers.data.pixels import Rendering, image_extensions, read_pixels
 from trainers.errors import ConfigError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -35,7 +36,7 @@ def random_pixels(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtyp
 def test_pixels_and_order_are_kept_over_many_blocks_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     pixels = [random_pixels(60, 70, seed) for seed in range(600)]  # 12 kB each, enough for threads
-    images = decode(named(*(encoded(Image.fromarray(p)) for p in pixels)), None)
+    images = decode(named(*(encoded(Image.fromarray(p)) for p in pixels))).all_images()
     assert images.dtype == torch.uint8
     assert images.equal(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
@@ -43,17 +44,17 @@ def test_pixels_and_order_are_kept_over_many_blocks_and_threads(monkeypatch: pyt
 def test_files_are_read_like_bytes(tmp_path: Path) -> None:
     image = Image.fromarray(random_pixels(6, 6, 0))
     image.save(tmp_path / "a.webp", lossless=True)
-    assert decode([("a", tmp_path / "a.webp")], None).equal(decode(named(encoded(image)), None))
+    assert decode([("a", tmp_path / "a.webp")]).all_images().equal(decode(named(encoded(image))).all_images())
 
 
 def test_one_channel_only_if_every_image_has_one() -> None:
     grey, black_and_white = Image.new("L", (4, 4), 200), Image.new("1", (4, 4), 1)
     sixteen_bits = Image.fromarray(np.full((4, 4), 0x80FF, dtype=np.uint16))
-    single = decode(named(encoded(grey), encoded(black_and_white), encoded(sixteen_bits)), None)
+    single = decode(named(encoded(grey), encoded(black_and_white), encoded(sixteen_bits))).all_images()
     assert single.shape == (3, 1, 4, 4)
     assert single[:, 0, 0, 0].tolist() == [200, 255, 0x80]
     # The last of many blocks decides as well as the first.
-    mixed = decode(named(*[encoded(grey)] * 600, encoded(Image.new("RGB", (4, 4), RED))), None)
+    mixed = decode(named(*[encoded(grey)] * 600, encoded(Image.new("RGB", (4, 4), RED)))).all_images()
     assert mixed.shape == (601, 3, 4, 4)
     assert mixed[0, :, 0, 0].tolist() == [200, 200, 200]
     assert mixed[-1, :, 0, 0].tolist() == [255, 0, 0]
@@ -63,7 +64,7 @@ def test_one_channel_only_if_every_image_has_one() -> None:
 def test_one_coloured_image_makes_all_of_them_rgb_and_loses_none(at: int) -> None:
     images = [encoded(Image.new("L", (4, 4), number % 200 + 1)) for number in range(600)]
     images[at] = encoded(Image.new("RGB", (4, 4), RED))
-    found = decode(named(*images), None)
+    found = decode(named(*images)).all_images()
     assert found.shape == (600, 3, 4, 4)
     assert found[at, :, 0, 0].tolist() == [255, 0, 0]
     grey = [number % 200 + 1 for number in range(600)]
@@ -72,27 +73,12 @@ def test_one_coloured_image_makes_all_of_them_rgb_and_loses_none(at: int) -> Non
         assert values[:at] + values[at + 1 :] == grey[:at] + grey[at + 1 :]
 
 
-@pytest.mark.filterwarnings("error")
-def test_palette_and_transparency_become_rgb() -> None:
-    palette = Image.new("RGB", (4, 4), BLUE).convert("P", palette=Image.Palette.ADAPTIVE)
-    images = decode(
-        named(
-            encoded(palette),
-            encoded(palette, transparency=b"\x80"),
-            encoded(Image.new("RGBA", (4, 4), (*GREEN, 10))),
-            encoded(Image.new("LA", (4, 4), (90, 10))),
-        ),
-        None,
-    )
-    assert images[:, :, 2, 2].tolist() == [[0, 0, 255], [0, 0, 255], [0, 255, 0], [90, 90, 90]]
-
-
 def test_exif_orientation_is_respected() -> None:
     image = Image.new("RGB", (8, 4), RED)
     image.paste(BLUE, (0, 0, 8, 2))  # the upper half
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    turned = decode(named(encoded(image, "PNG", exif=exif)), None)
+    turned = decode(named(encoded(image, "PNG", exif=exif))).all_images()
     assert turned.shape == (1, 3, 8, 4)
     assert turned[0, :, 0, 3].tolist() == list(BLUE)
     assert turned[0, :, 0, 0].tolist() == list(RED)
@@ -101,7 +87,9 @@ def test_exif_orientation_is_respected() -> None:
 def test_resizing_averages_instead_of_picking_pixels() -> None:
     checkers = np.zeros((32, 16), dtype=np.uint8)
     checkers[::2, ::2] = checkers[1::2, 1::2] = 255
-    images = decode(named(encoded(Image.fromarray(checkers)), encoded(Image.new("L", (4, 4), 7))), 4)
+    images = decode(
+        named(encoded(Image.fromarray(checkers)), encoded(Image.new("L", (4, 4), 7))), Rendering(4)
+    ).all_images()
     assert images.shape == (2, 1, 4, 4)
     assert ((images[0] > 100) & (images[0] < 155)).all()
     assert (images[1] == 7).all()
@@ -109,7 +97,12 @@ def test_resizing_averages_instead_of_picking_pixels() -> None:
 
 def test_an_image_that_is_wide_or_high_enough_is_resized_too() -> None:
     shapes = [(4, 8), (8, 4), (4, 4), (3, 5)]
-    assert decode(named(*(encoded(Image.new("L", shape, 9)) for shape in shapes)), 4).shape == (4, 1, 4, 4)
+    assert decode(named(*(encoded(Image.new("L", shape, 9)) for shape in shapes)), Rendering(4)).all_images().shape == (
+        4,
+        1,
+        4,
+        4,
+    )
 
 
 @pytest.mark.parametrize(("size", "threads"), [(100, 1), (8191, 1), (8192, 3), (50_000, 3)])
@@ -123,35 +116,35 @@ def test_threads_are_for_images_that_are_worth_them(
     content = encoded(Image.new("L", (4, 4), 5)).ljust(size, b"\0")
     (tmp_path / "a.png").write_bytes(content)
     for source in (content, tmp_path / "a.png"):
-        assert decode([("a", source)], None).unique().tolist() == [5]
+        assert decode([("a", source)]).all_images().unique().tolist() == [5]
     assert pools == [threads] * 2
 
 
 def test_sizes_that_differ_are_named() -> None:
     items = named(encoded(Image.new("L", (4, 4))), encoded(Image.new("L", (4, 4))), encoded(Image.new("L", (6, 5))))
     with pytest.raises(ConfigError, match=r"image 0 is 4 x 4 and image 2 is 6 x 5; data\.image_size"):
-        decode(items, None)
+        decode(items).all_images()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_truncated_images_are_named(kind: str) -> None:
     whole = encoded(Image.fromarray(random_pixels(64, 64, 0)), kind)
     with pytest.raises(ConfigError, match="Cannot read the image image 1: "):
-        decode(named(whole, whole[: len(whole) // 2]), None)
+        decode(named(whole, whole[: len(whole) // 2])).all_images()
 
 
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Cannot read the image image 0: it is in no known image format"):
-        decode(named(b"hello"), 8)
+        decode(named(b"hello"), Rendering(8)).all_images()
     with pytest.raises(ConfigError, match=r"Cannot read the image gone: .*No such file"):
-        decode([("gone", tmp_path / "gone.png")], 8)
+        decode([("gone", tmp_path / "gone.png")], Rendering(8)).all_images()
     with pytest.raises(ConfigError, match="no image"):
-        decode([], None)
+        decode([]).all_images()
 
 
 def test_postscript_is_never_handed_to_ghostscript() -> None:
     with pytest.raises(ConfigError, match="no known image format"):
-        decode(named(encoded(Image.new("RGB", (8, 8)), "EPS")), None)
+        decode(named(encoded(Image.new("RGB", (8, 8)), "EPS"))).all_images()
     assert ".eps" not in image_extensions()
     assert ".iim" not in image_extensions()
     assert {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif"} <= image_extensions()
@@ -171,7 +164,7 @@ def test_postscript_within_another_format_is_not_either(tmp_path: Path, monkeypa
     head = [(60, b"\x01\x00"), (20, b"\x08"), (30, b"\x08"), (120, b"\x05")]
     holding = b"".join(field(3, number, content) for number, content in head) + field(8, 10, page) + bytes(5)
     with pytest.raises(ConfigError, match="no known image format"):
-        decode(named(holding), 8)
+        decode(named(holding), Rendering(8)).all_images()
     with pytest.raises(OSError, match="Unable to locate Ghostscript"):
         Image.open(io.BytesIO(page)).load()
     assert not (tmp_path / "started").exists()
@@ -180,38 +173,70 @@ def test_postscript_within_another_format_is_not_either(tmp_path: Path, monkeypa
 def test_all_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     good = encoded(Image.new("RGB", (8, 8)))
     with pytest.raises(ConfigError) as caught:
-        decode(named(b"x", good, b"y", good, b"z"), None)
-    wanted = "Cannot read the image image 0: it is in no known image format. 2 more cannot be read: image 2 and so on."
+        decode(named(b"x", good, b"y", good, b"z")).all_images()
+    wanted = (
+        "Cannot read the image image 0: it is in no known image format. 2 more of 5 cannot be read: image 2, image 4."
+    )
     assert str(caught.value) == wanted
-    with pytest.raises(ConfigError, match=r"image 1: .* known image format\. 1 more cannot be read: image 2\.$"):
-        decode(named(good, b"y", b"z"), None)
+    with pytest.raises(
+        ConfigError, match=r"9 more of 10 cannot be read: image 1, image 2, image 3, image 4, \.\.\.\.$"
+    ):
+        decode(named(*[b"x"] * 10)).all_images()
+    with pytest.raises(ConfigError, match=r"image 1: .* known image format\. 1 more of 3 cannot be read: image 2\.$"):
+        decode(named(good, b"y", b"z")).all_images()
     with pytest.raises(ConfigError, match="but image 1 is 8 x 8 and image 2 is 4 x 4"):
-        decode(named(b"x", good, encoded(Image.new("RGB", (4, 4)))), None)
+        decode(named(b"x", good, encoded(Image.new("RGB", (4, 4))))).all_images()
 
 
 def test_the_first_that_cannot_be_read_is_named_whichever_thread_was_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second block is done long before the first one."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    read = module._read
 
-    def slow(name: str, source: Any, image_size: int | None) -> Any:
-        if name == "image 5":
+    def slow(source: Any, how: Rendering) -> Any:
+        if source == b"early":
             time.sleep(0.5)
-        return read(name, source, image_size)
+        return read_pixels(source, how)
 
-    monkeypatch.setattr(module, "_read", slow)
+    monkeypatch.setattr(module, "read_pixels", slow)
     large = encoded(Image.new("L", (4, 4))).ljust(9000, b"\0")
     items = [large] * 300
-    items[5] = items[260] = b"broken"
-    with pytest.raises(ConfigError, match=r"the image image 5: .* 1 more cannot be read: image 260\.$"):
-        decode(named(*items), None)
+    items[5], items[260] = b"early", b"late"
+    with pytest.raises(ConfigError, match=r"the image image 5: .* 1 more of 300 cannot be read: image 260\.$"):
+        decode(named(*items)).all_images()
 
 
-def test_values_without_a_known_range_are_refused() -> None:
-    whole = (-1, 1 << 16, 70_000)
-    for values in (np.full((4, 4), 0.5, dtype=np.float32), *(np.full((4, 4), v, dtype=np.int32) for v in whole)):
-        with pytest.raises(ConfigError, match="image 0: its values"):
-            decode(named(encoded(Image.fromarray(values), "TIFF")), None)
+def test_what_is_broken_is_known_and_the_rest_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several blocks and threads, the first and the last of all among the broken ones."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    items = [encoded(Image.new("L", (4, 4), number % 251)).ljust(9000, b"\0") for number in range(600)]
+    wrong = {0, 1, 255, 256, 300, 599}
+    for index in wrong:
+        items[index] = b""
+    decoded = decode(named(*items))
+    assert set(decoded.broken) == wrong
+    assert set(decoded.broken.values()) == {"it is empty"}
+    kept = [number for number in range(600) if number not in wrong]
+    assert decoded.kept.tolist() == kept
+    assert decoded.images[:, 0, 3, 3].tolist() == [number % 251 for number in kept]
+
+
+def test_where_nothing_can_be_read_there_is_no_image() -> None:
+    decoded = decode(named(b"x", b""))
+    assert (len(decoded.images), len(decoded.kept), len(decoded.broken)) == (0, 0, 2)
+
+
+def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
+    """It was listed a moment ago."""
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (4, 4))))
+    items: list[tuple[str, bytes | Path]] = [("gone", tmp_path / "gone.png"), ("a", tmp_path / "a.png")]
+    decoded = decode(items)
+    assert (decoded.broken, decoded.kept.tolist()) == ({0: "No such file or directory"}, [1])
+
+
+def test_damaged_metadata_is_nothing_to_speak_of(recwarn: pytest.WarningsRecorder) -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12garbage"
+    assert len(decode(named(encoded(Image.new("RGB", (4, 4)), "JPEG", exif=exif))).all_images()) == 1
+    assert len(recwarn) == 0
 
 
 # Pillow warns above its limit and raises above twice the limit.
@@ -220,10 +245,10 @@ def test_decompression_bombs_are_refused(monkeypatch: pytest.MonkeyPatch, limit:
     small, large = encoded(Image.new("L", (8, 8))), encoded(Image.new("L", (16, 16)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(ConfigError, match=r"image 1: .*decompression bomb"):
-        decode(named(small, large), 8)
+        decode(named(small, large), Rendering(8)).all_images()
 
 
 def test_more_than_memory_holds_is_refused() -> None:
     items = [("vast", encoded(Image.new("L", (4000, 4000))))] * 10_000_000  # 480 TB, above any address space
     with pytest.raises(ConfigError, match=r"10000000 images of 4000 x 4000 do not fit into memory; data\.image_size"):
-        decode(items, None)
+        decode(items).all_images()

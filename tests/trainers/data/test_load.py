@@ -2,13 +2,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from trainers.data import DataConfig, ImageSet, load_data, load_unlabelled, load_untrusted
+from trainers.data import DataConfig, Findings, ImageSet, load_data, load_unlabelled, load_untrusted
 from trainers.errors import ConfigError
 
 
@@ -76,10 +77,10 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 def test_home_is_expanded_of_images_to_train_on_too(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     write_parquet(folder / "files" / "data.parquet", 10)
-    assert len(load_untrusted(DataConfig(source=f"folder:~/{folder.name}"))) == 30
-    assert len(load_untrusted(DataConfig(source=f"parquet:~/{folder.name}/files"))) == 10
-    assert len(load_unlabelled(f"folder:~/{folder.name}", None)) == 30
-    assert len(load_unlabelled(f"parquet:~/{folder.name}/files", None)) == 10
+    assert len(load_untrusted(DataConfig(source=f"folder:~/{folder.name}"), Findings())) == 30
+    assert len(load_untrusted(DataConfig(source=f"parquet:~/{folder.name}/files"), Findings())) == 10
+    assert len(load_unlabelled(f"folder:~/{folder.name}", DataConfig(), Findings())) == 30
+    assert len(load_unlabelled(f"parquet:~/{folder.name}/files", DataConfig(), Findings())) == 10
 
 
 def write_parquet(path: Path, count: int) -> None:
@@ -105,16 +106,19 @@ def test_the_seed_decides_what_is_held_out_to_test_on(folder: Path, kind: str) -
 def test_of_untrusted_parquet_images_none_is_held_out(folder: Path) -> None:
     write_parquet(folder / "files" / "data.parquet", 20)
     source = f"parquet:{folder / 'files'}"
-    assert len(load_untrusted(DataConfig(source=source))) == 20
+    assert len(load_untrusted(DataConfig(source=source), Findings())) == 20
     assert len(load_data(DataConfig(source=source)).train) == 16
 
 
 def test_untrusted_images_are_cut_down_to_the_size_asked_for(folder: Path) -> None:
-    some = load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15))
+    some = load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15), Findings())
     assert some.labels.bincount().tolist() == [5, 5, 5]
-    assert some.fingerprint != load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15, seed=1)).fingerprint
+    assert (
+        some.fingerprint
+        != load_untrusted(DataConfig(source=f"folder:{folder}", train_size=15, seed=1), Findings()).fingerprint
+    )
     with pytest.raises(ConfigError, match=r"data\.train_size must be at most 30, .* but got 31"):
-        load_untrusted(DataConfig(source=f"folder:{folder}", train_size=31))
+        load_untrusted(DataConfig(source=f"folder:{folder}", train_size=31), Findings())
 
 
 def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
@@ -125,9 +129,9 @@ def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
 
 
 def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -> None:
-    whole = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    whole = load_untrusted(DataConfig(source=f"folder:{folder}"), Findings())
     assert len(whole) == 30  # the test folder is not trained on
-    alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"))
+    alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"), Findings())
     assert len(alone) == 30, "nothing is held out"
     assert len(load_data(DataConfig(source=f"folder:{folder / 'train'}")).train) == 24
     assert alone.names is not None
@@ -142,11 +146,11 @@ def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -
 
 
 def test_generated_images_come_from_nowhere() -> None:
-    assert load_untrusted(DataConfig(train_size=40, test_size=20)).names is None
+    assert load_untrusted(DataConfig(train_size=40, test_size=20), Findings()).names is None
 
 
 def test_names_do_not_change_what_the_images_are(folder: Path) -> None:
-    images = load_untrusted(DataConfig(source=f"folder:{folder}"))
+    images = load_untrusted(DataConfig(source=f"folder:{folder}"), Findings())
     assert images.fingerprint == ImageSet(images.images, images.labels, images.class_names).fingerprint
 
 
@@ -192,3 +196,54 @@ def test_more_held_out_than_there_are(folder: Path) -> None:
         load_data(DataConfig(source=f"folder:{folder}", held_out_size=30))
     with pytest.raises(ConfigError, match=r"data\.train_size must be at most 20, .* but got 21"):
         load_data(DataConfig(source=f"folder:{folder}", held_out_size=10, train_size=21))
+
+
+def test_two_snapshots_of_one_set_in_a_cache_are_told_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(10):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue()})
+    table = pa.table({"image": rows, "label": [0, 1] * 5})
+    for snapshot in ("one", "two"):
+        for name in ("train", "test"):
+            (tmp_path / "snapshots" / snapshot).mkdir(parents=True, exist_ok=True)
+            part = table.slice(0, 6) if name == "train" else table.slice(6)
+            pq.write_table(part, tmp_path / "snapshots" / snapshot / f"{name}.parquet")
+    splits = load_data(DataConfig(source=f"parquet:{tmp_path}"))
+    assert splits.findings.warnings == [
+        "6 of 12 training images are copies of others.",
+        "4 of 8 test images are copies of others.",
+    ]
+    images = Findings()
+    load_untrusted(DataConfig(source=f"parquet:{tmp_path}"), images)
+    assert images.warnings == splits.findings.warnings[:1]
+
+
+def test_classes_without_a_test_image_are_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/cat", "train/dog", "train/owl", "test/cat", "test/owl")):
+        (tmp_path / name).mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "1.png")
+    splits = load_data(DataConfig(source=f"folder:{tmp_path}"))
+    assert splits.findings.warnings == ["1 of 3 classes have no test image: dog."]
+
+
+def test_generated_images_are_not_looked_over() -> None:
+    assert load_data(DataConfig(train_size=20, test_size=10)).findings == Findings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"background": None}, r"in YAML a colour such as '#ff0000' needs quotes"),
+        ({"background": "no-colour"}, "background must be the name of a colour"),
+        ({"background": 7}, "background must be text, but got 7"),
+        ({"max_value": 0}, "max_value must be a number above 0"),
+        ({"unreadable": "skip"}, "unreadable must be one of refuse, leave_out"),
+    ],
+)
+def test_how_images_are_read_is_checked(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        DataConfig(**changes)

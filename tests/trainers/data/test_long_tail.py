@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data import DataConfig, ImageSet, load_data, load_untrusted
+from trainers.data import DataConfig, Findings, ImageSet, load_data, load_untrusted
 from trainers.data.long_tail import class_sizes, long_tailed
 from trainers.errors import ConfigError
 
@@ -76,8 +76,8 @@ def test_only_the_training_split_is_cut_and_train_size_counts_images_before() ->
 def test_a_setting_is_trained_on_all_that_there_is() -> None:
     config = DataConfig(train_size=60, test_size=20)
     assert (
-        load_untrusted(DataConfig(train_size=60, test_size=20, imbalance=5.0)).fingerprint
-        == load_untrusted(config).fingerprint
+        load_untrusted(DataConfig(train_size=60, test_size=20, imbalance=5.0), Findings()).fingerprint
+        == load_untrusted(config, Findings()).fingerprint
     )
 
 

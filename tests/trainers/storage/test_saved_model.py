@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from trainers.data.batches import Normalizer
+from trainers.data.pixels import Rendering
 from trainers.errors import ConfigError
 from trainers.models import MODELS, ModelConfig, build_model
 from trainers.storage.saved_model import DESCRIPTION, WEIGHTS, SavedModel, load_model
@@ -35,6 +37,21 @@ def test_it_predicts_the_same_after_the_way_through_files(tmp_path: Path, name: 
         assert (after.class_names, after.image_shape, after.config) == (
             before.class_names, before.image_shape, before.config,
         )  # fmt: skip
+
+
+def test_how_images_were_read_is_remembered_and_a_model_that_does_not_say_takes_them_as_they_are(
+    tmp_path: Path,
+) -> None:
+    rendering = Rendering(background="#102030", max_value=4095.0)
+    replace(model(), rendering=rendering).save(tmp_path)
+    assert load_model(tmp_path).rendering == rendering
+    damage(tmp_path, background=..., max_value=...)
+    assert load_model(tmp_path).rendering == Rendering()
+    for key, value in (("background", "no-colour"), ("background", 7), ("max_value", -1), ("max_value", "x")):
+        damage(tmp_path, background="white", max_value=None)
+        damage(tmp_path, **{key: value})
+        with pytest.raises(ConfigError, match=f"{DESCRIPTION}.*{key} must be"):
+            load_model(tmp_path)
 
 
 def test_probabilities_are_those_of_the_normalised_images() -> None:

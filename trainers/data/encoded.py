@@ -1,0 +1,133 @@
+"""The encoded images of a whole data set, decoded as its settings say."""
+
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.data.config import REFUSE, DataConfig
+from trainers.data.decode import NAMED, Decoded, decode
+from trainers.data.findings import Findings, Place
+from trainers.errors import ConfigError
+from trainers.text import printable
+
+UNREADABLE = "the image cannot be read"
+"""Why an image is left out."""
+ELONGATED = 2.0
+"""Ratio of the sides from which on an image that is resized to a square is counted."""
+_DARK = 64
+"""A data set whose values all lie below this is dark enough to be told of."""
+
+
+def decode_all(
+    items: Sequence[tuple[str, bytes | Path]], config: DataConfig, findings: Findings, root: Path | None = None
+) -> Decoded:
+    """Decode the images of a data set, as far as ``config.unreadable`` lets some be left out.
+
+    Args:
+        items: per image, the name that people know it by, and its encoded bytes or the file that holds them.
+        config: how images are read.
+        findings: gets what is left out, and warnings.
+        root: folder that names are written relative to in the findings; null: as they are.
+
+    Raises:
+        ConfigError: as :func:`trainers.data.decode.decode`, or an image cannot be read and none may be left out, or no
+            image can be read.
+    """
+    decoded = decode(items, config.rendering)
+    if decoded.broken and (config.unreadable == REFUSE or not len(decoded.kept)):
+        raise _refusal(decoded)
+    prefix = "" if root is None else f"{root}{os.sep}"
+    names = [name.removeprefix(prefix) for name in decoded.names]
+    for index, reason in sorted(decoded.broken.items()):
+        findings.leave_out(names[index], UNREADABLE, reason)
+    _warn(decoded, names, config, findings)
+    return decoded
+
+
+def _refusal(decoded: Decoded) -> ConfigError:
+    """An error that names the images that cannot be read, in a file if they are many."""
+    try:
+        decoded.all_images()
+    except ConfigError as error:
+        text = str(error)
+    if len(decoded.broken) > NAMED:
+        with suppress(OSError):  # no room for a list is not what the user has to hear of
+            text += f" All are listed in {_listed(decoded)}."
+    if len(decoded.kept):
+        text += " data.unreadable: leave_out (of train: --unreadable leave_out) goes on without them."
+    return ConfigError(text)
+
+
+def _listed(decoded: Decoded) -> str:
+    """The path of a new file that lists what cannot be read."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="sweeper-unreadable-", suffix=".csv", delete=False, encoding="utf-8", newline=""
+    ) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("place", "reason"))
+        for index in sorted(decoded.broken):
+            writer.writerow((printable(decoded.names[index]), printable(decoded.broken[index])))
+    return file.name
+
+
+def _warn(decoded: Decoded, names: list[str], config: DataConfig, findings: Findings) -> None:
+    """Tell what a person would want to know about the images of a data set."""
+    total = len(decoded.kept)
+
+    def warn(indices: Sequence[int], what: str, text: str) -> None:
+        if indices:
+            places = [Place(what, names[index]) for index in indices]
+            findings.warn(f"{len(indices):,} of {total:,} images {text}", places)
+
+    if decoded.transparent:  # often all of them, so that no list is of use
+        findings.warn(
+            f"{len(decoded.transparent):,} of {total:,} images have transparent parts, behind which data.background "
+            f"({config.background}) shows."
+        )
+    warn(decoded.frames, "has several frames or pages", "have several frames or pages; the first of each is read.")
+    elongated = [i for i, size in sorted(decoded.sizes.items()) if max(size) >= ELONGATED * min(size)]
+    warn(
+        elongated,
+        "elongated",
+        "are at least twice as wide as high, or as high as wide; data.image_size makes them square.",
+    )
+    constant = decoded.kept[_constant(decoded.images)].tolist()
+    hint = "; another data.background may show more" if set(constant) & set(decoded.transparent) else ""
+    warn(constant, "one colour all over", f"show one colour all over{hint}.")
+    _warn_of_range(decoded, config, findings)
+
+
+def _warn_of_range(decoded: Decoded, config: DataConfig, findings: Findings) -> None:
+    low = min((low for low, _ in decoded.deep.values()), default=0.0)
+    high = max((high for _, high in decoded.deep.values()), default=0.0)
+    if config.max_value is not None:
+        above = sum(high > config.max_value for _, high in decoded.deep.values())
+        if above:
+            findings.warn(
+                f"{above:,} of {len(decoded.kept):,} images have values above data.max_value ({config.max_value:g}), "
+                f"which become white as it does; the largest is {high:g}."
+            )
+        return
+    if decoded.deep and 0 < high < (1 << 15):
+        suggested = (1 << int(high).bit_length()) - 1
+        findings.warn(
+            f"{len(decoded.deep):,} images of 16 bits have values from {low:g} to {high:g} of 65535, so that they are "
+            f"nearly black; data.max_value: {suggested} makes {suggested} white."
+        )
+    elif not decoded.deep and 0 < (largest := int(decoded.images.max())) < _DARK:
+        findings.warn(
+            f"The largest value of all images is {largest} of 255, so that they are nearly black; data.max_value: "
+            f"{largest} makes it white."
+        )
+
+
+def _constant(images: Tensor) -> Tensor:
+    """Which images have a single colour: bool (M,)."""
+    channels = images.flatten(2)
+    return torch.cat([(part.amin(2) == part.amax(2)).all(1) for part in channels.split(256)])
