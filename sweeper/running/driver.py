@@ -162,9 +162,8 @@ def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:
     """End the program without Ray, which does not end: what ended is written down, and resume goes on from it."""
     with suppress(Exception):
         ledger.write_tables()
-        say(
-            f"Ray does not end, though {reason}. Ended trials are kept; to continue: sweeper resume {ledger.folder.path}"
-        )
+        again = f"sweeper resume {ledger.folder.path}"
+        say(f"Ray does not end, though {reason}. Ended trials are kept; to continue: {again}")
     os._exit(0 if Outcome.of(ledger.records.values(), reason).finished else 1)
 
 
