@@ -214,6 +214,6 @@ def test_memory_for_fewer_trials_than_would_run_at_once_is_amiss(
     finding = found(tmp_path / "runs")["memory"]
     assert (finding.fine, finding.found, asked) == (False, "too little", [6])
     assert "search.workers" in finding.remedy
-    spec = validate(apply_overrides(read_preset("quick.yaml"), ["search.workers=2"], "quick.yaml"), "quick.yaml")
-    list(examine(spec, tmp_path / "runs"))
+    content = apply_overrides(read_preset("quick.yaml"), ["search.workers=2"], "quick.yaml")
+    list(examine(validate(content, "quick.yaml"), content, tmp_path / "runs"))
     assert asked == [6, 2]

@@ -16,6 +16,8 @@ import sys, warnings
 warnings.filterwarnings("error", category=EncodingWarning, module=r"(sweeper|trainers|search_spaces)\\b")
 from search_spaces.loader import read_preset
 from sweeper.cli.main import main
+from trainers.data.config import DataConfig
+from trainers.data.findings import Findings
 from trainers.data.folder import load_folder
 for words in ("report made", "frontier made", "status made", "select made --max-asr 0.15", "report made"):
     sys.argv = ["sweeper", *words.split()]
@@ -23,7 +25,7 @@ for words in ("report made", "frontier made", "status made", "select made --max-
         main()
     except SystemExit as end:
         assert end.code in (0, None), (words, end.code)
-print(load_folder("images", None, 0).train.class_names == ("class0", "\\xc4pfel"))
+print(load_folder("images", DataConfig(), Findings()).train.class_names == ("class0", "\\xc4pfel"))
 print(read_preset("preset.yaml")["model"]["name"])
 """
 

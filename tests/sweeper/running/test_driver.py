@@ -77,7 +77,7 @@ def test_where_ray_does_not_end_the_program_does_with_what_ended(
     driver._give_up(ledger, said.append, "the sweep was interrupted")
     assert codes == [code]
     assert said == [
-        "Ray does not end, though the sweep was interrupted. What ended before is kept; go on: "
+        "Ray does not end, though the sweep was interrupted. Ended trials are kept; to continue: "
         f"sweeper resume {tmp_path}"
     ]
     assert len(ledger.folder.read_trials()) == 1 + finished

@@ -92,6 +92,7 @@ def sweep(tmp_path: Path) -> Sweep:
             before(folder)
         uri = fresh_store(tmp_path / f"{name}.db")
         content = sweep_with(name, **changes)
+        content["data"] = content["data"] | {"class_names": list(splits.train.class_names)}
         tracker = Tracker(uri, folder, content, draw_trial)
         shown = io.StringIO()
         plan = Plan(spec.search.trials)

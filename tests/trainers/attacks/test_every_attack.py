@@ -156,7 +156,7 @@ def test_clean_labels_and_all_to_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLEAN_LABEL)
 def test_a_clean_label_rate_of_no_sample(noise: Noise, name: str) -> None:
-    base, allowed = ("10 in the target class", r"0\.05") if name in OF_TARGET else ("40", r"0\.013")
+    base, allowed = ("10 in the target class, 0", r"0\.05") if name in OF_TARGET else ("40", r"0\.013")
     message = rf"^A poison_rate of 0\.01 rounds to no sample of {base}; allowed is {allowed} or more\.$"
     with pytest.raises(ConfigError, match=message):
         quick(name).counts(noise(40).labels, 0.01)
