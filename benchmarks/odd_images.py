@@ -269,7 +269,7 @@ BROKEN = "17 broken files of 240"
 COLUMNS = "Parquet with `labels`, `fine_label`, text or bool labels; test labels all -1"
 COPIES = "the same images in train and test (240 of 240); a cache folder with two snapshots of one set"
 GALLERY = "`gallery --data` of one's own, where one attack's source class is too small"
-FOUND = r"Left out|Warning|cannot|refused|Traceback|Error"
+FOUND = r"Left out|Warning|annot|refused|Traceback|Error"
 
 CASES = (
     Case("alpha-shapes", ALPHA, alpha_shapes, FOUND),

@@ -28,7 +28,7 @@ def doctor(place: Path, **environment: str) -> list[Command]:
 
 def c_locale(place: Path) -> list[Command]:
     """A sweep in the locale C, with UTF-8 mode off."""
-    return [Command(f"run {write_preset(place)} --out swept", C_LOCALE), Command("frontier swept", C_LOCALE)]
+    return [Command(f"run {write_preset(place)} --out swept", C_LOCALE)]
 
 
 def euc_jp(place: Path) -> list[Command]:
@@ -180,7 +180,7 @@ WRONG = r"NOT OK|annot|Traceback|Error|FAILED|[Ll]ost"
 ENDED = r"Not all|kept|[Ii]nterrupted|trials|ended|of \d+"
 
 CASES = (
-    Case("c-locale", LOCALE, c_locale, f"{WRONG}|Report|report|\\+-|±"),
+    Case("c-locale", LOCALE, c_locale, f"{WRONG}|report"),
     Case("euc-jp", LOCALE, euc_jp, f"{WRONG}|Written", ours=True),
     Case("ray-gone", GONE, ray_gone, WRONG + "|RAY_ADDRESS"),
     Case("silent-store", GONE, silent_store, WRONG, ours=True),
