@@ -161,11 +161,14 @@ def _observe(command: Command, place: Path, relevant: re.Pattern[str]) -> Seen:
     with suppress(ProcessLookupError):  # whatever is left of it
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    text = _text(output).replace(f"{place.resolve()}/", "").replace(str(place.resolve()), ".")
-    lines = [" ".join(line.split()) for line in text.splitlines() if relevant.search(line)]
+    lines = [" ".join(line.split()) for line in _relative(_text(output), place).splitlines() if relevant.search(line)]
     if signalled is not None and command.ended_by:
         lines.append(f"({command.ended_by.name} to all of its processes; it ended {ended - signalled:.1f} s later)")
-    return Seen(command.shown(), code, ended - began, tuple(lines))
+    return Seen(_relative(command.shown(), place), code, ended - began, tuple(lines))
+
+
+def _relative(text: str, place: Path) -> str:
+    return text.replace(f"{place.resolve()}/", "").replace(str(place.resolve()), ".")
 
 
 def _text(output: Path) -> str:
