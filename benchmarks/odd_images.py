@@ -196,7 +196,7 @@ def bool_labels(place: Path) -> list[Command]:
 
 def fine_labels(place: Path) -> list[Command]:
     """``fine_label`` and ``coarse_label``, as in CIFAR-100."""
-    both = {"fine_label": [0, 1, 2, 3] * 12, "coarse_label": [0, 0, 1, 1] * 12}
+    both: dict[str, Sequence[Any]] = {"fine_label": [0, 1, 2, 3] * 12, "coarse_label": [0, 0, 1, 1] * 12}
     commands = parquet(place, {"train": both, "test": {name: values[:16] for name, values in both.items()}})
     return [*commands, *(Command(f"{command.words} --set data.label_column=fine_label") for command in commands)]
 
