@@ -17,8 +17,8 @@ TITLE = """# Odd inputs
 
 What the program says to odd inputs and circumstances, each of them from a public bug report of another program, and to
 one more of each kind (in italics). Made by `python -m benchmarks.odd_inputs`; `--only NAME` makes one of them again.
-Commands run in the folder that holds the input, and paths are relative to it. Only lines that matter are listed. Seconds
-are those of a machine that others may have used too."""
+Commands run in the folder that holds the input, and paths are relative to it. Only lines that matter are listed.
+Seconds are those of a machine that others may have used too."""
 HEAD = "| kind | case | command | exit code | seconds | seen |\n| --- | --- | --- | ---: | ---: | --- |"
 
 
