@@ -21,6 +21,8 @@ own, since other users may not restore it."""
 _ADDRESSES = (VARIABLE, "OPTUNA_STORAGE")
 _ASIDE = "(raised as a result of "
 """Start of a line that SQLAlchemy puts before the one with the error."""
+_SILENT = re.compile(r"Read timed out\. \(read timeout=(?P<seconds>[\d.]+)\)")
+"""Words of urllib3, which MLflow repeats."""
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +159,14 @@ def set_short_timeouts() -> None:
 
 
 def shorten(error: Exception) -> str:
-    """The first line of an error, without user and password of any address in it."""
+    """The first line of an error, without user and password of any address in it.
+
+    Of a server that took a request and did not answer in time, MLflow's line is longer than what is kept of it and has
+    the reason at its end; that reason is returned.
+    """
+    silent = _SILENT.search(str(error))
+    if silent is not None:
+        return f"it takes requests, but does not answer within {silent['seconds']} s"
     lines = [line for line in str(error).splitlines() if not line.startswith(_ASIDE)]
     return without_secret((lines or [type(error).__name__])[0])[:LINE_LENGTH]
 

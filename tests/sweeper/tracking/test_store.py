@@ -48,6 +48,20 @@ def test_a_server_that_is_none_of_mlflow_is_said_to_be_so() -> None:
         check_store(f"http://127.0.0.1:{port}")
 
 
+def test_a_server_that_does_not_answer_requests_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    def wait(connection: socket.socket) -> None:
+        while connection.recv(4096):
+            pass
+
+    with listening(wait) as port, pytest.raises(ConfigError) as refused:
+        check_store(f"http://127.0.0.1:{port}")
+    told = "cannot be used: it takes requests, but does not answer within 1 s"
+    assert str(refused.value) == f"The tracking store http://127.0.0.1:{port} {told}"
+
+
 def test_what_listens_in_place_of_postgresql_is_not_waited_for() -> None:
     with listening() as port, pytest.raises(ConnectionError, match=f"listens on port {port} of .* is no PostgreSQL"):
         reach(f"postgresql://me@127.0.0.1:{port}/mlflow")
