@@ -52,6 +52,8 @@ def load_data(config: DataConfig) -> Splits:
 def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """All training images of ``config.source``: nothing is held out to measure on, and no class is made rarer.
 
+    Test images of the source are not used, which is a warning.
+
     Args:
         config: which images.
         findings: gets what is left out, and warnings.
@@ -61,15 +63,19 @@ def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """
     kind, _, path = config.source.partition(":")
     if kind == "parquet" and path:
-        images, _ = read_parquet(os.path.expanduser(path), config, findings)
+        images, test = read_parquet(os.path.expanduser(path), config, findings)
     elif kind == "folder" and path:
-        images, _ = read_folder(os.path.expanduser(path), config, findings)
+        images, test = read_folder(os.path.expanduser(path), config, findings)
     else:
-        images = _source(config, findings).train
+        splits = _source(config, findings)
+        images, test = splits.train, splits.test
     images.check_every_class()  # one may have lost all its images
     images = _at_size(images, config.train_size, "train", config.seed)
     if config.source != SHAPES:
         warn_of_copies({"training": images}, findings)
+        if test is not None and len(test):
+            count = f"{len(test):,} test image{' is' if len(test) == 1 else 's are'}"
+            findings.warn(f"{count} not used: train learns from the training split alone.")
     return images
 
 
