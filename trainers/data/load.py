@@ -22,6 +22,8 @@ SHAPES = "shapes"
 SHAPES_TRAIN_SIZE = 3000
 SHAPES_TEST_SIZE = 2000
 SHAPES_IMAGE_SIZE = 16  # pixels
+UNEQUAL = 10
+"""Classes are of unequal size if the largest has more than this many times the images of the smallest."""
 
 
 def load_data(config: DataConfig) -> Splits:
@@ -39,13 +41,14 @@ def load_data(config: DataConfig) -> Splits:
     train = splits.train
     if config.held_out_size is not None and held_out is None:
         train, held_out = _set_aside(train, config.held_out_size, config.seed)
-    train = _at_size(train, config.train_size, "train", config.seed)
+    train = whole = _at_size(train, config.train_size, "train", config.seed)
     train = long_tailed(train, config.imbalance, config.seed)
     test = _at_size(splits.test, config.test_size, "test", config.seed)
     if config.source != SHAPES:
         parts = {"training": train, "test": test} | ({} if held_out is None else {"held-out": held_out})
         warn_of_copies(parts, findings)
         _warn_of_classes_not_tested(test, findings)
+        _warn_of_unequal_classes(whole, findings)  # a long tail that was asked for is no news
     return Splits(train, test, held_out, findings=findings)
 
 
@@ -129,6 +132,17 @@ def _warn_of_classes_not_tested(test: ImageSet, findings: Findings) -> None:
         names = ", ".join(test.class_names[label] for label in missing[:SHOWN])
         more = ", ..." if len(missing) > SHOWN else ""
         findings.warn(f"{len(missing)} of {test.num_classes} classes have no test image: {names}{more}.")
+
+
+def _warn_of_unequal_classes(train: ImageSet, findings: Findings) -> None:
+    counts = train.labels.bincount(minlength=train.num_classes)
+    fewest, most = int(counts.argmin()), int(counts.argmax())
+    if UNEQUAL * counts[fewest] < counts[most]:
+        findings.warn(
+            f"The classes are of unequal size: from {counts[fewest]:,} training images ({train.class_names[fewest]}) "
+            f"to {counts[most]:,} ({train.class_names[most]}). A defense may lose a small class, or take a large one "
+            "for poisoned: mind val_min_class_acc (select --min-class-acc), and try split_scope (docs/own-images.md)."
+        )
 
 
 def _set_aside(images: ImageSet, size: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -237,6 +237,20 @@ def test_classes_without_a_test_image_are_named(tmp_path: Path) -> None:
     assert splits.findings.warnings == ["1 of 3 classes have no test image: dog."]
 
 
+@pytest.mark.parametrize(("dogs", "warned"), [(30, False), (31, True)])
+def test_classes_of_unequal_size_are_said(tmp_path: Path, dogs: int, warned: bool) -> None:
+    rng = np.random.default_rng(0)
+    for split, name, count in (("train", "cat", 3), ("train", "dog", dogs), ("test", "cat", 1), ("test", "dog", 1)):
+        (tmp_path / split / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    warnings = load_data(DataConfig(source=f"folder:{tmp_path}")).findings.warnings
+    assert len(warnings) == warned
+    if warned:
+        assert warnings[0].startswith("The classes are of unequal size: from 3 training images (cat) to 31 (dog). A ")
+
+
 def test_generated_images_are_not_looked_over() -> None:
     assert load_data(DataConfig(train_size=20, test_size=10)).findings == Findings()
 
