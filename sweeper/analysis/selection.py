@@ -283,7 +283,8 @@ class _Asked:
         ]
         if self.min_class_acc:
             figures.append(("val_min_class_acc", point["val_min_class_acc"], self.min_class_acc, "below"))
-        missed, kept = [], [f"floor {point['asr_floor']:.3f}"]
+        missed: list[str] = []
+        kept = [f"floor {point['asr_floor']:.3f}"]
         for name, value, bound, side in figures:
             if pd.isna(value):
                 missed.append(f"its {name} is not known")
