@@ -15,16 +15,20 @@ from sweeper.cluster.finding import Finding
 from sweeper.cluster.hosts import asked, check_hosts, hosts
 from sweeper.cluster.memory import lack_of_memory
 from sweeper.cluster.runtime import ray_runtime
+from sweeper.preset.blocks import scenario_config
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec
+from sweeper.report.summary import FEW_IMAGES
 from sweeper.run_folder.mirror import RUNS
 from sweeper.run_folder.provenance import PACKAGES, package_versions
 from sweeper.running import WORKER
 from sweeper.tracking.store import check_store, shorten, tracking_uri, without_secret
 from trainers.data.image_set import Splits
+from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
+from trainers.scenario import HALVES_SEED
 from trainers.storage.files import write_text
 from trainers.storage.object_store import Place
 
@@ -64,7 +68,8 @@ def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator
         except RayUnavailable as error:  # which says what to do
             yield Finding(name, False, str(error))
         except ConfigError as error:  # a sentence for the user, which is not cut off
-            yield Finding(name, False, without_secret(str(error)), _REMEDIES[name])
+            remedy = "" if name == "data" else _REMEDIES[name]  # a sentence about data says what to do
+            yield Finding(name, False, without_secret(str(error)), remedy)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong is what was asked for
             yield Finding(name, False, shorten(error), _REMEDIES[name])
 
@@ -77,7 +82,7 @@ _REMEDIES = {
     "storage": "Give --storage a folder that you may write, with space left; on a cluster, one that all hosts see, or s3://.",
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
     "preset": "Change what is named, or leave it out (gallery does, and draws the others).",
-    "data": "See the sentence; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
+    "data": "Check data of the preset; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
 }
 
 
@@ -165,4 +170,23 @@ def _preset(spec: SweepSpec, preset: dict[str, Any], splits: Splits) -> Finding:
         return Finding("preset", False, str(error), _REMEDIES["preset"])
     text = f"{len(names)} scenario{'s fit' if len(names) > 1 else ' fits'} the data: "
     text += describe_classes(fitted.spec.scenario_blocks, splits.train.class_names)
-    return Finding("preset", True, text, notes=tuple(f"Left out: {words}." for words in fitted.left_out))
+    notes = [f"Left out: {words}." for words in fitted.left_out] + _few_triggered(fitted.spec, splits)
+    return Finding("preset", True, text, notes=tuple(notes))
+
+
+def _few_triggered(spec: SweepSpec, splits: Splits) -> list[str]:
+    """A sentence if attack success is going to be measured on few images, as the report says afterwards."""
+    half, _ = stratified_halves(splits.test.labels, HALVES_SEED)
+    labels = splits.test.labels[half]
+    counts = {}
+    for block in spec.scenario_blocks:
+        config = scenario_config(block.kind, block.draw(lambda _, searched: searched.corners()[0]))
+        counts[config.name] = int(config.build_attack(splits.train, seed=0).eligible(labels).sum())
+    least = min(counts, key=lambda name: counts[name])
+    if counts[least] >= FEW_IMAGES:
+        return []
+    return [
+        f"Warning: attack success is going to be measured on as few as {counts[least]} triggered images (in {least}), "
+        f"since half of the {len(splits.test)} test images are for validation; use more test images, {FEW_IMAGES} "
+        "triggered ones or more."
+    ]

@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from trainers.errors import ConfigError
+from trainers.text import did_you_mean
 
 LARGEST = 2**63 - 1
 """Largest whole number that tensors and files can hold."""
@@ -92,7 +93,9 @@ class Parameters:
             ConfigError: there is no such field, or it does not allow this value.
         """
         if name not in cls.keys():
-            raise ConfigError(f"{name} is no parameter here; known are {', '.join(cls.keys())}.")
+            raise ConfigError(
+                f"{name} is no parameter here; known are {', '.join(cls.keys())}.{did_you_mean(str(name), cls.keys())}"
+            )
         hint = get_type_hints(cls)[name]
         metadata = next(f.metadata for f in fields(cls) if f.name == name)  # type: ignore[arg-type]
         if metadata.get("names_class"):

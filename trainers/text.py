@@ -1,6 +1,8 @@
 """Text from untrusted sources, made safe to show."""
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def printable(text: str) -> str:
@@ -23,3 +25,9 @@ def name_as_text(name: str) -> str:
         return os.fsencode(name).decode("utf-8")
     except UnicodeError:
         return name
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`` Did you mean NAME?``, with the name of ``known`` that is most like ``given``; empty if none is like it."""
+    near = get_close_matches(given, list(known), 1)
+    return f" Did you mean {near[0]}?" if near else ""

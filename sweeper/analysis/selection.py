@@ -13,10 +13,19 @@ from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
 from sweeper.words import format_cell
 from trainers.data.class_order import in_class_order
+from trainers.measuring.evaluation import WEAK_ATTACK_BELOW
 
 
 class NothingQualifies(Exception):
     """No setting keeps the bounds on sound evidence. The message says what comes nearest."""
+
+
+class BoundsMissed(NothingQualifies):
+    """There is sound evidence, but no setting keeps the bounds."""
+
+
+class NotConfirmed(NothingQualifies):
+    """No setting was run with as many fresh seeds as a confidence needs."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +116,14 @@ def select(
     kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
         if environment not in set(kept["environment"]):
-            raise NothingQualifies(_nearest(group, str(environment), asked))
+            rows = finished(frame)
+            raise _nothing_qualifies(group, rows[environments(rows) == environment], str(environment), asked)
     best: dict[str, pd.DataFrame] = {}
     for environment, fits in kept.groupby("environment"):
         best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
         if best[str(environment)].empty:
             own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]
-            raise NothingQualifies(
+            raise BoundsMissed(
                 f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
                 f"is {_named(own)}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
                 f"{other['asr_floor']:.3f}) and {asked.accuracies(other)}."
@@ -167,23 +177,23 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     """:func:`select` among confirmed settings, by their bounds."""
     table = confirmed(frame, asked.over, confidence)
     if table.empty:
-        raise NothingQualifies("Not enough seeds: no setting was confirmed; run sweeper confirm on the run folder.")
+        raise NotConfirmed("Not enough seeds: no setting was confirmed.")
     counted = table[table["asr_upper"].notna()]
     if counted.empty:
-        raise NothingQualifies(
+        raise NotConfirmed(
             f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
-            f"attacker; the most that is there is {int(table['seeds'].max())}. Run sweeper confirm with more --seeds."
+            f"attacker; the most that is there is {int(table['seeds'].max())}."
         )
     asked.check_known(counted["min_class_acc_lower"])
     sound = counted[comparable(counted)]
     if sound.empty:
-        raise NothingQualifies(_nearest(counted, "", asked))
+        raise _nothing_qualifies(counted, finished(frame, CONFIRMATION), "", asked)
     keeps = (sound["asr_upper"] <= asked.max_asr) & asked.accurate(sound, "min_class_acc_lower")
     if not keeps.any():
         sound = sound.sort_values("asr_upper")
         row = sound.iloc[int(asked.missed_by(sound, "asr_upper", "min_class_acc_lower").argmin())]
         lower = f" (at least {format_cell(row['min_class_acc_lower'])})" if asked.min_class_acc else ""
-        raise NothingQualifies(
+        raise BoundsMissed(
             f"At confidence {confidence:g} no setting has {asked}; nearest is {_named(row)} with an upper bound of "
             f"{row['asr_upper']:.3f} (mean {row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) "
             f"and {asked.accuracies(row)}{lower}."
@@ -265,6 +275,25 @@ class _Asked:
         misses = (table[asr] - self.max_asr, self.min_acc - table["val_acc"], of_class)
         return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))
 
+    def compared(self, point: Any) -> str:
+        """The figures of a setting beside the bounds that they miss, those that miss one first, for messages."""
+        figures = [
+            (f"{self.over} val_asr", point["val_asr"], self.max_asr, "above"),
+            ("val_acc", point["val_acc"], self.min_acc, "below"),
+        ]
+        if self.min_class_acc:
+            figures.append(("val_min_class_acc", point["val_min_class_acc"], self.min_class_acc, "below"))
+        missed: list[str] = []
+        kept = [f"floor {point['asr_floor']:.3f}"]
+        for name, value, bound, side in figures:
+            if pd.isna(value):
+                missed.append(f"its {name} is not known")
+            elif value > bound if side == "above" else value < bound:
+                missed.append(f"its {name} of {value:.3f} is {side} {bound:g}")
+            else:
+                kept.append(f"{name} {value:.3f}")
+        return f"{' and '.join(missed)} ({', '.join(kept)})"
+
     def accuracies(self, point: Any) -> str:
         """The accuracies of a setting on which there are bounds, for messages."""
         of_class = f" and val_min_class_acc {format_cell(point['val_min_class_acc'])}" if self.min_class_acc else ""
@@ -276,22 +305,47 @@ def _named(point: Any) -> str:
     return f"{point['defense']} {point['config_id']}"
 
 
-def _nearest(group: pd.DataFrame, environment: str, asked: _Asked) -> str:
+def _nothing_qualifies(group: pd.DataFrame, rows: pd.DataFrame, environment: str, asked: _Asked) -> NothingQualifies:
+    """Why none of the points of an environment qualifies.
+
+    Args:
+        group: the points.
+        rows: of ``trials.parquet`` that they were made of, all finished.
+        environment: its name; empty: there is one only.
+        asked: the bounds.
+    """
     where = f" at {environment}" if environment else ""
     sound = group[group["weak"] == ""]
     if sound.empty:
-        weak = ", ".join(sorted(set(", ".join(group["weak"]).split(", "))))
-        return (
-            f"No setting{where} rests on sound evidence: without a defense the attack fails, or its control did not "
-            f"finish, in {weak}."
-        )
+        return NothingQualifies(f"No setting{where} rests on sound evidence. {' '.join(_why_weak(rows))}")
     if sound["val_asr"].isna().all():
-        return f"No setting{where} was measured under attack."
+        return NothingQualifies(f"No setting{where} was measured under attack.")
     defined = sound[comparable(sound)]
     if defined.empty:
-        return f"No setting{where} keeps the constraints of the sweep."
+        return NothingQualifies(f"No setting{where} keeps the constraints of the sweep.")
     row = defined.iloc[int(asked.missed_by(defined, "val_asr", "val_min_class_acc").argmin())]
-    return (
-        f"No setting{where} has {asked}; nearest is {_named(row)} ({row['trials']}) with {asked.over} val_asr "
-        f"{row['val_asr']:.3f} (floor {row['asr_floor']:.3f}) and {asked.accuracies(row)}."
+    return BoundsMissed(
+        f"No setting{where} has {asked}. Nearest is {_named(row)} ({row['trials']}): {asked.compared(row)}."
     )
+
+
+def _why_weak(rows: pd.DataFrame) -> list[str]:
+    """A sentence for the attacks that fail without a defense, and one for those whose control did not finish.
+
+    Args:
+        rows: of ``trials.parquet``, all finished.
+    """
+    weak = rows[(rows["poison_rate"] > 0) & ~rows["weak_attack"].eq(False).fillna(False).astype(bool)]
+    unknown = weak["control_asr"].isna()
+    success = weak[~unknown].groupby("scenario")["control_asr"].min()
+    texts = []
+    if len(success):
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in success.items())
+        texts.append(
+            f"Without a defense the attack fails: control_asr is below {WEAK_ATTACK_BELOW:g} ({figures}). Raise "
+            "poison_rate, give the attack a stronger trigger, or train the control longer (control.epochs)."
+        )
+    if unknown.any():
+        names = ", ".join(sorted(weak.loc[unknown, "scenario"].unique()))
+        texts.append(f"The control did not finish in {names}: sweeper status says why.")
+    return texts

@@ -116,7 +116,7 @@ def confirm_(
         from sweeper.launch import confirm
 
         ended = confirm(path, console, top, seeds, max_asr)
-    _show(ended)
+    _show(ended, max_asr)
 
 
 @app.command(name="track")
@@ -160,11 +160,10 @@ def stop_(sweep: RunDirOrJob) -> None:
         say(f"Stopping {stop(folder)}; to continue: sweeper resume {folder.path}")
 
 
-def _show(ended: "Ended") -> None:
-    """Print the tables of a sweep, what failed, and what to do next."""
+def _show(ended: "Ended", max_asr: float | None = None) -> None:
+    """Print the tables of a sweep, what failed, and what to do next, for the bound that the user gave, if any."""
+    from sweeper.cli.next_step import next_lines
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
-    from sweeper.run_folder.record import CONFIRMATION
-    from sweeper.run_folder.tables import finished
 
     path, outcome = ended.folder.path, ended.outcome
     if ended.attackers is not None:
@@ -188,8 +187,8 @@ def _show(ended: "Ended") -> None:
     compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
     say(f"Compare runs: {compare}")
     if ended.attackers is None and ended.table["on_frontier"].any():
-        again = "" if finished(ended.frame, CONFIRMATION).empty else " --confidence 0.9"
-        say(f"Pick a setting: sweeper select {path} --max-asr 0.15{again}")
+        for line in next_lines(path, ended.frame, max_asr):
+            say(line)
     say_where_programs_are()
     if outcome.finished == 0:
         complain("No trial finished.")

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from sweeper.analysis.selection import NothingQualifies, Selection, confirmed, select
-from sweeper.analysis.uncertainty import Over
+from sweeper.analysis.selection import NotConfirmed, NothingQualifies, Selection, confirmed, select
+from sweeper.analysis.uncertainty import LEAST_SEEDS, Over
 from sweeper.deploy.deployment import deployment
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.report.tables import setting_of
@@ -90,9 +90,12 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
     try:
         selection = select(frame, **asdict(bounds))
     except NothingQualifies as error:
-        if not replaced:
-            raise
-        raise NothingQualifies(f"{error} {folder.deploy} still holds an earlier selection.") from error
+        text = str(error)
+        if isinstance(error, NotConfirmed):
+            text += f" Run sweeper confirm {folder.path} --max-asr {bounds.max_asr:g} --seeds {LEAST_SEEDS} first."
+        if replaced:
+            text += f" {folder.deploy} still holds an earlier selection."
+        raise NothingQualifies(text) from error
     content = deployment(selection, frame, sweep, asdict(bounds))
     spec = folder.spec()
     try:

@@ -11,6 +11,7 @@ from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
+from trainers.text import did_you_mean
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Pattern for names of sweeps and scenarios, which become names of files and metrics."""
@@ -65,7 +66,9 @@ def _parse_values(block: dict[str, Any], owners: list[type[Parameters]]) -> dict
     for key, raw in block.items():
         owner = next((o for o in owners if key in known and key in o.keys()), None)
         if owner is None:
-            raise ConfigError(f"{key} is no parameter here; known are {', '.join(known)}.")
+            raise ConfigError(
+                f"{key} is no parameter here; known are {', '.join(known)}.{did_you_mean(str(key), known)}"
+            )
         try:
             value = parse(raw)
         except SpaceError as error:

@@ -29,13 +29,19 @@ def with_class_numbers(
         class_names: of the data.
         misfits: gets the scenarios with a class that the data does not have, which stay as they are.
     """
-    with misfits.of("scenario_defaults"):
-        defaults = _numbered(preset.get("scenario_defaults", {}), class_names)
-        preset = preset | ({"scenario_defaults": defaults} if defaults else {})
+    given = preset.get("scenario_defaults", {})
+    defaults: dict[str, Any] = {}
+    for key, value in given.items():
+        with misfits.of("scenario_defaults"):
+            defaults |= _numbered({key: value}, class_names)
+    preset = preset | ({"scenario_defaults": given | defaults} if given else {})
+    wrong = given.keys() - defaults.keys()
     scenarios = list(preset["scenarios"])
     for number, name in enumerate(names):
         with misfits.of_scenario(name):
             scenarios[number] = _numbered(scenarios[number], class_names)
+        if wrong - scenarios[number].keys():
+            misfits.do_not_judge(name)
     return preset | {"scenarios": scenarios}
 
 

@@ -16,14 +16,19 @@ class Misfits:
     def __init__(self, scenarios: Sequence[str]):
         self._parts = {name: f"scenarios.{number} ({name})" for number, name in enumerate(scenarios)}
         self._reasons: dict[str, str] = {}
+        self._unjudged: set[str] = set()
 
     def of_scenario(self, name: str) -> AbstractContextManager[None]:
         """As :meth:`of`, for a scenario."""
         return self.of(self._parts[name])
 
     def fits(self, name: str) -> bool:
-        """Whether no reason was found against a scenario."""
-        return self._parts[name] not in self._reasons
+        """Whether no reason was found against a scenario, nor against the defaults that it takes."""
+        return self._parts[name] not in self._reasons and self._parts[name] not in self._unjudged
+
+    def do_not_judge(self, name: str) -> None:
+        """Note no reason of a scenario from now on: it takes defaults that do not fit, and would only repeat them."""
+        self._unjudged.add(self._parts[name])
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
@@ -31,7 +36,8 @@ class Misfits:
         try:
             yield
         except ConfigError as error:
-            self._reasons.setdefault(part, str(error))
+            if part not in self._unjudged:
+                self._reasons.setdefault(part, str(error))
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from trainers.errors import ConfigError
 from trainers.models import ModelConfig
 from trainers.params import LARGEST, Parameters
 from trainers.scenario import ScenarioConfig
+from trainers.text import did_you_mean
 from trainers.trial import TrialConfig
 from trainers.unlabelled import check_unlabelled, with_elsewhere
 
@@ -402,8 +403,9 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         text = str(problem["ctx"]["error"])
     elif problem["type"] == "extra_forbidden":
-        *way, _ = problem["loc"]
-        text = f"unknown key; known are {', '.join(_known_keys(way))}."
+        *way, key = problem["loc"]
+        known = _known_keys(way)
+        text = f"unknown key; known are {', '.join(known)}.{did_you_mean(str(key), known)}"
     elif problem["type"] == "missing":
         text = "is missing."
     else:

@@ -20,7 +20,7 @@ from sweeper.run_folder.tables import as_rows, finished, write_table
 from trainers.errors import ConfigError
 
 FEW_IMAGES = 100
-MOST_SENTENCES = 5
+MOST_SENTENCES = 3
 """Settings that are named one by one."""
 MOST_CLASSES = 5
 """Classes of a setting that are named one by one."""
@@ -167,18 +167,23 @@ def _only_target(rows: pd.DataFrame) -> str:
 
 
 def _lost(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """Sentences on settings that lost a class: those on the frontier and those that were confirmed, one by one; and
-    how many others did.
+    """Sentences on settings that lost a class, one by one: those on the frontier first, then those that were confirmed;
+    and how many others did.
     """
     lost = lost_classes(frame)
-    shown = {*table.loc[table["on_frontier"], "config_id"], *finished(frame, CONFIRMATION)["config_id"]}
-    named = table[table["config_id"].isin(lost) & table["config_id"].isin(shown)].drop_duplicates("config_id")
-    texts = [lost_sentence(row, lost[row["config_id"]]) for row in as_rows(named.head(MOST_SENTENCES))]
+    front, again = set(table.loc[table["on_frontier"], "config_id"]), set(finished(frame, CONFIRMATION)["config_id"])
+    named = table[table["config_id"].isin(lost)].drop_duplicates("config_id")
+    ranks = [(config not in front, config not in again) for config in named["config_id"]]
+    rows = as_rows(named.assign(rank=ranks).sort_values("rank", kind="stable").head(MOST_SENTENCES))
+    texts = [
+        f"{'On' if row['config_id'] in front else 'Not on'} the frontier: {lost_sentence(row, lost[row['config_id']])}"
+        for row in rows
+    ]
     others = len(lost) - len(texts)
     if others:
-        word = "setting has" if others == 1 else "settings have"
+        what, whom = ("setting has", "it") if others == 1 else ("settings have", "them")
         texts.append(
-            f"{others} {'other ' if texts else ''}{word} lost a class: lost_classes in frontier.parquet names it."
+            f"{others} {'other ' if texts else ''}{what} lost a class: lost_classes in frontier.parquet names {whom}."
         )
     return texts
 

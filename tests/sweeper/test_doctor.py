@@ -90,7 +90,7 @@ def test_what_is_amiss_is_named_with_a_remedy_and_the_rest_is_looked_at(
     options = {"runs": tmp_path / "runs", "preset": "quick.yaml"} | break_(name)(monkeypatch, tmp_path)
     findings = found(Path(str(options["runs"])), str(options["preset"]))
     assert [what for what, finding in findings.items() if not finding.fine] == [name]
-    assert findings[name].remedy
+    assert bool(findings[name].remedy) == (name != "data"), "a sentence about data says what to do"
     assert "secret" not in findings[name].found
     assert "\n" not in findings[name].found
 
@@ -133,7 +133,16 @@ def test_rates_that_are_left_out_are_noted(tmp_path: Path) -> None:
     preset = preset_with(search=search, scenarios=scenarios)
     finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs"))[-1]
     assert (finding.what, finding.fine) == ("preset", True)
-    assert finding.notes == ("Left out: badnets at rate 0.01 (2 poisoned images).",)
+    assert finding.notes[0] == "Left out: badnets at rate 0.01 (2 poisoned images)."
+
+
+@pytest.mark.parametrize(("size", "few"), [(224, None), (222, 99)])
+def test_few_triggered_images_to_measure_on_are_noted(tmp_path: Path, size: int, few: int | None) -> None:
+    """Of ten classes of equal size, nine are triggered, in the half that is for validation."""
+    preset = preset_with(data={"source": "shapes", "train_size": 100, "test_size": size})
+    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs"))[-1]
+    assert (finding.what, finding.fine) == ("preset", True)
+    assert any(f"as few as {few} triggered images" in note for note in finding.notes) == (few is not None)
 
 
 def test_little_space_is_amiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,12 +166,16 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.
     result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-5].startswith("ok     data: folder:")
-    assert lines[-4:-1] == [
+    assert lines[-6].startswith("ok     data: folder:")
+    assert lines[-5:-2] == [
         "       Left out, beside the folders of the splits: README.",
         "       Warning: 4 of 4 images show one colour all over.",
         "       Warning: 2 of 2 test images are training images too.",
     ]
+    assert lines[-1] == (
+        "       Warning: attack success is going to be measured on as few as 0 triggered images (in patch), since "
+        "half of the 2 test images are for validation; use more test images, 100 triggered ones or more."
+    )
 
 
 def test_a_sentence_about_the_data_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

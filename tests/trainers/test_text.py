@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from trainers.text import name_as_text
+from trainers.text import did_you_mean, name_as_text
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,8 @@ def test_a_name_is_read_as_utf_8_if_it_is(monkeypatch: pytest.MonkeyPatch, name:
 def test_a_name_in_the_encoding_of_the_locale_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsencode", lambda text: text.encode("gbk"))
     assert name_as_text("\u82f9\u679c") == "\u82f9\u679c"
+
+
+def test_the_name_that_is_most_like_another() -> None:
+    assert did_you_mean("backgruond", ["source", "background", "root"]) == " Did you mean background?"
+    assert did_you_mean("alpha", ["size", "corner"]) == did_you_mean("alpha", []) == ""

@@ -4,9 +4,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 
 from trainers.errors import ConfigError
+from trainers.text import did_you_mean
 
 LISTED = 20
 """Class names that an error lists."""
@@ -36,8 +36,7 @@ def class_number(key: str, given: int | str, class_names: Sequence[str]) -> int:
     wanted = unicodedata.normalize("NFC", given)
     if wanted in known:
         return known.index(wanted)
-    near = get_close_matches(wanted, known, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(wanted, known)
     raise ConfigError(f"{key} must be a class, but none is called {given!r}; there are {_listed(class_names)}.{hint}")
 
 
@@ -61,7 +60,10 @@ def check_unambiguous(key: str, number: int, class_names: Sequence[str]) -> None
         counted = f"or class number {number}, from 0, which is called {class_names[number]}; write"
         names.append(class_names[number])
     quoted = " or ".join(f'"{name}"' for name in names)
-    raise ConfigError(f"{key}: {number} may be the class called {called[0]}, {counted} the name in quotes: {quoted}.")
+    raise ConfigError(
+        f"{key}: {number} may be the class called {called[0]}, {counted} the name in quotes: {quoted} (on the "
+        f"command line: --set 'scenarios.0.{key}=\"{called[0]}\"')."
+    )
 
 
 def class_label(number: int, class_names: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ SHAPES = "shapes"
 SHAPES_TRAIN_SIZE = 3000
 SHAPES_TEST_SIZE = 2000
 SHAPES_IMAGE_SIZE = 16  # pixels
+UNEQUAL = 10
+"""Classes are of unequal size if the largest has more than this many times the images of the smallest."""
 
 
 def load_data(config: DataConfig) -> Splits:
@@ -39,18 +41,21 @@ def load_data(config: DataConfig) -> Splits:
     train = splits.train
     if config.held_out_size is not None and held_out is None:
         train, held_out = _set_aside(train, config.held_out_size, config.seed)
-    train = _at_size(train, config.train_size, "train", config.seed)
+    train = whole = _at_size(train, config.train_size, "train", config.seed)
     train = long_tailed(train, config.imbalance, config.seed)
     test = _at_size(splits.test, config.test_size, "test", config.seed)
     if config.source != SHAPES:
         parts = {"training": train, "test": test} | ({} if held_out is None else {"held-out": held_out})
         warn_of_copies(parts, findings)
         _warn_of_classes_not_tested(test, findings)
+        _warn_of_unequal_classes(whole, findings)  # a long tail that was asked for is no news
     return Splits(train, test, held_out, findings=findings)
 
 
 def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """All training images of ``config.source``: nothing is held out to measure on, and no class is made rarer.
+
+    Test images of the source are not used, which is a warning.
 
     Args:
         config: which images.
@@ -61,15 +66,19 @@ def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     """
     kind, _, path = config.source.partition(":")
     if kind == "parquet" and path:
-        images, _ = read_parquet(os.path.expanduser(path), config, findings)
+        images, test = read_parquet(os.path.expanduser(path), config, findings)
     elif kind == "folder" and path:
-        images, _ = read_folder(os.path.expanduser(path), config, findings)
+        images, test = read_folder(os.path.expanduser(path), config, findings)
     else:
-        images = _source(config, findings).train
+        splits = _source(config, findings)
+        images, test = splits.train, splits.test
     images.check_every_class()  # one may have lost all its images
     images = _at_size(images, config.train_size, "train", config.seed)
     if config.source != SHAPES:
         warn_of_copies({"training": images}, findings)
+        if test is not None and len(test):
+            count = f"{len(test):,} test image{' is' if len(test) == 1 else 's are'}"
+            findings.warn(f"{count} not used: train learns from the training split alone.")
     return images
 
 
@@ -123,6 +132,17 @@ def _warn_of_classes_not_tested(test: ImageSet, findings: Findings) -> None:
         names = ", ".join(test.class_names[label] for label in missing[:SHOWN])
         more = ", ..." if len(missing) > SHOWN else ""
         findings.warn(f"{len(missing)} of {test.num_classes} classes have no test image: {names}{more}.")
+
+
+def _warn_of_unequal_classes(train: ImageSet, findings: Findings) -> None:
+    counts = train.labels.bincount(minlength=train.num_classes)
+    fewest, most = int(counts.argmin()), int(counts.argmax())
+    if UNEQUAL * counts[fewest] < counts[most]:
+        findings.warn(
+            f"The classes are of unequal size: from {counts[fewest]:,} training images ({train.class_names[fewest]}) "
+            f"to {counts[most]:,} ({train.class_names[most]}). A defense may lose a small class, or take a large one "
+            "for poisoned: mind val_min_class_acc (select --min-class-acc), and try split_scope (docs/own-images.md)."
+        )
 
 
 def _set_aside(images: ImageSet, size: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sweeper.analysis.selection import NothingQualifies, select
+from sweeper.analysis.selection import BoundsMissed, NothingQualifies, select
 from sweeper.analysis.uncertainty import clopper_pearson_upper
 from sweeper.cli.tables import selection_lines
 from sweeper.deploy.deployment import deployment
@@ -62,7 +62,7 @@ def test_it_is_the_worst_scenario_that_counts() -> None:
 def test_weak_evidence_never_qualifies() -> None:
     rows = [row_with("t0", val_acc=0.9, val_asr=0.0, weak_attack=True, control_asr=0.4), row_with("t1", val_acc=0.5)]
     assert select(frame_of(*rows), max_asr=0.2).point["config_id"] == "config-t1"
-    with pytest.raises(NothingQualifies, match=r"sound evidence.*badnets"):
+    with pytest.raises(NothingQualifies, match=r"sound evidence.*\(badnets 0\.400\)"):
         select(frame_of(rows[0]), max_asr=0.2)
 
 
@@ -87,16 +87,46 @@ def test_with_one_defense_in_view_the_controls_stay() -> None:
 
 
 def test_a_control_that_failed_is_no_evidence_either() -> None:
-    with pytest.raises(NothingQualifies, match=r"control did not finish, in badnets"):
+    with pytest.raises(NothingQualifies) as caught:
         select(frame_of(row_with(weak_attack=None, control_asr=None)), max_asr=0.2)
+    assert str(caught.value) == (
+        "No setting rests on sound evidence. The control did not finish in badnets: sweeper status says why."
+    )
+
+
+def test_of_weak_attacks_the_success_without_a_defense_is_given_and_what_to_do() -> None:
+    faint = {"weak_attack": True, "control_asr": 0.4, "val_asr": 0.0}
+    rows = [row_with("t0", "a", **faint), row_with("t0", "a", scenario="sig", weak_attack=None, control_asr=None)]
+    with pytest.raises(NothingQualifies) as caught:
+        select(frame_of(*rows), max_asr=0.2)
+    assert str(caught.value) == (
+        "No setting rests on sound evidence. Without a defense the attack fails: control_asr is below 0.8 (badnets "
+        "0.400). Raise poison_rate, give the attack a stronger trigger, or train the control longer (control.epochs). "
+        "The control did not finish in sig: sweeper status says why."
+    )
 
 
 def test_the_nearest_is_named_with_its_figures() -> None:
     with pytest.raises(NothingQualifies) as caught:
         select(frame((0.9, 0.9), (0.8, 0.3), (0.7, 0.4)), max_asr=0.15)
     text = str(caught.value)
-    assert "nearest is vab config-t1 (t1) with worst val_asr 0.300 (floor 0.050) and val_acc 0.800" in text
-    assert "\n" not in text
+    assert text == (
+        "No setting has worst val_asr <= 0.15. Nearest is vab config-t1 (t1): its worst val_asr of 0.300 is above 0.15 "
+        "(floor 0.050, val_acc 0.800)."
+    )
+
+
+def test_the_bounds_that_the_nearest_misses_are_named() -> None:
+    row = row_with("t0", val_acc=0.105, val_asr=0.0, asr_floor=0.0, val_min_class_acc=0.0)
+    with pytest.raises(BoundsMissed) as caught:
+        select(frame_of(control_row(), row), max_asr=0.9, min_class_acc=0.5)
+    assert str(caught.value) == (
+        "No setting has worst val_asr <= 0.9 and val_min_class_acc >= 0.5. Nearest is vab config-t0 (t0): its "
+        "val_min_class_acc of 0.000 is below 0.5 (floor 0.000, worst val_asr 0.000, val_acc 0.105)."
+    )
+    with pytest.raises(BoundsMissed, match=r": its worst val_asr of 0\.300 is above 0\.2 and its val_acc of 0\.600 is "
+                       r"below 0\.7 \(floor 0\.050\)\."):  # fmt: skip
+        select(frame((0.6, 0.3)), max_asr=0.2, min_acc=0.7)
 
 
 def test_without_any_trial_it_says_so() -> None:
@@ -370,7 +400,7 @@ def test_an_attack_that_works_beside_one_that_does_not_is_no_idle_threat() -> No
         row_with("t1", "a", scenario="badnets", val_asr=0.0, weak_attack=True, control_asr=0.3, **faint),
         row_with("t1", "a", scenario="blend", val_asr=0.97, **faint),
     ]
-    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.02 rests on sound evidence: .* in badnets"):
+    with pytest.raises(NothingQualifies, match=r"at poison_rate=0\.02 rests on sound evidence\. .* \(badnets 0\.300\)"):
         select(frame_of(*both), max_asr=0.1)
     both[-1] |= {"weak_attack": True, "control_asr": 0.4}
     assert select(frame_of(*both), max_asr=0.1).no_evidence == ["poison_rate=0.02"]

@@ -29,7 +29,7 @@ def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
 
 def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
     text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
-    assert "nearest is vab config2" in text
+    assert "Nearest is vab config2" in text
     assert not (run_dir / "deploy.yaml").exists()
     assert call("select", str(run_dir), "--max-asr", "0.15").exit_code == 0
     text = sentence(call("select", str(run_dir), "--max-asr", "0.01"), code=3)
@@ -194,7 +194,9 @@ def test_a_confidence_lies_between_a_half_and_one(run_dir: Path, confidence: str
 
 def test_without_confirmed_runs_there_is_no_confidence(run_dir: Path) -> None:
     text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", "0.9"), code=3)
-    assert text.startswith("Not enough seeds")
+    assert text == (
+        f"Not enough seeds: no setting was confirmed. Run sweeper confirm {run_dir} --max-asr 0.1 --seeds 3 first."
+    )
 
 
 def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -> None:

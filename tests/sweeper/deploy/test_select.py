@@ -76,7 +76,7 @@ def test_a_second_selection_takes_the_place_of_the_first(folder: RunFolder) -> N
     assert (selected.replaced, selected.unlabelled) == (True, True)
     before = folder.deploy.read_text()
     assert yaml.safe_load(before)["defense"] == "bcu"
-    with pytest.raises(NothingQualifies, match=r"nearest is .*deploy\.yaml still holds an earlier selection"):
+    with pytest.raises(NothingQualifies, match=r"Nearest is .*deploy\.yaml still holds an earlier selection"):
         select_setting(folder, Bounds(0.01))
     assert folder.deploy.read_text() == before
 

@@ -126,6 +126,16 @@ def test_a_wrong_name_among_the_defaults_is_said_once() -> None:
     assert text.endswith(" Did you mean square?")
 
 
+def test_a_number_among_the_defaults_that_is_a_name_too_is_one_part() -> None:
+    """Scenarios with a class of their own are judged; the others would repeat what the defaults lack."""
+    folders = called(*map(str, range(1, 11)))
+    scenarios = [{"attack": "badnets"}, {"attack": "sig"}, {"attack": "blend", "target": 10}]
+    text = refused(preset_with(scenario_defaults={"target": 10}, scenarios=scenarios[:2]), folders)
+    assert text.startswith("scenario_defaults: target: 10 may be the class called 10, but there is no class of that ")
+    text = refused(preset_with(scenario_defaults={"target": 10}, scenarios=scenarios), folders)
+    assert text.startswith("scenario_defaults, scenarios.2 (blend): target: 10 may be the class called 10")
+
+
 def test_all_that_does_not_fit_is_in_one_sentence() -> None:
     preset = preset_with(
         defense={"name": "bcu", "unlabelled": "clean"},

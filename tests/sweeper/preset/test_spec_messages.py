@@ -28,7 +28,7 @@ def message(preset: dict[Any, Any]) -> str:
     ("changes", "parts"),
     [
         ({"colour": 1}, ["colour: unknown key", "known are name, seed, data"]),
-        ({"search": {"trails": 3}}, ["search.trails: unknown key", "sampler, trials"]),
+        ({"search": {"trails": 3}}, ["search.trails: unknown key", "sampler, trials", "Did you mean trials?"]),
         ({"resources": {"gpus": 1}}, ["resources.gpus: unknown key", "cpu, gpu"]),
         (
             {"objectives": [{"metric": "val_acc", "direction": "maximize", "weight": 2}]},
@@ -38,11 +38,17 @@ def message(preset: dict[Any, Any]) -> str:
             {"constraints": [{"metric": "val_acc", "min": 0.5, "hard": True}]},
             ["constraints.0.hard: unknown key", "max, min"],
         ),
-        ({"data": {"sources": "shapes"}}, ["data: sources is no parameter here", "source, train_size"]),
+        (
+            {"data": {"sources": "shapes"}},
+            ["data: sources is no parameter here", "source, train_size", "Did you mean source?"],
+        ),
         ({"model": {"layers": 3}}, ["model: layers is no parameter here", "name, width, depth"]),
         ({"augment": {"rotate": True}}, ["augment: rotate is no parameter here", "crop"]),
         ({"control": {"epoch": 3}}, ["control: epoch is no parameter here", "epochs"]),
-        ({"defense": {"name": "vab", "treshold": 0.1}}, ["defense: treshold is no parameter here", "threshold"]),
+        (
+            {"defense": {"name": "vab", "treshold": 0.1}},
+            ["defense: treshold is no parameter here", " Did you mean threshold?"],
+        ),
         ({"scenarios": [{**BADNETS, "alpha": 0.1}]}, ["scenarios.0.alpha is no parameter here", "size, corner"]),
         ({"scenario_defaults": {"alpha": 0.1}}, ["alpha is no parameter here", "poison_rate"]),
     ],

@@ -17,7 +17,7 @@ def run_of(trial: str, config: str, cats: int, dogs: int = 9, **changes: Any) ->
     return row_with(trial, config, val_class_counts=json.dumps([["cat", cats, 10], ["dog", dogs, 10]]), **changes)
 
 
-def test_settings_on_the_frontier_that_lost_a_class_are_named_and_others_counted() -> None:
+def test_settings_that_lost_a_class_are_named_with_their_place() -> None:
     plain = json.dumps([["cat", 8, 10], ["dog", 8, 10]])
     rows = [
         control_row(val_class_counts=plain),
@@ -26,17 +26,15 @@ def test_settings_on_the_frontier_that_lost_a_class_are_named_and_others_counted
         run_of("t2", "good", 8, val_acc=0.95, val_asr=0.1),
     ]
     texts = caveats(points(frame_of(*rows)), frame_of(*rows))
-    assert (
-        "vab best has lost the classes cat, dog: its accuracy there is below a tenth of that without a defense."
-        in texts
+    there = "its accuracy there is below a tenth of that without a defense."
+    on, off = (
+        f"On the frontier: vab best has lost the classes cat, dog: {there}",
+        f"Not on the frontier: vab beaten has lost the class cat: {there}",
     )
-    assert "1 other setting has lost a class: lost_classes in frontier.parquet names it." in texts
+    assert [text for text in texts if "lost" in text] == [on, off]
     rows[1] = run_of("t0", "best", 8, val_acc=0.9, val_asr=0.0)
     texts = caveats(points(frame_of(*rows)), frame_of(*rows))
-    assert "1 setting has lost a class: lost_classes in frontier.parquet names it." in texts
-    again = [run_of("k1", "beaten", 8, role="confirmation", seed=1)]
-    texts = caveats(points(frame_of(*rows, *again)), frame_of(*rows, *again))
-    assert any(text.startswith("vab beaten has lost the class cat: ") for text in texts), "it was confirmed"
+    assert [text for text in texts if "lost" in text] == [off]
     assert not any("lost" in text for text in caveats(points(frame_of(*rows[3:])), frame_of(*rows[3:])))
 
 
@@ -46,9 +44,26 @@ def test_many_settings_and_many_classes_are_cut_short() -> None:
     rows = [row_with(f"t{n}", f"s{n}", val_acc=0.1 * n, val_asr=0.1 * n, val_class_counts=lost) for n in range(1, 9)]
     frame = frame_of(control_row(val_class_counts=plain), *rows)
     texts = [text for text in caveats(points(frame), frame) if "lost" in text]
-    assert len(texts) == 6
-    assert texts[0].startswith("vab s1 has lost the classes class0, class1, class2, class3, class4, 3 more: its")
-    assert texts[-1] == "3 other settings have lost a class: lost_classes in frontier.parquet names it."
+    assert len(texts) == 4
+    assert texts[0].startswith(
+        "On the frontier: vab s1 has lost the classes class0, class1, class2, class3, class4, 3 more: its"
+    )
+    assert texts[-1] == "5 other settings have lost a class: lost_classes in frontier.parquet names them."
+
+
+def test_of_settings_that_lost_a_class_confirmed_ones_come_before_others() -> None:
+    lost, plain = (json.dumps([["cat", right, 10]]) for right in (0, 9))
+    rows = [row_with("t0", "top", val_acc=0.9, val_asr=0.0, val_class_counts=lost)]
+    rows += [row_with(f"t{n}", f"s{n}", val_acc=0.5, val_asr=0.1 * n, val_class_counts=lost) for n in range(1, 6)]
+    rows.append(row_with("k1", "s5", role="confirmation", seed=1, val_class_counts=lost))
+    frame = frame_of(control_row(val_class_counts=plain), *rows)
+    texts = [text for text in caveats(points(frame), frame) if "lost" in text]
+    assert [text.partition(" has")[0] for text in texts[:-1]] == [
+        "On the frontier: vab top",
+        "Not on the frontier: vab s5",
+        "Not on the frontier: vab s1",
+    ]
+    assert texts[-1] == "3 other settings have lost a class: lost_classes in frontier.parquet names them."
 
 
 def test_sweeps_share_a_frontier_and_only_one_alone_has_roc_curves(

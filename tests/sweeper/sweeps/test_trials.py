@@ -87,7 +87,8 @@ def test_a_sweep_from_the_command_line_to_its_frontier(whole: Ended) -> None:
     assert (len(scores), int(scores["poisoned"].sum())) == (200, 20)
     assert ended.folder.read_sweep()["preset"]["search"]["trials"] == 2
     leads = pq.read_table(out / "frontier.parquet").to_pandas()["on_frontier"].any()
-    assert ("Pick a setting: sweeper select" in ended.shown) == leads, "only where there is one to pick"
+    next_step = any(text in ended.shown for text in ("Pick a setting: sweeper select", "Try more trials"))
+    assert next_step == leads, "only where there is one to pick"
 
 
 def test_the_same_sweep_again_gives_the_same_figures(whole: Ended, sweep: Sweep) -> None:

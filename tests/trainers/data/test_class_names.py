@@ -46,12 +46,13 @@ def test_a_number_that_is_the_name_of_another_class_is_refused() -> None:
         check_unambiguous("target", 3, FOLDERS)
     assert str(caught.value) == (
         "target: 3 may be the class called 3, or class number 3, from 0, which is called 4; write the name in quotes: "
-        '"3" or "4".'
+        '"3" or "4" (on the command line: --set \'scenarios.0.target="3"\').'
     )
     with pytest.raises(ConfigError) as caught:
         check_unambiguous("target", 7, ("3", "7"))
     assert str(caught.value) == (
-        'target: 7 may be the class called 7, but there is no class of that number; write the name in quotes: "7".'
+        'target: 7 may be the class called 7, but there is no class of that number; write the name in quotes: "7" (on '
+        "the command line: --set 'scenarios.0.target=\"7\"')."
     )
     with pytest.raises(ConfigError, match='"01" or "02"'):
         check_unambiguous("target", 1, ("01", "02"))

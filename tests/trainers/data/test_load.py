@@ -106,7 +106,9 @@ def test_the_seed_decides_what_is_held_out_to_test_on(folder: Path, kind: str) -
 def test_of_untrusted_parquet_images_none_is_held_out(folder: Path) -> None:
     write_parquet(folder / "files" / "data.parquet", 20)
     source = f"parquet:{folder / 'files'}"
-    assert len(load_untrusted(DataConfig(source=source), Findings())) == 20
+    findings = Findings()
+    assert len(load_untrusted(DataConfig(source=source), findings)) == 20
+    assert not any("not used" in sentence for sentence in findings.warnings)
     assert len(load_data(DataConfig(source=source)).train) == 16
 
 
@@ -129,8 +131,10 @@ def test_the_size_of_one_split_says_nothing_of_the_other(folder: Path) -> None:
 
 
 def test_untrusted_images_are_all_there_and_known_by_their_files(folder: Path) -> None:
-    whole = load_untrusted(DataConfig(source=f"folder:{folder}"), Findings())
+    findings = Findings()
+    whole = load_untrusted(DataConfig(source=f"folder:{folder}"), findings)
     assert len(whole) == 30  # the test folder is not trained on
+    assert findings.warnings[-1] == "18 test images are not used: train learns from the training split alone."
     alone = load_untrusted(DataConfig(source=f"folder:{folder / 'train'}"), Findings())
     assert len(alone) == 30, "nothing is held out"
     assert len(load_data(DataConfig(source=f"folder:{folder / 'train'}")).train) == 24
@@ -218,7 +222,10 @@ def test_two_snapshots_of_one_set_in_a_cache_are_told_of(tmp_path: Path) -> None
     ]
     images = Findings()
     load_untrusted(DataConfig(source=f"parquet:{tmp_path}"), images)
-    assert images.warnings == splits.findings.warnings[:1]
+    assert images.warnings == [
+        splits.findings.warnings[0],
+        "8 test images are not used: train learns from the training split alone.",
+    ]
 
 
 def test_classes_without_a_test_image_are_named(tmp_path: Path) -> None:
@@ -228,6 +235,20 @@ def test_classes_without_a_test_image_are_named(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / name / "1.png")
     splits = load_data(DataConfig(source=f"folder:{tmp_path}"))
     assert splits.findings.warnings == ["1 of 3 classes have no test image: dog."]
+
+
+@pytest.mark.parametrize(("dogs", "warned"), [(30, False), (31, True)])
+def test_classes_of_unequal_size_are_said(tmp_path: Path, dogs: int, warned: bool) -> None:
+    rng = np.random.default_rng(0)
+    for split, name, count in (("train", "cat", 3), ("train", "dog", dogs), ("test", "cat", 1), ("test", "dog", 1)):
+        (tmp_path / split / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    warnings = load_data(DataConfig(source=f"folder:{tmp_path}")).findings.warnings
+    assert len(warnings) == warned
+    if warned:
+        assert warnings[0].startswith("The classes are of unequal size: from 3 training images (cat) to 31 (dog). A ")
 
 
 def test_generated_images_are_not_looked_over() -> None:
