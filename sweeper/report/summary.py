@@ -173,11 +173,10 @@ def _lost(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
     lost = lost_classes(frame)
     front, again = set(table.loc[table["on_frontier"], "config_id"]), set(finished(frame, CONFIRMATION)["config_id"])
     named = table[table["config_id"].isin(lost)].drop_duplicates("config_id")
-    ranks = [(config not in front, config not in again) for config in named["config_id"]]
-    rows = as_rows(named.assign(rank=ranks).sort_values("rank", kind="stable").head(MOST_SENTENCES))
+    rows = sorted(as_rows(named), key=lambda row: (row["config_id"] not in front, row["config_id"] not in again))
     texts = [
         f"{'On' if row['config_id'] in front else 'Not on'} the frontier: {lost_sentence(row, lost[row['config_id']])}"
-        for row in rows
+        for row in rows[:MOST_SENTENCES]
     ]
     others = len(lost) - len(texts)
     if others:
