@@ -463,15 +463,15 @@ def test_a_setting_must_keep_the_bound_on_its_worst_class() -> None:
     with pytest.raises(NothingQualifies) as caught:
         select(frame_of(*rows), max_asr=0.2, min_acc=0.5, min_class_acc=0.6)
     assert str(caught.value) == (
-        "No setting has worst val_asr <= 0.2 and val_acc >= 0.5 and val_min_class_acc >= 0.6; nearest is vab b (t1) "
-        "with worst val_asr 0.100 (floor 0.050) and val_acc 0.700 and val_min_class_acc 0.400."
+        "No setting has worst val_asr <= 0.2 and val_acc >= 0.5 and val_min_class_acc >= 0.6. Nearest is vab b (t1): "
+        "its val_min_class_acc of 0.400 is below 0.6 (floor 0.050, worst val_asr 0.100, val_acc 0.700)."
     )
 
 
 def test_of_a_setting_the_worst_scenario_counts_whatever_is_asked_of_attack_success() -> None:
     rows = [row_with("t0", "a", scenario=name, val_min_class_acc=low) for name, low in (("x", 0.6), ("y", 0.2))]
     assert select(frame_of(*rows), max_asr=0.2, min_class_acc=0.2, over="mean").point["config_id"] == "a"
-    with pytest.raises(NothingQualifies, match=r"val_min_class_acc >= 0\.3; nearest .* val_min_class_acc 0\.200"):
+    with pytest.raises(NothingQualifies, match=r"val_min_class_acc >= 0\.3\. Nearest .* val_min_class_acc of 0\.200"):
         select(frame_of(*rows), max_asr=0.2, min_class_acc=0.3, over="mean")
 
 
