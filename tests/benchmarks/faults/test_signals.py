@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.faults import Sweep, agree
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def tree(process: int) -> list[int]:

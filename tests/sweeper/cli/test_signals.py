@@ -22,7 +22,8 @@ except KeyboardInterrupt:
 """
 
 
-def run(name: str, before: str = "") -> str:
+def run(name: str, before: str = "signal.signal(signal.SIGHUP, signal.SIG_DFL)") -> str:
+    # A parent that was started with nohup hands down that SIGHUP is ignored.
     program = PROGRAM.format(name=name, before=before)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60, check=False
