@@ -302,8 +302,8 @@ def _run_here(
     try:
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        total = trials_in_all(spec, plan.trials, [*plan.records.values(), *plan.extra])
-        known = plan.records.values()
+        known = [] if plan.extra else list(plan.records.values())  # confirming is counted by itself
+        total = len(plan.extra) or trials_in_all(spec, plan.trials, known)
         with LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names) as display:
             ledger = Ledger(folder, plan.records, [tracker, display])
             outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)

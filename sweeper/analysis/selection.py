@@ -192,11 +192,9 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     if not keeps.any():
         sound = sound.sort_values("asr_upper")
         row = sound.iloc[int(asked.missed_by(sound, "asr_upper", "min_class_acc_lower").argmin())]
-        lower = f" (at least {format_cell(row['min_class_acc_lower'])})" if asked.min_class_acc else ""
         raise BoundsMissed(
-            f"At confidence {confidence:g} no setting has {asked}; nearest is {_named(row)} with an upper bound of "
-            f"{row['asr_upper']:.3f} (mean {row['val_asr']:.3f}, {row['seeds']} seeds, floor {row['asr_floor']:.3f}) "
-            f"and {asked.accuracies(row)}{lower}."
+            f"At confidence {confidence:g} no setting has {asked}. Nearest is {_named(row)}: "
+            f"{asked.compared(row, by_bounds=True)}."
         )
     chosen = sound[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
     point = as_rows(chosen)[0]
@@ -275,16 +273,27 @@ class _Asked:
         misses = (table[asr] - self.max_asr, self.min_acc - table["val_acc"], of_class)
         return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))
 
-    def compared(self, point: Any) -> str:
-        """The figures of a setting beside the bounds that they miss, those that miss one first, for messages."""
+    def compared(self, point: Any, by_bounds: bool = False) -> str:
+        """The figures of a setting beside the bounds that they miss, those that miss one first, for messages.
+
+        Args:
+            point: the setting.
+            by_bounds: whether its confidence bounds must keep what was asked for, and not its means.
+        """
+        upper, lower = ("upper bound of ", "lower bound of ") if by_bounds else ("", "")
+        asr, of_class = ("asr_upper", "min_class_acc_lower") if by_bounds else ("val_asr", "val_min_class_acc")
         figures = [
-            (f"{self.over} val_asr", point["val_asr"], self.max_asr, "above"),
+            (f"{upper}{self.over} val_asr", point[asr], self.max_asr, "above"),
             ("val_acc", point["val_acc"], self.min_acc, "below"),
         ]
         if self.min_class_acc:
-            figures.append(("val_min_class_acc", point["val_min_class_acc"], self.min_class_acc, "below"))
+            figures.append((f"{lower}val_min_class_acc", point[of_class], self.min_class_acc, "below"))
         missed: list[str] = []
         kept = [f"floor {point['asr_floor']:.3f}"]
+        if by_bounds:
+            means = {"val_asr": True, "val_min_class_acc": self.min_class_acc > 0}
+            shown = [f"{name} {format_cell(point[name])}" for name, asked in means.items() if asked]
+            kept = [f"means of {point['seeds']} seeds: {', '.join(shown)}", *kept]
         for name, value, bound, side in figures:
             if pd.isna(value):
                 missed.append(f"its {name} is not known")

@@ -117,8 +117,9 @@ def _show_training(tracked: "Tracked") -> None:
 
     folder, review = tracked.deployed.folder, tracked.deployed.review
     if tracked.version is not None:
-        name, version = tracked.version
-        say(f"MLflow: model {name}, version {version}, alias {ALIAS}, in {tracked.store}")
+        model = tracked.version
+        alias = f"alias {ALIAS}" if model.selected else f"without the alias {ALIAS}, since it may not know a class"
+        say(f"MLflow: model {model.name}, version {model.version}, {alias}, in {tracked.store}")
     else:
         complain(f"{tracked.error} The model and the report were written nevertheless.")
     if review is not None:
@@ -133,22 +134,28 @@ def _show_training(tracked: "Tracked") -> None:
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder written by sweeper train, or model.safetensors in it.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads, and folders of such images."),
+    ],
     resize: Annotated[bool, typer.Option("--resize", help="Resize images to the model's input size.")] = False,
 ) -> None:
     """Classify images; print path, class and probability of each, separated by tabs.
 
-    Images that cannot be read are named at the end; all others are classified.
+    Images that cannot be read, and what is left out of folders, are named at the end; all others are classified.
     """
-    from sweeper.deploy.predict import classify
+    from sweeper.deploy.predict import classify, image_paths
+    from trainers.data.findings import Findings
     from trainers.storage.saved_model import load_model
     from trainers.text import printable
 
     unreadable: list[str] = []
+    findings = Findings()
     with one_sentence():
-        for path, name, probability in classify(load_model(model), images, resize, unreadable.append):
+        classifier, paths = load_model(model), image_paths(images, findings)
+        for path, name, probability in classify(classifier, paths, resize, unreadable.append):
             print(f"{printable(str(path))}\t{printable(name)}\t{probability:.4f}")
-    for text in unreadable:
+    for text in [*findings.lines(), *unreadable]:
         complain(text)
     if unreadable:
         raise typer.Exit(BAD_INPUT)

@@ -184,7 +184,7 @@ def _show(ended: "Ended", max_asr: float | None = None) -> None:
         say(f"Copy: {ended.folder.store}")
     say(f"Results: {path}   report: {ended.folder.report}")
     store = ended.tracker.shown_uri
-    compare = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
+    compare = store if store.startswith("http") else f"sweeper ui {path}"
     say(f"Compare runs: {compare}")
     if ended.attackers is None and ended.table["on_frontier"].any():
         for line in next_lines(path, ended.frame, max_asr):

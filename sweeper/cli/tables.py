@@ -1,6 +1,6 @@
 """Tables and lines that commands print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -88,7 +88,10 @@ def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
         headings = (*HEAD, "at most (confidence 0.9)", "floor")
-        rows = [[*_head(row), format_cell(row["asr_upper"]), format_cell(row["asr_floor"])] for row in as_rows(table)]
+        rows = [
+            [*_head(row, spread), format_cell(row["asr_upper"]), format_cell(row["asr_floor"])]
+            for row in as_rows(table)
+        ]
         _print_table(console, "Confirmed with fresh seeds", headings, rows)
 
 
@@ -96,9 +99,19 @@ HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "val_asr")
 """Headings of :func:`_head`."""
 
 
-def _head(row: Mapping[str, Any]) -> list[str]:
-    """The first cells of a setting's row: its id, number of seeds, accuracies and attack success."""
-    of_classes = [format_cell(row[name]) for name in ("val_balanced_acc", "val_min_class_acc")]
+def _plain(row: Mapping[str, Any], name: str) -> str:
+    """A mean without its standard deviation, which would make a table too wide."""
+    return format_cell(row[name])
+
+
+def _head(row: Mapping[str, Any], of_class: Callable[[Mapping[str, Any], str], str] = _plain) -> list[str]:
+    """The first cells of a setting's row: its id, number of seeds, accuracies and attack success.
+
+    Args:
+        row: of the frontier's table.
+        of_class: writes a figure on accuracies by class.
+    """
+    of_classes = [of_class(row, name) for name in ("val_balanced_acc", "val_min_class_acc")]
     return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), *of_classes, spread(row, "val_asr")]
 
 

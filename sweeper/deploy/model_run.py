@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mlflow.types import Schema, TensorSpec
 
 import trainers
 from sweeper.deploy.deployment import Deployment
-from sweeper.deploy.train import Deployed
+from sweeper.deploy.train import Deployed, lost_classes
 from sweeper.run_folder.provenance import package_versions
 from sweeper.tracking.store import experiment_id, shorten, without_secret
 from trainers.data.findings import FILE as FINDINGS
@@ -25,19 +26,32 @@ ALIAS = "selected"
 NEEDED = ("torch", "torchvision", "safetensors", "numpy", "scikit-learn", "pyarrow", "pillow")
 
 
-def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict[str, Any]) -> tuple[str, str]:
-    """Log a training as an MLflow run with its model, and give the newest version the alias ``selected``.
+@dataclass(frozen=True)
+class Registered:
+    """A model in MLflow's registry.
 
-    The model is logged as code and files, not as a pickle; ``mlflow.pyfunc.load_model`` takes it from there.
+    Args:
+        name: of the model.
+        version: of it.
+        selected: whether this version has the alias ``selected``.
+    """
+
+    name: str
+    version: str
+    selected: bool
+
+
+def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict[str, Any]) -> Registered:
+    """Log a training as an MLflow run with its model, and give the new version the alias ``selected``.
+
+    A version that may not know a class (most of its images are suspicious) does not get the alias: whoever loads the
+    alias goes on with the version before it. The model is logged as code and files, not as a pickle; ``mlflow.pyfunc.load_model`` takes it from there.
 
     Args:
         uri: of the tracking store.
         deployment: the setting.
         deployed: results of the training.
         data: parameters that describe the training data.
-
-    Returns:
-        Name and version of the registered model.
 
     Raises:
         ConfigError: the store fails.
@@ -78,10 +92,12 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
                     registered_model_name=name,
                 )
         version = str(info.registered_model_version)
-        mlflow.MlflowClient(tracking_uri=uri).set_registered_model_alias(name, ALIAS, version)
+        selected = deployed.review is None or not lost_classes(deployed.review)
+        if selected:
+            mlflow.MlflowClient(tracking_uri=uri).set_registered_model_alias(name, ALIAS, version)
     except Exception as error:
         raise ConfigError(f"The tracking store {without_secret(uri)} failed: {shorten(error)}") from error
-    return name, version
+    return Registered(name, version, selected)
 
 
 def _code(scratch: Path) -> Path:

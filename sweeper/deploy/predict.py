@@ -1,12 +1,37 @@
 """Classifies images with a trained model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from trainers.data.decode import decode
+from trainers.data.findings import Findings
+from trainers.data.tree import Tree, readable
 from trainers.errors import ConfigError
 from trainers.storage.saved_model import SavedModel
+
+
+def image_paths(paths: Iterable[Path], findings: Findings) -> list[Path]:
+    """The images to classify: ``paths`` themselves, and in place of a folder all images in it and below.
+
+    Args:
+        paths: of images and folders.
+        findings: gets what is left out of folders.
+
+    Raises:
+        ConfigError: a folder holds no image or cannot be read, or a link leads out of it.
+    """
+    images = []
+    for path in paths:
+        if not path.is_dir():
+            images.append(path)
+            continue
+        with readable(str(path)):
+            inside = Tree(path, findings).images(path)
+        if not inside:
+            raise ConfigError(f"{path} holds no images.")
+        images += inside
+    return images
 
 
 def classify(

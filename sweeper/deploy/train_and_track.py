@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from sweeper.deploy.deployment import read_deployment
-from sweeper.deploy.model_run import track_model
+from sweeper.deploy.model_run import Registered, track_model
 from sweeper.deploy.train import Deployed, train
 from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking.store import check_store, tracking_uri, without_secret
@@ -32,14 +32,14 @@ class Tracked:
         deployed: results of the training.
         images: how many images it was trained on.
         store: address of the tracking store, without user and password.
-        version: name and version of the registered model; null if the store failed.
+        version: the registered model; null if the store failed.
         error: why the store failed; null if it did not.
     """
 
     deployed: Deployed
     images: int
     store: str
-    version: tuple[str, str] | None
+    version: Registered | None
     error: str | None = None
 
 

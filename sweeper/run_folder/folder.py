@@ -23,6 +23,7 @@ from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
 from trainers.data.findings import FILE as FINDINGS
 from trainers.data.findings import Findings
+from trainers.data.tree import folders_in
 from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
@@ -97,7 +98,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.sweep.is_file() or not folder.trials.is_file():
-            raise ConfigError(f"{path} holds no sweep: sweep.yaml and trials.parquet must be there.")
+            raise ConfigError(f"{path} holds no sweep: {_why_no_sweep(path)}")
         _refuse_links(path)
         store = folder.read_sweep().get("store")
         if store is None:
@@ -346,6 +347,15 @@ class RunFolder:
         frame = with_class_columns(frame, self.class_names)
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []
         return frame.assign(constraints_kept=constraints_kept(frame, [Constraint(**fields) for fields in known]))
+
+
+def _why_no_sweep(path: Path) -> str:
+    """What a folder lacks, with the sweeps that lie in it, since users may give their parent."""
+    if not path.is_dir():
+        return "there is no such folder."
+    inside = [child.name for child in folders_in(path) if (child / "sweep.yaml").is_file()]
+    hint = f" There are sweeps in it: {', '.join(inside)}." if inside else ""
+    return f"sweep.yaml and trials.parquet must be there.{hint}"
 
 
 def _refuse_links(path: Path) -> None:

@@ -106,7 +106,8 @@ def run_sweep(
     """
     folder = ledger.folder
     if plan.is_done:
-        say("Every trial has ended; nothing is left to run.")
+        again = f"sweeper resume {folder.path} --trials N"
+        say(f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}")
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
         ledger.write_tables()
         return Outcome.of(plan.records.values(), None)

@@ -67,7 +67,9 @@ def test_a_grid_that_is_not_run_whole_says_so(tmp_path: Path, monkeypatch: pytes
 
 def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path, tmp_path: Path) -> None:
     for command in ("resume", "confirm", "track", "report"):
-        assert "holds no sweep" in sentence(call(command, str(tmp_path / "gone")))
+        assert "gone holds no sweep: there is no such folder." in sentence(call(command, str(tmp_path / "gone")))
+    above = sentence(call("status", str(run_dir.parent)))
+    assert above.endswith(f"sweep.yaml and trials.parquet must be there. There are sweeps in it: {run_dir.name}.")
     with RunFolder(run_dir).lock():
         for command in ("resume", "confirm", "track"):
             assert "made is in use by another process" in sentence(call(command, str(run_dir)))

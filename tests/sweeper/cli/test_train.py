@@ -105,5 +105,23 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> N
     ]
 
 
+def test_predict_takes_folders_and_says_what_it_left_out_of_them(tmp_path: Path) -> None:
+    config = ModelConfig("tiny", width=4)
+    normalise = Normalizer(torch.zeros(3), torch.ones(3))
+    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    inside = [picture(tmp_path / "photos" / name) for name in ("b.png", "more/a.png")]
+    alone = picture(tmp_path / "alone.png")
+    (tmp_path / "photos" / "notes.txt").write_text("x")
+    result = call("predict", str(tmp_path / "model"), str(tmp_path / "photos"), str(alone))
+    assert result.exit_code == 0
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(p) for p in (*inside, alone)]
+    assert result.stderr.splitlines() == ["Left out, the name does not end as that of an image: notes.txt."]
+    assert sentence(call("predict", str(tmp_path / "model"), str(tmp_path / "empty"))).endswith(
+        "empty holds no images."
+    )
+
+
 def test_ui_wants_a_report(run_dir: Path) -> None:
     assert "report.html does not exist; write it with sweeper report" in sentence(call("ui", str(run_dir)))

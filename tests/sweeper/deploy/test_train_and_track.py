@@ -1,5 +1,6 @@
 """From ``deploy.yaml`` to a model: what is checked before the training, and how it may end."""
 
+import os
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
 from sweeper.deploy import train_and_track as module
+from sweeper.deploy.model_run import Registered, track_model
 from sweeper.deploy.predict import classify
 from sweeper.deploy.train_and_track import Tracked, TrainingBroken, train_and_track
 from tests.sweeper.small import fresh_store
@@ -40,9 +43,9 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def trained(deploy: Path, console: Console | None = None) -> Tracked:
+def trained(deploy: Path, console: Console | None = None, out: str = "model") -> Tracked:
     return train_and_track(
-        deploy, "shapes", deploy.parent / "model", console or Console(quiet=True),
+        deploy, "shapes", deploy.parent / out, console or Console(quiet=True),
         image_size=None, image_column=None, label_column=None, unlabelled=None, device="cpu", threads=1, seed=0,
     )  # fmt: skip
 
@@ -62,14 +65,14 @@ def test_a_model_stays_when_the_store_fails_after_the_training(deploy: Path, mon
 def test_the_store_is_told_what_was_trained_on(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
 
-    def track(uri: str, deployment: Any, deployed: Any, data: dict[str, Any]) -> tuple[str, str]:
+    def track(uri: str, deployment: Any, deployed: Any, data: dict[str, Any]) -> Registered:
         told.update(data)
-        return "small", "1"
+        return Registered("small", "1", selected=True)
 
     monkeypatch.setattr(module, "track_model", track)
     said = StringIO()
     tracked = trained(deploy, Console(file=said, width=200))
-    assert (tracked.version, tracked.error) == (("small", "1"), None)
+    assert (tracked.version, tracked.error) == (Registered("small", "1", selected=True), None)
     assert (told["data.source"], told["images"], told["seed"]) == ("shapes", tracked.images, 0)
     assert f"{tracked.images} images, 10 classes. Results go to {deploy.parent / 'model'}." in said.getvalue()
 
@@ -141,3 +144,20 @@ def test_nothing_is_trained_where_the_folder_is_not_free(deploy: Path) -> None:
     (deploy.parent / "model" / WEIGHTS).touch()
     with pytest.raises(ConfigError, match="already holds a model; give --out an empty or new folder"):
         trained(deploy)
+
+
+def test_a_model_that_may_not_know_a_class_does_not_get_the_alias(
+    deploy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever loads the alias goes on with the version before it."""
+    reviews = [pd.DataFrame({"label": ["a", "a", "b"], "verdict": ["suspicious", verdict, "credible"]})
+               for verdict in ("credible", "suspicious")]  # fmt: skip
+
+    def track(uri: str, deployment: Any, deployed: Any, data: dict[str, Any]) -> Registered:
+        return track_model(uri, deployment, replace(deployed, review=reviews.pop(0)), data)
+
+    monkeypatch.setattr(module, "track_model", track)
+    found = [trained(deploy, out=name).version for name in ("first", "second")]
+    assert found == [Registered("small", "1", selected=True), Registered("small", "2", selected=False)]
+    store = MlflowClient(tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    assert store.get_model_version_by_alias("small", "selected").version == 1

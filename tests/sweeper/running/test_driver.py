@@ -41,7 +41,9 @@ def test_what_is_done_is_written_again_without_ray(tmp_path: Path, monkeypatch: 
     records = {"t0000": finish(record_of())}
     folder, said = RunFolder(tmp_path), []
     outcome = run_sweep(spec_with(), {}, None, Ledger(folder, records), Plan(1, records), said.append)
-    assert (outcome.finished, said) == (1, ["Every trial has ended; nothing is left to run."])
+    more = f"sweeper resume {tmp_path} --trials N"
+    assert outcome.finished == 1
+    assert said == [f"Every trial has ended; nothing is left to run. For more trials, N in all: {more}"]
     assert folder.read_trials()["trial_id"].tolist() == ["t0000"]
     assert folder.study.exists()
 
