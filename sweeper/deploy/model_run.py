@@ -45,7 +45,8 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
     """Log a training as an MLflow run with its model, and give the new version the alias ``selected``.
 
     A version that may not know a class (most of its images are suspicious) does not get the alias: whoever loads the
-    alias goes on with the version before it. The model is logged as code and files, not as a pickle; ``mlflow.pyfunc.load_model`` takes it from there.
+    alias goes on with the version before it. The model is logged as code and files, not as a pickle;
+    ``mlflow.pyfunc.load_model`` takes it from there.
 
     Args:
         uri: of the tracking store.
