@@ -70,7 +70,9 @@ def train_(
     deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="deploy.yaml, as written by sweeper select.")],
     data: Annotated[str, typer.Option(help="Untrusted training images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
     out: Annotated[Path, typer.Option(help="Folder for the model, the scores and the report.")],
-    image_size: Annotated[int | None, typer.Option(help="Resize images to this height and width.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize images to this height and width; default: as the sweep did.")
+    ] = None,
     image_column: Annotated[
         str | None,
         typer.Option(help="Column of the images in Parquet files; default: that of the sweep, if it named one."),
@@ -112,7 +114,7 @@ def train_(
 def _show_training(tracked: "Tracked") -> None:
     """Print where the model is, and what to review before using it."""
     from sweeper.deploy.model_run import ALIAS
-    from sweeper.deploy.train import lost_classes
+    from sweeper.deploy.train import doubtful_classes
     from trainers.storage.saved_model import WEIGHTS
 
     folder, review = tracked.deployed.folder, tracked.deployed.review
@@ -126,7 +128,7 @@ def _show_training(tracked: "Tracked") -> None:
         count = int((review["verdict"] == "suspicious").sum())
         seen = f": {folder / 'suspicious.png'}" if count else ""
         say(f"{count} of {tracked.images} images are suspicious{seen}")
-        for name, share in lost_classes(review).items():
+        for name, share in doubtful_classes(review).items():
             say(f"{share:.0%} of the class {name} were not learned as labelled: the model may not know it.")
     say(f"Model: {folder / WEIGHTS}   report: {folder / 'report.md'}")
 
@@ -138,7 +140,9 @@ def predict(
         list[Path],
         typer.Argument(metavar="IMAGE...", help="Images of any format that Pillow reads, and folders of such images."),
     ],
-    resize: Annotated[bool, typer.Option("--resize", help="Resize images to the model's input size.")] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Resize images to the model's size, even if its training images were not.")
+    ] = False,
 ) -> None:
     """Classify images; print path, class and probability of each, separated by tabs.
 

@@ -28,6 +28,7 @@ class _Images(BaseModel):
 
     image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     class_names: Annotated[list[str], Field(min_length=2)]
+    image_size: int | None = None
     background: str = WHITE
     max_value: float | None = None
     image_column: str | None = None
@@ -35,7 +36,7 @@ class _Images(BaseModel):
 
     @model_validator(mode="after")
     def _check_rendering(self) -> "_Images":
-        DataConfig(background=self.background, max_value=self.max_value)
+        DataConfig(image_size=self.image_size, background=self.background, max_value=self.max_value)
         return self
 
 
@@ -80,7 +81,7 @@ class Deployment(BaseModel):
 
         Args:
             source: as ``data.source`` of a preset.
-            image_size: height and width in pixels to resize to; null: as they are.
+            image_size: height and width in pixels to resize to; null: as the sweep did.
             unreadable: what to do with images that cannot be read, as ``data.unreadable`` of a preset.
             image_column, label_column: of Parquet files, likewise; null: as the sweep has them.
 
@@ -90,7 +91,7 @@ class Deployment(BaseModel):
         known = self.images
         return DataConfig(
             source=source,
-            image_size=image_size,
+            image_size=image_size or known.image_size,
             background=known.background,
             max_value=known.max_value,
             unreadable=unreadable,
@@ -183,7 +184,7 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
-_READ_ALIKE = ("background", "max_value", "image_column", "label_column")
+_READ_ALIKE = ("image_size", "background", "max_value", "image_column", "label_column")
 """Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = (
     "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",

@@ -15,7 +15,7 @@ from mlflow.types import Schema, TensorSpec
 
 import trainers
 from sweeper.deploy.deployment import Deployment
-from sweeper.deploy.train import Deployed, lost_classes
+from sweeper.deploy.train import Deployed, doubtful_classes
 from sweeper.run_folder.provenance import package_versions
 from sweeper.tracking.store import experiment_id, shorten, without_secret
 from trainers.data.findings import FILE as FINDINGS
@@ -93,7 +93,7 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
                     registered_model_name=name,
                 )
         version = str(info.registered_model_version)
-        selected = deployed.review is None or not lost_classes(deployed.review)
+        selected = deployed.review is None or not doubtful_classes(deployed.review)
         if selected:
             mlflow.MlflowClient(tracking_uri=uri).set_registered_model_alias(name, ALIAS, version)
     except Exception as error:

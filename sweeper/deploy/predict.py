@@ -42,14 +42,14 @@ def classify(
     Args:
         model: a trained classifier.
         paths: of images.
-        resize: whether to resize images to what the model takes.
+        resize: whether to resize images to what the model takes, also if those that it was trained on were not.
         unreadable: told a sentence about each of the others.
 
     Raises:
         ConfigError: an image does not fit the model.
     """
     channels, height, width = model.image_shape
-    how = replace(model.rendering, image_size=height if resize else None)
+    how = replace(model.rendering, image_size=height if resize else model.rendering.image_size)
     for path in paths:
         try:
             image = decode([(str(path), path)], how).all_images()

@@ -20,15 +20,15 @@ from sweeper.run_folder.tables import as_rows, write_table
 from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.class_order import in_class_order
+from trainers.data.config import DataConfig
 from trainers.data.image_set import ImageSet, pixels_fingerprint
-from trainers.data.pixels import Rendering
 from trainers.defenses import DEFENSES
 from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.files import remove_tree, write_text
 from trainers.storage.state_store import StateStore
 
-LOST_ABOVE = 0.5
-"""A class may be lost if more than this share of its images is suspicious."""
+DOUBTED_ABOVE = 0.5
+"""A model may not know a class if more than this share of its images is suspicious."""
 REVIEW_COLUMNS = ("index", "path", "label", "score", "verdict")
 
 
@@ -50,7 +50,7 @@ class Deployed:
 def train(
     deployment: Deployment,
     data: ImageSet,
-    source: str,
+    read_as: DataConfig,
     folder: Path,
     compute: Compute,
     seed: int,
@@ -65,7 +65,7 @@ def train(
     Args:
         deployment: the setting.
         data: untrusted images.
-        source: where they came from, for the report.
+        read_as: where they came from, and how they were read.
         folder: where results go.
         compute: where to compute.
         seed: of every draw.
@@ -102,13 +102,12 @@ def train(
                 console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
 
         trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
-    rendering = Rendering(background=deployment.images.background, max_value=deployment.images.max_value)
-    trained = replace(trained, model=replace(trained.model, rendering=rendering))
+    trained = replace(trained, model=replace(trained.model, rendering=read_as.rendering))
     review = _review(data, trained)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)
         draw_suspicious(data, review, folder / "suspicious.png")
-    write_text(folder / "report.md", _report(deployment, data, source, review, trained, seed))
+    write_text(folder / "report.md", _report(deployment, data, read_as.source, review, trained, seed))
     trained.model.save(folder)  # last, since it shows that all the rest is there
     remove_tree(states)
     with suppress(OSError):  # another training's states, or other files
@@ -135,14 +134,16 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
     )
 
 
-def lost_classes(review: pd.DataFrame) -> dict[str, float]:
+def doubtful_classes(review: pd.DataFrame) -> dict[str, float]:
     """Classes that the model may not know, since most of their images are suspicious; with the suspicious share.
 
     Args:
         review: rows of ``suspicious.parquet``.
     """
     shares = (review["verdict"] == "suspicious").groupby(review["label"]).mean()
-    return {name: float(shares[name]) for name in in_class_order(map(str, shares.index)) if shares[name] > LOST_ABOVE}
+    return {
+        name: float(shares[name]) for name in in_class_order(map(str, shares.index)) if shares[name] > DOUBTED_ABOVE
+    }
 
 
 def _report(
@@ -178,7 +179,7 @@ def _report(
             suspicious = int(marked.get(name, 0))
             lines.append(f"| {_escape_markdown(name)} | {count} | {suspicious} | {suspicious / max(count, 1):.1%} |")
         lines.append("")
-        for name, share in lost_classes(review).items():
+        for name, share in doubtful_classes(review).items():
             lines += [
                 f"**{share:.0%} of the class {_escape_markdown(name)} were not learned as labelled: the model may not "
                 "know it.**",

@@ -68,7 +68,7 @@ def train_and_track(
         source: of the images, as ``data.source`` of a preset.
         out: folder for model, scores and report.
         console: for progress.
-        image_size: resize images to this height and width; null: as they are.
+        image_size: resize images to this height and width; null: as the sweep did.
         image_column, label_column: of Parquet files; null: as for the sweep that found the setting.
         unlabelled: source of images without labels; null: what the setting names.
         device: auto, cpu or cuda.
@@ -105,7 +105,7 @@ def train_and_track(
         try:
             for line in folder.write_data_findings(findings):
                 console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-            deployed = train(deployment, data, source, out, compute, seed, console, without_labels)
+            deployed = train(deployment, data, config, out, compute, seed, console, without_labels)
         except TrialError as error:
             raise TrainingBroken(f"The training failed: {error}") from error
         except OSError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers.data.batches import Normalizer
 from trainers.data.config import DataConfig
-from trainers.data.pixels import AS_IT_IS, WHITE, Rendering
+from trainers.data.pixels import AS_IT_IS, Rendering
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, Network, build_model
 from trainers.storage.files import write_text, write_with
@@ -31,7 +31,7 @@ class SavedModel:
         normalise: statistics of the images that the network was trained on.
         image_shape: channels, height, width.
         class_names: names of the classes by label.
-        rendering: how the image files were read that it was trained on; their size is that of ``image_shape``.
+        rendering: how the image files were read that it was trained on.
     """
 
     network: Network
@@ -72,6 +72,7 @@ class SavedModel:
             "class_names": list(self.class_names),
             "mean": self.normalise.mean.tolist(),
             "std": self.normalise.std.tolist(),
+            "image_size": self.rendering.image_size,
             "background": self.rendering.background,
             "max_value": self.rendering.max_value,
             "input": "uint8 (N, C, H, W); the network gets images / 255, less mean, over std, per channel",
@@ -104,7 +105,8 @@ def load_model(path: Path) -> SavedModel:
         channels, height, width = known["image_shape"]
         names = tuple(known["class_names"])
         normalise = Normalizer(torch.tensor(known["mean"]), torch.tensor(known["std"]))
-        rendering = DataConfig(background=known.get("background", WHITE), max_value=known.get("max_value")).rendering
+        read_as = {key: known[key] for key in ("image_size", "background", "max_value") if key in known}
+        rendering = DataConfig(**read_as).rendering
         network = build_model(config, channels, len(names), seed=0)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

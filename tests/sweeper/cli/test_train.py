@@ -10,6 +10,7 @@ import yaml
 
 from tests.sweeper.cli.calls import call, image_folder, picture, sentence
 from trainers.data.batches import Normalizer
+from trainers.data.pixels import Rendering
 from trainers.models import ModelConfig, build_model
 from trainers.storage.saved_model import SavedModel
 
@@ -88,6 +89,9 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     path, name, share = result.stdout.strip().split("\t")
     assert (path, name in ("cat", "dog"), 0.5 <= float(share) <= 1) == (str(image), True, True)
+    resized = SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog"), Rendering(16))
+    resized.save(tmp_path / "resized")
+    assert call("predict", str(tmp_path / "resized"), str(image)).stdout == result.stdout, "as its training images were"
 
 
 def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,11 @@ def test_images_are_read_as_those_of_the_sweep(tmp_path: Path) -> None:
     """A setting of an earlier version does not say how."""
     plain = read_deployment(written(tmp_path / "deploy.yaml", GOOD)).data("folder:x", 16, "leave_out")
     assert plain == DataConfig(source="folder:x", image_size=16, unreadable="leave_out")
-    content = GOOD | {"images": GOOD["images"] | {"background": "navy", "max_value": 4095}}
-    given = read_deployment(written(tmp_path / "deploy.yaml", content)).data("folder:x", None, "refuse")
-    assert given == DataConfig(source="folder:x", background="navy", max_value=4095.0)
+    content = GOOD | {"images": GOOD["images"] | {"image_size": 16, "background": "navy", "max_value": 4095}}
+    known = read_deployment(written(tmp_path / "deploy.yaml", content))
+    as_known = DataConfig(source="folder:x", image_size=16, background="navy", max_value=4095.0)
+    assert known.data("folder:x", None, "refuse") == as_known
+    assert known.data("folder:x", 32, "refuse") == replace(as_known, image_size=32)
     content = GOOD | {"images": GOOD["images"] | {"background": "no-colour"}}
     with pytest.raises(ConfigError, match="images: background must be the name of a colour"):
         read_deployment(written(tmp_path / "deploy.yaml", content))

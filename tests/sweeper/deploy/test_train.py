@@ -11,19 +11,19 @@ from rich.console import Console
 
 from sweeper.deploy import train as module
 from sweeper.deploy.deployment import Deployment
-from sweeper.deploy.train import lost_classes, train
+from sweeper.deploy.train import doubtful_classes, train
 from trainers.compute import Compute
-from trainers.data import ImageSet
+from trainers.data import DataConfig, ImageSet
 from trainers.data.shapes import make_shapes
 from trainers.storage.state_store import StateStore
 
 
 def test_classes_that_were_mostly_thrown_away_are_named() -> None:
     review = pd.DataFrame({"label": [*"aaabbb"], "verdict": [*["suspicious"] * 2, *["credible"] * 3, "suspicious"]})
-    assert lost_classes(review) == {"a": pytest.approx(2 / 3)}
-    assert lost_classes(review.assign(verdict="credible")) == {}
+    assert doubtful_classes(review) == {"a": pytest.approx(2 / 3)}
+    assert doubtful_classes(review.assign(verdict="credible")) == {}
     numbered = pd.DataFrame({"label": ["10", "9", "2"], "verdict": ["suspicious"] * 3})
-    assert list(lost_classes(numbered)) == ["2", "9", "10"]
+    assert list(doubtful_classes(numbered)) == ["2", "9", "10"]
 
 
 def test_a_name_of_a_class_forges_nothing_in_the_report(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_name_of_a_class_forges_nothing_in_the_report(tmp_path: Path) -> None:
     chosen = setting_for(
         data, "vab", warmup_steps=1, warmup_rounds=1, mix_epochs=1, suppression_epochs=0, batch_size=16
     )
-    train(chosen, data, "shapes", tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True))
+    train(chosen, data, DataConfig(), tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True))
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert not any(line.startswith("| dog") for line in lines)
     assert any(line.startswith(r"| cat \| 500 \| 0 \| 0.0% \|\\n\| dog | ") for line in lines), lines
@@ -48,7 +48,7 @@ def test_what_lies_in_the_folder_beside_the_training_stays(tmp_path: Path) -> No
     (tmp_path / "states").mkdir()
     (tmp_path / "states" / "alaska.txt").touch()
     chosen = setting_for(data, "none", epochs=1, batch_size=16)
-    train(chosen, data, "shapes", tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True), state_every_s=0.0)
+    train(chosen, data, DataConfig(), tmp_path, Compute(torch.device("cpu")), 0, Console(quiet=True), state_every_s=0.0)
     assert [path.name for path in (tmp_path / "states").iterdir()] == ["alaska.txt"]
 
 
@@ -80,6 +80,6 @@ def test_a_training_is_gone_on_with_only_where_its_states_can_be_read(
     cpu, other = torch.device("cpu"), torch.device("meta")
     for compute in (Compute(cpu), Compute(other), Compute(cpu, amp=True), Compute(cpu)):
         with suppress(KeyboardInterrupt):
-            train(chosen, data, "shapes", tmp_path, compute, 0, Console(quiet=True))
+            train(chosen, data, DataConfig(), tmp_path, compute, 0, Console(quiet=True))
     assert opened[0] == opened[3]
     assert len(set(opened)) == 3

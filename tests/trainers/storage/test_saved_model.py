@@ -42,10 +42,10 @@ def test_it_predicts_the_same_after_the_way_through_files(tmp_path: Path, name: 
 def test_how_images_were_read_is_remembered_and_a_model_that_does_not_say_takes_them_as_they_are(
     tmp_path: Path,
 ) -> None:
-    rendering = Rendering(background="#102030", max_value=4095.0)
+    rendering = Rendering(image_size=8, background="#102030", max_value=4095.0)
     replace(model(), rendering=rendering).save(tmp_path)
     assert load_model(tmp_path).rendering == rendering
-    damage(tmp_path, background=..., max_value=...)
+    damage(tmp_path, image_size=..., background=..., max_value=...)
     assert load_model(tmp_path).rendering == Rendering()
     for key, value in (("background", "no-colour"), ("background", 7), ("max_value", -1), ("max_value", "x")):
         damage(tmp_path, background="white", max_value=None)
