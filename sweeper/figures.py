@@ -52,12 +52,12 @@ MEASURED: dict[str, str] = {
     "correctly, and how many there are. Only in trials.parquet.",
     "detection_auroc": "Area under the ROC curve of the defense's scores, poisoned samples against all others. 1 is "
     "perfect, 0.5 is chance; below 0.5 the scores point at clean samples.",
-    "detection_tpr": "The share of poisoned samples that the defense took for suspicious.",
-    "detection_fpr": "The share of samples that are not poisoned and that the defense took for suspicious.",
-    "credible_share": "The share of training samples that the defense took for clean.",
-    "credible_min_class_share": "The share of the rarest class among the samples taken for clean. Near 0, a class is "
-    "being lost.",
-    "poison_in_credible": "The share of poisoned samples among those taken for clean.",
+    "detection_tpr": "Of the poisoned samples, the share that the defense marked as suspicious.",
+    "detection_fpr": "Of the samples that are not poisoned, the share that the defense marked as suspicious.",
+    "credible_share": "The share of training samples that the defense treated as clean.",
+    "credible_min_class_share": "The share of the rarest class among the samples treated as clean. Near 0, the "
+    "model may not know that class.",
+    "poison_in_credible": "The share of poisoned samples among those treated as clean.",
     "loss": "Mean training loss of the epoch, as the defense defines its loss.",
     "epoch": "Number of the epoch, over all stages of the defense, from 1.",
     "images_seen": "Training images processed so far, each view counted. It compares the cost of defenses better than "

@@ -31,13 +31,13 @@ def select_(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Require that bounds at this confidence (e.g. 0.9) keep --max-asr and --min-class-acc, each by "
-            "itself; uses confirmed runs only."
+            help="Compare bounds at this confidence (e.g. 0.9) with --max-asr and --min-class-acc, each by itself; "
+            "uses confirmed runs only."
         ),
     ] = None,
     defense: Annotated[str | None, typer.Option(help="Use only settings of this defense.")] = None,
 ) -> None:
-    """Select the most accurate setting that keeps the limits, and write it to deploy.yaml."""
+    """Select the most accurate setting within the limits, and write it to deploy.yaml."""
     from sweeper.analysis.selection import NothingQualifies
     from sweeper.cli.tables import confirmation_lines, print_reading_notes, selection_lines
     from sweeper.deploy.select import Bounds, select_setting

@@ -99,6 +99,15 @@ def test_every_column_has_its_meaning() -> None:
     assert len(MEANINGS) == sum(map(len, (IDENTITY, MEASURED, ATTACK_COST, CURVE, SETTING))), "one stands in two groups"
 
 
+def test_keys_of_a_defense_stand_under_what_they_have_in_common() -> None:
+    caption = "Keys of `vab`. V&B's constants. The SGD parameters are the Beneficiary's."
+    assert f"~~~{{table}} {caption}\n| key |" in sections("defenses")["vab"]
+
+
+def test_a_defense_may_be_one_block() -> None:
+    assert "| [`defense`](defenses.md) | block, or list of blocks | required |" in PARTS["preset_keys"]()
+
+
 def test_a_figure_of_both_halves_is_described_on_both() -> None:
     assert all(name.startswith("val_") for name in BOTH_HALVES)
     assert {name.replace("val_", "test_") for name in BOTH_HALVES} <= set(MEASURED)
@@ -115,6 +124,24 @@ def test_every_option_of_a_command_is_there(name: str) -> None:
     options = set(re.findall(r"^│ [* ]* *(--[a-z-]+)", said, re.MULTILINE)) - {"--help"}
     shown = {cell.split()[0] for cell in first_cells(sections("commands")[name])}
     assert {cell for cell in shown if cell.startswith("--")} == options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_range_that_help_shows_is_there(name: str) -> None:
+    said = CliRunner().invoke(app, [name, "--help"], env=HELP).output
+    ranges = re.findall(r"(--[a-z-]+) +<\w+ range> \[(?:(\d+)<=)?x(?:>=(\d+))?(?:<=(\d+))?\]", said)
+    assert len(ranges) == said.count(" range> [")
+    for option, low, least, most in ranges:
+        words = [f"at least {low or least}"] + ([f"at most {most}"] if most else [])
+        assert re.search(rf"^\| `{option} VALUE` \| [a-z ]+, {', '.join(words)} \|", PARTS["commands"](), re.MULTILINE)
+
+
+def test_types_and_choices_of_options_are_there() -> None:
+    known = sections("commands")
+    assert "| `--top VALUE` | whole number, at least 1 | `3` |" in known["confirm"]
+    assert "| `--port VALUE` | whole number, at least 0, at most 65535 | `5000` |" in known["ui"]
+    assert "| `--over VALUE` | `worst`, `mean`, `cvar` | `worst` |" in known["select"]
+    assert "| `--out VALUE` | path |" in known["run"]
 
 
 def test_what_a_command_requires_stands_in_its_usage() -> None:

@@ -1,4 +1,4 @@
-"""What every figure and column means."""
+"""What every metric and column means."""
 
 from reference.markdown import code, table
 from sweeper.figures import ATTACK_COST, CURVE, IDENTITY, MEASURED, SETTING
@@ -13,9 +13,9 @@ GROUPS = {
 
 
 def figures() -> str:
-    """A table for each group of figures."""
+    """A table for each group of columns."""
     parts = []
     for title, group in GROUPS.items():
         rows = [(code(name), meaning) for name, meaning in group.items()]
-        parts += [f"## {title}", table(("figure", "meaning"), rows)]
+        parts += [f"## {title}", table(("column", "meaning"), rows)]
     return "\n\n".join(parts)

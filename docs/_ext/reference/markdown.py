@@ -30,6 +30,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
+def captioned(caption: str, text: str) -> str:
+    """A table with a caption above it, as MyST writes them. The fence is of tildes, since a caption may hold backticks.
+
+    Args:
+        caption: a docstring; its paragraphs become one line.
+        text: the table.
+    """
+    return f"~~~{{table}} {' '.join(prose(caption).split())}\n{text}\n~~~"
+
+
 def _cell(text: str) -> str:
     """Text on one line, in which a bar is no border of the cell."""
     return " ".join(text.split()).replace("|", "\\|")

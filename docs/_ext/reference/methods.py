@@ -5,7 +5,7 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-from reference.markdown import code, prose, table
+from reference.markdown import captioned, code, prose, table
 from reference.parameters import key_table, parameter_rows
 from trainers.attacks import ATTACKS
 from trainers.attacks.base import Attack
@@ -26,10 +26,8 @@ def defenses() -> str:
 
 def _defense(name: str) -> str:
     kind = DEFENSES[name]
-    parts = [f"## {name}", _about(kind), _keys(kind.Params, SgdParams)]
-    if kind.Params.__doc__:
-        parts.insert(2, prose(kind.Params.__doc__))
-    return "\n\n".join(parts)
+    caption = f"Keys of {code(name)}. {kind.Params.__doc__ or ''}"
+    return "\n\n".join([f"## {name}", _about(kind), _keys(kind.Params, SgdParams, caption)])
 
 
 def attacks() -> str:
@@ -69,8 +67,11 @@ def _about(kind: type[Any]) -> str:
     return "\n\n".join(filter(None, [prose(sys.modules[kind.__module__].__doc__), prose(kind.__doc__)]))
 
 
-def _keys(params: type[Any], shared: type[Any] | None = None) -> str:
+def _keys(params: type[Any], shared: type[Any] | None = None, caption: str | None = None) -> str:
     """The table of a method's own keys, those left out that it takes from ``shared`` as they are."""
     taken = {} if shared is None else {field.name: field for field in fields(shared)}
     own = [field.name for field in fields(params) if taken.get(field.name) is not field]
-    return key_table(parameter_rows(params, own)) if own else "It has no keys of its own."
+    if not own:
+        return "It has no keys of its own."
+    keys = key_table(parameter_rows(params, own))
+    return keys if caption is None else captioned(caption, keys)

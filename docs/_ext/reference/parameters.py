@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -11,7 +12,7 @@ from reference.markdown import code, summary, table
 from trainers.params import LARGEST, Parameters
 
 HEADINGS = ("key", "allowed", "default", "meaning")
-NUMBERS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
 REQUIRED = "required"
 Row = tuple[str, str, str, str]
 
@@ -33,10 +34,10 @@ def parameter_rows(kind: type[Parameters], keys: Iterable[str] | None = None) ->
         default = REQUIRED if field.default is MISSING and field.default_factory is MISSING else code(field.default)
         hint = hints[field.name]
         if known.get("names_class"):
-            allowed = class_words(hint)
+            may = class_words(hint)
         else:
-            allowed = _allowed(hint, known.get("choices"), known.get("bounds", {}))
-        rows.append((code(field.name), allowed, default, known.get("doc", "")))
+            may = allowed(hint, known.get("choices"), known.get("bounds", {}))
+        rows.append((code(field.name), may, default, known.get("doc", "")))
     return rows
 
 
@@ -50,8 +51,8 @@ def model_rows(model: Any) -> list[Row]:
             value = field.get_default(call_default_factory=True)
             default = "" if _is_block(value) else code(value)
         limits = {k: getattr(item, k) for item in field.metadata for k in ("ge", "gt", "le", "lt") if hasattr(item, k)}
-        allowed = _allowed(field.annotation, _choices(field.annotation), limits)
-        rows.append((code(name), allowed, default, field.description or summary(field.annotation.__doc__).rstrip(".")))
+        may = allowed(field.annotation, _choices(field.annotation), limits)
+        rows.append((code(name), may, default, field.description or summary(field.annotation.__doc__).rstrip(".")))
     return rows
 
 
@@ -61,8 +62,8 @@ def _is_block(value: Any) -> bool:
     return any(isinstance(item, (Parameters, BaseModel)) for item in items)
 
 
-def _allowed(hint: Any, choices: Iterable[Any] | None, limits: Mapping[str, float]) -> str:
-    """Type and range of a value: ``whole number, at least 1``; or the list of choices."""
+def allowed(hint: Any, choices: Iterable[Any] | None, limits: Mapping[str, float | None]) -> str:
+    """Type and range of a value: ``whole number, at least 1``; or the list of choices. A limit may be null: none."""
     return choice_list(choices) if choices else ", ".join(filter(None, [type_name(hint), bounds(limits)]))
 
 
@@ -81,14 +82,12 @@ def type_name(hint: Any) -> str:
     if origin in (Union, UnionType):
         parts = [type_name(part) for part in get_args(hint) if part is not NoneType]
         return " or ".join(dict.fromkeys(parts)) + (" or null" if NoneType in get_args(hint) else "")
-    if origin is Literal:
-        return "text"
     if origin in (tuple, list):
         item = type_name(get_args(hint)[0])
         return f"list of {'numbers' if item == 'number' else 'whole numbers' if item == 'whole number' else 'blocks'}"
     if origin is dict or hint is dict:
         return "mapping"
-    return NUMBERS.get(hint, "block")
+    return TYPES.get(hint, "block")
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
@@ -105,7 +104,7 @@ def choice_list(choices: Iterable[Any]) -> str:
     return ", ".join(map(code, choices))
 
 
-def bounds(limits: Mapping[str, float]) -> str:
+def bounds(limits: Mapping[str, float | None]) -> str:
     """A range in words: ``above 0, at most 1``."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return ", ".join(f"{words[kind]} {limit:g}" for kind, limit in limits.items() if limit != LARGEST)
+    return ", ".join(f"{words[kind]} {limit:g}" for kind, limit in limits.items() if limit not in (None, LARGEST))

@@ -28,15 +28,18 @@ GROUPS: dict[str, type[Parameters] | type[BaseModel]] = {
 """Keys of a preset that hold keys themselves."""
 ELSEWHERE = {"defense": "defenses.md", "scenario_defaults": "attacks.md", "scenarios": "attacks.md"}
 """Pages on which the keys of a block stand."""
+ALLOWED = {"defense": "block, or list of blocks"}
+"""What a preset may hold where the type says something else: what is read makes one of it."""
 
 
 def preset_keys() -> str:
     """The keys at the top, and those of every group."""
     rows = model_rows(SweepSpec)
     for number, name in enumerate(SweepSpec.model_fields):
+        key, allowed, *rest = rows[number]
         place = ELSEWHERE.get(name, f"#{name}" if name in GROUPS else None)
-        if place is not None:
-            rows[number] = (f"[{rows[number][0]}]({place})", *rows[number][1:])
+        shown = key if place is None else f"[{key}]({place})"
+        rows[number] = (shown, ALLOWED.get(name, allowed), *rest)
     parts = ["## The whole preset", key_table(rows)]
     for name, kind in GROUPS.items():
         rows = parameter_rows(kind) if issubclass(kind, Parameters) else model_rows(kind)
