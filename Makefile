@@ -43,7 +43,7 @@ bench: $(VENV)/installed
 
 # Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
 bench-gpu:
-	$(PYTHON) -m benchmarks.gpu
+	$(PYTHON) -m benchmarks.card --out card
 
 # What hosts of a cluster install: the code as it is, the lock, and how to.
 dist: $(VENV)/installed

@@ -1,18 +1,13 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu, parity, shapes_hardness, throughput
+from benchmarks import parity, shapes_hardness, throughput
 from benchmarks.customary import CustomaryVab, attention_mix_one_by_one, entropies_one_by_one
 from benchmarks.project import ProjectVab
-from trainers.data.shapes import make_shapes
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.mixing import attention_maps, attention_mix
-from trainers.models import ModelConfig
 from trainers.seeding import seeded
 
 ROOT = Path(__file__).parents[2]
@@ -95,39 +90,3 @@ def test_parity_prints_every_seed_and_the_mean(capsys: pytest.CaptureFixture[str
     for label in (*parity.AUGMENTATIONS, "ratio_scale 5"):
         assert all(f"{label}, {row}" in out for row in ("seed 3", "mean ± sd"))
     assert all(name in out for name in parity.ABL_FIGURES)
-
-
-@pytest.mark.parametrize("mode", gpu.MODES, ids=lambda mode: mode.name)
-def test_gpu_modes_compute(mode: gpu.Mode) -> None:
-    # Here on the CPU: what is timed, and the memory formats, are the same.
-    device = torch.device("cpu")
-    data = make_shapes(40, 10, seed=0, image_size=16).train
-    vab = mode.build(data, ModelConfig("tiny", width=4), gpu.Augmentation(1), device, compiled=False)
-    batch = vab.defense.view(torch.arange(8))
-    output = vab.defense.run_network(vab.defense.victim, batch)
-    assert batch.is_contiguous(memory_format=torch.channels_last) == mode.channels_last
-    assert output.features.is_contiguous(memory_format=torch.channels_last) == mode.channels_last
-    assert output.logits.dtype == (torch.bfloat16 if mode.amp else torch.float32)
-    for method in gpu.PARTS.values():
-        rates, peak = gpu.measure(vab, method, repeats=1, device=device)
-        assert len(rates) == 1
-        assert rates[0] > 0
-        assert peak is None
-
-
-def test_gpu_data_is_cut_to_size() -> None:
-    assert gpu.load(None, 30, 8).images.shape == (30, 3, 8, 8)
-    assert gpu.load("shapes", 30, 8).images.shape == (30, 3, 8, 8)
-
-
-def test_gpu_needs_cuda_and_only_trainers() -> None:
-    # A module that is None in sys.modules cannot be imported.
-    absent = ("ray", "optuna", "mlflow", "pandas", "pydantic", "rich", "typer", "sweeper", "search_spaces")
-    code = (
-        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r})); sys.argv = ['gpu']; "
-        "runpy.run_module('benchmarks.gpu', run_name='__main__')"
-    )
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.strip() == "There is nothing to measure here: torch sees no CUDA device."
