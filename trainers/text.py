@@ -1,6 +1,7 @@
 """Text from untrusted sources, made safe to show."""
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -19,12 +20,18 @@ def printable(text: str) -> str:
 def name_as_text(name: str) -> str:
     """The name of a file or folder as UTF-8, whatever the locale is, so that a class is called the same everywhere.
 
-    A name in the locale's own encoding (GBK, EUC-JP) that is no UTF-8 stays as it is.
+    A name in the locale's own encoding (GBK, EUC-JP) that is no UTF-8 stays as it is. A letter and its accent, which
+    macOS may write as two characters, are composed.
     """
     try:
-        return os.fsencode(name).decode("utf-8")
+        return composed(os.fsencode(name).decode("utf-8"))
     except UnicodeError:
-        return name
+        return composed(name)
+
+
+def composed(text: str) -> str:
+    """``text`` with each letter and its accents as one character where there is one (Unicode NFC), as people see it."""
+    return unicodedata.normalize("NFC", text)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

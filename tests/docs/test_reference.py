@@ -158,6 +158,15 @@ def test_every_preset_of_the_package_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
+def test_readers_are_sent_to_pages_and_not_to_code(part: str) -> None:
+    text = PARTS[part]()
+    assert re.findall(r"`(?:trainers|sweeper|search_spaces)\.[^`]*`", text) == []
+    for page, heading in re.findall(r"\]\(\.\./([a-z-]+\.md)#([a-z-]+)\)", text):
+        headings = re.findall(r"^#+ (.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+        assert heading in [known.lower().replace(" ", "-") for known in headings]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_every_row_says_what_it_means(part: str) -> None:
     rows = re.findall(r"^\|.*\|$", PARTS[part](), re.MULTILINE)
     assert rows

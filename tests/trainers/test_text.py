@@ -10,6 +10,8 @@ from trainers.text import did_you_mean, name_as_text
     [
         ("apple", "apple"),
         ("\xc4pfel", "\xc4pfel"),
+        ("A\u0308pfel", "\xc4pfel"),  # as of macOS
+        ("A\u0308\udce9", "\xc4\udce9"),
         (b"\xc3\x84pfel".decode("ascii", "surrogateescape"), "\xc4pfel"),  # as in the locale C
         ("caf\udce9", "caf\udce9"),  # Latin-1
     ],

@@ -1,12 +1,11 @@
 """Classes by number and by name: which number a name stands for, and how both are shown."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
 from trainers.errors import ConfigError
-from trainers.text import did_you_mean
+from trainers.text import composed, did_you_mean
 
 LISTED = 20
 """Class names that an error lists."""
@@ -16,12 +15,12 @@ def class_number(key: str, given: int | str, class_names: Sequence[str]) -> int:
     """The number, from 0, of the class that a parameter gives by its number or by its name.
 
     A number is always the class's place in the order of the classes, even where names look like numbers; a text is
-    always a name. Names are compared as people see them: a letter and its accent are one character or two.
+    always a name, whose letters and accents may be written as one character or two.
 
     Args:
         key: the parameter, for errors.
         given: number or name.
-        class_names: of the data.
+        class_names: of the data, as :func:`trainers.text.composed` writes them.
 
     Raises:
         ConfigError: there is no such class.
@@ -30,13 +29,10 @@ def class_number(key: str, given: int | str, class_names: Sequence[str]) -> int:
         if given < len(class_names):
             return given
         raise ConfigError(f"{key} must be a class from 0 to {len(class_names) - 1}, but got {given}.")
-    if given in class_names:
-        return class_names.index(given)
-    known = [unicodedata.normalize("NFC", name) for name in class_names]
-    wanted = unicodedata.normalize("NFC", given)
-    if wanted in known:
-        return known.index(wanted)
-    hint = did_you_mean(wanted, known)
+    wanted = composed(given)
+    if wanted in class_names:
+        return class_names.index(wanted)
+    hint = did_you_mean(wanted, class_names)
     raise ConfigError(f"{key} must be a class, but none is called {given!r}; there are {_listed(class_names)}.{hint}")
 
 

@@ -8,6 +8,8 @@ from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 
 REFUSE, LEAVE_OUT = "refuse", "leave_out"
+LEAVE_OUT_KEY = "data.unreadable: leave_out (of train: --unreadable leave_out)"
+"""How a message writes the setting that goes on without what cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class DataConfig(Parameters):
         None, gt=0, doc="pixel value that becomes 255, e.g. 4095 for 12 bits in files of 16; null: 255 or 65535"
     )
     unreadable: str = param(
-        REFUSE, choices=(REFUSE, LEAVE_OUT), doc="what to do where an image cannot be read; left out, they are counted"
+        REFUSE,
+        choices=(REFUSE, LEAVE_OUT),
+        doc="what to do where an image cannot be read or a row has no label; left out, they are counted",
     )
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")

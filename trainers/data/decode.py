@@ -1,5 +1,6 @@
 """Encoded images in, one uint8 tensor out."""
 
+import errno
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,28 @@ _WORTH_THREADS = 8192
 
 NAMED = 5
 """Broken images that an error names."""
+
+
+_OF_THE_IMAGE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}
+    | {errno.EINVAL}  # a broken file that names a place far beyond its end
+)
+"""Errors of the system that say something about the image, and not about this machine."""
+
+
+@dataclass(frozen=True)
+class NoImage:
+    """What stands in the place of an image that its source lacks.
+
+    Args:
+        reason: why there is none, as part of a sentence.
+    """
+
+    reason: str
+
+
+Source = bytes | Path | NoImage
+"""An encoded image, the file that holds it, or why there is none."""
 
 
 @dataclass
@@ -76,7 +99,7 @@ class Decoded:
             self.sizes[index] = pixels.size
 
 
-def decode(items: Sequence[tuple[str, bytes | Path]], how: Rendering = AS_IT_IS) -> Decoded:
+def decode(items: Sequence[tuple[str, Source]], how: Rendering = AS_IT_IS) -> Decoded:
     """Decode every image that Pillow reads (EPS and WMF excepted), upright as its EXIF orientation says.
 
     The result has one channel if every image has one (8 or 16 bits or black and white), and RGB otherwise. Of an
@@ -84,11 +107,13 @@ def decode(items: Sequence[tuple[str, bytes | Path]], how: Rendering = AS_IT_IS)
     Images that are truncated, unreadable or so large that they may be decompression bombs are broken.
 
     Args:
-        items: per image, the name that errors give it, and its encoded bytes or the file that holds them.
+        items: per image, the name that errors give it, and its encoded bytes, the file that holds them, or why there
+            is none.
         how: to make pixels of what a file holds.
 
     Raises:
-        ConfigError: no items; images of several sizes without ``how.image_size``; more than memory holds.
+        ConfigError: no items; images of several sizes without ``how.image_size``; more than memory holds; this machine
+            fails to read (too many open files, a broken disk), which says nothing about the image.
     """
     if not items:
         raise ConfigError("There is no image to read.")
@@ -99,10 +124,20 @@ def decode(items: Sequence[tuple[str, bytes | Path]], how: Rendering = AS_IT_IS)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
 
         def read(index: int) -> Pixels | None:
+            name, source = items[index]
+            if isinstance(source, NoImage):
+                decoded.broken[index] = source.reason
+                return None
             try:
-                pixels = read_pixels(items[index][1], how)
-            except Exception as error:  # noqa: BLE001  # Pillow's decoders raise errors of many kinds on broken files
-                decoded.broken[index] = _reason(items[index][1], error)
+                pixels = read_pixels(source, how)
+            except Exception as error:  # Pillow's decoders raise errors of many kinds on broken files
+                reason = _reason(source, error)
+                if _is_of_this_machine(error):
+                    raise ConfigError(
+                        f"Cannot read the image {name}: {reason}. It is this machine that fails, so the image is not "
+                        "left out."
+                    ) from error
+                decoded.broken[index] = reason
                 return None
             decoded.note(index, pixels, how.image_size is not None)
             return pixels
@@ -132,7 +167,7 @@ def decode(items: Sequence[tuple[str, bytes | Path]], how: Rendering = AS_IT_IS)
                 pixels[index] = values.transpose(2, 0, 1) if values.ndim == 3 else values
             return has_colour
 
-        with ThreadPoolExecutor(_threads(items[0][1])) as pool:
+        with ThreadPoolExecutor(_threads(items[first][1])) as pool:
             # A list: any() alone would stop at the first block with colour and drop the others.
             in_colour = any(list(pool.map(fill, range(0, len(items), _BLOCK))))
     kept = [index for index in range(len(items)) if index not in decoded.broken]
@@ -146,8 +181,17 @@ def decode(items: Sequence[tuple[str, bytes | Path]], how: Rendering = AS_IT_IS)
     return decoded
 
 
-def _reason(source: bytes | Path, error: Exception) -> str:
+def _is_of_this_machine(error: Exception) -> bool:
+    """Whether reading failed for want of memory, of files or of a disk, and not for the image."""
+    if isinstance(error, OSError):  # Pillow's own has no number
+        return error.errno is not None and error.errno not in _OF_THE_IMAGE
+    return isinstance(error, MemoryError)
+
+
+def _reason(source: Source, error: Exception) -> str:
     """Why an image cannot be read, as part of a sentence."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     if isinstance(error, UnidentifiedImageError):
         return "it is empty" if _size(source) == 0 else "it is in no known image format"
     if isinstance(error, OSError) and error.strerror:
@@ -155,17 +199,17 @@ def _reason(source: bytes | Path, error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-def _size(source: bytes | Path) -> int:
+def _size(source: Source) -> int:
     """Encoded bytes; 0 for a file that is gone."""
-    if isinstance(source, bytes):
-        return len(source)
-    try:
-        return source.stat().st_size
-    except OSError:
-        return 0
+    if isinstance(source, Path):
+        try:
+            return source.stat().st_size
+        except OSError:
+            return 0
+    return len(source) if isinstance(source, bytes) else 0
 
 
-def _threads(first: bytes | Path) -> int:
+def _threads(first: Source) -> int:
     return torch.get_num_threads() if _size(first) >= _WORTH_THREADS else 1
 
 

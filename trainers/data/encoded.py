@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainers.data.config import REFUSE, DataConfig
-from trainers.data.decode import NAMED, Decoded, decode
+from trainers.data.config import LEAVE_OUT_KEY, REFUSE, DataConfig
+from trainers.data.decode import NAMED, Decoded, Source, decode
 from trainers.data.findings import Findings, Place
 from trainers.errors import ConfigError
 from trainers.text import printable
@@ -22,15 +22,18 @@ ELONGATED = 2.0
 """Ratio of the sides from which on an image that is resized to a square is counted."""
 _DARK = 64
 """A data set whose values all lie below this is dark enough to be told of."""
+_DARK_OF_16_BITS = 1 << 15
+"""An image of 16 bits whose values all lie below this uses a part of them."""
 
 
 def decode_all(
-    items: Sequence[tuple[str, bytes | Path]], config: DataConfig, findings: Findings, root: Path | None = None
+    items: Sequence[tuple[str, Source]], config: DataConfig, findings: Findings, root: Path | None = None
 ) -> Decoded:
     """Decode the images of a data set, as far as ``config.unreadable`` lets some be left out.
 
     Args:
-        items: per image, the name that people know it by, and its encoded bytes or the file that holds them.
+        items: per image, the name that people know it by, and its encoded bytes, the file that holds them, or why there
+            is none.
         config: how images are read.
         findings: gets what is left out, and warnings.
         root: folder that names are written relative to in the findings; null: as they are.
@@ -50,6 +53,22 @@ def decode_all(
     return decoded
 
 
+def check_split(split: str, left: int, there: int) -> None:
+    """See that a split has an image.
+
+    Args:
+        split: what it is and where it lies, for errors.
+        left: its images.
+        there: as many as it had before those were left out that cannot be read.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if left == 0:
+        why = f"; {there:,} that cannot be read are left out" if there else ""
+        raise ConfigError(f"{split} has no image{why}.")
+
+
 def _refusal(decoded: Decoded) -> ConfigError:
     """An error that names the images that cannot be read, in a file if they are many."""
     try:
@@ -60,7 +79,7 @@ def _refusal(decoded: Decoded) -> ConfigError:
         with suppress(OSError):  # no room for a list is not what the user has to hear of
             text += f" All are listed in {_listed(decoded)}."
     if len(decoded.kept):
-        text += " data.unreadable: leave_out (of train: --unreadable leave_out) goes on without them."
+        text += f" {LEAVE_OUT_KEY} goes on without them."
     return ConfigError(text)
 
 
@@ -104,27 +123,35 @@ def _warn(decoded: Decoded, names: list[str], config: DataConfig, findings: Find
 
 
 def _warn_of_range(decoded: Decoded, config: DataConfig, findings: Findings) -> None:
-    low = min((low for low, _ in decoded.deep.values()), default=0.0)
-    high = max((high for _, high in decoded.deep.values()), default=0.0)
     if config.max_value is not None:
         above = sum(high > config.max_value for _, high in decoded.deep.values())
         if above:
             findings.warn(
                 f"{above:,} of {len(decoded.kept):,} images have values above data.max_value ({config.max_value:g}), "
-                f"which become white as it does; the largest is {high:g}."
+                f"which become white as it does; the largest is {max(high for _, high in decoded.deep.values()):g}."
             )
         return
-    if decoded.deep and 0 < high < (1 << 15):
-        suggested = (1 << int(high).bit_length()) - 1
-        findings.warn(
-            f"{len(decoded.deep):,} images of 16 bits have values from {low:g} to {high:g} of 65535, so that they are "
-            f"nearly black; data.max_value: {suggested} makes {suggested} white."
-        )
+    known = [bounds for bounds in decoded.deep.values() if bounds[1] > 0]
+    dark = [bounds for bounds in known if bounds[1] < _DARK_OF_16_BITS]
+    if 2 * len(dark) > len(known):
+        _warn_of_16_bits(dark, len(known) - len(dark), findings)
     elif not decoded.deep and 0 < (largest := int(decoded.images.max())) < _DARK:
         findings.warn(
             f"The largest value of all images is {largest} of 255, so that they are nearly black; data.max_value: "
             f"{largest} makes it white."
         )
+
+
+def _warn_of_16_bits(dark: list[tuple[float, float]], others: int, findings: Findings) -> None:
+    """Tell of the images that use the lower bits alone, each by its smallest and largest value, and of ``others``."""
+    low, high = min(low for low, _ in dark), max(high for _, high in dark)
+    suggested = (1 << int(high).bit_length()) - 1
+    of_all = f" of {len(dark) + others:,}" if others else ""
+    too = f", and what is larger in the other {others:,} as well" if others else ""
+    findings.warn(
+        f"{len(dark):,}{of_all} images of 16 bits have values from {low:g} to {high:g} of 65535, so that they are "
+        f"nearly black; data.max_value: {suggested} makes {suggested} white{too}."
+    )
 
 
 def _constant(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
-from trainers.data.encoded import decode_all
+from trainers.data.encoded import check_split, decode_all
 from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
@@ -20,6 +20,7 @@ from trainers.text import name_as_text
 
 BESIDE = "beside the folders of the classes"
 BESIDE_SPLITS = "beside the folders of the splits"
+EMPTY = "a class folder of the test split without an image"
 UNLABELLED = "of a split without class folders"
 """Why something is left out."""
 _LAYOUT = "folder:PATH takes CLASS/* or train/CLASS/* and test/CLASS/* (or val)"
@@ -56,16 +57,16 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
         findings: gets what is left out, and warnings.
 
     Raises:
-        ConfigError: no such folder, no class in it, a class without images, a class to test on that the training split
-            does not have, a link that leaves the folder, what looks like a split where classes are expected, or a
-            folder or image that cannot be read.
+        ConfigError: no such folder, no class in it, a class without training images, a split without an image, a class
+            to test on that the training split does not have, two folders of one name, a link that leaves the folder,
+            what looks like a split where classes are expected, or a folder or image that cannot be read.
     """
     root = open_root(path, _LAYOUT)
     with readable(path):
         tree = Tree(root, findings)
         train_folder, test_folder = _layout(root, tree)
         train = _classes(train_folder, tree)
-        test = {} if test_folder is None else _classes(test_folder, tree)
+        test = {} if test_folder is None else _classes(test_folder, tree, may_be_empty=True)
         _check_classes(train, test, train_folder, test_folder)
     class_names = tuple(train)
     train_files, train_labels = _listed(train, class_names)
@@ -76,6 +77,9 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
     images, labels = decoded.images, torch.cat([train_labels, test_labels])[decoded.kept]
     places = [str(files[index].relative_to(root)) for index in decoded.kept.tolist()]
     count = int((decoded.kept < len(train_files)).sum())
+    check_split(f"The training split {train_folder}", count, len(train_files))
+    if test_folder is not None:
+        check_split(f"The test split {test_folder}", len(places) - count, len(test_files))
     train_set = ImageSet(images[:count], labels[:count], class_names, tuple(places[:count]))
     if test_folder is None:
         return train_set, None
@@ -148,21 +152,40 @@ def _splits(folders: list[Path]) -> dict[Split, Path]:
     return splits
 
 
-def _classes(folder: Path, tree: Tree) -> dict[str, list[Path]]:
-    """The image files of each class in ``folder``, everything sorted."""
+def _classes(folder: Path, tree: Tree, may_be_empty: bool = False) -> dict[str, list[Path]]:
+    """The image files of each class in ``folder``, everything sorted; classes without one are refused or left out."""
     places, files = tree.listed(folder)
     if not places:
         images = sum(file.suffix.lower() in image_extensions() for file in files)
         raise ConfigError(f"{folder} holds {f'{images} images, but ' if images else ''}no class folder; {_LAYOUT}.")
     tree.leave_out(files, BESIDE)
-    by_name = {name_as_text(place.name): place for place in places}
+    by_name = _by_name(places)
     classes = {name: tree.images(by_name[name]) for name in in_class_order(by_name)}
-    for name, place in by_name.items():
-        if not classes[name]:
-            reason = tree.reason_below(place)
-            hint = "" if reason is None else f" (what it holds is left out: {reason})"
-            raise ConfigError(f"The class folder {place} holds no image{hint}; {_LAYOUT}.")
-    return classes
+    empty = [place for name, place in by_name.items() if not classes[name]]
+    if empty and not may_be_empty:
+        reason = tree.reason_below(empty[0])
+        hint = "" if reason is None else f" (what it holds is left out: {reason})"
+        raise ConfigError(f"The class folder {empty[0]} holds no image{hint}; {_LAYOUT}.")
+    tree.leave_out(empty, EMPTY)
+    return {name: files for name, files in classes.items() if files}
+
+
+def _by_name(places: list[Path]) -> dict[str, Path]:
+    """The class folders by the names of their classes.
+
+    Raises:
+        ConfigError: two folders have names that people cannot tell apart.
+    """
+    by_name: dict[str, Path] = {}
+    for place in places:
+        name = name_as_text(place.name)
+        if name in by_name:
+            raise ConfigError(
+                f"{by_name[name]} and {place} have the same name, with accents written as characters of their own in "
+                "one of them; put the images into one of the two."
+            )
+        by_name[name] = place
+    return by_name
 
 
 def _check_classes(train: Collection[str], test: Collection[str], folder: Path, test_folder: Path | None) -> None:

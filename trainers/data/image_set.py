@@ -24,7 +24,8 @@ class ImageSet:
         names: where each image came from, for people; null if it came from nowhere.
 
     Raises:
-        ConfigError: no image, a wrong type or shape, fewer than two classes, or a label outside the classes.
+        ConfigError: no image, a wrong type or shape, fewer than two classes, two of the same name, or a label outside
+            the classes.
     """
 
     images: Tensor
@@ -43,7 +44,8 @@ class ImageSet:
             raise ConfigError("A data set must hold at least one image, but got none.")
         shown = tuple(map(printable, self.class_names))
         if len(set(shown)) < len(shown):
-            raise ConfigError("Two classes have the same name.")
+            twice = next(name for name in shown if shown.count(name) > 1)
+            raise ConfigError(f"Two classes have the same name: {twice}; rename one of them.")
         object.__setattr__(self, "class_names", shown)
         if self.names is not None:
             object.__setattr__(self, "names", tuple(map(printable, self.names)))

@@ -76,6 +76,7 @@ def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     images = _at_size(images, config.train_size, "train", config.seed)
     if config.source != SHAPES:
         warn_of_copies({"training": images}, findings)
+        _warn_of_unequal_classes(images, findings)
         if test is not None and len(test):
             count = f"{len(test):,} test image{' is' if len(test) == 1 else 's are'}"
             findings.warn(f"{count} not used: train learns from the training split alone.")

@@ -7,17 +7,19 @@ from pathlib import Path
 from torch import Tensor
 
 from trainers.data.config import DataConfig
-from trainers.data.encoded import decode_all
+from trainers.data.decode import NoImage
+from trainers.data.encoded import check_split, decode_all
 from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.parquet_classes import classes_of
+from trainers.data.parquet_classes import classes_of, leave_out_unlabelled
 from trainers.data.parquet_table import FileLabels, read_images, read_labels
 from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
 from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL, readable
 from trainers.errors import ConfigError
 
 NO_LABELS = "no image has a label"
+NOT_TRAINING = "not of the training split, whose images alone are used without labels"
 """Why a file is left out."""
 _LAYOUT = "parquet:PATH takes a file, a folder or a glob"
 
@@ -47,7 +49,8 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
 
     Labels that are text, or true and false, are the names of their classes, which are ordered as
     :func:`trainers.data.class_order.in_class_order` says. Of labels that are whole numbers, a class that no file names
-    is called by its number.
+    is called by its number, and the numbers may start anywhere. Rows without a label, or without one image, are refused
+    or left out as ``config.unreadable`` says.
 
     Args:
         path: a file, a folder (all ``*.parquet`` below it that are not hidden) or a glob.
@@ -56,9 +59,9 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
 
     Raises:
         ConfigError: no file there, a file or an image that cannot be read, a column that is missing, of the wrong type
-            or not the only one that could be meant, an image without bytes, a label that is null, negative or without
-            a name, files that disagree on the column, the kind of labels or the class names, or a class without a
-            training image. Rows are counted from 0.
+            or not the only one that could be meant, a row without a label, a label that is negative or without a name,
+            files that disagree on the column, the kind of labels or the class names, a class without a training image,
+            or a split without an image. Rows are counted from 0.
     """
     root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
@@ -67,26 +70,49 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
     measured = measured_on(kinds[file] for file in files)
     has_both = measured is not None and any(kinds[file] == "train" for file in files)
     if has_both:
-        for file in files:
-            if kinds[file] is None:
-                raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
-            if kinds[file] not in ("train", measured):
-                findings.leave_out(str(file.relative_to(root)), UNUSED)
+        _check_named(files, kinds, path)
+        _leave_out([file for file in files if kinds[file] not in ("train", measured)], root, UNUSED, findings)
         files = [file for kind in ("train", measured) for file in files if kinds[file] == kind]
     known = [labels_of[file] for file in files if len(labels_of[file].values)]
     if not known:
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
-    num_train = sum(len(labels_of[file].values) for file in files if kinds[file] == "train" or not has_both)
+    leave_out_unlabelled(known, config.unreadable, findings)
+    in_train = [labels_of[file].values for file in files if kinds[file] == "train" or not has_both]
+    num_train = sum(len(values.drop_null()) for values in in_train)
     labels, class_names = classes_of(known, num_train, path)
-    items = [item for file in files for item in read_images(file, config.image_column)]
+    items = [item for file in files for item in _labelled_images(labels_of[file], config)]
     decoded = decode_all(items, config, findings)
     images, labels = decoded.images, labels[decoded.kept]
-    num_train = int((decoded.kept < num_train).sum())
+    count = int((decoded.kept < num_train).sum())
     places = tuple(items[index][0] for index in decoded.kept.tolist())
-    train = ImageSet(images[:num_train], labels[:num_train], class_names, places[:num_train])
+    check_split(f"The training split of {path}", count, num_train)
+    train = ImageSet(images[:count], labels[:count], class_names, places[:count])
     if not has_both:
         return train, None
-    return train, ImageSet(images[num_train:], labels[num_train:], class_names, places[num_train:])
+    check_split(f"The test split of {path}", len(places) - count, len(items) - num_train)
+    return train, ImageSet(images[count:], labels[count:], class_names, places[count:])
+
+
+def _labelled_images(labels: FileLabels, config: DataConfig) -> list[tuple[str, bytes | NoImage]]:
+    """The images of a file, without those of rows that have no label."""
+    images = read_images(labels.file, config.image_column)
+    return [image for image, known in zip(images, labels.values.is_valid().to_pylist(), strict=True) if known]
+
+
+def _check_named(files: list[Path], kinds: dict[Path, Split | None], path: str) -> None:
+    """See that each file calls itself a split, where there are files of a training and of another split.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for file in files:
+        if kinds[file] is None:
+            raise ConfigError(f"{file} must be named train or test (or validation), as other files of {path} are.")
+
+
+def _leave_out(files: list[Path], root: Path, reason: str, findings: Findings) -> None:
+    for file in files:
+        findings.leave_out(str(file.relative_to(root)), reason)
 
 
 def _with_labels(
@@ -101,9 +127,7 @@ def _with_labels(
     for missing in (labels_of[file].missing for file in (kept or files)):
         if missing is not None:
             raise missing
-    for file in files:
-        if file not in kept:
-            findings.leave_out(str(file.relative_to(root)), NO_LABELS)
+    _leave_out([file for file in files if file not in kept], root, NO_LABELS, findings)
     return kept
 
 
@@ -126,6 +150,8 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
     root, files = _find(path, findings)
     kinds = {file: _kind(file.relative_to(root)) for file in files}
     if "train" in kinds.values() and measured_on(kinds.values()) is not None:
+        _check_named(files, kinds, path)
+        _leave_out([file for file in files if kinds[file] != "train"], root, NOT_TRAINING, findings)
         files = [file for file in files if kinds[file] == "train"]
     items = [item for file in files for item in read_images(file, config.image_column, or_another=True)]
     if not items:

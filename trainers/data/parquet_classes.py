@@ -6,21 +6,49 @@ import torch
 from torch import Tensor
 
 from trainers.data.class_order import in_class_order
+from trainers.data.config import LEAVE_OUT_KEY, REFUSE
+from trainers.data.findings import Findings
 from trainers.data.parquet_table import FileLabels
 from trainers.errors import ConfigError
+from trainers.params import LARGEST
+from trainers.text import composed
+
+NO_LABEL = "a row without a label"
+"""Why an image is left out."""
+
+
+def leave_out_unlabelled(known: list[FileLabels], unreadable: str, findings: Findings) -> None:
+    """Note the rows without a label, of files that have some.
+
+    Args:
+        known: the labels of each file.
+        unreadable: as ``data.unreadable``: whether these rows may be left out.
+        findings: gets them.
+
+    Raises:
+        ConfigError: there is one, and none may be left out.
+    """
+    for labels in known:
+        for row in labels.values.is_null().to_numpy(zero_copy_only=False).nonzero()[0].tolist():
+            if unreadable == REFUSE:
+                raise ConfigError(
+                    f"Every image needs a label, but there is none in row {row} of {labels.file}. {LEAVE_OUT_KEY} goes "
+                    "on without such rows."
+                )
+            findings.leave_out(f"row {row} of {labels.file}", NO_LABEL)
 
 
 def classes_of(known: list[FileLabels], num_train: int, path: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels as int64 (N,), and the class names.
+    """Labels as int64 (N,), and the class names. Rows without a label are none of the N.
 
     Args:
         known: the labels of each file, the training files first.
-        num_train: how many of them are those of training images.
+        num_train: how many of the N are those of training images.
         path: of all files, for errors.
 
     Raises:
-        ConfigError: files disagree on the column, the kind of labels or the class names, a label is missing, negative
-            or without a name, or a class has no training image.
+        ConfigError: files disagree on the column, the kind of labels or the class names, a label is negative or without
+            a name, a class has no training image, or numbers without names leave one out.
     """
     _check_alike(known)
     return (_text_classes if known[0].are_text else _numbered_classes)(known, num_train, path)
@@ -46,11 +74,7 @@ def _check_alike(known: list[FileLabels]) -> None:
 
 def _text_classes(known: list[FileLabels], num_train: int, path: str) -> tuple[Tensor, tuple[str, ...]]:
     """Labels as int64 (N,), and the class names, of labels that are text."""
-    for labels in known:
-        if labels.values.null_count:
-            row = labels.values.is_null().to_pylist().index(True)
-            raise ConfigError(f"Every image needs a label, but there is none in row {row} of {labels.file}.")
-    texts = [text for labels in known for text in labels.values.to_pylist()]
+    texts = [composed(text) for labels in known for text in labels.values.drop_null().to_pylist()]
     names = in_class_order(set(texts))
     trained = set(texts[:num_train])
     for name in names:
@@ -63,22 +87,37 @@ def _text_classes(known: list[FileLabels], num_train: int, path: str) -> tuple[T
 def _numbered_classes(known: list[FileLabels], num_train: int, path: str) -> tuple[Tensor, tuple[str, ...]]:
     """Labels as int64 (N,), and the class names, of labels that are whole numbers."""
     names = _agreed_names(known)
-    num_classes = len(names or ()) or 1 + max(pc.max(labels.values).as_py() or 0 for labels in known)
-    allowed = "be whole numbers from 0" if names is None else f"lie in 0..{num_classes - 1}, which have names"
+    last = len(names) - 1 if names else LARGEST
+    allowed = f"lie in 0..{last}, which have names" if names else "be whole numbers from 0"
     for labels in known:
-        fine = pc.and_(pc.greater_equal(labels.values, 0), pc.less(labels.values, num_classes))
-        row = pc.index(pc.fill_null(fine, False), False).as_py()
+        row = pc.index(pc.and_(pc.greater_equal(labels.values, 0), pc.less_equal(labels.values, last)), False).as_py()
         if row >= 0:
-            got = "null" if labels.values[row].as_py() is None else labels.values[row]
-            raise ConfigError(f"Labels must {allowed}, but got {got} in row {row} of {labels.file}.")
-    numbers = torch.cat([torch.tensor(labels.values.to_numpy(zero_copy_only=False)) for labels in known])
-    # Before anything as long as the number of classes is made: a stray label may be absurdly large.
-    gap = _first_gap(numbers[:num_train])
-    if gap < num_classes:
-        label = f"{gap} ({names[gap]})" if names else f"{gap}"
-        allowed = f"each class from 0 to {num_classes - 1} needs one"
-        raise ConfigError(f"There is no training image with label {label} in {path}; {allowed}.")
-    return numbers, names or tuple(map(str, range(num_classes)))
+            raise ConfigError(f"Labels must {allowed}, but got {labels.values[row]} in row {row} of {labels.file}.")
+    numbers = torch.cat([torch.tensor(labels.values.drop_null().to_numpy()) for labels in known])
+    if names is None:
+        return _counted_classes(numbers, num_train, known, path)
+    gap = _first_gap(numbers[:num_train], 0)
+    if gap <= last:
+        allowed = f"each class from 0 to {last} needs one"
+        raise ConfigError(f"There is no training image with label {gap} ({names[gap]}) in {path}; {allowed}.")
+    return numbers, names
+
+
+def _counted_classes(
+    numbers: Tensor, num_train: int, known: list[FileLabels], path: str
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels from 0 as int64 (N,), and the class names, of numbers without names: they count up from any number."""
+    first, last = int(numbers.min()), int(numbers.max())
+    gap = _first_gap(numbers[:num_train], first)
+    if gap <= last:
+        # A stray label may be absurdly large, and is named by the row that has it.
+        stray = int(numbers[numbers >= gap].min())
+        row, file = next((row, labels.file) for labels in known if (row := pc.index(labels.values, stray).as_py()) >= 0)
+        has = "has it; each class needs one"
+        if stray > gap:
+            has = f"has label {stray}; numbers without class names must count up by one, but labels may be text"
+        raise ConfigError(f"There is no training image with label {gap} in {path}, but row {row} of {file} {has}.")
+    return numbers - first, tuple(map(str, range(first, last + 1)))
 
 
 def _agreed_names(known: list[FileLabels]) -> tuple[str, ...] | None:
@@ -90,7 +129,7 @@ def _agreed_names(known: list[FileLabels]) -> tuple[str, ...] | None:
     return stated[0].class_names if stated else None
 
 
-def _first_gap(labels: Tensor) -> int:
-    """The smallest label from 0 that does not occur."""
+def _first_gap(labels: Tensor, first: int) -> int:
+    """The smallest label from ``first`` that does not occur."""
     present = np.unique(labels.numpy())
-    return int(np.argmin(np.append(present == np.arange(len(present)), False)))
+    return first + int(np.argmin(np.append(present == first + np.arange(len(present)), False)))

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from trainers.errors import ConfigError
+from trainers.text import composed
 
 _IMAGES = ("img", "image")
 _LABELS = ("label", "labels", "fine_label", "coarse_label", "class", "class_label", "category", "target", "cls", "y")
@@ -32,9 +33,10 @@ def find_image_column(schema: pa.Schema, given: str | None, file: Path) -> str:
             raise ConfigError(f"{file} has no column {given}, but {', '.join(schema.names)}; {_IMAGE_KEY} names one.")
         _check_images(schema, given, file)
         return given
-    usable = [field.name for field in schema if holds_images(field.type)]
-    named = [name for name in schema.names if name.lower() in _IMAGES]
-    structs = [name for name in usable if not is_binary(schema.field(name).type)]
+    kinds = {field.name: field.type for field in schema}
+    usable = [name for name, kind in kinds.items() if holds_images(kind)]
+    named = [name for name in kinds if name.lower() in _IMAGES]
+    structs = [name for name in usable if not is_binary(kinds[name])]
     found = [name for name in named if name in usable] or named or structs or usable
     if len(found) > 1:
         raise ConfigError(f"{file} has several columns of images: {', '.join(found)}; {_IMAGE_KEY} names one.")
@@ -48,9 +50,16 @@ def find_image_column(schema: pa.Schema, given: str | None, file: Path) -> str:
 
 
 def _check_images(schema: pa.Schema, name: str, file: Path) -> None:
+    _check_single(schema, name, file, _IMAGE_KEY)
     kind = schema.field(name).type
     if not holds_images(kind):
         raise ConfigError(f"The column {name} of {file} must be binary or a struct with binary bytes, but is {kind}.")
+
+
+def _check_single(schema: pa.Schema, name: str, file: Path, key: str) -> None:
+    count = schema.names.count(name)
+    if count > 1:
+        raise ConfigError(f"{file} has {count} columns called {name}; rename all but one, or {key} names another.")
 
 
 def find_label_column(schema: pa.Schema, given: str | None, file: Path) -> str | None:
@@ -67,16 +76,25 @@ def find_label_column(schema: pa.Schema, given: str | None, file: Path) -> str |
     Raises:
         ConfigError: more than one could be meant.
     """
-    if given is not None:
-        return given if given in schema.names else None
-    if "label" in schema.names:
-        return "label"
-    stated = [name for name in schema.names if class_names_of(schema, name)]
-    found = stated or [name for name in schema.names if name.lower() in _LABELS]
+    found = _label_columns(schema, given)
     if len(found) > 1:
-        shown = ", ".join(f"{name} ({len(class_names_of(schema, name) or ())} classes)" for name in stated)
-        raise ConfigError(f"{file} has several label columns: {shown or ', '.join(found)}; {_LABEL_KEY} names one.")
-    return found[0] if found else None
+        sizes = [len(class_names_of(schema, name) or ()) for name in found]
+        shown = [f"{name} ({size} classes)" if size else name for name, size in zip(found, sizes, strict=True)]
+        raise ConfigError(f"{file} has several label columns: {', '.join(shown)}; {_LABEL_KEY} names one.")
+    if not found:
+        return None
+    _check_single(schema, found[0], file, _LABEL_KEY)
+    return found[0]
+
+
+def _label_columns(schema: pa.Schema, given: str | None) -> list[str]:
+    """The names that could be meant, each once."""
+    names = list(dict.fromkeys(schema.names))
+    if given is not None or "label" in names:
+        wanted = "label" if given is None else given
+        return [wanted] if wanted in names else []
+    stated = [name for name in names if class_names_of(schema, name)]
+    return stated or [name for name in names if name.lower() in _LABELS]
 
 
 def no_label_column(schema: pa.Schema, given: str | None, file: Path) -> ConfigError:
@@ -88,14 +106,17 @@ def no_label_column(schema: pa.Schema, given: str | None, file: Path) -> ConfigE
 
 
 def class_names_of(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
-    """The class names that the metadata of Hugging Face's ``datasets`` states for a column; null if it states none."""
+    """The class names that the metadata of Hugging Face's ``datasets`` states for a column; null if it states none.
+
+    They are written as :func:`trainers.text.composed` says.
+    """
     try:
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):  # no metadata, or none of this form
         return None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
-    return tuple(names)
+    return tuple(map(composed, names))
 
 
 def holds_images(kind: pa.DataType) -> bool:

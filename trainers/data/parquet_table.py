@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from trainers.data.decode import NoImage
 from trainers.data.memory import available_memory
 from trainers.data.parquet_columns import (
     class_names_of,
@@ -23,6 +25,7 @@ from trainers.params import LARGEST
 
 _ROWS = 256
 """Read at a time."""
+_NO_BYTES = NoImage("its bytes are not there; they must be in the file, as a path in it is not opened")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class FileLabels:
 def read_labels(file: Path, given: str | None) -> FileLabels:
     """Read the labels of a file, which are whole numbers, text or true and false.
 
-    Floating-point numbers without a fraction are whole numbers; NaN and an empty text are no label. ``false`` and
+    Floating-point numbers without a fraction are whole numbers; NaN, -1 and an empty text are no label. ``false`` and
     ``true`` become text. Class names come from the metadata that Hugging Face's ``datasets`` writes.
 
     Args:
@@ -70,17 +73,17 @@ def read_labels(file: Path, given: str | None) -> FileLabels:
             return FileLabels(file, None, values, None, missing)
         table = _read(parquet, [column], file)
     values = _whole_or_text(table.column(column).combine_chunks(), column, file)
-    known = values.drop_null() if pa.types.is_string(values.type) else pc.filter(values, pc.greater(values, -1))
     nothing: ConfigError | None = None
-    if len(values) and not len(known):
+    if len(values) == values.null_count > 0:
         nothing = ConfigError(f"No image of {file} has a label: the column {column} holds null or -1 alone.")
     return FileLabels(file, column, values, class_names_of(schema, column), nothing)
 
 
-def read_images(file: Path, given: str | None, or_another: bool = False) -> list[tuple[str, bytes]]:
-    """Read the images of a file: per image its place (``row 17 of FILE``, from 0) and its encoded bytes.
+def read_images(file: Path, given: str | None, or_another: bool = False) -> list[tuple[str, bytes | NoImage]]:
+    """Read the images of a file: per row its place (``row 17 of FILE``, from 0) and its encoded bytes.
 
-    A ``path`` beside the bytes is not opened: a data file has no say in which other files are.
+    A row without bytes, or with several images, has none. A ``path`` beside the bytes is not opened: a data file has no
+    say in which other files are.
 
     Args:
         file: it.
@@ -88,8 +91,7 @@ def read_images(file: Path, given: str | None, or_another: bool = False) -> list
         or_another: find it too if the file lacks the one given.
 
     Raises:
-        ConfigError: the file cannot be read, has no such column, or more than one could be meant, or a row lacks its
-            image bytes or has several images.
+        ConfigError: the file cannot be read, has no such column, or more than one could be meant.
     """
     with _opened(file) as parquet:
         if or_another and given not in parquet.schema_arrow.names:
@@ -98,24 +100,21 @@ def read_images(file: Path, given: str | None, or_another: bool = False) -> list
         kind = parquet.schema_arrow.field(column).type
         # Of a struct the bytes alone are read. Lists are read whole: their writers name the part below differently.
         table = _read(parquet, [f"{column}.bytes" if holds_bytes(kind) else column], file)
-    encoded = table.column(column)
-    if is_list(kind):
-        encoded = _only_ones(encoded, column, file)
-    encoded = pc.struct_field(encoded, "bytes") if holds_bytes(encoded.type) else encoded
-    items = [(f"row {row} of {file}", value) for row, value in enumerate(encoded.to_pylist())]
-    for place, value in items:
-        if value is None:
-            raise ConfigError(f"No image bytes in {place}; they must be in the file, as a path in it is not opened.")
-    return items
+    images = (_only_ones if is_list(kind) else _encoded)(table.column(column))
+    return [(f"row {row} of {file}", image) for row, image in enumerate(images)]
 
 
-def _only_ones(lists: pa.ChunkedArray, column: str, file: Path) -> pa.Array:
-    """The one item of each list."""
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_pylist()
-    for row, count in enumerate(counts):
-        if count != 1:
-            raise ConfigError(f"The column {column} holds {count} images in row {row} of {file}; a row must hold one.")
-    return pc.list_flatten(lists)
+def _encoded(values: pa.ChunkedArray) -> list[bytes | NoImage]:
+    """The bytes of each image, or of the struct that holds them."""
+    values = pc.struct_field(values, "bytes") if holds_bytes(values.type) else values
+    return [_NO_BYTES if value is None else value for value in values.to_pylist()]
+
+
+def _only_ones(lists: pa.ChunkedArray) -> list[bytes | NoImage]:
+    """The one image of each list."""
+    images = iter(_encoded(pc.list_flatten(lists)))
+    rows = (list(islice(images, count)) for count in pc.fill_null(pc.list_value_length(lists), 0).to_pylist())
+    return [row[0] if len(row) == 1 else NoImage(f"the row holds {len(row)} images, and must hold one") for row in rows]
 
 
 def _whole_or_text(values: pa.Array, column: str, file: Path) -> pa.Array:
@@ -139,7 +138,8 @@ def _whole_or_text(values: pa.Array, column: str, file: Path) -> pa.Array:
         raise ConfigError(
             f"The column {column} of {file} must hold whole numbers, text or true and false, but holds {kind}."
         )
-    return values.cast(pa.int64())
+    numbers = values.cast(pa.int64())
+    return pc.if_else(pc.equal(numbers, -1), pa.scalar(None, pa.int64()), numbers)
 
 
 def _refuse_others(allowed: pa.Array, values: pa.Array, words: str, file: Path) -> None:

@@ -77,7 +77,8 @@ class Pixels(NamedTuple):
         transparent: whether a background was needed.
         frames: whether there is more than this first frame, or page.
         deep: smallest and largest value, if the file has more than 8 bits or ``max_value`` scales it. Of 16 bits in
-            colour that are not scaled, the upper 8 alone are known, and these are the bounds that they give.
+            colour that are not scaled, the upper 8 alone are known, and these are the bounds that they give: 0 and 0
+            where nothing is known, since these are 0 everywhere, or of what ``max_value`` cannot scale.
     """
 
     values: NDArray[np.uint8]
@@ -194,13 +195,13 @@ def _deep_colour(
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     upper = np.asarray(image)
     colours = upper[..., :3]
-    deep = (float(colours.min()) * 256, float(colours.max()) * 256 + 255)
     if coding.startswith("LA"):
         if max_value is not None:
             raise ValueError("data.max_value scales no grey images of 16 bits with transparency; store them as RGBA")
-        return image.convert("LA"), deep
+        return image.convert("LA"), (0.0, 0.0)
     if max_value is None:
-        return image, deep
+        low, high = float(colours.min()), float(colours.max())
+        return image, (low * 256, high * 256 + 255 if high else 0.0)
     # Read as if the bytes of each value stood the other way round, the upper 8 bits are the lower ones.
     with _opened(source) as again:
         swapped = coding[:-1] + ("B" if coding.endswith("L" if sys.byteorder == "big" else ("L", "N")) else "L")

@@ -98,7 +98,7 @@ class Vab(Defense):
     them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors pass each view separately
     (relative difference of the first update in stage 1: 0.11). An interpretation: if no sample is credible, an epoch
     of the Beneficiary trains nothing. An extension: ``split_scope: class`` normalises the entropies within each given
-    label before they are divided (:mod:`trainers.defenses.parts.split_scope` says what for, and what it costs).
+    label before they are divided ([where scores are compared](../defenses.md#where-scores-are-compared)).
     """
 
     name: ClassVar[str] = "vab"

@@ -87,8 +87,13 @@ def no_http_answer(uri: str) -> str | None:
 
 
 def keep_loopback_off_proxies() -> None:
-    """Let no request to this machine itself go to a proxy that the environment names; children inherit it."""
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [entry.strip() for entry in os.environ.get(name, "").split(",") if entry.strip()]
-        if "*" not in known:
-            os.environ[name] = ",".join([*known, *(entry for entry in LOOPBACK if entry not in known)])
+    """Let no request to this machine itself go to a proxy that the environment names; children inherit it.
+
+    The exceptions are those of ``no_proxy``, or of ``NO_PROXY`` where that is empty. Both get the same ones: whoever
+    reads them looks at the small letters first.
+    """
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    known = [entry.strip() for entry in given.split(",") if entry.strip()]
+    if "*" not in known:
+        known += [entry for entry in LOOPBACK if entry not in known]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(known)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from trainers.errors import ConfigError
-from trainers.storage.network import keep_loopback_off_proxies, no_http_answer
+from trainers.storage.network import address_of, no_answer
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Variables that name the endpoint of an S3 store, the first that is set."""
@@ -150,16 +150,17 @@ def _store(uri: str) -> tuple[fs.FileSystem, str]:
 def _opened(address: str) -> tuple[fs.FileSystem, str]:
     """The client of a store, and the bucket; the endpoint is looked for first, for which the client would try long.
 
+    It is looked for without a proxy, as the client takes none from the environment.
+
     Raises:
         ConnectionError: nothing answers at the endpoint that the environment names.
     """
     named = next((name for name in _ENDPOINTS if os.environ.get(name)), None) if address.startswith("s3:") else None
     if named is not None:
-        keep_loopback_off_proxies()
-        try:
-            why = no_http_answer(os.environ[named])
-        except ValueError:
-            why = "it has no form such as https://HOST:PORT"
+        server = None
+        with suppress(ValueError):
+            server = address_of(os.environ[named])
+        why = "it has no form such as https://HOST:PORT" if server is None else no_answer(*server)
         if why is not None:
             raise ConnectionError(f"the endpoint of {named} cannot be used: {why}")
     return fs.FileSystem.from_uri(address)  # type: ignore[no-any-return]

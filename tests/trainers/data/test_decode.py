@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from trainers.data import decode as module
-from trainers.data.decode import decode
+from trainers.data.decode import NoImage, decode
 from trainers.data.pixels import Rendering, image_extensions, read_pixels
 from trainers.errors import ConfigError
 
@@ -252,3 +253,49 @@ def test_more_than_memory_holds_is_refused() -> None:
     items = [("vast", encoded(Image.new("L", (4000, 4000))))] * 10_000_000  # 480 TB, above any address space
     with pytest.raises(ConfigError, match=r"10000000 images of 4000 x 4000 do not fit into memory; data\.image_size"):
         decode(items).all_images()
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 300])
+def test_what_this_machine_cannot_do_is_no_broken_image(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, said: str, at: int
+) -> None:
+    def fails(source: Any, how: Rendering) -> Any:
+        if source == b"this one":
+            raise failure
+        return read_pixels(source, how)
+
+    monkeypatch.setattr(module, "read_pixels", fails)
+    items = [encoded(Image.new("L", (4, 4)))] * 301
+    items[at] = b"this one"
+    with pytest.raises(ConfigError) as caught:
+        decode(named(*items))
+    assert str(caught.value) == (
+        f"Cannot read the image image {at}: {said}. It is this machine that fails, so the image is not left out."
+    )
+
+
+def test_errors_of_the_system_that_an_image_causes_are_its_own(tmp_path: Path) -> None:
+    """A broken file may name a place beyond any that a file can have."""
+    far = tmp_path / "far.tif"
+    far.write_bytes(b"II+\0\x08\0\0\0" + struct.pack("<Q", 1 << 62) + bytes(64))
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    places = [far, tmp_path, tmp_path / "file" / "x.png", tmp_path / "loop.png"]
+    decoded = decode([(str(place), place) for place in places])
+    codes = (errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+    assert decoded.broken == {number: os.strerror(code) for number, code in enumerate(codes)}
+
+
+def test_an_image_that_is_not_there_is_broken_with_a_reason_of_its_own() -> None:
+    good = encoded(Image.new("L", (4, 4), 7))
+    decoded = decode([("a", NoImage("its row is empty")), ("b", good), ("c", NoImage("it is lost"))])
+    assert (decoded.broken, decoded.kept.tolist()) == ({0: "its row is empty", 2: "it is lost"}, [1])
+    assert decoded.images[:, 0, 0, 0].tolist() == [7]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainers.data.test_pixels import GREY_ALPHA, RGB, png, sixteen
 from trainers.data.config import DataConfig
 from trainers.data.encoded import UNREADABLE, decode_all
 from trainers.data.findings import Findings
@@ -133,3 +134,38 @@ def test_films_are_counted() -> None:
     assert found(film, encoded(noise(2))).warnings == [
         "1 of 2 images have several frames or pages; the first of each is read."
     ]
+
+
+def of_16_bits(largest: int, hot: bool = False) -> bytes:
+    """A grey image with values from 0 to ``largest``, and a hot pixel or none."""
+    values = np.linspace(0, largest, 64).round().astype(np.uint16).reshape(8, 8)
+    if hot:
+        values[0, 0] = 65535
+    return encoded(Image.fromarray(values))
+
+
+def test_one_hot_pixel_hides_no_twelve_bits() -> None:
+    images = [of_16_bits(4095), of_16_bits(3000), of_16_bits(4000, hot=True)]
+    assert found(*images).warnings == [
+        "2 of 3 images of 16 bits have values from 0 to 4095 of 65535, so that they are nearly black; data.max_value: "
+        "4095 makes 4095 white, and what is larger in the other 1 as well."
+    ]
+    assert found(*images[1:]) == Findings(), "half of them are not most"
+
+
+def test_black_images_say_nothing_of_the_range() -> None:
+    black = of_16_bits(0)
+    (warning,) = found(of_16_bits(4095), black, black, of_16_bits(4095)).warnings[1:]
+    assert warning.startswith("2 images of 16 bits have values from 0 to 4095")
+    assert found(black, of_16_bits(65535)).warnings == ["1 of 2 images show one colour all over."]
+
+
+def test_only_what_can_be_scaled_is_advised() -> None:
+    """Grey of 16 bits with transparency cannot, and of colours whose upper bits are all 0 no value is known."""
+    grey = png(GREY_ALPHA, 16, sixteen(0x0FFF, 0xFFFF, 0x0100, 0xFFFF), 2)
+    colours = png(RGB, 16, sixteen(*[0x00FF] * 3, *[0x0001] * 3), 2)
+    assert found(grey).warnings == []
+    assert found(colours).warnings == ["1 of 1 images show one colour all over."]
+    deep = png(RGB, 16, sixteen(*[0x0FFF] * 3, *[0x0001] * 3), 2)
+    (warning,) = found(deep, grey, grey, colours).warnings[1:]
+    assert warning.startswith("1 images of 16 bits have values from 0 to 4095 of 65535")

@@ -13,7 +13,15 @@ from PIL import Image
 from trainers.data.config import DataConfig
 from trainers.data.encoded import UNREADABLE
 from trainers.data.findings import Findings
-from trainers.data.folder import BESIDE, BESIDE_SPLITS, UNLABELLED, load_folder, read_folder, read_unlabelled_folder
+from trainers.data.folder import (
+    BESIDE,
+    BESIDE_SPLITS,
+    EMPTY,
+    UNLABELLED,
+    load_folder,
+    read_folder,
+    read_unlabelled_folder,
+)
 from trainers.data.load import load_untrusted
 from trainers.data.split_names import UNUSED
 from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, NAMELESS, NO_IMAGE, OTHER_FORMAT, SPECIAL
@@ -553,3 +561,57 @@ def test_a_class_that_loses_all_its_images_is_named(tmp_path: Path) -> None:
         load_folder(str(tmp_path), config, Findings())
     with pytest.raises(ConfigError, match="Every class needs at least one training image, but got none of dog"):
         load_untrusted(config, Findings())
+
+
+def test_an_accent_of_its_own_makes_no_other_class(tmp_path: Path) -> None:
+    """Names of macOS, and of archives made there, have one."""
+    for folder in ("train/caf\u00e9", "train/dog", "test/cafe\u0301", "test/dog"):
+        paint(tmp_path / folder, 1, 2)
+    splits = load_folder(str(tmp_path), DataConfig(), Findings())
+    assert splits.train.class_names == ("caf\u00e9", "dog")
+    assert splits.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_two_folders_of_one_class_are_both_named(tmp_path: Path) -> None:
+    for folder in ("cafe\u0301", "caf\u00e9"):
+        paint(tmp_path / folder, 1, 2)
+    with pytest.raises(ConfigError) as caught:
+        load_folder(str(tmp_path), DataConfig(), Findings())
+    assert f"{tmp_path}/cafe\u0301 and {tmp_path}/caf\u00e9 have the same name" in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_an_empty_class_of_the_test_split_is_as_one_that_is_missing(tmp_path: Path, split: str) -> None:
+    for folder in ("train/cat", "train/dog", f"{split}/dog"):
+        paint(tmp_path / folder, 1, 2)
+    for empty in ("cat", "owl"):
+        paint(tmp_path / split / empty)
+    findings = Findings()
+    _, test = read_folder(str(tmp_path), DataConfig(), findings)
+    assert test is not None
+    assert test.labels.tolist() == [1, 1]
+    assert [(found.place, found.what) for found in findings.left_out] == [
+        (f"{split}/cat/ (0 files)", EMPTY),
+        (f"{split}/owl/ (0 files)", EMPTY),
+    ]
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", "training"), ("test", "test")])
+def test_a_split_that_loses_all_its_images_is_named(tmp_path: Path, split: str, said: str) -> None:
+    for folder in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        paint(tmp_path / folder, 1, 2)
+    for file in (tmp_path / split).rglob("*.png"):
+        file.write_bytes(b"x")
+    with pytest.raises(ConfigError) as caught:
+        read_folder(str(tmp_path), DataConfig(unreadable="leave_out"), Findings())
+    assert str(caught.value) == (
+        f"The {said} split {tmp_path / split} has no image; 4 that cannot be read are left out."
+    )
+
+
+def test_a_test_split_of_empty_classes_is_named(tmp_path: Path) -> None:
+    for folder in ("train/cat", "train/dog"):
+        paint(tmp_path / folder, 1, 2)
+    paint(tmp_path / "test/cat")
+    with pytest.raises(ConfigError, match=r"^The test split .*test has no image\.$"):
+        read_folder(str(tmp_path), DataConfig(), Findings())

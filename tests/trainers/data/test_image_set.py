@@ -19,6 +19,12 @@ def image_set(labels: list[int], names: tuple[str, ...] = ("a", "b"), size: int 
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int32), ("a", "b"), "int64"),
         (torch.zeros(0, 3, 4, 4, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64), ("a", "b"), "at least one"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), ("a",), "at least two classes"),
+        (
+            torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+            torch.tensor([0, 1]),
+            ("b", "a\n", "a\\n"),
+            r"^Two classes have the same name: a\\n; rename one of them\.$",
+        ),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), ("a", "b"), r"0\.\.1, but got 0\.\.2"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([-1, 0]), ("a", "b"), r"but got -1\.\.0"),
     ],

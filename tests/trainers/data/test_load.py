@@ -249,6 +249,9 @@ def test_classes_of_unequal_size_are_said(tmp_path: Path, dogs: int, warned: boo
     assert len(warnings) == warned
     if warned:
         assert warnings[0].startswith("The classes are of unequal size: from 3 training images (cat) to 31 (dog). A ")
+    findings = Findings()
+    load_untrusted(DataConfig(source=f"folder:{tmp_path}"), findings)
+    assert [text for text in findings.warnings if "unequal" in text] == warnings
 
 
 def test_generated_images_are_not_looked_over() -> None:

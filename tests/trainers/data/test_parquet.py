@@ -14,7 +14,7 @@ from PIL import Image
 from trainers.data import parquet_table
 from trainers.data.config import DataConfig
 from trainers.data.findings import Findings
-from trainers.data.parquet import UNUSED, load_parquet, read_parquet, read_unlabelled_parquet
+from trainers.data.parquet import NOT_TRAINING, UNUSED, load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.parquet_table import read_images, read_labels
 from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL
 from trainers.errors import ConfigError
@@ -255,7 +255,13 @@ def test_images_alone_need_no_labels(tmp_path: Path, column: dict[str, Any]) -> 
 def test_images_alone_are_never_those_of_the_test_split(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", [0, 1], [3, 4])
     write(tmp_path / "test.parquet", [0], [5])
-    assert read_unlabelled_parquet(str(tmp_path), DataConfig(), Findings())[:, 0, 0, 0].tolist() == [3, 4]
+    write(tmp_path / "valid/0.parquet", [0], [6])
+    findings = Findings()
+    assert read_unlabelled_parquet(str(tmp_path), DataConfig(), findings)[:, 0, 0, 0].tolist() == [3, 4]
+    assert findings.lines()[0] == f"Left out, {NOT_TRAINING}: test.parquet, valid/0.parquet."
+    write(tmp_path / "extra.parquet", [0], [7])
+    with pytest.raises(ConfigError, match=r"extra\.parquet must be named train or test"):
+        read_unlabelled_parquet(str(tmp_path), DataConfig(), Findings())
 
 
 def test_no_image_alone(tmp_path: Path) -> None:
@@ -305,15 +311,26 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
         ),
         ({"label": [0.0, 1.0, 0.5, 1.0]}, "whole numbers, text or true and false, but got 0.5 in row 2 of .*train"),
         ({"label": [0.0, 1.0, float("inf"), 1.0]}, "but got inf in row 2 of .*train"),
-        ({"label": [0.0, 1.0, 0.0, float("nan")]}, "got null in row 3 of .*train"),
-        ({"label": [0, 1, None, 1]}, "got null in row 2 of .*train"),
-        ({"label": [0, 1, 0, -1]}, "got -1 in row 3 of .*train"),
+        ({"label": [0.0, 1.0, 0.0, float("nan")]}, "there is none in row 3 of .*train"),
+        ({"label": [0, 1, None, 1]}, "there is none in row 2 of .*train"),
+        (
+            {"label": [0, 1, 0, -1]},
+            r"there is none in row 3 of .*train.*\. data\.unreadable: leave_out .* such rows\.$",
+        ),
+        ({"label": [0, 1, 0, -2]}, "must be whole numbers from 0, but got -2 in row 3 of .*train"),
         (
             {"label": pa.array([0, 1, 0, 2**64 - 1], pa.uint64())},
             "most 9223372036854775807, but got 18446744073709551615 in row 3",
         ),
-        ({"label": [0, 2, 0, 2]}, "no training image with label 1 in .*; each class from 0 to 2 needs one"),
-        ({"label": [0, 1, 0, 2**62]}, "no training image with label 2 in"),
+        (
+            {"label": [0, 3, 0, 3]},
+            r"label 1 in .*, but row 1 of .*test\.parquet has it; each class needs one",
+        ),
+        (
+            {"label": [0, 1, 0, 2**62]},
+            rf"label 2 in .*, but row 3 of .*train\.parquet has label {2**62}; .* may be text",
+        ),
+        ({"label": [1, 2, 1, 2]}, r"label 0 in .*, but row 0 of .*test\.parquet has it; each class needs one"),
         ({"img": ["a.png"] * 4}, "column img of .* must be binary or a struct with binary bytes, but is string"),
         ({"img": [{"path": "a.png"}] * 4}, "must be binary or a struct with binary bytes, but is struct<path: string>"),
         ({"img": [{"bytes": b"no image"}] * 4}, "Cannot read the image row 0 of .*train"),
@@ -331,10 +348,12 @@ def test_a_path_inside_a_file_is_not_opened(tmp_path: Path) -> None:
     secret.write_bytes(png(1))
     images = [{"bytes": png(0), "path": None}, {"bytes": None, "path": str(secret)}]
     write(tmp_path / "a.parquet", [0, 1], img=images)
-    with pytest.raises(ConfigError, match=r"No image bytes in row 1 of .*a\.parquet; .* path in it is not opened"):
+    with pytest.raises(
+        ConfigError, match=r"image row 1 of .*a\.parquet: its bytes are not there; .* path in it is not"
+    ):
         load_parquet(str(tmp_path), DataConfig(), Findings())
     write(tmp_path / "a.parquet", [0, 1], img=[None, images[0]])
-    with pytest.raises(ConfigError, match="No image bytes in row 0"):
+    with pytest.raises(ConfigError, match=r"image row 0 of .* its bytes are not there"):
         load_parquet(str(tmp_path), DataConfig(), Findings())
 
 

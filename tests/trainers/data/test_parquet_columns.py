@@ -10,9 +10,11 @@ import pytest
 
 from tests.trainers.data.test_parquet import png, shades
 from trainers.data.config import DataConfig
+from trainers.data.encoded import UNREADABLE
 from trainers.data.findings import Findings
 from trainers.data.image_set import ImageSet
 from trainers.data.parquet import NO_LABELS, load_parquet, read_parquet, read_unlabelled_parquet
+from trainers.data.parquet_classes import NO_LABEL
 from trainers.errors import ConfigError
 
 IMAGES = [{"bytes": png(shade), "path": None} for shade in range(4)]
@@ -134,7 +136,11 @@ def test_a_list_of_one_image(tmp_path: Path) -> None:
     for wrong, count in (([], 0), (None, 0), (IMAGES[:2], 2)):
         lists = [[image] for image in IMAGES[:2]] + [wrong, [IMAGES[3]]]
         file = write(tmp_path / "x.parquet", {"image": None, "images": lists, "label": [0, 1, 0, 1]})
-        assert f"The column images holds {count} images in row 2 of {file}; a row must hold one" in refused(file)
+        assert refused(file).startswith(
+            f"Cannot read the image row 2 of {file}: the row holds {count} images, and must hold one. data.unreadable"
+        )
+        data = read(file, unreadable="leave_out")
+        assert (shades(data), data.labels.tolist()) == ([0, 1, 3], [0, 1, 1])
 
 
 def test_images_and_labels_in_dictionaries(tmp_path: Path) -> None:
@@ -194,7 +200,10 @@ def test_text_labels_are_those_of_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gap", [None, ""])
 def test_a_text_that_is_missing_is_named(tmp_path: Path, gap: str | None) -> None:
     file = write(tmp_path / "a.parquet", {"label": ["cat", "dog", gap, "dog"]})
-    assert refused(file) == f"Every image needs a label, but there is none in row 2 of {file}."
+    assert refused(file) == (
+        f"Every image needs a label, but there is none in row 2 of {file}. data.unreadable: leave_out (of train: "
+        "--unreadable leave_out) goes on without such rows."
+    )
 
 
 # Splits without labels
@@ -239,7 +248,7 @@ def test_another_test_file_stays(tmp_path: Path) -> None:
 def test_what_has_some_labels_is_not_left_out(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", {"label": [0, 1, 0, 1]})
     file = write(tmp_path / "test.parquet", {"label": [0, -1, -1, -1]})
-    assert refused(tmp_path) == f"Labels must be whole numbers from 0, but got -1 in row 1 of {file}."
+    assert f"there is none in row 1 of {file}. data.unreadable: leave_out" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "data"])
@@ -249,3 +258,76 @@ def test_images_to_train_on_need_labels(tmp_path: Path, name: str) -> None:
     write(tmp_path / "test.parquet", {"label": [0, 1, 0, 1]})
     if name == "train":
         assert "No image of" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[-1, 1, 0, None], ["", "dog", "cat", None]])
+def test_rows_without_a_label_may_be_left_out(tmp_path: Path, labels: list[Any]) -> None:
+    """In both splits, and beside an image that cannot be read; places and labels still fit."""
+    broken = [*IMAGES[:2], {"bytes": None, "path": None}, IMAGES[3]]
+    train_file = write(tmp_path / "train.parquet", {"label": labels})
+    more = write(tmp_path / "train2.parquet", {"image": broken, "label": labels[2:0:-1] * 2})
+    test_file = write(tmp_path / "test.parquet", {"label": labels[::-1]})
+    findings = Findings()
+    train, test = read_parquet(str(tmp_path), DataConfig(unreadable="leave_out"), findings)
+    assert test is not None
+    assert (shades(train), train.labels.tolist()) == ([1, 2, 0, 1, 3], [1, 0, 0, 1, 1])
+    assert (shades(test), test.labels.tolist()) == ([1, 2], [0, 1])
+    assert test.names == tuple(f"row {row} of {test_file}" for row in (1, 2))
+    assert [(found.place, found.what) for found in findings.left_out] == [
+        *((f"row {row} of {train_file}", NO_LABEL) for row in (0, 3)),
+        *((f"row {row} of {test_file}", NO_LABEL) for row in (0, 3)),
+        (f"row 2 of {more}", UNREADABLE),
+    ]
+
+
+def test_numbers_may_start_anywhere_and_are_the_names(tmp_path: Path) -> None:
+    data = read(write(tmp_path / "a.parquet", {"label": [11, 9, 10, 9]}))
+    assert (data.labels.tolist(), data.class_names) == ([2, 0, 1, 0], ("9", "10", "11"))
+
+
+def test_numbers_that_have_names_start_at_0(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", {"label": [1, 2, 1, 2]}, {"label": ["cat", "dog", "owl"]})
+    assert "There is no training image with label 0 (cat) in" in refused(file)
+
+
+def test_an_accent_of_its_own_makes_no_other_class(tmp_path: Path) -> None:
+    two, one = "cafe\u0301", "caf\u00e9"
+    data = read(write(tmp_path / "a.parquet", {"label": [two, "bar", one, "bar"]}))
+    assert (data.labels.tolist(), data.class_names) == ([1, 0, 1, 0], ("bar", one))
+    write(tmp_path / "b/train.parquet", {"label": [0, 1, 0, 1]}, {"label": [two, "bar"]})
+    write(tmp_path / "b/test.parquet", {"label": [0, 1, 0, 1]}, {"label": [one, "bar"]})
+    train, _ = read_parquet(str(tmp_path / "b"), DataConfig(), Findings())
+    assert train.class_names == (one, "bar")
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
+    columns = {"image": pa.array([png(shade) for shade in range(4)]), "label": pa.array([0, 1, 0, 1])}
+    columns["x"] = columns[name]
+
+    def renamed(names: list[str]) -> Path:
+        pq.write_table(pa.table(columns).rename_columns(names), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    file = renamed(["image", "label", name])
+    wanted = (
+        f"{file} has 2 columns called {name}; rename all but one, or data.{name}_column (of train: --{name}-column) "
+        "names another."
+    )
+    assert refused(file) == refused(file, **{f"{name}_column": name}) == wanted
+
+
+def test_a_column_that_is_there_twice_and_not_read_is_nothing_to_speak_of(tmp_path: Path) -> None:
+    columns = [pa.array([png(shade) for shade in range(4)]), pa.array([0, 1, 0, 1]), *[pa.array(range(4))] * 2]
+    pq.write_table(pa.Table.from_arrays(columns, names=["image", "label", "id", "id"]), tmp_path / "a.parquet")
+    assert shades(read(tmp_path / "a.parquet")) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", "training"), ("test", "test")])
+def test_a_split_that_loses_all_its_images_is_named(tmp_path: Path, split: str, said: str) -> None:
+    for name in ("train", "test"):
+        lost = {"image": pa.nulls(4, pa.binary())} if name == split else {}
+        write(tmp_path / f"{name}.parquet", {"label": [0, 1, 0, 1]} | lost)
+    assert refused(tmp_path, unreadable="leave_out") == (
+        f"The {said} split of {tmp_path} has no image; 4 that cannot be read are left out."
+    )

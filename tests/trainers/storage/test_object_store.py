@@ -116,3 +116,14 @@ def test_a_store_that_is_away_is_named_within_seconds(monkeypatch: pytest.Monkey
     monkeypatch.setenv(variable, "127.0.0.1:9")
     with pytest.raises(ConnectionError, match="it has no form such as https://HOST:PORT"):
         ObjectPath(f"s3://bucket-of-{variable.lower()}/x").exists()
+
+
+def test_a_proxy_does_not_stand_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of a store takes no proxy from the environment."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.invalid:9000")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"cannot be used: no host is known by the name store\.invalid"):
+        ObjectPath("s3://bucket-behind-a-proxy/x").exists()
+    assert time.monotonic() - began < 10

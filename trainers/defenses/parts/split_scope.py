@@ -19,11 +19,15 @@ SCOPE_DOC = (
 )
 
 
+_TELLING = 1e-6
+"""Share of the spread of the whole set up to which the spread of a label is rounding."""
+
+
 def normalise_within(scores: Tensor, labels: Tensor) -> Tensor:
     """Min-max within each given label, to [0, 1]: float (N,).
 
-    A label with a single sample, or whose scores are all equal, says nothing by itself: its samples keep their place
-    between the lowest and the highest score of the whole set.
+    A label with a single sample, or whose scores are all equal but for rounding, says nothing by itself: its samples
+    keep their place between the lowest and the highest score of the whole set.
 
     Args:
         scores: float (N,), finite.
@@ -37,14 +41,16 @@ def normalise_within(scores: Tensor, labels: Tensor) -> Tensor:
     )
     spread = high - low
     within = (scores - low) / spread.clamp_min(torch.finfo(scores.dtype).tiny)
-    return torch.where(spread > 0, within, normalise(scores))
+    return torch.where(spread > _TELLING * (scores.max() - scores.min()), within, normalise(scores))
 
 
 def rank_within(scores: Tensor, labels: Tensor) -> Tensor:
-    """The rank of each score among the n of its given label, as ``(rank + 1/2) / n`` with ranks from 0: float (N,).
+    """The place of each sample, from 0, in the order of ``(rank + 1/2) / n``, where ``rank`` (from 0) is that of its
+    score among the n of its given label: float (N,).
 
-    The lowest share of these is about that share of each label, and of a label of which it is less than half a sample,
-    none. Ties are ranked by order.
+    The lowest share of these is about that share of each label. In labels of the same size equal ranks give equal
+    fractions, so these are ordered by score: where a share is less than a sample of each label, those labels give up
+    one that have the lowest scores. Equal scores are ordered as they stand.
 
     Args:
         scores: float (N,), finite.
@@ -54,6 +60,10 @@ def rank_within(scores: Tensor, labels: Tensor) -> Tensor:
     order = by_score[labels[by_score].argsort(stable=True)]
     counts = torch.bincount(labels)
     first = counts.cumsum(0) - counts
+    places = torch.arange(len(order), device=order.device)
     ranks = torch.empty_like(order)
-    ranks[order] = torch.arange(len(order), device=order.device) - first[labels[order]]
-    return (ranks.to(scores.dtype) + 0.5) / counts[labels]
+    ranks[order] = places - first[labels[order]]
+    fractions = (ranks.double() + 0.5) / counts[labels]
+    within = torch.empty_like(scores)
+    within[by_score[fractions[by_score].argsort(stable=True)]] = places.to(scores.dtype)
+    return within

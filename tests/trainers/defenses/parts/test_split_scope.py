@@ -1,5 +1,7 @@
 """Scores compared within each given label."""
 
+from random import Random
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,15 @@ def test_scores_that_are_all_equal_are_0_as_over_the_whole_set(labels: list[int]
     assert normalise_within(torch.full((3,), 0.3), torch.tensor(labels)).tolist() == [0.0] * 3
 
 
+def test_rounding_is_not_what_a_label_says() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    scores = torch.tensor([0.5, 0.5 + 2**-23, 0.5, 0.9, 0.1])
+    assert scores[0] < scores[1]
+    assert normalise_within(scores, labels).tolist() == pytest.approx([0.5, 0.5, 0.5, 1.0, 0.0])
+    scores[1] = 0.5001
+    assert normalise_within(scores, labels).tolist() == pytest.approx([0.0, 1.0, 0.0, 1.0, 0.0])
+
+
 @given(SETS)
 def test_each_label_that_says_something_reaches_both_ends_in_order(pairs: list[tuple[int, float]]) -> None:
     labels, scores = columns(pairs)
@@ -58,10 +69,28 @@ def test_with_one_label_it_is_the_whole_set(pairs: list[tuple[int, float]]) -> N
 def test_ranks_of_each_label_by_hand() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1, 0, 2])
     scores = torch.tensor([5.0, -1.0, 2.0, -3.0, 2.0, -2.0, 9.0, 0.0])
-    # Of four: third, first, second (ties go by order), fourth; of three: third, first, second; one is in the middle.
-    assert rank_within(scores, labels).tolist() == pytest.approx(
-        [2.5 / 4, 2.5 / 3, 0.5 / 4, 0.5 / 3, 1.5 / 4, 1.5 / 3, 3.5 / 4, 0.5]
-    )
+    # In eighths and sixths: 5 (third of four), 5 (third of three), 1, 1, 3 (ties go by order), 3, 7 (fourth); one alone
+    # is in the middle, as the second of three, which has a lower score.
+    assert rank_within(scores, labels).tolist() == [5, 6, 0, 1, 2, 3, 7, 4]
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.randoms(use_true_random=False))
+def test_the_order_of_the_samples_says_nothing_where_scores_differ(given: list[int], random: Random) -> None:
+    """Labels of the same size too, whose ranks give the same fractions."""
+    labels = torch.tensor(given * 3)
+    scores = torch.tensor(random.sample(range(1000), len(labels))).float()
+    order = torch.tensor(random.sample(range(len(labels)), len(labels)))
+    within = rank_within(scores, labels)
+    assert rank_within(scores[order], labels[order]).equal(within[order])
+    assert within.sort().values.tolist() == list(range(len(labels)))
+
+
+def test_of_labels_of_the_same_size_those_with_the_lowest_scores_give_up_a_sample_first() -> None:
+    labels = torch.arange(10).repeat_interleave(30)
+    scores = 1 + torch.rand(300, generator=torch.Generator().manual_seed(0))
+    scores[labels >= 7] -= 1
+    suspicious = isolate(rank_within(scores, labels), "rate", 0.01, 0)
+    assert labels[suspicious].tolist() == [7, 8, 9]
 
 
 @given(SETS, st.floats(0.05, 0.95))
