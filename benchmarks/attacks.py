@@ -10,36 +10,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import table
+from benchmarks.trainings import Job, in_processes, last_epoch, load, mean_and_spread
 from search_spaces.distributions import Searched
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.preset.blocks import Block
 from sweeper.preset.spec import SweepSpec, validate
-from trainers.data import load_data
-from trainers.data.image_set import Splits
 from trainers.scenario import ScenarioConfig, build_scenario
-from trainers.trial import TrialConfig, run_trial
+from trainers.trial import TrialConfig
 
 BAR_SECONDS = 90
 BAR, LOW_BAR = 0.9, 0.6
 LOW = ("narcissus", "tact", "adaptive_k_way", "sig", "cl")
 """Attacks whose control ASR must reach 0.6; the others must reach 0.9."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One attack with one seed."""
-
-    preset: dict[str, Any]
-    scenario: int
-    seed: int
-    defended: bool
 
 
 def trials_of(spec: SweepSpec, number: int, seed: int, fingerprint: str) -> tuple[TrialConfig, TrialConfig]:
@@ -51,48 +38,38 @@ def trials_of(spec: SweepSpec, number: int, seed: int, fingerprint: str) -> tupl
     return defended, defended.control(scenario, seed, spec.control.as_dict())
 
 
+def job_of(preset: dict[str, Any], spec: SweepSpec, number: int, seed: int, fingerprint: str, defense: bool) -> Job:
+    """One attack with one seed: the defended trial beside its control, or the control alone."""
+    defended, control = trials_of(spec, number, seed, fingerprint)
+    name = control.scenarios[0].name
+    return Job(name, defended, preset, control) if defense else Job(name, control, preset)
+
+
 def rate_of(block: Block) -> float:
     """The poison rate of a scenario; the first value if the rate is searched."""
     rate = block.values.get("poison_rate", ScenarioConfig.poison_rate)
     return float(rate.corners()[0] if isinstance(rate, Searched) else rate)
 
 
-_loaded: dict[str, Splits] = {}
-
-
 def run(job: Job) -> dict[str, Any]:
     """Poison, train the control and, if wanted, the defended model; returns the figures of all three."""
-    spec = validate(job.preset, "preset")
-    key = repr(spec.data)
-    if key not in _loaded:
-        _loaded[key] = load_data(spec.data)
-    splits = _loaded[key]
-    defended, control = trials_of(spec, job.scenario, job.seed, splits.fingerprint)
-    compute = control.compute.open()
-    scenario: ScenarioConfig = control.scenarios[0]
+    control = job.control or job.config
+    (scenario,), (seed,) = control.scenarios, control.repeats
+    splits, compute = load(job.preset), control.compute.open()
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         cache = Path(folder)
         began = time.perf_counter()
-        made = build_scenario(scenario, splits, spec.seed, job.seed, compute, cache)
+        made = build_scenario(scenario, splits, control.sweep_seed, seed, compute, cache)
         poisoning = time.perf_counter() - began
-        plain = list(run_trial(control, splits, attack_cache=cache))[-1].measurement
-        guarded = list(run_trial(defended, splits, attack_cache=cache))[-1].measurement if job.defended else None
+        plain = last_epoch(control, job.preset, cache).measurement
+        guarded = last_epoch(job.config, job.preset, cache).measurement if job.control else None
     return {
-        "scenario": scenario.name, "rate": scenario.poison_rate, "seed": job.seed, **asdict(made.cost),
+        "scenario": scenario.name, "rate": scenario.poison_rate, "seed": seed, **asdict(made.cost),
         "seconds": poisoning + plain.seconds, "control_acc": plain.val_acc, "control_asr": plain.val_asr,
         **({} if guarded is None else {
             name: getattr(guarded, name) for name in ("val_acc", "val_asr", "asr_floor", "detection_auroc")
         }),
     }  # fmt: skip
-
-
-def mean_and_spread(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation (n - 1) as text, ``0.912 ± 0.004``; the mean alone if there is one value."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.3f}{spread}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,12 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unpoisoned:
         parser.error(f"{args.preset}: {', '.join(unpoisoned)} has poison_rate 0, so there is no success to measure")
     wanted = [number for number, name in enumerate(names) if not args.only or name in args.only]
-    jobs = [Job(preset, number, seed, not args.no_defense) for number in wanted for seed in args.seeds]
-    found: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        for row in pool.map(run, jobs):
-            found.append(row)
-            print(f"{row['scenario']}, seed {row['seed']}: control ASR {row['control_asr']:.3f}", file=sys.stderr)
+    fingerprint = load(preset).fingerprint
+    found = in_processes(
+        run,
+        [
+            job_of(preset, spec, number, seed, fingerprint, not args.no_defense)
+            for number in wanted
+            for seed in args.seeds
+        ],
+        args.workers,
+        lambda row: f"{row['scenario']}, seed {row['seed']}: control ASR {row['control_asr']:.3f}",
+    )
 
     lines, missed = [], []
     for number in wanted:

@@ -9,31 +9,18 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
+from benchmarks.trainings import Job, in_processes, last_epoch, mean_and_spread
 from sweeper.analysis.comparison import representatives
 from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
 from trainers.scenario import ScenarioConfig
-from trainers.trial import TrialConfig, run_trial
 
 CLEAN = ScenarioConfig("clean", "badnets", poison_rate=0.0)
 """A scenario without poison; the attack's name has no effect."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One setting with one seed."""
-
-    label: str
-    config: TrialConfig
-    preset: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class Cost:
 
 def run(job: Job) -> Cost:
     """Train the setting of a job."""
-    last = list(run_trial(job.config, validate(job.preset, "preset").load()))[-1].measurement
+    last = last_epoch(job.config, job.preset).measurement
     assert last.val_acc is not None, "the last epoch has a network"
     return Cost(job.label, job.config.repeats[0], last.val_acc, last.images_seen, last.seconds)
 
@@ -92,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = jobs(RunFolder.open(args.folder), args.seeds)
     except ValueError as error:
         parser.error(str(error))
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        costs = list(pool.map(run, wanted))
+    costs = in_processes(run, wanted, args.workers)
     plain = {cost.seed: cost.val_acc for cost in costs if cost.label == "none"}
     lines = []
     for label in dict.fromkeys(cost.label for cost in costs):

@@ -8,39 +8,26 @@ table, and draws the entropies of clean and poisoned samples.
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 
-from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
+from benchmarks.trainings import Job, in_processes, last_epoch, lines_by_label
 from sweeper.analysis.attackers import attackers
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.report.plots import BLUE, RED, save_figure
 from sweeper.run_folder.folder import RunFolder
-from trainers.data import DataConfig, load_data
 from trainers.scenario import ScenarioConfig
-from trainers.trial import TrialConfig, run_trial
+from trainers.trial import TrialConfig
 
 FIGURES = ("control_asr", "val_acc", "val_asr", "asr_floor", "detection_auroc")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One attacker with one seed, against no defense and against the defense."""
-
-    label: str
-    defended: TrialConfig
-    control: TrialConfig
-    data: DataConfig
-
-
-def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job]:
+def jobs(preset: dict[str, Any], spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job]:
     """Jobs for the leader, and for plain Blend at the leader's rate and test opacity, with every seed."""
     own = leader.scenarios[0]
     params = {name: own.params[name] for name in ("alpha", "trigger")}
@@ -50,19 +37,19 @@ def jobs(spec: SweepSpec, leader: TrialConfig, seeds: Sequence[int]) -> list[Job
         for seed in seeds:
             defended = replace(leader, scenarios=(scenario,), repeats=(seed,))
             control = defended.control(scenario, seed, spec.control.as_dict())
-            found.append(Job(scenario.name, defended, control, spec.data))
+            found.append(Job(scenario.name, defended, preset, control))
     return found
 
 
 def run(job: Job) -> dict[str, Any]:
     """Train control and defense; returns figures, and normalised entropies of clean and of poisoned samples."""
-    splits = load_data(job.data)
-    control = list(run_trial(job.control, splits))[-1].measurement
-    last = list(run_trial(job.defended, splits))[-1]
+    assert job.control is not None
+    control = last_epoch(job.control, job.preset).measurement
+    last = last_epoch(job.config, job.preset)
     assert last.scores is not None
     entropy, poisoned = 1 - last.scores["suspicion"].numpy(), last.scores["poisoned"].numpy()
     figures = {name: getattr(last.measurement, name) for name in FIGURES if name != "control_asr"}
-    return {"label": job.label, "seed": job.defended.repeats[0], "control_asr": control.val_asr, **figures,
+    return {"label": job.label, "seed": job.config.repeats[0], "control_asr": control.val_asr, **figures,
             "clean": entropy[~poisoned], "poisoned": entropy[poisoned]}  # fmt: skip
 
 
@@ -105,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         folder = RunFolder.open(args.folder)
-        spec = validate(folder.read_sweep()["preset"], str(folder.sweep))
+        preset = folder.read_sweep()["preset"]
+        spec = validate(preset, str(folder.sweep))
         found = attackers(folder.read_trials(), spec)
     except ValueError as error:
         parser.error(str(error))
@@ -124,14 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(
             f"{leader.scenarios[0].attack} of {trial_id} blends no pattern, so it cannot be compared with Blend"
         )
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        rows = list(pool.map(run, jobs(spec, leader, args.seeds)))
-    lines = []
-    for label in dict.fromkeys(row["label"] for row in rows):
-        own = [row for row in rows if row["label"] == label]
-        lines.append([label, *(mean_and_spread([row[name] for row in own]) for name in FIGURES)])
+    rows = in_processes(run, jobs(preset, spec, leader, args.seeds), args.workers)
     print(f"{trial_id}: rate {leader.scenarios[0].poison_rate:g}, {leader.scenarios[0].params}\n")
-    print(table(["attacker", *FIGURES], lines))
+    print(table(["attacker", *FIGURES], lines_by_label(rows, FIGURES)))
     draw(rows, args.picture)
     return 0
 

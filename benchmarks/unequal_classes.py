@@ -11,17 +11,15 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import replace
 from typing import Any
 
-from benchmarks.attacks import mean_and_spread
 from benchmarks.timing import table
+from benchmarks.trainings import Job, in_processes, last_epoch, lines_by_label, load
 from search_spaces.loader import apply_overrides
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, validate
 from trainers.data.image_set import Splits
-from trainers.trial import TrialConfig, run_trial
 
 PRESET: dict[str, Any] = {
     "name": "unequal_classes",
@@ -54,15 +52,6 @@ FIGURES = (
 HEADINGS = ("setting", "val_acc", "balanced", "worst class", "val_asr", "floor", "TPR", "FPR", "AUROC")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training."""
-
-    label: str
-    config: TrialConfig
-    preset: dict[str, Any]
-
-
 def jobs(preset: dict[str, Any], spec: SweepSpec, splits: Splits) -> list[Job]:
     """No defense, and every combination of what the preset searches, against each attack with each seed."""
     space = spec.space()
@@ -80,20 +69,9 @@ def jobs(preset: dict[str, Any], spec: SweepSpec, splits: Splits) -> list[Job]:
     return found
 
 
-_loaded: dict[str, Splits] = {}
-
-
-def load(preset: dict[str, Any]) -> Splits:
-    """The data, read once in each process."""
-    key = repr(preset["data"])
-    if key not in _loaded:
-        _loaded[key] = validate(preset, "preset").load()
-    return _loaded[key]
-
-
 def run(job: Job) -> dict[str, Any]:
     """Train, and measure."""
-    last = list(run_trial(job.config, load(job.preset)))[-1].measurement
+    last = last_epoch(job.config, job.preset).measurement
     return {"attack": job.config.scenarios[0].name, "label": job.label, "seed": job.config.repeats[0],
             **{name: getattr(last, name) for name in FIGURES}}  # fmt: skip
 
@@ -109,21 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         preset = apply_overrides(PRESET, [f"data.source={args.data}", *args.set], "unequal_classes")
         spec = validate(preset, "unequal_classes")
         splits = load(preset)
-        spec.check_against(splits)
+        spec.check_against(splits, Misfits([block.values["name"] for block in spec.scenario_blocks]))
     except ValueError as error:
         parser.error(str(error))
     counts = splits.train.labels.bincount().tolist()
-    rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        for row in pool.map(run, jobs(preset, spec, splits)):
-            rows.append(row)
-            print(f"{row['attack']}, seed {row['seed']}, {row['label']}: {row['val_acc']:.3f}", file=sys.stderr)
+    rows = in_processes(
+        run,
+        jobs(preset, spec, splits),
+        args.workers,
+        lambda row: f"{row['attack']}, seed {row['seed']}, {row['label']}: {row['val_acc']:.3f}",
+    )
     print(f"{len(splits.train)} training images; of each class: {', '.join(map(str, counts))}.")
     for attack in dict.fromkeys(row["attack"] for row in rows):
-        lines = []
-        for label in dict.fromkeys(row["label"] for row in rows):
-            own = [row for row in rows if (row["attack"], row["label"]) == (attack, label)]
-            lines.append([label, *(mean_and_spread([row[name] for row in own]) for name in FIGURES)])
+        lines = lines_by_label([row for row in rows if row["attack"] == attack], FIGURES)
         print(f"\n{attack}, seeds {', '.join(map(str, spec.seeds))}\n\n{table(HEADINGS, lines)}")
     return 0
 

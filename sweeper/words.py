@@ -1,6 +1,8 @@
-"""Formats figures for people to read."""
+"""Formats figures and commands for people to read."""
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,3 +24,18 @@ def format_cell(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def command(name: str, path: Path, **options: float | str | None) -> str:
+    """A command of this program as a shell reads it: ``sweeper confirm 'my runs/a' --max-asr 0.15``.
+
+    Args:
+        name: of the command.
+        path: what it works on.
+        options: by name, in the order in which they are written; a null is left out.
+    """
+    words = ["sweeper", name, str(path)]
+    for key, value in options.items():
+        if value is not None:
+            words += [f"--{key.replace('_', '-')}", value if isinstance(value, str) else f"{value:.15g}"]
+    return shlex.join(words)

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainers.attacks import ATTACKS, ArtifactCache, Attack, LabelMap
 from trainers.compute import Compute
 from trainers.data.class_names import class_number
+from trainers.data.findings import SHOWN
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.subset import stratified_halves
 from trainers.measuring.attack_cost import AttackCost
@@ -191,6 +192,19 @@ def build_scenario(
     held_out = None if aside is None else _held_out(aside, attack, share, derive_seed(seed, "held out"))
     cost = AttackCost.measure(splits.train, poisoned, compute.device)
     return Scenario(poisoned.data, truth, cost, held_out)
+
+
+def warn_of_classes_not_validated(splits: Splits) -> None:
+    """Warn of classes that have test images, but none in the half for validation, by which settings are chosen."""
+    half, _ = stratified_halves(splits.test.labels, HALVES_SEED)
+    missing = sorted(set(splits.test.labels.tolist()) - set(splits.test.labels[half].tolist()))
+    if missing:
+        names = ", ".join(splits.test.class_names[label] for label in missing[:SHOWN])
+        more = ", ..." if len(missing) > SHOWN else ""
+        splits.findings.warn(
+            f"{len(missing)} of {splits.test.num_classes} classes have test images, but none in the half for "
+            f"validation: {names}{more}. Whether a setting loses them cannot be seen; use more test images of them."
+        )
 
 
 def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> HeldOut:

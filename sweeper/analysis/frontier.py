@@ -60,12 +60,29 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     if trials.empty:
         kinds = {"on_frontier": bool, "constraints_kept": bool, "weak": str}
         return pd.DataFrame(columns=list(POINT_COLUMNS)).astype(kinds)
+    trials = beside_controls(trials, finished(frame, CONTROL))
     # A confirmed setting meets every attacker: they are scenarios of one environment.
-    trials = trials.assign(environment=environments(trials) if role == TRIAL else "")
-    controls = finished(frame, CONTROL)
-    trials = trials.assign(
-        control_acc=of_control(trials, controls, "val_acc"), lost=lost_by_training(trials, controls)
-    ).astype(dict.fromkeys((*SHOWN, "control_acc"), float))
+    return points_of(trials.assign(environment=environments(trials) if role == TRIAL else ""), over)
+
+
+def beside_controls(trials: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    """The rows with ``control_acc``, the accuracy of each row's control, and ``lost``, the classes that it lost.
+
+    Args:
+        trials: rows of ``trials.parquet``, all finished.
+        controls: rows of it, of controls that finished.
+    """
+    return trials.assign(control_acc=of_control(trials, controls, "val_acc"), lost=lost_by_training(trials, controls))
+
+
+def points_of(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
+    """The points of :func:`points` from rows of finished trainings.
+
+    Args:
+        trials: rows from :func:`beside_controls`, at least one, with the environment of each.
+        over: how attack success is aggregated over scenarios.
+    """
+    trials = trials.astype(dict.fromkeys((*SHOWN, "control_acc"), float))
     table = _figures(trials, over)
     table["on_frontier"] = False
     for _, group in table.groupby("environment"):

@@ -5,6 +5,7 @@ hides it. Rows of earlier versions do not hold the accuracies of classes.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,6 +16,8 @@ from sweeper.run_folder.tables import class_counts, finished
 
 FALL = 10
 """A training has lost a class if its accuracy on it is below the control's, divided by this."""
+MOST_CLASSES = 5
+"""Classes of a setting that sentences name one by one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def _lost(own: dict[str, tuple[int, int]], plain: dict[str, tuple[int, int]]) ->
     if not own or not plain:
         return None
     pairs = [(name, own[name], plain[name]) for name in own if name in plain]
-    # Quotients are multiplied out, so that exactly a tenth is not below a tenth. Without images it is 0 < 0.
+    # Quotients are multiplied out, so that exactly a tenth is not below a tenth. Without images it is 0 < 0: nothing is
+    # known of such a class, and unmeasured_classes names it.
     return [name for name, (right, images), (known, seen) in pairs if FALL * right * seen < known * images]
 
 
@@ -67,3 +71,20 @@ def lost_classes(frame: pd.DataFrame) -> dict[str, Lost]:
         if counts:
             found[str(config)] = Lost(dict(counts), len(lists))
     return found
+
+
+def unmeasured_classes(trainings: pd.DataFrame) -> list[str]:
+    """The classes without a validation image in any of the trainings: no figure says anything about them.
+
+    Args:
+        trainings: rows of ``trials.parquet``. Those of earlier versions do not hold the number of images.
+    """
+    of_classes = [pair for cell in trainings["val_class_counts"] for pair in class_counts(cell).items()]
+    return list(dict.fromkeys(name for name, (_, images) in of_classes if not images))
+
+
+def unmeasured_sentence(classes: Sequence[str]) -> str:
+    """A sentence on classes without a validation image."""
+    shown = [*classes[:MOST_CLASSES], *([f"{len(classes) - MOST_CLASSES} more"] if len(classes) > MOST_CLASSES else [])]
+    what, their = ("class", "the accuracy on it") if len(classes) == 1 else ("classes", "the accuracies on them")
+    return f"No validation image shows the {what} {', '.join(shown)}: {their} cannot be known, and may be 0."

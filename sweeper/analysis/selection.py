@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.analysis.frontier import comparable, environments, harmless, points
-from sweeper.analysis.lost_classes import Lost, lost_classes
+from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, points, points_of
+from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
 from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
@@ -43,6 +43,7 @@ class Selection:
         confirmed: how many confirmed settings there are.
         no_evidence: environments that are no evidence for any setting, since their attack fails without a defense.
         lost: classes that it lost in any training; null: none, as far as is known.
+        unmeasured: classes without a validation image; no figure says anything about them.
     """
 
     point: dict[str, Any]
@@ -54,6 +55,7 @@ class Selection:
     confirmed: int = 0
     no_evidence: Sequence[str] = ()
     lost: Lost | None = None
+    unmeasured: Sequence[str] = ()
 
 
 def select(
@@ -137,6 +139,7 @@ def select(
         in_class_order(best) if len(best) > 1 else [],
         no_evidence=no_evidence,
         lost=lost_classes(frame).get(point["config_id"]),
+        unmeasured=unmeasured_classes(finished(frame)),
     )
 
 
@@ -156,11 +159,12 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     rows = finished(frame, CONFIRMATION)
     if rows.empty:
         return points(rows, over, CONFIRMATION).assign(asr_upper=[], min_class_acc_lower=[])
+    rows = beside_controls(rows, finished(frame, CONTROL))  # controls know nothing of the names given below
     varied, idle = environments(rows), harmless(rows)
     if len(idle) < varied.nunique():
         rows, varied = rows[~varied.isin(idle)], varied[~varied.isin(idle)]
     rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
-    table = points(rows, over, CONFIRMATION)
+    table = points_of(rows.assign(environment=""), over)
     begun = frame[(frame["role"] == CONFIRMATION) & (frame["status"] != FINISHED)]["config_id"]
     attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
     bounds = [
@@ -189,12 +193,14 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     if sound.empty:
         raise _nothing_qualifies(counted, finished(frame, CONFIRMATION), "", asked)
     keeps = (sound["asr_upper"] <= asked.max_asr) & asked.accurate(sound, "min_class_acc_lower")
+    unmeasured = unmeasured_classes(finished(frame, CONFIRMATION))
     if not keeps.any():
         sound = sound.sort_values("asr_upper")
         row = sound.iloc[int(asked.missed_by(sound, "asr_upper", "min_class_acc_lower").argmin())]
+        why = f" {unmeasured_sentence(unmeasured)}" if unmeasured and asked.min_class_acc else ""
         raise BoundsMissed(
             f"At confidence {confidence:g} no setting has {asked}. Nearest is {_named(row)}: "
-            f"{asked.compared(row, by_bounds=True)}."
+            f"{asked.compared(row, by_bounds=True)}.{why}"
         )
     chosen = sound[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
     point = as_rows(chosen)[0]
@@ -209,6 +215,7 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
         confirmed=len(counted),
         no_evidence=harmless(finished(frame, CONFIRMATION)),
         lost=lost_classes(frame).get(point["config_id"]),
+        unmeasured=unmeasured,
     )
 
 

@@ -118,7 +118,7 @@ def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, 
     Pearson's over the images of each class in the worst seed.
 
     Each seed's figure is that of its worst scenario. With enough images a class has a bound near its accuracy; one with
-    few images has a low bound, however well they are classified.
+    few images has a low bound, however well they are classified, and one without an image has the bound 0.
 
     Args:
         accuracies: on the worst class, by seed and scenario, float (S, C), nothing missing.
@@ -126,9 +126,7 @@ def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, 
         confidence: in (0, 1).
     """
     by_seed = accuracies.min(axis=1)
-    of_classes = [
-        1 - clopper_pearson_upper(n - right, n, confidence) for right, n in counts[int(by_seed.argmin())] if n
-    ]
+    of_classes = [1 - clopper_pearson_upper(n - right, n, confidence) for right, n in counts[int(by_seed.argmin())]]
     return max(min(1 - student_upper((1 - by_seed).tolist(), confidence), *of_classes), 0.0)
 
 

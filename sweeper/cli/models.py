@@ -40,7 +40,8 @@ def select_(
     """Select the most accurate setting within the limits, and write it to deploy.yaml."""
     from sweeper.analysis.selection import NothingQualifies
     from sweeper.cli.tables import confirmation_lines, print_reading_notes, selection_lines
-    from sweeper.deploy.select import Bounds, select_setting
+    from sweeper.deploy.bounds import Bounds
+    from sweeper.deploy.select import select_setting
     from sweeper.run_folder.folder import RunFolder
 
     with one_sentence():
@@ -51,7 +52,7 @@ def select_(
         except NothingQualifies as error:
             complain(str(error))
             raise typer.Exit(NOTHING_QUALIFIES) from error
-        for line in selection_lines(selected.selection, over, confidence, selected.searched):
+        for line in selection_lines(selected.selection, bounds, selected.searched):
             say(line)
         say(f"Attacked classes: {selected.classes}.")
         print_reading_notes(console, run_folder)

@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from sweeper.analysis.selection import BoundsMissed, NotConfirmed, NothingQualifies, select
-from sweeper.analysis.uncertainty import LEAST_SEEDS
+from sweeper.deploy.bounds import CONFIDENCE, Bounds, confident_command, confirm_command, select_command
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import finished
+from sweeper.words import command
 
 MAX_ASR = 0.15
-"""Attack success that a setting may have, if the user has not said."""
-CONFIDENCE = 0.9
+"""Bound on attack success in the commands that are proposed, unless the user gave one."""
 
 
 def next_lines(path: Path, frame: pd.DataFrame, max_asr: float | None) -> list[str]:
@@ -22,18 +22,18 @@ def next_lines(path: Path, frame: pd.DataFrame, max_asr: float | None) -> list[s
         frame: rows of ``trials.parquet``.
         max_asr: bound on attack success that the user gave; null: none.
     """
-    bound = MAX_ASR if max_asr is None else max_asr
-    pick, confirm = (f"sweeper {name} {path} --max-asr {bound:g}" for name in ("select", "confirm"))
-    confidently = f"{pick} --confidence {CONFIDENCE:g}"
+    bounds = Bounds(MAX_ASR if max_asr is None else max_asr)
+    pick, confirm = select_command(path, bounds), confirm_command(path, bounds)
+    confidently = confident_command(path, bounds)
     again = not finished(frame, CONFIRMATION).empty
     try:
-        select(frame, bound, confidence=CONFIDENCE if again else None)
+        select(frame, bounds.max_asr, confidence=CONFIDENCE if again else None)
     except NotConfirmed as error:
-        return [f"{error} Run {confirm} --seeds {LEAST_SEEDS}, and then {confidently}"]
+        return [f"{error} Run {confirm}, and then {confidently}"]
     except BoundsMissed as error:
         return [
-            f"{error} Try more trials (sweeper resume {path} --trials N), other ranges of the parameters, or a higher "
-            "--max-asr."
+            f"{error} Try more trials ({command('resume', path, trials='N')}), other ranges of the parameters, or a "
+            "higher --max-asr."
         ]
     except NothingQualifies as error:
         return [str(error)]

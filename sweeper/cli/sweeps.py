@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
+from sweeper.analysis.uncertainty import LEAST_SEEDS
 from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, place_run_folder, resolve_run_folder
 from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
 
@@ -100,7 +101,7 @@ def resume_(
 def confirm_(
     folder: RunDir,
     top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers to run.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = LEAST_SEEDS,
     max_asr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Rank settings with at most this attack success first.")
     ] = None,

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.selection import Selection, confirmed
-from sweeper.analysis.uncertainty import Over, may_fail
+from sweeper.analysis.uncertainty import may_fail
+from sweeper.deploy.bounds import CONFIDENCE, Bounds, confident_command, confirm_command
 from sweeper.report.summary import NOTE, caveats, lost_sentence, many_attackers, notes
 from sweeper.report.tables import (
     BREAKING_HEADINGS,
@@ -27,7 +29,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
-from sweeper.words import format_cell, parameter, spread
+from sweeper.words import command, format_cell, parameter, spread
 from trainers.data.class_order import in_class_order
 from trainers.seeding import NUMERICS
 from trainers.storage.state_store import attempts, host_of
@@ -62,7 +64,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
             console.print(f"{head}: {' '.join(words) or 'no parameter varied'}", highlight=False, soft_wrap=True)
-    _print_confirmed(console, confirmed(frame))
+    _print_confirmed(console, confirmed(frame, confidence=CONFIDENCE))
     for caveat in caveats(table, frame):
         console.print(caveat)
     if front["val_min_class_acc"].notna().any():
@@ -87,12 +89,14 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
 def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
-        headings = (*HEAD, "at most (confidence 0.9)", "floor")
-        rows = [
-            [*_head(row, spread), format_cell(row["asr_upper"]), format_cell(row["asr_floor"])]
-            for row in as_rows(table)
-        ]
-        _print_table(console, "Confirmed with fresh seeds", headings, rows)
+        headings = (*HEAD[:-1], "at least", HEAD[-1], "at most", "floor")
+        rows = []
+        for row in as_rows(table):
+            *figures, asr = _head(row, spread)
+            least, most, floor = (format_cell(row[name]) for name in ("min_class_acc_lower", "asr_upper", "asr_floor"))
+            rows.append([*figures, least, asr, most, floor])
+        title = f"Confirmed with fresh seeds (at least, at most: bounds at confidence {CONFIDENCE:g})"
+        _print_table(console, title, headings, rows)
 
 
 HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "val_asr")
@@ -177,16 +181,15 @@ def _print_attackers(console: Console, title: str, table: pd.DataFrame) -> None:
     _print_table(console, title, [heading.replace("detection_", "") for heading in headings], rows)
 
 
-def selection_lines(chosen: Selection, over: Over, confidence: float | None, searched: str) -> list[str]:
+def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[str]:
     """Lines of text about the chosen setting: its figures, and their limits.
 
     Args:
         chosen: from :func:`sweeper.analysis.selection.select`.
-        over: how attack success was aggregated over scenarios.
-        confidence: the confidence asked for; null: none.
+        bounds: what it had to keep.
         searched: the values that the search chose, as text; empty: none.
     """
-    point = chosen.point
+    point, confidence = chosen.point, bounds.confidence
     bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
     lower = chosen.min_class_acc_lower
     least = "" if lower is None else f", at least {lower:.3f} at confidence {confidence:g}"
@@ -195,11 +198,14 @@ def selection_lines(chosen: Selection, over: Over, confidence: float | None, sea
     others = f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
     lines = [
         f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
-        f"{worst_class}{over} val_asr {spread(point, 'val_asr')}{bound} "
+        f"{worst_class}{bounds.over} val_asr {spread(point, 'val_asr')}{bound} "
         f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
     ]
     if chosen.lost is not None:
-        lines.append(f"{lost_sentence(point, chosen.lost)} --min-class-acc leaves out settings with such a class.")
+        hint = "" if bounds.min_class_acc else " --min-class-acc bounds the mean over seeds, not every training."
+        lines.append(lost_sentence(point, chosen.lost) + hint)
+    if chosen.unmeasured:
+        lines.append(unmeasured_sentence(chosen.unmeasured))
     if searched:
         lines.append(f"Found by the search: {searched}")
     if confidence is not None:
@@ -242,13 +248,10 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
         )
     if again is None and folder.numerics != NUMERICS:  # new trainings would not be comparable
         return lines
-    confirm = f"sweeper confirm {folder.path} --max-asr {bounds.max_asr:g}, and then " if again is None else ""
-    options = f"--max-asr {bounds.max_asr:g}" + (f" --min-acc {bounds.min_acc:g}" if bounds.min_acc else "")
-    options += f" --min-class-acc {bounds.min_class_acc:g}" if bounds.min_class_acc else ""
-    options += f" --defense {bounds.defense}" if bounds.defense else ""
+    confirm = f"{confirm_command(folder.path, bounds)}, and then " if again is None else ""
     lines.append(
-        f"The winner of a search looks better than it is; before deploying: {confirm}sweeper select {folder.path} "
-        f"{options} --confidence 0.9"
+        "The winner of a search looks better than it is; before deploying: "
+        f"{confirm}{confident_command(folder.path, bounds)}"
     )
     return lines
 
@@ -272,7 +275,7 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     if status.seconds_left is not None and status.done < status.budget:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
     if status.word == "interrupted":
-        line(f"To continue: sweeper resume {folder.path}")
+        line(f"To continue: {command('resume', folder.path)}")
     line(f"Attacked classes: {status.classes}.")
     line(f"Results: {folder.path}")
 

@@ -233,6 +233,7 @@ def deployment(
         "asr_upper": selection.asr_upper,
         "asr_upper_of_all": selection.asr_upper_of_all,
         "min_class_acc_lower": selection.min_class_acc_lower,
+        "unmeasured_classes": list(selection.unmeasured),
         "lost_classes": [] if selection.lost is None else list(selection.lost.classes),
         "evidence": evidence,
         "source": {

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from sweeper.analysis.selection import NotConfirmed, NothingQualifies, Selection, confirmed, select
-from sweeper.analysis.uncertainty import LEAST_SEEDS, Over
+from sweeper.deploy.bounds import Bounds, confirm_command
 from sweeper.deploy.deployment import deployment
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.report.tables import setting_of
@@ -16,36 +16,6 @@ from sweeper.tracking.store import attach, tracking_uri
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Bounds that the setting must keep; :func:`sweeper.analysis.selection.select` explains each.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-
-    max_asr: float
-    min_acc: float = 0.0
-    min_class_acc: float = 0.0
-    poison_rate: float | None = None
-    over: Over = "worst"
-    confidence: float | None = None
-    defense: str | None = None
-
-    def __post_init__(self) -> None:
-        shares = {
-            "max-asr": self.max_asr,
-            "min-acc": self.min_acc,
-            "min-class-acc": self.min_class_acc,
-            "poison-rate": self.poison_rate,
-        }
-        for name, value in shares.items():
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
-        if self.confidence is not None and not 0.5 <= self.confidence < 1:
-            raise ConfigError(f"--confidence must lie in [0.5, 1), but got {self.confidence:g}.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +62,7 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
     except NothingQualifies as error:
         text = str(error)
         if isinstance(error, NotConfirmed):
-            text += f" Run sweeper confirm {folder.path} --max-asr {bounds.max_asr:g} --seeds {LEAST_SEEDS} first."
+            text += f" Run {confirm_command(folder.path, bounds)} first."
         if replaced:
             text += f" {folder.deploy} still holds an earlier selection."
         raise NothingQualifies(text) from error

@@ -11,7 +11,7 @@ from trainers.errors import ConfigError, RateError
 
 
 def without_scarce_rates(
-    spec: SweepSpec, preset: dict[str, Any], train: ImageSet, misfits: Misfits | None = None
+    spec: SweepSpec, preset: dict[str, Any], train: ImageSet, misfits: Misfits
 ) -> tuple[dict[str, Any], list[str]]:
     """The preset without the poison rates that poison fewer than ``search.min_poisoned`` images; a rate of 0 stays.
 
@@ -22,17 +22,16 @@ def without_scarce_rates(
         spec: the sweep.
         preset: the preset that the sweep was read from.
         train: the training split.
-        misfits: gets the scenarios that do not fit; null: they are errors.
+        misfits: gets the scenarios that do not fit.
 
     Returns:
         The preset, and a phrase for each scenario with the rates that were left out, and why.
 
     Raises:
-        ConfigError: no scenario has a rate left, or, without ``misfits``, a scenario does not fit the data.
+        ConfigError: no scenario has a rate left, or a poison rate is searched without a step.
     """
     if spec.search.min_poisoned is None:
         return preset, []
-    found = misfits or Misfits([block.values["name"] for block in spec.scenario_blocks])
     kept: list[Any] = []
     left_out: list[str] = []
     for raw, block in zip(spec.scenarios, spec.scenario_blocks, strict=True):
@@ -41,7 +40,7 @@ def without_scarce_rates(
         if rates is None:
             raise ConfigError("search.min_poisoned needs poison rates with a step, or a list of them.")
         reasons: dict[float, str | None] | None = None
-        with found.of_scenario(block.values["name"]):
+        with misfits.of_scenario(block.values["name"]):
             reasons = {rate: _scarce(block, rate, train, spec.search.min_poisoned) for rate in rates}
         if reasons is None:
             kept.append(raw)
@@ -51,8 +50,6 @@ def without_scarce_rates(
         left_out += [f"{block.values['name']} at rate {', '.join(scarce)}"] if scarce else []
         if fine:
             kept.append(raw | {"poison_rate": {"categorical": fine}})
-    if misfits is None:
-        found.refuse()
     if not kept:
         raise ConfigError(
             f"No scenario has a poison rate left that gives {spec.search.min_poisoned} poisoned images "

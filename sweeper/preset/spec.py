@@ -24,7 +24,7 @@ from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
 from trainers.params import LARGEST, Parameters
-from trainers.scenario import ScenarioConfig
+from trainers.scenario import ScenarioConfig, warn_of_classes_not_validated
 from trainers.text import did_you_mean
 from trainers.trial import TrialConfig
 from trainers.unlabelled import check_unlabelled, with_elsewhere
@@ -305,7 +305,9 @@ class SweepSpec(_Strict):
         """
         wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
         sources = {images.source for images in wanted if images is not None}
-        return with_elsewhere(load_data(self.data), sources, self.data)
+        splits = with_elsewhere(load_data(self.data), sources, self.data)
+        warn_of_classes_not_validated(splits)
+        return splits
 
     def trigger_images(self) -> list[str]:
         """Paths of the files from which attackers take their triggers."""
@@ -321,7 +323,7 @@ class SweepSpec(_Strict):
                     params = defense.Params(**drawn)
                 yield defense, params
 
-    def check_against(self, splits: Splits, misfits: Misfits | None = None) -> None:
+    def check_against(self, splits: Splits, misfits: Misfits) -> None:
         """Check what only the data can tell, for both ends of every range and for every choice.
 
         Args:
@@ -333,7 +335,6 @@ class SweepSpec(_Strict):
                 no sample, a part that the network does not have, ... All that does not fit is named.
         """
         blocks = self.scenario_blocks
-        misfits = misfits or Misfits([block.values["name"] for block in blocks])
         for defense, params in self._corner_settings():
             with misfits.of(f"defense {defense.name}"):
                 defense.check(params, splits.train, self.model)

@@ -4,7 +4,6 @@ import base64
 from collections.abc import Callable, Container, Mapping
 from importlib.resources import files
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
-from sweeper.words import spread
+from sweeper.words import format_cell, spread
 from trainers.data.class_order import in_class_order
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
@@ -46,8 +45,6 @@ from trainers.storage.files import write_text
 MOST_DOTS = 300
 """Most settings drawn for one attack at one poison rate; more are thinned out evenly."""
 MOST_HISTOGRAMS = 12
-WIDEST_CELL = 60
-"""Characters of the names of lost classes that a cell shows."""
 BINS = np.linspace(0, 1, 41)
 POINT_FIGURES = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
@@ -191,8 +188,6 @@ def _points(
     values = {name: first[column].to_dict() for name, column in names.items()}
     rows = as_rows(table[list(POINT_FIGURES)])
     for row in rows:
-        if row["lost_classes"]:
-            row["lost_classes"] = shorten(row["lost_classes"], WIDEST_CELL, placeholder=" ...")
         key = (row["config_id"], row["environment"])
         row["params"] = {name: values[name][key] for name in names}
         for block in spec.defense:
@@ -312,8 +307,12 @@ def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
     """A confirmed setting as the page shows it."""
     names = {"accuracy": "val_acc", "worst_class": "val_min_class_acc", "asr": "val_asr"}
     figures = {shown: spread(row, name) for shown, name in names.items()}
-    bound = "too little evidence" if row["asr_upper"] is None else f"{row['asr_upper']:.3f}"
-    return {"setting": row["config_id"], "n": row["seeds"], **figures, "bound": bound, "weak": row["weak"]}
+    known = row["asr_upper"] is not None
+    bounds = {
+        "at_least": format_cell(row["min_class_acc_lower"]),
+        "at_most": format_cell(row["asr_upper"]) if known else "too little evidence",
+    }
+    return {"setting": row["config_id"], "n": row["seeds"], **figures, **bounds, "weak": row["weak"]}
 
 
 def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import attacks
+from benchmarks import attacks, trainings
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.preset.spec import validate
 from tests.benchmarks.here import Here
@@ -33,6 +33,11 @@ def small() -> dict[str, Any]:
     return apply_overrides(read_preset(PRESET), overrides(), PRESET)
 
 
+def job(preset: dict[str, Any], number: int, seed: int, defended: bool) -> trainings.Job:
+    spec = validate(preset, PRESET)
+    return attacks.job_of(preset, spec, number, seed, trainings.load(preset).fingerprint, defended)
+
+
 def number_of(preset: dict[str, Any], attack: str) -> int:
     return [scenario["attack"] for scenario in preset["scenarios"]].index(attack)
 
@@ -40,7 +45,7 @@ def number_of(preset: dict[str, Any], attack: str) -> int:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_attack_of_the_preset_is_measured(small: dict[str, Any], attack: str) -> None:
     number = number_of(small, attack)
-    row = attacks.run(attacks.Job(small, number, seed=1, defended=False))
+    row = attacks.run(job(small, number, seed=1, defended=False))
     assert (row["scenario"], row["seed"], row["rate"]) == (attack, 1, small["scenarios"][number]["poison_rate"])
     poisoned = row["rate"] * (20 if ATTACKS[attack].rate_of_target else 200)
     cover = validate(small, PRESET).scenario_blocks[number].values.get("cover_rate", 0)
@@ -56,9 +61,9 @@ def test_every_attack_of_the_preset_is_measured(small: dict[str, Any], attack: s
 
 
 def test_the_defense_is_measured_too(small: dict[str, Any]) -> None:
-    row = attacks.run(attacks.Job(small, number_of(small, "blend"), seed=0, defended=True))
+    row = attacks.run(job(small, number_of(small, "blend"), seed=0, defended=True))
     assert all(0 <= row[name] <= 1 for name in ("val_acc", "val_asr", "asr_floor", "detection_auroc"))
-    again = attacks.run(attacks.Job(small, number_of(small, "blend"), seed=0, defended=True))
+    again = attacks.run(job(small, number_of(small, "blend"), seed=0, defended=True))
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in row.items() if k != "seconds"}
 
 
@@ -76,18 +81,10 @@ def test_of_what_the_preset_searches_the_first_value_counts(small: dict[str, Any
     assert attacks.trials_of(spec, 0, 7, "data")[0].scenarios[0].params["alpha"] == 0.3
 
 
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [([0.5], "0.500"), ([0.4, 0.6], "0.500 ± 0.141"), ([None, 0.25], "0.250"), ([None], "-"), ([], "-")],
-)
-def test_a_mean_and_its_spread(values: list[float | None], text: str) -> None:
-    assert attacks.mean_and_spread(values) == text
-
-
 def test_the_table_has_a_line_for_each_attack_and_names_missed_bars(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attacks, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
     changes = [part for change in overrides() for part in ("--set", change)]
     assert attacks.main(["--only", "badnets", "--seeds", "0", "1", "--no-defense", "--workers", "1", *changes]) == 0
     printed = capsys.readouterr()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import clean_cost
+from benchmarks import clean_cost, trainings
 from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
@@ -34,12 +34,12 @@ def folder(tmp_path: Path) -> Path:
 def test_each_setting_beside_no_defense(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clean_cost, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
     accuracies = {("none", 5): 0.9, ("none", 6): 0.8, ("vab", 5): 0.7, ("vab", 6): 0.7}
-    seen: list[clean_cost.Job] = []
+    seen: list[trainings.Job] = []
     work = clean_cost.run
 
-    def run(job: clean_cost.Job) -> clean_cost.Cost:
+    def run(job: trainings.Job) -> clean_cost.Cost:
         seen.append(job)
         cost = work(job) if len(seen) < 3 else None
         assert cost is None or 0 <= cost.val_acc <= 1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import overlap
+from benchmarks import overlap, trainings
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
@@ -53,7 +53,7 @@ def test_the_leader_and_blend_at_its_rate_and_opacity(
 ) -> None:
     seen: list[dict[str, Any]] = []
     work = overlap.run
-    monkeypatch.setattr(overlap, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(overlap, "run", lambda job: seen.append(work(job)) or seen[-1])
     picture = tmp_path / "overlap.png"
     assert overlap.main([str(folder), "--seeds", "5", "6", "--workers", "1", "--picture", str(picture)]) == 0
@@ -80,18 +80,19 @@ def test_both_meet_the_same_defense_and_seeds() -> None:
     spec = validate(SWEEP["preset"], "preset")
     leader = trial(spec, "t0001", 0.1, 0.9).config
     assert leader is not None
-    plain, own = overlap.jobs(spec, leader, [7])
-    (blend,), (attacker,) = plain.defended.scenarios, own.defended.scenarios
+    plain, own = overlap.jobs(SWEEP["preset"], spec, leader, [7])
+    (blend,), (attacker,) = plain.config.scenarios, own.config.scenarios
     assert (blend.attack, blend.poison_rate, blend.target, blend.labels) == ("blend", 0.1, 1, attacker.labels)
     assert blend.params["alpha"] == attacker.params["alpha"] == 0.35
     assert attacker == leader.scenarios[0]
-    assert (plain.defended.params, plain.defended.repeats) == (own.defended.params, own.defended.repeats) == (
+    assert (plain.config.params, plain.config.repeats) == (own.config.params, own.config.repeats) == (
         leader.params, (7,),
     )  # fmt: skip
     for job in (plain, own):
+        assert job.control is not None
         assert (job.control.defense, job.control.scenarios, job.control.repeats) == (
             "none",
-            job.defended.scenarios,
+            job.config.scenarios,
             (7,),
         )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import unequal_classes
+from benchmarks import trainings, unequal_classes
 from tests.benchmarks.here import Here
 
 SMALL = [
@@ -15,12 +15,12 @@ SMALL = [
 def test_both_scopes_at_both_lengths_beside_no_defense(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(unequal_classes, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
     options = [part for change in SMALL for part in ("--set", change)]
-    seen: list[unequal_classes.Job] = []
+    seen: list[trainings.Job] = []
     work = unequal_classes.run
 
-    def run(job: unequal_classes.Job) -> dict[str, object]:
+    def run(job: trainings.Job) -> dict[str, object]:
         seen.append(job)
         figures = dict.fromkeys(unequal_classes.FIGURES, job.config.repeats[0] / 10)
         return work(job) if len(seen) < 3 else {"attack": "badnets", "label": job.label, "seed": 3, **figures}

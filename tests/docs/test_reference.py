@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from reference import MARK, PARTS, fill_in
 from reference.markdown import code, prose, summary, table
+from reference.meanings import ATTACK_COST, BOTH_HALVES, CURVE, IDENTITY, MEANINGS, MEASURED, SETTING
 from typer.testing import CliRunner
 
 from search_spaces.loader import preset_names, read_preset
 from sweeper.analysis.frontier import POINT_COLUMNS
 from sweeper.cli.main import app
-from sweeper.figures import ATTACK_COST, BOTH_HALVES, CURVE, IDENTITY, MEANINGS, MEASURED, SETTING
 from sweeper.preset.spec import resolve, validate
 from sweeper.run_folder.tables import TABLE_COLUMNS
 from trainers.attacks import ATTACKS

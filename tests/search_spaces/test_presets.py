@@ -11,6 +11,7 @@ from sweeper.preset.grid import grid_points
 from sweeper.preset.objectives import Constraint
 from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import SweepSpec, validate
+from tests.sweeper.small import misfits_of
 from trainers.attacks import ATTACKS
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.shapes import make_shapes
@@ -36,8 +37,9 @@ def test_a_preset_fits_its_data(name: str) -> None:
     images = shapes.train.images.repeat(1, 1, size // 16, size // 16)
     train = ImageSet(images, shapes.train.labels, shapes.train.class_names)
     held_out = train if found.data.held_out_size else None
-    made, _ = without_scarce_rates(found, preset, train)
-    validate(made, name).check_against(Splits(train, train, held_out))
+    misfits = misfits_of(found)
+    made, _ = without_scarce_rates(found, preset, train, misfits)
+    validate(made, name).check_against(Splits(train, train, held_out), misfits)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -97,7 +99,7 @@ def kept(name: str) -> tuple[SweepSpec, dict[str, tuple[float, ...]], list[str]]
     found = spec(name)
     labels = torch.arange(found.data.train_size or 3000) % 10
     train = ImageSet(torch.zeros(len(labels), 3, 16, 16, dtype=torch.uint8), labels, tuple("abcdefghij"))
-    made, left_out = without_scarce_rates(found, preset, train)
+    made, left_out = without_scarce_rates(found, preset, train, misfits_of(found))
     smaller = validate(made, name)
     return smaller, {b.kind: b.values["poison_rate"].grid() or () for b in smaller.scenario_blocks}, left_out
 

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Host
+from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, resolve, validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
@@ -60,6 +61,11 @@ def preset_with(**changes: Any) -> dict[str, Any]:
 
 def spec_with(**changes: Any) -> SweepSpec:
     return validate(preset_with(**changes), "small.yaml")
+
+
+def misfits_of(spec: SweepSpec) -> Misfits:
+    """What of a preset does not fit the data, of which nothing was found yet."""
+    return Misfits([block.values["name"] for block in spec.scenario_blocks])
 
 
 def sweep_with(sweep_id: str = "one", **changes: Any) -> dict[str, Any]:

@@ -166,11 +166,13 @@ def test_what_is_odd_about_the_data_is_said(tmp_path: Path, monkeypatch: pytest.
     result = CliRunner().invoke(app, ["doctor", *(word for change in changes for word in ("--set", change))])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-6].startswith("ok     data: folder:")
-    assert lines[-5:-2] == [
+    assert lines[-7].startswith("ok     data: folder:")
+    assert lines[-6:-2] == [
         "       Left out, beside the folders of the splits: README.",
         "       Warning: 4 of 4 images show one colour all over.",
         "       Warning: 2 of 2 test images are training images too.",
+        "       Warning: 1 of 2 classes have test images, but none in the half for validation: dog. Whether a setting "
+        "loses them cannot be seen; use more test images of them.",
     ]
     assert lines[-1] == (
         "       Warning: attack success is going to be measured on as few as 0 triggered images (in patch), since "

@@ -1,7 +1,7 @@
 """What every metric and column means."""
 
 from reference.markdown import code, table
-from sweeper.figures import ATTACK_COST, CURVE, IDENTITY, MEASURED, SETTING
+from reference.meanings import ATTACK_COST, CURVE, IDENTITY, MEASURED, SETTING
 
 GROUPS = {
     "Which training it is": IDENTITY,

@@ -6,6 +6,7 @@ const CONFIG = { responsive: true, displaylogo: false };
 const PAGE_ROWS = 100;
 const CROWD = 60;
 const MANY = 2000;
+const WIDEST_CELL = 60;
 const shown = (value) => (value === null || value === undefined ? "-" : typeof value !== "number" ? String(value)
   : Number.isInteger(value) ? String(value) : value.toPrecision(3));
 // A class has its name beside its number.
@@ -133,7 +134,9 @@ function table() {
       .concat(PARAMS.map((name) => named(name, p.params[name])));
     cells.forEach((content, number) => {
       const cell = line.appendChild(document.createElement("td"));
-      cell.textContent = content;
+      const characters = [...content];
+      cell.textContent = characters.length > WIDEST_CELL ? characters.slice(0, WIDEST_CELL - 4).join("") + " ..." : content;
+      if (characters.length > WIDEST_CELL) cell.title = content;
       if (number < 2) cell.className = "text";
     });
     return line;

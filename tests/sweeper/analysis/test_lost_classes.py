@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sweeper.analysis.frontier import points
-from sweeper.analysis.lost_classes import Lost, lost_classes
+from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
 from tests.sweeper.small import control_row, frame_of, row_with
 
 
@@ -83,3 +83,13 @@ def test_a_point_names_each_class_once_and_tells_none_from_unknown() -> None:
     bad, worse = counts(cat=(0, 100), dog=(50, 100)), counts(cat=(0, 100), dog=(0, 100))
     assert points(frame(bad, worse))["lost_classes"].tolist() == ["cat, dog"]
     assert points(frame(counts(cat=(70, 100))))["lost_classes"].tolist() == [""]
+
+
+def test_classes_without_a_validation_image_are_unmeasured() -> None:
+    cells = [counts(cat=(1, 1), owl=(0, 0)), counts(cat=(0, 9), owl=(0, 0), emu=(0, 0)), None]
+    assert unmeasured_classes(frame(*cells)) == ["owl", "emu"]
+
+
+def test_many_unmeasured_classes_are_cut_short() -> None:
+    assert unmeasured_sentence(["owl"]).startswith("No validation image shows the class owl: the accuracy on it")
+    assert "the classes 0, 1, 2, 3, 4, 2 more: the acc" in unmeasured_sentence([str(n) for n in range(7)])

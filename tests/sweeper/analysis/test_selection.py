@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from sweeper.analysis.selection import BoundsMissed, NothingQualifies, select
+from sweeper.analysis.selection import confirmed as confirmed_points
 from sweeper.analysis.uncertainty import clopper_pearson_upper
 from sweeper.cli.tables import selection_lines
+from sweeper.deploy.bounds import Bounds
 from sweeper.deploy.deployment import deployment
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows, setting_params
@@ -425,12 +427,12 @@ def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one
     assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
     t = 2.919986  # of two degrees of freedom at 0.95
     assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
-    lines = selection_lines(chosen, "worst", 0.9, "")
+    lines = selection_lines(chosen, Bounds(0.2, confidence=0.9), "")
     assert any("a bound for all 2 confirmed settings at once is 0.037" in line for line in lines)
     assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
     alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
     assert alone.asr_upper_of_all == alone.asr_upper
-    assert not any("at once" in line for line in selection_lines(alone, "worst", 0.9, ""))
+    assert not any("at once" in line for line in selection_lines(alone, Bounds(0.2, confidence=0.9), ""))
 
 
 def test_the_bound_for_all_counts_every_setting_that_has_one() -> None:
@@ -505,7 +507,7 @@ def test_at_a_confidence_the_lower_bound_of_the_worst_class_counts() -> None:
     lower = 1 - clopper_pearson_upper(700, 1000, 0.9)
     assert 0.28 < lower < 0.3
     assert (chosen.point["config_id"], chosen.min_class_acc_lower) == ("a", pytest.approx(lower))
-    first, *_ = selection_lines(chosen, "worst", 0.9, "")
+    first, *_ = selection_lines(chosen, Bounds(0.2, confidence=0.9), "")
     assert f"val_acc 0.800 ± 0.000, worst class 0.300 ± 0.000, at least {lower:.3f} at confidence 0.9, worst" in first
     with pytest.raises(NothingQualifies) as caught:
         select(frame_of(*rows), max_asr=0.1, min_class_acc=0.29, confidence=0.9)
@@ -530,8 +532,38 @@ def test_the_chosen_setting_tells_which_classes_it_lost(confidence: float | None
     table = frame_of(*rows)
     chosen = select(table, max_asr=0.2, confidence=confidence)
     assert deployment(chosen, table, SWEEP, {})["lost_classes"] == ["a"]
-    lines = selection_lines(chosen, "worst", confidence, "")
-    assert (
-        "vab a has lost the class a (in 4 of 4 trainings): its accuracy there is below a tenth of that without a "
-        "defense. --min-class-acc leaves out settings with such a class."
-    ) in lines
+    there = "its accuracy there is below a tenth of that without a defense."
+    lost = f"vab a has lost the class a (in 4 of 4 trainings): {there}"
+    lines = selection_lines(chosen, Bounds(0.2, confidence=confidence), "")
+    assert f"{lost} --min-class-acc bounds the mean over seeds, not every training." in lines
+    lines = selection_lines(chosen, Bounds(0.2, min_class_acc=0.0001, confidence=confidence), "")
+    assert lost in lines, "a training may lose a class though the mean keeps the bound"
+
+
+@pytest.mark.parametrize("confidence", [None, 0.9])
+def test_a_class_without_a_validation_image_is_named_and_has_no_lower_bound(confidence: float | None) -> None:
+    known = {"val_min_class_acc": 0.9, "val_class_counts": counts((90, 100), (0, 0))}
+    rows = [row | known for row in (*searched("a"), *confirmed("a", 0.0, 0.0, 0.0))]
+    chosen = select(frame_of(*rows), max_asr=0.2, confidence=confidence)
+    assert chosen.min_class_acc_lower == (None if confidence is None else 0.0)
+    assert deployment(chosen, frame_of(*rows), SWEEP, {})["unmeasured_classes"] == ["b"]
+    unknown = "No validation image shows the class b: the accuracy on it cannot be known, and may be 0."
+    assert unknown in selection_lines(chosen, Bounds(0.2, confidence=confidence), "")
+    if confidence is not None:
+        with pytest.raises(NothingQualifies, match=f"is below 0.1 .*{unknown}$"):
+            select(frame_of(*rows), max_asr=0.2, min_class_acc=0.1, confidence=confidence)
+
+
+@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.2)])
+def test_confirmed_settings_stand_beside_their_controls(rates: tuple[float, ...]) -> None:
+    """Where the attacker varied between trials too: each confirming run has the control of its own rate."""
+    rows = []
+    for rate in rates:
+        own, plain = counts((0, 10), (9, 10)), counts((8, 10), (9, 10))
+        rows += confirmed("a", 0.0, 0.0, 0.0, poison_rate=rate, val_min_class_acc=0.0, val_class_counts=own)
+        known = {"poison_rate": rate, "val_acc": 0.9 - rate, "val_class_counts": plain}
+        rows += [control_row(trial=f"c{rate}-{seed}", seed=seed, **known) for seed in (1, 2, 3)]
+    (point,) = as_rows(confirmed_points(frame_of(*rows)))
+    assert point["control_acc"] == pytest.approx(0.9 - sum(rates) / len(rates))
+    assert point["lost_classes"] == "a"
+    assert point["min_class_acc_lower"] == 0.0

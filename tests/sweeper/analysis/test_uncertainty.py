@@ -120,8 +120,10 @@ def test_the_lower_bound_of_the_worst_class() -> None:
     # At the bound, as many hits as were seen have just the probability 0.1; four of four have it at 0.56.
     bound = min_class_acc_lower(same, few, 0.9)
     assert sum(comb(10, k) * bound**k * (1 - bound) ** (10 - k) for k in range(6, 11)) == pytest.approx(0.1)
-    few[0] = [(60, 100), (1, 1), (0, 0)]
+    few[0] = [(60, 100), (1, 1)]
     assert min_class_acc_lower(same, few, 0.9) == pytest.approx(0.1), "one image of one says that little"
+    few[0] = [(60, 100), (0, 0)]
+    assert min_class_acc_lower(same, few, 0.9) == 0.0, "no image says nothing"
 
 
 def test_the_lower_bound_holds_as_often_as_it_says() -> None:

@@ -39,11 +39,11 @@ def test_of_confirmed_settings_the_bound_counts() -> None:
     again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, val_asr=0.1, n_eval=1000) for seed in (1, 2, 3)]
     assert lines(0.9, *again, asr=0.1) == ["Pick a setting: sweeper select runs/a --max-asr 0.9 --confidence 0.9"]
     (line,) = lines(0.05, *again)
-    assert line.startswith("At confidence 0.9 no setting has worst val_asr <= 0.05; nearest is vab a")
+    assert line.startswith("At confidence 0.9 no setting has worst val_asr <= 0.05. Nearest is vab a")
     assert lines(0.9, *again[:2]) == [
         "Not enough seeds: a confidence needs at least 3 of a setting, all finished, against every attacker; the most "
-        "that is there is 2. Run sweeper confirm runs/a --max-asr 0.9 --seeds 3, and then sweeper select runs/a "
-        "--max-asr 0.9 --confidence 0.9"
+        "that is there is 2. Run sweeper confirm runs/a --max-asr 0.9, and then sweeper select runs/a --max-asr 0.9 "
+        "--confidence 0.9"
     ]
 
 
@@ -51,3 +51,10 @@ def test_weak_attacks_are_said_without_a_hint_on_bounds() -> None:
     rows = frame_of(row_with(weak_attack=True, control_asr=0.4))
     (line,) = next_lines(DIR, rows, None)
     assert line.endswith("or train the control longer (control.epochs).")
+
+
+def test_a_path_with_a_space_can_be_pasted() -> None:
+    frame = frame_of(control_row(), row_with("t0", "a"))
+    assert next_lines(Path("my runs"), frame, None)[0] == "Pick a setting: sweeper select 'my runs' --max-asr 0.15"
+    (line,) = next_lines(Path("my runs"), frame, 0.01)
+    assert "Try more trials (sweeper resume 'my runs' --trials N), other" in line

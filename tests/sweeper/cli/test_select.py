@@ -55,6 +55,8 @@ def test_select_keeps_a_bound_on_the_worst_class_and_names_lost_classes(tmp_path
     assert "lost" not in text
     assert f"sweeper confirm {folder.path} --max-asr 0.2, and then" in text
     assert "--max-asr 0.2 --min-class-acc 0.5 --confidence 0.9" in text
+    text = call("select", str(folder.path), "--max-asr", "0.2", "--over", "cvar", "--poison-rate", "0.1").stdout
+    assert f"sweeper select {folder.path} --max-asr 0.2 --poison-rate 0.1 --over cvar --confidence 0.9" in text
     result = call("frontier", str(folder.path))
     assert sentence_ in result.stdout
     assert "worst class" in result.stdout
@@ -194,9 +196,7 @@ def test_a_confidence_lies_between_a_half_and_one(run_dir: Path, confidence: str
 
 def test_without_confirmed_runs_there_is_no_confidence(run_dir: Path) -> None:
     text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", "0.9"), code=3)
-    assert text == (
-        f"Not enough seeds: no setting was confirmed. Run sweeper confirm {run_dir} --max-asr 0.1 --seeds 3 first."
-    )
+    assert text == (f"Not enough seeds: no setting was confirmed. Run sweeper confirm {run_dir} --max-asr 0.1 first.")
 
 
 def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -> None:
@@ -209,3 +209,16 @@ def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -
     assert "looks better than it is" in result.stdout
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))
+
+
+def test_bounds_of_confirmed_settings_stand_beside_their_figures(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "again")
+    folder.write_sweep(SWEEP)
+    known = {"val_asr": 0.1, "n_eval": 1000, "val_min_class_acc": 0.6,
+             "val_class_counts": json.dumps([["cat", 600, 1000], ["dog", 900, 1000]])}  # fmt: skip
+    again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, **known, **params()) for seed in (1, 2, 3)]
+    write_rows(folder, [control_row(), row_with("t0", "a", **params()), *again])
+    shown = call("frontier", str(folder.path)).stdout.split("Confirmed with fresh seeds")[1]
+    headings, line = (row for row in map(str.strip, shown.splitlines()) if row.startswith(("config_id", "a ")))
+    assert headings.split("worst class")[1].split() == ["at", "least", "val_asr", "at", "most", "floor"]
+    assert line.split()[-9:] == ["0.600", "±", "0.000", "0.580", "0.100", "±", "0.000", "0.113", "0.050"]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from sweeper.analysis.selection import NothingQualifies
-from sweeper.deploy.select import Bounds, select_setting
+from sweeper.deploy.bounds import Bounds
+from sweeper.deploy.select import select_setting
 from sweeper.run_folder.folder import RunFolder
 from tests.sweeper.small import control_row, row_with, sweep_with, write_rows
 from trainers.defenses import DEFENSES

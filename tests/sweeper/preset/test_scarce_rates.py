@@ -5,7 +5,7 @@ import torch
 
 from sweeper.preset.scarce_rates import without_scarce_rates
 from sweeper.preset.spec import SweepSpec, validate
-from tests.sweeper.small import ONE_SETTING, make_objectives, preset_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, misfits_of, preset_with
 from trainers.data import ImageSet
 from trainers.errors import ConfigError
 
@@ -29,7 +29,7 @@ def sweep(*scenarios: dict[str, Any], least: int | None = 10, **changes: Any) ->
 
 def left(spec: SweepSpec, preset: dict[str, Any], train: ImageSet = TRAIN) -> tuple[dict[str, Any], list[str]]:
     """The rates that each scenario keeps, and what is said of the others."""
-    made, words = without_scarce_rates(spec, preset, train)
+    made, words = without_scarce_rates(spec, preset, train, misfits_of(spec))
     blocks = validate(made, "small.yaml").scenario_blocks
     return {b.values["name"]: list(b.values["poison_rate"].grid() or ()) for b in blocks}, words
 
@@ -75,7 +75,7 @@ def test_more_than_can_be_poisoned_is_left_out_with_the_reason() -> None:
 def test_a_scenario_without_a_rate_goes_and_the_rest_of_the_others_stays() -> None:
     blend = {"attack": "blend", "name": "faint", "alpha": {"categorical": [0.1, 0.2]}}
     spec, preset = sweep({"attack": "badnets", "poison_rate": 0.01}, blend, scenario_defaults={"poison_rate": 0.1})
-    made, words = without_scarce_rates(spec, preset, TRAIN)
+    made, words = without_scarce_rates(spec, preset, TRAIN, misfits_of(spec))
     assert words == ["badnets at rate 0.01 (2 poisoned images)"]
     assert made == preset | {"scenarios": [blend | {"poison_rate": {"categorical": [0.1]}}]}
     assert preset["scenarios"][0] == {"attack": "badnets", "poison_rate": 0.01}, "what was read is not written into"
@@ -84,7 +84,7 @@ def test_a_scenario_without_a_rate_goes_and_the_rest_of_the_others_stays() -> No
 def test_what_was_left_out_is_left_out_of_the_trials() -> None:
     rates = {"categorical": [0.01, 0.1]}
     spec, preset = sweep({"attack": "badnets", "poison_rate": rates}, {"attack": "blend", "poison_rate": rates})
-    made, _ = without_scarce_rates(spec, preset, TRAIN)
+    made, _ = without_scarce_rates(spec, preset, TRAIN, misfits_of(spec))
     space = validate(made, "small.yaml").space()
     assert {name: searched.grid() for name, searched in space.items()} == {
         "scenario": ("badnets", "blend"), "badnets.poison_rate": (0.1,), "blend.poison_rate": (0.1,),
@@ -95,19 +95,19 @@ def test_a_conditional_parameter_of_the_attack_stays_conditional() -> None:
     rates = {"categorical": [0.01, 0.1, 0.2]}
     size = {"int": [2, 3], "when": {"poison_rate": 0.1}}
     spec, preset = sweep({"attack": "badnets", "poison_rate": rates, "size": size})
-    made, _ = without_scarce_rates(spec, preset, TRAIN)
+    made, _ = without_scarce_rates(spec, preset, TRAIN, misfits_of(spec))
     assert made["scenarios"] == [{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}, "size": size}]
 
 
 def test_nothing_is_left_out_unless_it_is_asked_for() -> None:
     spec, preset = sweep({"attack": "badnets", "poison_rate": 0.005}, least=None)
-    assert without_scarce_rates(spec, preset, TRAIN) == (preset, [])
+    assert without_scarce_rates(spec, preset, TRAIN, misfits_of(spec)) == (preset, [])
 
 
 def test_if_nothing_is_left_the_reasons_are_said() -> None:
     spec, preset = sweep({"attack": "badnets", "poison_rate": 0.01}, {"attack": "sig", "poison_rate": 0.1})
     with pytest.raises(ConfigError) as caught:
-        without_scarce_rates(spec, preset, TRAIN)
+        without_scarce_rates(spec, preset, TRAIN, misfits_of(spec))
     assert str(caught.value) == (
         "No scenario has a poison rate left that gives 10 poisoned images (search.min_poisoned): "
         "badnets at rate 0.01 (2 poisoned images); sig at rate 0.1 (5 poisoned images)."
@@ -125,14 +125,16 @@ def test_a_continuous_rate_cannot_be_counted() -> None:
         objectives=objectives,
         search={"scenarios": "one", "min_poisoned": 10},
     )
+    spec = validate(preset, "small.yaml")
     with pytest.raises(ConfigError, match="needs poison rates with a step, or a list"):
-        without_scarce_rates(validate(preset, "small.yaml"), preset, TRAIN)
+        without_scarce_rates(spec, preset, TRAIN, misfits_of(spec))
 
 
 def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
     spec, preset = sweep({"attack": "badnets", "target": 7, "poison_rate": 0.2})
-    with pytest.raises(ConfigError, match="target must be a class from 0 to 3"):
-        without_scarce_rates(spec, preset, TRAIN)
+    misfits = misfits_of(spec)
+    assert without_scarce_rates(spec, preset, TRAIN, misfits) == (preset, []), "it stays as it is"
+    assert "target must be a class from 0 to 3" in misfits.sentence()
 
 
 @pytest.mark.parametrize(
@@ -142,10 +144,12 @@ def test_an_attack_that_does_not_fit_the_data_is_no_scarce_rate() -> None:
         ({"attack": "laundry", "cover_rate": 0.001}, "A cover_rate of 0.001 rounds to no sample of 150"),
     ],
 )
-def test_what_no_rate_would_mend_is_an_error_and_names_the_scenario(attacker: dict[str, Any], reason: str) -> None:
+def test_what_no_rate_would_mend_is_noted_with_its_scenario(attacker: dict[str, Any], reason: str) -> None:
     rates = {"categorical": [0.1, 0.2]}
     spec, preset = sweep({"attack": "badnets"}, attacker, scenario_defaults={"poison_rate": rates})
     train = images(50, 50, 50, 0)
     assert train.num_classes == 4
+    misfits = misfits_of(spec)
+    without_scarce_rates(spec, preset, train, misfits)
     with pytest.raises(ConfigError, match=rf"^scenarios\.1 \({attacker['attack']}\): {reason}"):
-        without_scarce_rates(spec, preset, train)
+        misfits.refuse()

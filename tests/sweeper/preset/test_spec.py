@@ -5,6 +5,7 @@ import pytest
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError, preset_names
 from sweeper.preset.spec import SweepSpec
+from tests.sweeper.small import misfits_of
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
 
@@ -103,8 +104,9 @@ def test_two_scenarios_of_one_name_are_refused(make_spec: Make) -> None:
     ],
 )
 def test_what_only_the_data_can_tell(make_spec: Make, override: str, message: str) -> None:
+    spec = make_spec(override)
     with pytest.raises(ConfigError, match=message):
-        make_spec(override).check_against(make_shapes(200, 50, 0))
+        spec.check_against(make_shapes(200, 50, 0), misfits_of(spec))
 
 
 def test_a_default_is_one_parameter_that_scenarios_share(make_spec: Make) -> None:
@@ -232,3 +234,13 @@ def test_a_scenario_of_one_trial_must_still_be_comparable_value_by_value(make_sp
 def test_rates_that_poison_too_little_can_be_left_out_where_trials_meet_one_scenario(make_spec: Make) -> None:
     assert make_spec(ATTACKERS, "search={scenarios: one, min_poisoned: 10}").search.min_poisoned == 10
     assert make_spec().search.min_poisoned is None
+
+
+@pytest.mark.parametrize(("test_size", "warned"), [(10, True), (20, False)])
+def test_classes_without_an_image_in_the_half_for_validation_are_warned_of(
+    make_spec: Make, test_size: int, warned: bool
+) -> None:
+    splits = make_spec(f"data.test_size={test_size}", "data.train_size=50").load()
+    first = ", ".join(splits.test.class_names[5:8])
+    known = [f"5 of 10 classes have test images, but none in the half for validation: {first}"]
+    assert [text.split(", ...")[0] for text in splits.findings.warnings] == (known if warned else [])

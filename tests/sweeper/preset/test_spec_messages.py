@@ -7,7 +7,7 @@ import pytest
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.spec import validate
-from tests.sweeper.small import make_objectives, preset_with, spec_with
+from tests.sweeper.small import make_objectives, misfits_of, preset_with, spec_with
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
 
@@ -297,7 +297,7 @@ def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
 def test_the_data_refuses_any_value_on_offer(scenario: dict[str, Any], parts: list[str]) -> None:
     spec = spec_with(scenarios=[{"attack": "blend"}, scenario])
     with pytest.raises(ConfigError) as caught:
-        spec.check_against(make_shapes(200, 100, 0))
+        spec.check_against(make_shapes(200, 100, 0), misfits_of(spec))
     text = str(caught.value)
     assert text.startswith(f"scenarios.1 ({scenario['attack']}): ")
     assert "\n" not in text

@@ -1,5 +1,6 @@
 """The page in a headless Chromium."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,16 @@ def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
         assert box is not None
         assert box["width"] <= width
         assert box["height"] > 200
+
+
+def test_a_long_cell_is_cut_and_whole_as_its_title(browser: Browser, tmp_path: Path) -> None:
+    """One name of a class alone may be longer than a cell."""
+    name = "🐱" * 30 + "x" * 40
+    lost, plain = (json.dumps([[name, right, 10]]) for right in (0, 9))
+    written(tmp_path / "run", [control_row(val_class_counts=plain), row_with("t0", "a", val_class_counts=lost)])
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((tmp_path / "run" / "report.html").as_uri())
+        cell = page.locator(f'#settings td[title="{name}"]')
+        assert cell.inner_text() == "🐱" * 30 + "x" * 26 + " ..."
+        assert page.locator("#settings td[title]").count() == 1

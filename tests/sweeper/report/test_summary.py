@@ -83,3 +83,20 @@ def test_sweeps_share_a_frontier_and_only_one_alone_has_roc_curves(
     assert all(path.parent == tmp_path / "new" / "both" and path.exists() for path in together.files)
     assert sorted(together.table["config_id"]) == ["one/config-t0000", "two/config-t0000"]
     assert together.volumes.keys() == {""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "label"),
+    [
+        ("target", ("bird", "cat", "dog"), "target=1 (bird), 2 (cat), 10 (dog)"),
+        ("poison_rate", (), "poison_rate=1e-05, 0.005, 0.01"),
+    ],
+)
+def test_weak_environments_are_named_in_the_order_of_their_values(
+    changes: str, names: tuple[str, ...], label: str
+) -> None:
+    values = (10, 1, 2) if names else (0.01, 1e-05, 0.005)
+    weak = [row_with(f"t{n}", weak_attack=True, **{changes: value}) for n, value in enumerate(values)]
+    known = [{"class.target": {1: "bird", 2: "cat", 10: "dog"}[row["target"]]} if names else {} for row in weak]
+    rows = frame_of(*(row | more for row, more in zip(weak, known, strict=True)))
+    assert caveats(points(rows), rows)[0].startswith(f"Weak attack in badnets at {label}: ")

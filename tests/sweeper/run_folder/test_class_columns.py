@@ -17,7 +17,8 @@ from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.frontier import environments, hypervolumes, points
 from sweeper.cli import screen
 from sweeper.cli.tables import print_frontier
-from sweeper.deploy.select import Bounds, select_setting
+from sweeper.deploy.bounds import Bounds
+from sweeper.deploy.select import select_setting
 from sweeper.launch import _suffix
 from sweeper.report.page import rewrite_report
 from sweeper.report.summary import caveats

@@ -1,4 +1,4 @@
-"""The meaning of every figure and column. The reference in ``docs/`` is generated from it.
+"""The meaning of every figure and column, as the reference shows it.
 
 To add a figure, add one line here. One that is measured on both halves of the test split belongs into
 :data:`BOTH_HALVES`: its line describes ``val_...`` and ``test_...``.
@@ -103,7 +103,8 @@ SETTING: dict[str, str] = {
     "frontier_share": "The share of bootstrap samples whose frontier holds the setting; tables call it held.",
     "asr_upper": "Upper confidence bound of the attack success of a confirmed setting.",
     "asr_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
-    "min_class_acc_lower": "Lower confidence bound of the accuracy on the worst class of a confirmed setting.",
+    "min_class_acc_lower": "Lower confidence bound of the accuracy on the worst class of a confirmed setting; 0 if a "
+    "class has no validation image.",
     "hypervolume": "Area that a frontier dominates. 1 would be accuracy 1 at attack success 0.",
 }
 """Figures of a setting over its seeds and scenarios, in ``frontier.parquet``, tables and ``deploy.yaml``."""
