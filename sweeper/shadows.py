@@ -45,7 +45,6 @@ def refuse_hidden_packages() -> None:
 def hidden_package() -> str | None:
     """The sentence about a package that is hidden, and the folder that hides it; null if none is."""
     for name, mark in (OWN | LIBRARIES).items():
-        what = f"the package {name} of this program" if name in OWN else f"the library {name}"
         spec = find_spec(name)
         if spec is None:
             if name in OWN:
@@ -55,8 +54,8 @@ def hidden_package() -> str | None:
         if any((Path(folder) / mark).is_file() for folder in folders):
             continue
         other = Path(folders[0]) if folders else Path(str(spec.origin))
-        return (
-            f"{other} hides {what}, since it has the same name: take {other.parent} out of PYTHONPATH, or start the "
-            "command in another folder."
-        )
+        hides = f"{other} hides the library {name}, since it has the same name"
+        if name in OWN:
+            hides = f"{other} hides the package {name} of this program, since it has the same name"
+        return f"{hides}: take {other.parent} out of PYTHONPATH, or start the command in another folder."
     return None
