@@ -17,7 +17,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    from sweeper.cli.main import main as run
+    from sweeper.__main__ import main as run
 
     run()
 

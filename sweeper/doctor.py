@@ -45,16 +45,22 @@ def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator
         storage: where run folders go.
     """
     loaded: list[Splits] = []
+    room: list[int] = []
 
     def data() -> Finding:
         loaded.append(spec.load())
         return _data(spec, loaded[0])
 
+    def ray() -> Finding:
+        finding, fit = _ray(spec)
+        room.append(fit)
+        return finding
+
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("versions", _versions),
         ("GPUs", _gpus),
-        ("Ray", lambda: _ray(spec)),
-        ("memory", lambda: _memory(spec)),
+        ("Ray", ray),
+        ("memory", lambda: _memory(spec, *room)),
         ("storage", lambda: _storage(storage)),
         ("tracking store", lambda: _tracking(storage if isinstance(storage, Path) else RUNS)),
         ("data", data),
@@ -102,27 +108,29 @@ def _gpus() -> Finding:
     return Finding("GPUs", True, f"{', '.join(names)}; a trial uses one if its preset says resources.gpu")
 
 
-def _ray(spec: SweepSpec) -> Finding:
+def _ray(spec: SweepSpec) -> tuple[Finding, int]:
+    """Whether Ray can be used, and how many trials fit on its hosts at once."""
     with ray_runtime() as joined:
         known = hosts()
     cpus, gpus = (sum(host.has.get(name, 0.0) for host in known) for name in ("CPU", "GPU"))
     text = f"{len(known)} host{'s' if len(known) > 1 else ''}, {cpus:g} CPUs, {gpus:g} GPUs"
     where = "a cluster that runs" if joined else "started on this machine alone"
     wanted = spec.resources.by_name()
-    if not any(host.room(wanted) for host in known):
+    room = sum(host.room(wanted) for host in known)
+    if not room:
         text = f"{text} ({where}); a trial asks for {asked(wanted)}, which no host has"
-        return Finding("Ray", False, text, "Change resources of the preset, or start hosts that have it.")
-    return Finding("Ray", True, f"{text} ({where})")
+        return Finding("Ray", False, text, "Change resources of the preset, or start hosts that have it."), room
+    return Finding("Ray", True, f"{text} ({where})"), room
 
 
-def _memory(spec: SweepSpec) -> Finding:
+def _memory(spec: SweepSpec, room: int = 0) -> Finding:
+    """Whether there is memory for the trials that run at once: of those for which there is room, at least one."""
     if os.environ.get(VARIABLE, "") not in ("", "local"):
         return Finding("memory", True, f"hosts of the cluster of {VARIABLE} look after it themselves")
-    workers = max(len(os.sched_getaffinity(0)) // spec.resources.cpu, 1)
-    workers = min(workers, spec.search.workers or workers, spec.search.trials)
+    workers = max(min(room, spec.search.workers or room, spec.search.trials), 1)
     lack = lack_of_memory(workers)
     if lack is None:
-        return Finding("memory", True, f"there is room for {workers} trials at once")
+        return Finding("memory", True, f"there is room for {workers} trial{'s' if workers > 1 else ''} at once")
     return Finding("memory", False, lack, _REMEDIES["memory"])
 
 

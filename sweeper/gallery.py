@@ -18,7 +18,14 @@ from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import validate
 from sweeper.report.plots import save_figure
 from sweeper.run_folder.folder import RunFolder
-from sweeper.tracking.store import check_store, experiment_id, set_short_timeouts, tracking_uri, unusable
+from sweeper.tracking.store import (
+    ExperimentDeleted,
+    check_store,
+    experiment_id,
+    set_short_timeouts,
+    tracking_uri,
+    unusable,
+)
 from trainers.compute import Compute, ComputeConfig
 from trainers.data import load_data
 from trainers.data.class_names import class_label
@@ -52,7 +59,7 @@ class Example:
     cost: AttackCost
 
 
-def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console) -> str:
+def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console) -> str | None:
     """Poison a preset's data with each of its attacks, draw them, and log picture and costs to MLflow.
 
     Of a searched parameter the first value counts. Attacks that do not fit the data are left out, and said; the
@@ -65,7 +72,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         console: for progress, and for what is left out.
 
     Returns:
-        The tracking store's address.
+        The tracking store's address; null if it does not have the picture, since the experiment was deleted there.
 
     Raises:
         ConfigError, PresetError: the preset, all of its attacks or the data is at fault, or the picture or store is.
@@ -100,6 +107,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_store(uri)
+        experiment = _experiment(uri, folder, console)
         for attacker in track(attackers, "Poisoning", console=console):
             with misfits.of_scenario(attacker.name):
                 seen.append(example_of(attacker, splits, spec.seed, compute, RunFolder(out).attack_cache))
@@ -110,8 +118,25 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         draw_gallery(seen, f"Attacks on {spec.data.source}", splits.train.class_names, out)
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error
-    track_gallery(uri, seen, splits.train.class_names, misfits, out, spec.data.source)
+    if experiment is None:
+        return None
+    track_gallery(uri, experiment, seen, splits.train.class_names, misfits, out, spec.data.source)
     return uri
+
+
+def _experiment(uri: str, beside: Path, console: Console) -> str | None:
+    """The id of the experiment of galleries; null if it was deleted, which is said.
+
+    Raises:
+        ConfigError: the store fails.
+    """
+    try:
+        return experiment_id(MlflowClient(tracking_uri=uri), EXPERIMENT, beside)
+    except ExperimentDeleted as error:
+        console.print(f"{error}\nThe picture is drawn without MLflow.", markup=False, highlight=False, soft_wrap=True)
+        return None
+    except Exception as error:
+        raise unusable(uri, error) from error
 
 
 def example_of(config: ScenarioConfig, splits: Splits, sweep_seed: int, compute: Compute, cache: Place) -> Example:
@@ -188,9 +213,15 @@ def _difference(before: Tensor, after: Tensor) -> Tensor:
 
 
 def track_gallery(
-    uri: str, shown: Sequence[Example], class_names: Sequence[str], misfits: Misfits, picture: Path, source: str
+    uri: str,
+    experiment: str,
+    shown: Sequence[Example],
+    class_names: Sequence[str],
+    misfits: Misfits,
+    picture: Path,
+    source: str,
 ) -> None:
-    """Log the picture and the costs as an MLflow run, and what was left out as its tag.
+    """Log the picture and the costs as an MLflow run of an experiment, and what was left out as its tag.
 
     Raises:
         ConfigError: the store fails.
@@ -199,7 +230,6 @@ def track_gallery(
     try:
         # A client, since MLflow's own functions would keep using this store afterwards.
         client = MlflowClient(tracking_uri=uri)
-        experiment = experiment_id(client, EXPERIMENT, picture.parent)
         run = client.create_run(experiment, tags={"role": "gallery"}, run_name=f"gallery {source}").info.run_id
         client.log_param(run, "data.source", source)
         for example in shown:

@@ -2,6 +2,8 @@
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,8 @@ def begin(
         folder.write_sweep(sweep)
         folder.write_tables([], {})
         try:
-            return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
+            with _interruptible(folder):
+                return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
         except ConfigError:
             if not folder.read_records():  # the sweep did not begin, and the folder may be used again
                 folder.discard()
@@ -145,7 +148,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
-    with folder.lock(), claimed(folder.store):
+    with folder.lock(), claimed(folder.store), _interruptible(folder):
         folder.check_writable()
         folder.remove_leftovers()
         sweep = folder.read_sweep()
@@ -178,7 +181,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
-    with folder.lock(), claimed(folder.store):
+    with folder.lock(), claimed(folder.store), _interruptible(folder):
         folder.check_writable()
         folder.remove_leftovers()
         sweep, records = folder.read_sweep(), folder.read_records()
@@ -269,16 +272,26 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
     return splits
 
 
-def _run(
-    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
-) -> Ended:
+@contextmanager
+def _interruptible(folder: RunFolder) -> Iterator[None]:
+    """Say of Ctrl-C before the trials or after them what is kept; while they run, the sweep's stopper hears it.
+
+    Raises:
+        SweepInterrupted: in place of KeyboardInterrupt.
+    """
     try:
-        with mirrored(folder) as mirror:
-            ended = _run_here(spec, sweep, splits, folder, console, plan)
-    except KeyboardInterrupt as error:  # before the trials or after them; else the sweep's stopper hears it
+        yield
+    except KeyboardInterrupt as error:
         outcome = Outcome.of(folder.read_records().values(), "the sweep was interrupted")
         kept = f"Interrupted. What is in {folder.path} is kept; to continue: sweeper resume {folder.path}"
         raise SweepInterrupted(kept, outcome.finished) from error
+
+
+def _run(
+    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
+) -> Ended:
+    with mirrored(folder) as mirror:
+        ended = _run_here(spec, sweep, splits, folder, console, plan)
     return ended if mirror is None else replace(ended, not_copied=mirror.behind)
 
 

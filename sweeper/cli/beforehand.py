@@ -33,7 +33,7 @@ def gallery_(
         changes = [*(set_ or []), *([] if data is None else [f"data.source={data}"])]
         content = apply_overrides(read_preset(preset), changes, preset)
         uri = show_attacks(content, preset, out, console)
-    say(f"Written: {out}, and to MLflow: {without_secret(uri)}")
+    say(f"Written: {out}" if uri is None else f"Written: {out}, and to MLflow: {without_secret(uri)}")
 
 
 @app.command()

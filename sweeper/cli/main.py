@@ -7,7 +7,7 @@ import typer
 from sweeper.cli import beforehand, models, results, sweeps
 from sweeper.cli.beforehand import DEFAULT_PRESET
 from sweeper.cli.signals import end_as_with_ctrl_c
-from sweeper.cli.terminal import prepare_output
+from sweeper.cli.terminal import lasting_output
 
 app = typer.Typer(
     add_completion=False,
@@ -22,7 +22,7 @@ for group in (sweeps, results, models, beforehand):
 def main() -> None:
     """Entry point; without any argument, the default preset is run."""
     end_as_with_ctrl_c()
-    prepare_output()
     if len(sys.argv) == 1:
         sys.argv += ["run", DEFAULT_PRESET]
-    app()
+    with lasting_output():
+        app()

@@ -18,9 +18,9 @@ ALL_FAILED = BROKEN = 1
 BAD_INPUT, NOTHING_QUALIFIES = 2, 3
 """Exit codes."""
 
-# A file or a pipe has no width; it gets a large one, so that tables are not cut.
+# A file or a pipe has no width, nor has output that is closed (null); it gets a large one, so that tables are not cut.
 # Names and errors may come from other people's data: they must not be read as markup.
-console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+console = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 200, markup=False)
 errors = Console(stderr=True, soft_wrap=True, markup=False)
 
 LONGEST = 2000

@@ -3,8 +3,13 @@
 import codecs
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EIO
+from stat import S_ISCHR
 from typing import Any
+
+from sweeper.cli.screen import BROKEN
 
 PLAIN = {"±": "+-", "→": "->", "×": "x", "…": "...", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "“": '"', "”": '"',
          "‘": "'", "’": "'"}  # fmt: skip
@@ -12,10 +17,27 @@ PLAIN = {"±": "+-", "→": "->", "×": "x", "…": "...", "–": "-", "—": "-
 _HANDLER = "sweeper-plain"
 
 
-def prepare_output() -> None:
-    """Let standard output and standard error take every character, and lose nothing but text when nobody reads them."""
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Let standard output and standard error take every character, and a command go on when they cannot be written.
+
+    That nobody reads them is no error.
+
+    Raises:
+        SystemExit: the command ended with another code than 0; or with 1 in place of 0, if output was lost though its
+            reader has not gone (a full disk).
+    """
     codecs.register_error(_HANDLER, _plain)
-    sys.stdout, sys.stderr = _LastingStream(sys.stdout), _LastingStream(sys.stderr)
+    streams = sys.stdout, sys.stderr = _LastingStream(sys.stdout, "output"), _LastingStream(sys.stderr, "error")
+    try:
+        yield
+    except SystemExit as end:
+        if end.code:
+            raise
+    for stream in streams:  # small output is written here, and not before
+        stream.flush()
+    if any(stream.lost for stream in streams):
+        raise SystemExit(BROKEN)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -25,11 +47,19 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 class _LastingStream:
-    """A stream that goes quiet where its reader has gone: a closed terminal, a pipe into ``head``, a full disk."""
+    """A stream that goes quiet where it cannot be written any more.
 
-    def __init__(self, stream: Any):
-        self._stream = stream
-        self._gone = stream is None  # pythonw, or a daemon that closed it
+    Args:
+        stream: to write to; null: it was closed before the command began, as by a daemon.
+        name: standard output or standard error.
+    """
+
+    def __init__(self, stream: Any, name: str):
+        self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        self._name = name
+        self._gone = False
+        self.lost = False
+        """Whether text was lost, though its reader (a closed terminal, a pipe into ``head``) has not gone."""
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_HANDLER)
 
@@ -37,12 +67,12 @@ class _LastingStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text, if anybody reads it."""
+        """Write text, as long as that goes well."""
         if not self._gone:
             try:
                 self._stream.write(text)
-            except OSError:
-                self._go_quiet()
+            except OSError as error:
+                self._go_quiet(error)
         return len(text)
 
     def flush(self) -> None:
@@ -50,12 +80,23 @@ class _LastingStream:
         if not self._gone:
             try:
                 self._stream.flush()
-            except OSError:
-                self._go_quiet()
+            except OSError as error:
+                self._go_quiet(error)
 
-    def _go_quiet(self) -> None:
+    def _go_quiet(self, error: OSError) -> None:
+        reader_has_gone = isinstance(error, ConnectionError) or (error.errno == EIO and self._is_device())
         self._gone = True
         with suppress(OSError, ValueError):  # what it still holds must go somewhere when the program ends
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+        if not reader_has_gone:
+            self.lost = True
+            why = f"Standard {self._name} cannot be written any more: {error.strerror or error}"
+            print(f"{why}. The command goes on without it, and does not end with code 0.", file=sys.stderr)
+
+    def _is_device(self) -> bool:
+        """Whether it leads to a terminal, which is none any more (``isatty``) once it was closed."""
+        with suppress(OSError, ValueError):
+            return S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
+        return False

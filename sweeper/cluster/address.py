@@ -10,6 +10,7 @@ from trainers.storage.network import PATIENCE_S, keep_loopback_off_proxies, no_a
 
 VARIABLE = "RAY_ADDRESS"
 JOBS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+CLIENT = "ray://"
 WITHOUT = f"start the cluster, or unset {VARIABLE} to run on this machine alone"
 
 
@@ -33,13 +34,18 @@ def check_ray_address() -> None:
 
 
 def check_jobs_address() -> None:
-    """Check that the job server answers whose address the environment holds, if it holds one by HTTP.
+    """Check that something answers where the environment says that the job server is, or a cluster that knows it.
 
     Raises:
         RayUnavailable: nothing listens there.
     """
     name = JOBS_VARIABLE if os.environ.get(JOBS_VARIABLE) else VARIABLE
     address = os.environ.get(name, "")
+    if address.startswith(CLIENT):  # Ray joins the cluster by it, and asks for the job server's address
+        why = no_answer(*_host_and_port(name, address, address.removeprefix(CLIENT)))
+        if why is not None:
+            raise RayUnavailable(f"No Ray cluster answers at {name}={address}: {why}.")
+        return
     if not address.startswith(("http://", "https://")):
         if name == VARIABLE and address not in ("", "auto", "local"):
             check_ray_address()  # Ray asks the cluster for the job server's address
@@ -60,18 +66,23 @@ def _parsed(address: str) -> tuple[str, int]:
             f"{VARIABLE}={address} is the address of Ray's dashboard; sweeps join a cluster at HOST:PORT, with port "
             f"6379 if it was not started with another (for jobs, --detach, set {JOBS_VARIABLE} instead)."
         )
-    if separator and scheme == "ray":
+    if address.startswith(CLIENT):
         host = rest.rpartition(":")[0] or rest
         raise RayUnavailable(
             f"{VARIABLE}={address} is an address of Ray Client, through which no sweep runs; on a host of the cluster "
             f"set {VARIABLE}={host}:6379, or leave the sweep to the cluster as a job (--detach)."
         )
-    known = (
-        None if separator else re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", address)
-    )
+    return _host_and_port(VARIABLE, address, address)
+
+
+def _host_and_port(name: str, address: str, rest: str) -> tuple[str, int]:
+    """Host and port in ``rest``, the part of a variable's address without the scheme."""
+    known = re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\s/]+)):(?P<port>\d{1,5})", rest)
     if known is None or not 0 < int(known["port"]) < 2**16:
+        scheme = address.removesuffix(rest)
         raise RayUnavailable(
-            f"{VARIABLE}={address} is no address of a Ray cluster; it has the form HOST:PORT or [IPV6]:PORT."
+            f"{name}={address} is no address of a Ray cluster; it has the form {scheme}HOST:PORT or "
+            f"{scheme}[IPV6]:PORT."
         )
     return known["six"] or known["host"], int(known["port"])
 

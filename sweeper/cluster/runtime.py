@@ -83,7 +83,10 @@ def ray_runtime() -> Iterator[bool]:
 def lost_daemon() -> str | None:
     """The name of a process of our own Ray that has died, without which nothing goes on; null if none has."""
     node = _own_node()
-    dead = [] if node is None else [name for name, _ in node.dead_processes() if name in DAEMONS]
+    try:
+        dead = [] if node is None else [name for name, _ in node.dead_processes() if name in DAEMONS]
+    except RuntimeError:  # another thread changes Ray's list of them meanwhile
+        return None
     return dead[0] if dead else None
 
 
@@ -101,6 +104,7 @@ def _signals_kept_from_children() -> Iterator[None]:
 
     Raises:
         KeyboardInterrupt: this process got such a signal meanwhile, for which Ray puts a handler in place that exits.
+            Further ones are ignored from then on: ``timeout`` sends two, and the second must not end the end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -112,11 +116,14 @@ def _signals_kept_from_children() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
+        for number in SIGNALS_TO_END:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt from error
     finally:
         begun.set()
         for number, handler in handlers.items():
-            if handler is not None:  # else it is none of Python's
+            # Null: it is none of Python's. Ignored by now: the command's own handler has heard one.
+            if handler is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

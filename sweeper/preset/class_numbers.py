@@ -7,7 +7,7 @@ from search_spaces.distributions import Searched
 from sweeper.preset.blocks import Block
 from sweeper.preset.misfits import Misfits
 from trainers.attacks import ATTACKS
-from trainers.data.class_names import check_unambiguous, class_label, class_number
+from trainers.data.class_names import check_unambiguous, class_label, class_number, numbers_among
 from trainers.params import Parameters
 from trainers.scenario import ScenarioConfig
 
@@ -55,13 +55,16 @@ def _numbered(block: dict[str, Any], class_names: Sequence[str]) -> dict[str, An
             check_unambiguous(key, given, class_names)
         return given
 
+    meant = numbers_among(class_names)
     numbered = {}
     for key, value in block.items():
         if key in CLASS_KEYS:
-            value = _each(value, lambda given, key=key: number(key, given))  # type: ignore[misc]
+            value = _each(value, lambda given, key=key: number(key, given), meant)  # type: ignore[misc]
         if isinstance(value, dict) and isinstance(value.get("when"), dict):
             when = {
-                other: _each(wanted, lambda given, other=other: number(other, given)) if other in CLASS_KEYS else wanted  # type: ignore[misc]
+                other: _each(wanted, lambda given, other=other: number(other, given), meant)  # type: ignore[misc]
+                if other in CLASS_KEYS
+                else wanted
                 for other, wanted in value["when"].items()
             }
             value = value | {"when": when}
@@ -69,8 +72,11 @@ def _numbered(block: dict[str, Any], class_names: Sequence[str]) -> dict[str, An
     return numbered
 
 
-def _each(value: Any, number: Callable[[Any], Any]) -> Any:
-    """A value, a list of values or a distribution over values, with ``number`` of each value."""
+def _each(value: Any, number: Callable[[Any], Any], meant: Sequence[int]) -> Any:
+    """A value, a list of values or a distribution over values, with ``number`` of each value.
+
+    Of a range, which may be long, only those in ``meant`` are looked at.
+    """
     if isinstance(value, list):
         return [number(one) for one in value]
     if not isinstance(value, dict):
@@ -79,8 +85,10 @@ def _each(value: Any, number: Callable[[Any], Any]) -> Any:
         return value | {"categorical": [number(one) for one in value["categorical"]]}
     if isinstance(value.get("int"), list):
         low, high = value["int"]
-        for one in range(low, high + 1, value.get("step") or 1):
-            number(one)
+        allowed = range(low, high + 1, value.get("step") or 1)
+        for one in meant:
+            if one in allowed:
+                number(one)
     return value
 
 

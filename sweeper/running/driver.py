@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -114,8 +114,8 @@ def run_sweep(
     end_trials_alone()
     keep_keys()
     listen_to_losses()
-    watchdog = Watchdog(lost_daemon, partial(_give_up, ledger, say))
-    with watchdog, ray_runtime() as joined, _scratch_folder() as scratch:
+    give_up = partial(_give_up, ledger, say)
+    with ExitStack() as end_of_ray, ray_runtime() as joined, _scratch_folder() as scratch:
         wanted = spec.resources.by_name()
         await_room(wanted, PATIENCE_S if joined else 0)
         check_hosts(folder.store or folder.path.resolve())
@@ -124,7 +124,6 @@ def run_sweep(
             stopper = SweepStopper(
                 spec.search.time_budget and spec.search.time_budget * 60, lambda: ledger.broken is not None
             )
-            watchdog.watch(stopper)
             study = open_study(spec, folder.study, plan.records)
             fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
             searcher = SweepSearcher(spec, study, splits.fingerprint, ledger, stopper, fleet, plan.trials, say)
@@ -132,11 +131,9 @@ def run_sweep(
                 searcher.add(record)
             ledger.write_tables()
             try:
-                with stopper:
-                    _tuner(spec, splits, ledger, searcher, stopper, scratch).fit()
+                _run_trials(_tuner(spec, splits, ledger, searcher, stopper, scratch), searcher, stopper, give_up)
             finally:
-                searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
-                ledger.write_tables()
+                end_of_ray.enter_context(Watchdog(stopper, give_up))
             if ledger.broken is not None:
                 raise ledger.broken
         except (OSError, StorageInternalError) as error:
@@ -144,6 +141,19 @@ def run_sweep(
     if not any(record.open for record in ledger.records.values()):
         remove_tree(folder.states)
     return Outcome.of(ledger.records.values(), stopper.reason)
+
+
+def _run_trials(
+    tuner: tune.Tuner, searcher: SweepSearcher, stopper: SweepStopper, give_up: Callable[[str], None]
+) -> None:
+    """Let Ray run the trials; what has not ended then is written down as such."""
+    ledger = searcher.ledger
+    try:
+        with stopper, Watchdog(stopper, give_up, lost_daemon, lambda: ledger.is_writing):
+            tuner.fit()
+    finally:
+        searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+        ledger.write_tables()
 
 
 def _scratch_folder() -> tempfile.TemporaryDirectory[str]:
@@ -160,12 +170,21 @@ def _scratch_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:
-    """End the program without Ray, which does not end: what ended is written down, and resume goes on from it."""
-    with suppress(Exception):
-        ledger.write_tables()
-        again = f"sweeper resume {ledger.folder.path}"
-        say(f"Ray does not end, though {reason}. Ended trials are kept; to continue: {again}")
-    os._exit(0 if Outcome.of(ledger.records.values(), reason).finished else 1)
+    """End the program without Ray, which does not end: what ended is written down, and resume goes on from it.
+
+    Whatever goes wrong here, since the main thread may still change what is written, the program ends.
+    """
+    code = 1
+    try:
+        with suppress(Exception):
+            code = 0 if Outcome.of(list(ledger.records.values()), reason).finished else 1
+        with suppress(Exception):
+            ledger.write_tables()
+        with suppress(Exception):
+            again = f"sweeper resume {ledger.folder.path}"
+            say(f"Ray does not end, though {reason}. Ended trials are kept; to continue: {again}")
+    finally:
+        os._exit(code)
 
 
 def _reason(error: Exception) -> str:

@@ -51,6 +51,7 @@ class Ledger:
         self.broken: Exception | None = None
         """The first error of writing, after which nothing is written; null if there was none."""
         self._by_ray_id: dict[str, TrialRecord] = {}
+        self._writes = 0
         self._tables_written_at = self._writing_tables_took = 0.0
 
     @contextmanager
@@ -62,6 +63,19 @@ class Ledger:
             yield
         except (OSError, StorageInternalError) as error:
             self.give_up(error)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether files are being written, or followers told, at this moment; a server may take long to answer."""
+        return self._writes > 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
 
     def give_up(self, error: Exception) -> None:
         """Record an error of writing, which ends the sweep; only the first one counts."""
@@ -78,7 +92,8 @@ class Ledger:
         if before is not None:
             record.began_at = before.began_at
         self.records[record.trial_id] = record
-        self.folder.write_record(record)
+        with self._writing():
+            self.folder.write_record(record)
 
     def hand_out(self, ray_id: str, record: TrialRecord) -> None:
         """Record the id that Ray has given to a trial."""
@@ -90,35 +105,39 @@ class Ledger:
 
     def started(self, record: TrialRecord) -> None:
         """Tell the followers that a trial started or restarted."""
-        for follower in self._followers:
-            follower.trial_started(record)
+        with self._writing():
+            for follower in self._followers:
+                follower.trial_started(record)
 
     def reported(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch."""
         if "scores" in result:
-            with self.guard():
+            with self._writing(), self.guard():
                 self.folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
         if "figures" in result:
             record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
-            for follower in self._followers:
-                follower.epoch_ended(record)
+            with self._writing():
+                for follower in self._followers:
+                    follower.epoch_ended(record)
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Write down how a trial ended."""
         record.end(status, error, interrupted)
         if record.role == CONTROL:
             self.control_asr |= control_success([record])
-        self.folder.write_record(record)
+        with self._writing():
+            self.folder.write_record(record)
 
     def announce(self, record: TrialRecord) -> None:
         """Tell the followers that a trial ended; called once the study knows it."""
-        if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
-            self.write_tables()
-        rows = record.rows(self.control_asr)
-        for follower in self._followers:
-            follower.trial_ended(record, rows)
-        if not record.open:
-            remove_tree(self.states_of(record))
+        with self._writing():
+            if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
+                self.write_tables()
+            rows = record.rows(self.control_asr)
+            for follower in self._followers:
+                follower.trial_ended(record, rows)
+            if not record.open:
+                remove_tree(self.states_of(record))
 
     def running(self) -> list[TrialRecord]:
         """Trials and controls that have begun, or wait for their turn."""
@@ -127,6 +146,8 @@ class Ledger:
     def write_tables(self) -> None:
         """Write ``trials.parquet`` and ``curves.parquet`` from the current records."""
         began = time.monotonic()
-        self.folder.write_tables(self.records.values(), self.control_asr)
+        with self._writing():
+            # A copy: the watchdog's thread may write them while the main thread adds a record.
+            self.folder.write_tables(list(self.records.values()), self.control_asr)
         self._tables_written_at = time.monotonic()
         self._writing_tables_took = self._tables_written_at - began

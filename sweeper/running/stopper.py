@@ -22,8 +22,8 @@ class SweepStopper(Stopper):
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._is_broken = is_broken
         self._reason: str | None = None
-        self.in_haste_since: float | None = None
-        """When somebody asked for the end who may not wait for long, by the monotonic clock; null: nobody did."""
+        self.in_haste = False
+        """Whether somebody asked for the end who may not wait for long."""
 
     @property
     def reason(self) -> str | None:
@@ -39,8 +39,7 @@ class SweepStopper(Stopper):
     def stop_in_haste(self, reason: str) -> None:
         """End the sweep soon: whoever asks may end the program itself otherwise."""
         self.stop(reason)
-        if self.in_haste_since is None:
-            self.in_haste_since = time.monotonic()
+        self.in_haste = True
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Ray pickles its stopper into a file of its own, which nobody reads."""

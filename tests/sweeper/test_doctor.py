@@ -22,7 +22,7 @@ REAL_RAY = doctor._ray
 def _healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Everything that is slow is fine."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
-    monkeypatch.setattr(doctor, "_ray", lambda _spec: Finding("Ray", True, "1 host"))
+    monkeypatch.setattr(doctor, "_ray", lambda _spec: (Finding("Ray", True, "1 host"), 2))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(doctor, "lack_of_memory", lambda _workers: None)
     monkeypatch.setattr(doctor, "ray_runtime", _nothing)
@@ -69,7 +69,7 @@ def break_(name: str) -> Callable[[pytest.MonkeyPatch, Path], dict[str, object]]
         return {"preset": "cifar10.yaml"}
 
     def ray(patch: pytest.MonkeyPatch, path: Path) -> dict[str, object]:
-        def broken(_spec: SweepSpec) -> Finding:
+        def broken(_spec: SweepSpec) -> tuple[Finding, int]:
             raise RuntimeError("no raylet\nmore")
 
         patch.setattr(doctor, "_ray", broken)
@@ -97,10 +97,10 @@ def test_what_is_amiss_is_named_with_a_remedy_and_the_rest_is_looked_at(
 
 def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = validate(read_preset("quick.yaml"), "quick.yaml")
-    assert REAL_RAY(spec).found == "1 host, 2 CPUs, 0 GPUs (started on this machine alone)"
+    assert REAL_RAY(spec)[0].found == "1 host, 2 CPUs, 0 GPUs (started on this machine alone)"
     greedy = spec.model_copy(update={"resources": Resources(cpu=64, gpu=1)})
-    finding = REAL_RAY(greedy)
-    assert not finding.fine
+    finding, room = REAL_RAY(greedy)
+    assert (finding.fine, room) == (False, 0)
     assert finding.found.endswith("; a trial asks for 64 CPUs and 1 GPU, which no host has")
 
 
@@ -220,15 +220,24 @@ def test_a_cluster_that_is_away_is_said_once_with_what_to_do(tmp_path: Path, mon
         assert findings["Ray"].remedy == "", "the sentence says what to do"
 
 
+@pytest.mark.parametrize(
+    ("host", "changes", "workers"),
+    [
+        ({"CPU": 6}, [], 6),
+        ({"CPU": 6}, ["search.workers=2"], 2),
+        ({"CPU": 6}, ["search.trials=1"], 1),
+        ({"CPU": 16, "GPU": 1}, ["resources.gpu=0.5"], 2),
+        ({"CPU": 6}, ["resources.gpu=1"], 1),
+    ],
+)
 def test_memory_for_fewer_trials_than_would_run_at_once_is_amiss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: dict[str, float], changes: list[str], workers: int
 ) -> None:
     asked: list[int] = []
+    monkeypatch.setattr(doctor, "_ray", REAL_RAY)
+    monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", host)])
     monkeypatch.setattr(doctor, "lack_of_memory", lambda workers: asked.append(workers) or "too little")
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: range(6))
-    finding = found(tmp_path / "runs")["memory"]
-    assert (finding.fine, finding.found, asked) == (False, "too little", [6])
-    assert "search.workers" in finding.remedy
-    content = apply_overrides(read_preset("quick.yaml"), ["search.workers=2"], "quick.yaml")
-    list(examine(validate(content, "quick.yaml"), content, tmp_path / "runs"))
-    assert asked == [6, 2]
+    content = apply_overrides(read_preset("quick.yaml"), changes, "quick.yaml")
+    found = {finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path / "runs")}
+    assert (found["memory"].fine, found["memory"].found, asked) == (False, "too little", [workers])
+    assert "search.workers" in found["memory"].remedy

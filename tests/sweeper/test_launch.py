@@ -152,6 +152,28 @@ def test_ctrl_c_while_the_report_is_written_keeps_what_ended(
     assert len(RunFolder.open(path).read_records()) == finished
 
 
+@pytest.mark.parametrize("command", ["resume", "confirm"])
+def test_ctrl_c_while_the_data_is_loaded_keeps_what_ended(
+    tmp_path: Path, begun: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "run"
+    begin(preset_with(), path)
+    folder = RunFolder.open(path)
+    folder.write_record(finish(record_of()))
+    again = {
+        "resume": lambda: launch.resume(path, Console(file=StringIO())),
+        "confirm": lambda: launch.confirm(path, Console(file=StringIO()), top=1, seeds=1),
+    }
+    monkeypatch.setattr(launch, "confirmations", lambda *_: [record_of("k0000", "confirmation")])
+    monkeypatch.setattr(preset_spec, "load_data", interrupted)
+    with pytest.raises(SweepInterrupted, match=f"^Interrupted. .* to continue: sweeper resume {path}$") as caught:
+        again[command]()
+    assert caught.value.finished == 1
+
+
 def test_a_cluster_that_is_gone_is_noticed_before_the_data_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from trainers.errors import ConfigError
 from trainers.text import composed, did_you_mean
 
+_NUMBER = re.compile(r"[+-]?[0-9]+")
 LISTED = 20
 """Class names that an error lists."""
 
@@ -36,6 +37,11 @@ def class_number(key: str, given: int | str, class_names: Sequence[str]) -> int:
     raise ConfigError(f"{key} must be a class, but none is called {given!r}; there are {_listed(class_names)}.{hint}")
 
 
+def numbers_among(class_names: Sequence[str]) -> list[int]:
+    """The numbers that are names of classes, in ascending order: 3 and 10 of ``cat``, ``10``, ``03``."""
+    return sorted({int(Decimal(name)) for name in class_names if _NUMBER.fullmatch(name)})
+
+
 def check_unambiguous(key: str, number: int, class_names: Sequence[str]) -> None:
     """See that a class's number is not another class's name: of folders ``1`` to ``10``, is 3 the third or the fourth?
 
@@ -47,7 +53,7 @@ def check_unambiguous(key: str, number: int, class_names: Sequence[str]) -> None
     Raises:
         ConfigError: it is.
     """
-    called = [name for name in class_names if re.fullmatch(r"[+-]?[0-9]+", name) and Decimal(name) == number]
+    called = [name for name in class_names if _NUMBER.fullmatch(name) and Decimal(name) == number]
     if not called or (number < len(class_names) and class_names[number] in called):
         return
     counted = "but there is no class of that number; write"

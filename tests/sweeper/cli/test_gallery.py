@@ -121,6 +121,26 @@ def test_gallery_leaves_out_the_attacks_that_do_not_fit(tmp_path: Path, monkeypa
     )
 
 
+def test_gallery_whose_experiment_was_deleted_is_drawn_without_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = fresh_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment(gallery.EXPERIMENT)
+    client.delete_experiment(experiment)
+    result = call("gallery", "--preset", write_preset(tmp_path / "p.yaml", **GALLERY), "--out", "x.png")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    said = lines.index(
+        "The MLflow experiment gallery was deleted; restore it: "
+        f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment}"
+    )
+    assert lines[said + 1] == "The picture is drawn without MLflow."
+    assert lines[-1] == "Written: x.png"
+    assert (tmp_path / "x.png").exists()
+
+
 def test_gallery_finds_out_before_it_poisons_that_the_store_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,3 +106,20 @@ def test_the_job_server_is_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"):
         check_jobs_address()
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_jobs_go_to_a_cluster_by_its_address_of_ray_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Ray asks the cluster for the job server; only sweeps that run here cannot join by such an address."""
+    with listening() as port:
+        monkeypatch.setenv(name, f"ray://127.0.0.1:{port}")
+        check_jobs_address()
+    monkeypatch.setenv(name, "ray://127.0.0.1:9")
+    with pytest.raises(ConfigError) as caught:
+        check_jobs_address()
+    assert str(caught.value) == (
+        f"No Ray cluster answers at {name}=ray://127.0.0.1:9: nothing listens on port 9 of 127.0.0.1."
+    )
+    monkeypatch.setenv(name, "ray://head")
+    with pytest.raises(ConfigError, match=r"is no address .* the form ray://HOST:PORT or ray://\[IPV6\]:PORT\."):
+        check_jobs_address()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.cli.signals import end_as_with_ctrl_c
 from sweeper.cluster import runtime as cluster
 from trainers.errors import ConfigError
 
@@ -53,6 +54,10 @@ def test_what_ray_starts_does_not_hear_what_ends_a_whole_group() -> None:
 def start_ray(number: signal.Signals) -> None:
     """As Ray does, with a signal that arrives meanwhile."""
     signal.signal(number, lambda *_: sys.exit(number))
+    receive(number)
+
+
+def receive(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     time.sleep(5)
     pytest.fail("it was not heard")
@@ -65,19 +70,40 @@ def test_this_process_hears_them_while_ray_starts(number: signal.Signals) -> Non
 
     before = signal.signal(number, handler)
     try:
+        with cluster._signals_kept_from_children():
+            signal.signal(number, lambda *_: None)  # as Ray does
+        assert signal.getsignal(number) is handler
         with pytest.raises(KeyboardInterrupt), cluster._signals_kept_from_children():
             start_ray(number)
-        assert signal.getsignal(number) is handler
+        os.kill(os.getpid(), number)  # timeout sends two
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_command_hears_a_second_one_no_more_while_ray_starts(number: signal.Signals) -> None:
+    """The first reached it before Ray had its own handler in place, or is one for which Ray has none."""
+    before = {other: signal.signal(other, signal.SIG_DFL) for other in cluster.SIGNALS_TO_END}
+    try:
+        end_as_with_ctrl_c()
+        with pytest.raises(KeyboardInterrupt), cluster._signals_kept_from_children():
+            receive(number)
+        for other in cluster.SIGNALS_TO_END:
+            os.kill(os.getpid(), other)
+        time.sleep(0.1)
+    finally:
+        for other, handler in before.items():
+            signal.signal(other, handler)
 
 
 def test_a_process_of_ray_that_was_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Node:
         def __init__(self) -> None:
-            self.dead = [("log_monitor", None)]
+            self.dead: list[tuple[str, Any]] | None = [("log_monitor", None)]
 
         def dead_processes(self) -> list[tuple[str, Any]]:
+            if self.dead is None:
+                raise RuntimeError("dictionary changed size during iteration")
             return self.dead
 
     monkeypatch.setattr(cluster, "_own_node", lambda: None)
@@ -87,6 +113,8 @@ def test_a_process_of_ray_that_was_killed_is_named(monkeypatch: pytest.MonkeyPat
     assert cluster.lost_daemon() is None
     node.dead = [("log_monitor", None), ("raylet", None)]
     assert cluster.lost_daemon() == "raylet"
+    node.dead = None
+    assert cluster.lost_daemon() is None, "Ray starts or ends a process at this moment"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import Fitted, fit_to_data
 from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, resolve, validate
-from tests.sweeper.small import make_objectives, preset_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, preset_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
@@ -99,6 +99,25 @@ def test_names_that_look_like_numbers() -> None:
     assert (
         fit(preset_with(scenarios=[{"attack": "badnets", "target": 10}]), same).preset["scenarios"][0]["target"] == 10
     )
+
+
+def attacking(target: dict[str, Any]) -> dict[str, Any]:
+    """An attacker's sweep, which alone may search long ranges."""
+    objectives = make_objectives(("val_asr", "maximize"))
+    return preset_with(defense=ONE_SETTING, objectives=objectives, scenarios=[{"attack": "badnets", "target": target}])
+
+
+def test_a_range_may_be_of_any_length() -> None:
+    """It is no sweep on these classes, but that is found without a look at each number."""
+    target = {"int": [0, 10**15]}
+    preset = attacking(target)
+    assert fit(preset).preset["scenarios"][0]["target"] == target
+    with pytest.raises(ConfigError, match=f"target must be a class from 0 to 9, but got {10**15}"):
+        validate(preset, "small.yaml").check_against(SHAPES)
+    odd = attacking({"int": [1, 10**15], "step": 2})
+    assert fit(odd, called("a", "b", "c", "100")).preset == odd
+    text = refused(odd, called("a", "b", "c", "101"))
+    assert text.startswith("scenarios.0 (badnets): target: 101 may be the class called 101")
 
 
 @pytest.mark.parametrize("value", ["yes", "1.5", "2024-01-01", "null"])

@@ -1,16 +1,27 @@
 """What a sweep is made of; sweeps that run are in tests/sweeper/sweeps."""
 
+import time
+from collections.abc import Callable, Iterator, Sequence, ValuesView
+from contextlib import contextmanager
 from errno import ENOSPC
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import FAILED, PRUNED
-from sweeper.running import driver
+from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
+from sweeper.running import driver, watchdog
 from sweeper.running.driver import Outcome, Plan, _longest_trial, _request, run_sweep
 from sweeper.running.ledger import Ledger
-from tests.sweeper.small import finish, record_of, spec_with
+from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.running.watchdog import Watchdog
+from tests.sweeper.small import Watcher, colours, finish, record_of, roomy, spec_with, sweep_with
+from trainers.data import Splits
 from trainers.errors import ConfigError
 
 
@@ -86,6 +97,105 @@ def test_where_ray_does_not_end_the_program_does_with_what_ended(
     monkeypatch.setattr(ledger, "write_tables", lambda: (_ for _ in ()).throw(OSError("the disk is full")))
     driver._give_up(ledger, said.append, "the sweep was interrupted")
     assert codes == [code, code], "whatever else goes wrong"
+    assert len(said) == 2, "tables that cannot be written keep nothing from being said"
+
+
+def test_the_program_ends_though_records_change_at_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the watchdog's thread that ends it."""
+    codes = []
+    monkeypatch.setattr(driver.os, "_exit", codes.append)
+
+    class Changing(dict[str, TrialRecord]):
+        def values(self) -> ValuesView[TrialRecord]:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    ledger = Ledger(RunFolder(tmp_path), {})
+    ledger.records = Changing()
+    driver._give_up(ledger, lambda _: None, "the sweep was interrupted")
+    assert codes == [1]
+
+
+class Ray:
+    """Stands for Ray, which loses its processes while it ends.
+
+    Args:
+        fit: runs the trials.
+        ends_in_s: seconds until it has ended.
+    """
+
+    def __init__(self, fit: Callable[[SweepSearcher, SweepStopper], None], ends_in_s: float = 0.1):
+        self.fit = fit
+        self.ends_in_s = ends_in_s
+        self.lost: list[str] = []
+        self.given_up: list[str] = []
+
+    @contextmanager
+    def runtime(self) -> Iterator[bool]:
+        try:
+            yield False
+        finally:
+            self.lost.append("raylet")
+            time.sleep(self.ends_in_s)
+
+    def sweep(self, patch: pytest.MonkeyPatch, folder: Path, *followers: Watcher) -> Outcome:
+        """A sweep of one trial; Ray is given 0.1 s to end."""
+        for name in ("await_room", "check_hosts", "end_trials_alone", "keep_keys", "listen_to_losses"):
+            patch.setattr(driver, name, lambda *_: None)
+        patch.setattr(driver, "ray_runtime", self.runtime)
+        patch.setattr(driver, "lost_daemon", lambda: self.lost[0] if self.lost else None)
+        patch.setattr(driver, "Fleet", lambda *_, **__: roomy())
+        patch.setattr(driver, "_tuner", lambda *given: SimpleNamespace(fit=lambda: self.fit(given[3], given[4])))
+        patch.setattr(driver, "_give_up", lambda _ledger, _say, reason: self.given_up.append(reason))
+        patch.setattr(driver, "Watchdog", partial(Watchdog, patience_s=0.1))
+        patch.setattr(watchdog, "EVERY_S", 0.01)
+        data = Splits(colours(40), colours(20))
+        return run_sweep(spec_with(), sweep_with(), data, Ledger(RunFolder(folder), {}, followers), Plan(1), print)
+
+
+def test_ray_that_ends_misses_none_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray(lambda *_: None)
+    assert ray.sweep(monkeypatch, tmp_path) == Outcome(0, [], None)
+    assert ray.lost == ["raylet"]
+
+
+class Slow(Watcher):
+    """As a server that takes long to answer."""
+
+    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        time.sleep(0.3)
+
+
+def interrupted(searcher: SweepSearcher, stopper: SweepStopper) -> None:
+    """A trial is handed out, and Ctrl-C ends the sweep."""
+    searcher.suggest("ray-0")
+    stopper.stop_in_haste("the sweep was interrupted")
+
+
+def test_a_server_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_off(searcher: SweepSearcher, stopper: SweepStopper) -> None:
+        interrupted(searcher, stopper)
+        searcher.on_trial_complete("ray-0", {"error": "odd"})  # written while Ray still runs
+
+    for number, fit in enumerate((interrupted, broken_off)):
+        ray = Ray(fit, ends_in_s=0.0)
+        outcome = ray.sweep(monkeypatch, tmp_path / str(number), Slow())
+        assert (outcome.interrupted, ray.given_up) == ("the sweep was interrupted", [])
+
+
+def test_ray_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(searcher: SweepSearcher, stopper: SweepStopper) -> None:
+        interrupted(searcher, stopper)
+        searcher.ledger.give_up(OSError(ENOSPC, "No space left on device"))
+
+    ray = Ray(interrupted, ends_in_s=0.4)
+    assert ray.sweep(monkeypatch, tmp_path / "a").interrupted == "the sweep was interrupted"
+    assert ray.given_up == ["the sweep was interrupted"]
+    ray = Ray(broken, ends_in_s=0.4)
+    with pytest.raises(SweepBroken):
+        ray.sweep(monkeypatch, tmp_path / "b")
+    assert ray.given_up == ["the sweep was interrupted"]
 
 
 def test_no_place_for_temporary_files_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,33 @@ def ledger(tmp_path: Path, follower: Listening) -> Ledger:
     return Ledger(RunFolder(tmp_path), {}, [follower])
 
 
+def test_it_is_known_whether_this_program_is_at_work(tmp_path: Path) -> None:
+    """As opposed to Ray: a server may take long to answer."""
+    seen: dict[str, bool] = {}
+
+    class Slow(Watcher):
+        def trial_started(self, record: TrialRecord) -> None:
+            seen["started"] = ledger.is_writing
+
+        def epoch_ended(self, record: TrialRecord) -> None:
+            seen["epoch"] = ledger.is_writing
+
+        def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+            seen["ended"] = ledger.is_writing
+            raise OSError(ENOSPC, "No space left on device")
+
+    ledger, record = Ledger(RunFolder(tmp_path), {}, [Slow()]), record_of()
+    ledger.folder.record_written = lambda: seen.__setitem__("record", ledger.is_writing)
+    ledger.started(record)
+    ledger.reported(record, report(record, 1))
+    ledger.end(record, FINISHED)
+    assert not ledger.is_writing
+    with pytest.raises(OSError, match="No space"):
+        ledger.announce(record)
+    assert seen == {"started": True, "epoch": True, "record": True, "ended": True}
+    assert not ledger.is_writing, "after an error too"
+
+
 def report(record: TrialRecord, epoch: int, **figures: Any) -> dict[str, Any]:
     return {"scenario": RUN[0], "seed": RUN[1], "figures": epoch_figures(epoch, **figures), "facts": FACTS}
 

@@ -1,5 +1,5 @@
 import time
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 
@@ -27,9 +27,8 @@ class GivingUp:
 
 def test_it_gives_up_when_ray_does_not_end_in_time() -> None:
     giving_up, stopper = GivingUp(), SweepStopper(None)
-    with Watchdog(lambda: None, giving_up, patience_s=0.2) as watchdog:
-        watchdog.watch(stopper)
-        assert not giving_up.done.wait(0.1)
+    with Watchdog(stopper, giving_up, patience_s=0.2):
+        assert not giving_up.done.wait(0.3)
         stopper.stop_in_haste("the sweep was interrupted")
         began = time.monotonic()
         assert giving_up.done.wait(10)
@@ -40,8 +39,7 @@ def test_it_gives_up_when_ray_does_not_end_in_time() -> None:
 
 def test_a_sweep_that_ends_in_time_is_left_alone() -> None:
     giving_up, stopper = GivingUp(), SweepStopper(None)
-    with Watchdog(lambda: None, giving_up, patience_s=0.05) as watchdog:
-        watchdog.watch(stopper)
+    with Watchdog(stopper, giving_up, patience_s=0.05):
         stopper.stop("the time budget ended")
         time.sleep(0.2)
         stopper.stop_in_haste("the sweep was interrupted")
@@ -52,11 +50,34 @@ def test_a_sweep_that_ends_in_time_is_left_alone() -> None:
 def test_a_sweep_without_its_ray_ends() -> None:
     giving_up, stopper = GivingUp(), SweepStopper(None)
     lost: list[str] = []
-    with Watchdog(lambda: lost[0] if lost else None, giving_up, patience_s=0.05) as watchdog:
-        watchdog.watch(stopper)
+    with Watchdog(stopper, giving_up, lambda: lost[0] if lost else None, patience_s=0.05):
         time.sleep(0.1)
         assert not stopper.stop_all()
         lost.append("gcs_server")
         assert giving_up.done.wait(10)
     assert stopper.stop_all()
     assert giving_up.reasons == ["Ray's own process gcs_server was killed"]
+
+
+def test_time_in_which_this_program_writes_is_none_in_which_ray_does_not_end() -> None:
+    giving_up, stopper = GivingUp(), SweepStopper(None)
+    writing = [True]
+    with Watchdog(stopper, giving_up, is_writing=lambda: writing[0], patience_s=0.05):
+        stopper.stop_in_haste("the sweep was interrupted")
+        assert not giving_up.done.wait(0.3)
+        writing[0] = False
+        assert giving_up.done.wait(10)
+
+
+def test_the_stopper_hears_nothing_once_ray_has_done_it() -> None:
+    stopper, asked, answer = SweepStopper(None), Event(), Event()
+
+    def lost_daemon() -> str:
+        asked.set()
+        answer.wait(10)
+        return "raylet"
+
+    with Watchdog(stopper, GivingUp(), lost_daemon):
+        assert asked.wait(10)
+        Timer(0.1, answer.set).start()
+    assert stopper.reason == "Ray's own process raylet was killed", "the block was not left before the answer came"

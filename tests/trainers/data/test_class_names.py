@@ -1,10 +1,11 @@
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data.class_names import check_unambiguous, class_label, class_number
+from trainers.data.class_names import check_unambiguous, class_label, class_number, numbers_among
 from trainers.errors import ConfigError
 from trainers.text import composed
 
@@ -71,3 +72,8 @@ def test_a_class_is_shown_by_number_and_name() -> None:
     assert [class_label(n, PETS) for n in (0, 2, 3)] == ["0 (cat)", "2 (owl)", "3"]
     assert class_label(2, tuple("0123")) == "2"
     assert class_label(2, FOLDERS) == "2 (3)"
+
+
+def test_numbers_among_names_are_whole_and_each_of_them_once() -> None:
+    assert numbers_among(("cat", "10", "03", "-1", "3", "2.5", "9" * 5000)) == [-1, 3, 10, int(Decimal("9" * 5000))]
+    assert numbers_among(("cat", "dog")) == []
