@@ -11,6 +11,7 @@ Metric = Literal[
     "val_balanced_acc",
     "val_min_class_acc",
     "val_asr",
+    "val_asr_excess",
     "val_ra",
     "detection_auroc",
     "detection_tpr",
@@ -21,7 +22,11 @@ Metric = Literal[
 ]
 """Figures that may be objectives or constraints. None of them is measured on the test split."""
 
-WORST_BY_DEFAULT = ("val_asr", "control_asr", "val_min_class_acc")
+ATTACK_SUCCESS = ("val_asr", "val_asr_excess")
+"""Figures of what an attack achieves."""
+UNDER_ATTACK = (*ATTACK_SUCCESS, "val_ra", "detection_auroc", "detection_tpr", "detection_fpr")
+"""Figures that are undefined where nothing is poisoned."""
+WORST_BY_DEFAULT = (*ATTACK_SUCCESS, "control_asr", "val_min_class_acc")
 
 
 class _Aggregated(BaseModel):
@@ -30,8 +35,8 @@ class _Aggregated(BaseModel):
     metric: Metric = Field(description="the figure")
     aggregate: Literal["worst", "mean"] | None = Field(
         default=None,
-        description="over scenarios; null: the worst for val_asr, control_asr and val_min_class_acc, the mean for all "
-        "other figures",
+        description="over scenarios; null: the worst for val_asr, val_asr_excess, control_asr and val_min_class_acc, "
+        "the mean for all other figures",
     )
 
     def _reduce(self, rows: Iterable[Mapping[str, Any]], worst: Any) -> float | None:

@@ -13,7 +13,7 @@ from search_spaces.distributions import MOST_VALUES, Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.blocks import DEFENSE, NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.preset.misfits import Misfits
-from sweeper.preset.objectives import Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, UNDER_ATTACK, Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_data
 from trainers.data.batches import Augmentation
@@ -203,12 +203,12 @@ class SweepSpec(_Strict):
             if objective.metric == "images_seen":
                 raise ValueError(f"{where}: images_seen is a budget; it may be a constraint only.")
             if objective.metric == "poison_rate" and (objective.direction, self.attacking) != ("minimize", True):
-                raise ValueError(f"{where}: poison_rate may only be minimized, beside val_asr maximized.")
+                raise ValueError(f"{where}: poison_rate may only be minimized, beside attack success maximized.")
         metrics = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
         every = [_smallest(block.values.get("poison_rate", 0.1)) > 0 for block in blocks]
         # Where a trial meets one scenario, each must give the figure.
         attacked = all(every) if self.search.scenarios == "one" else any(every)
-        undefined = metrics & {"val_asr", "val_ra", "control_asr", "detection_auroc", "detection_tpr", "detection_fpr"}
+        undefined = metrics & {*UNDER_ATTACK, "control_asr"}
         if undefined and not attacked:
             figure = sorted(undefined)[0]
             which = "each" if self.search.scenarios == "one" else "one"
@@ -220,14 +220,14 @@ class SweepSpec(_Strict):
             other = [name for name in self.space() if name not in own]
             if other:
                 raise ValueError(
-                    f"defense: val_asr is maximized, so this is an attacker's sweep, against one defense; {other[0]} "
-                    "must have one value."
+                    "defense: attack success is maximized, so this is an attacker's sweep, against one defense; "
+                    f"{other[0]} must have one value."
                 )
 
     @property
     def attacking(self) -> bool:
         """Whether this is an attacker's sweep, which maximizes attack success."""
-        return any(o.metric == "val_asr" and o.direction == "maximize" for o in self.objectives)
+        return any(o.metric in ATTACK_SUCCESS and o.direction == "maximize" for o in self.objectives)
 
     @cached_property
     def scenario_blocks(self) -> list[Block]:

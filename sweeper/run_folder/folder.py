@@ -20,7 +20,7 @@ from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.run_folder.class_columns import class_columns, with_class_columns
 from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
-from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, write_table
+from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, with_excess_columns, write_table
 from trainers.data.findings import FILE as FINDINGS
 from trainers.data.findings import Findings
 from trainers.data.tree import folders_in
@@ -334,7 +334,8 @@ class RunFolder:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
         On top come ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep, and, in tables
-        of an older version, the names of classes (:mod:`sweeper.run_folder.class_columns`).
+        of an older version, the excess of attack success over its floor, and the names of classes
+        (:mod:`sweeper.run_folder.class_columns`).
 
         Raises:
             ConfigError: it is damaged, or of another version.
@@ -343,6 +344,7 @@ class RunFolder:
         missing = [name for name in KEY_COLUMNS if name not in frame]
         if missing:
             raise ConfigError(f"{self.trials} is no table of trials: it has no column {missing[0]}.")
+        frame = with_excess_columns(frame)
         frame = frame.assign(**{name: None for name in TABLE_COLUMNS if name not in frame})
         frame = with_class_columns(frame, self.class_names)
         known = self.read_sweep()["preset"].get("constraints", []) if self.sweep.exists() else []

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeper.preset.blocks import NAME_PATTERN
 from trainers.measuring.attack_cost import AttackCost
-from trainers.measuring.evaluation import METRICS, WEAK_ATTACK_BELOW
+from trainers.measuring.evaluation import METRICS, WEAK_ATTACK_BELOW, excess
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
@@ -24,6 +24,8 @@ KEY_COLUMNS = (
 )  # fmt: skip
 COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
 EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", "val_class_counts", *COST_COLUMNS, "error", "attempt")
+EXCESS = {"val_asr_excess": ("val_asr", "asr_floor"), "test_asr_excess": ("test_asr", "test_asr_floor")}
+"""Figures that follow from two others: attack success, and its floor."""
 TRIAL_ID = r"[ctk]\d{4,9}"
 RunKey = tuple[str, int]
 """Scenario name and repeat: one run within a trial."""
@@ -93,7 +95,8 @@ class TrialRecord:
 
     def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
         """Add an epoch's figures. If a later attempt reports it again, the first are kept: others have seen them."""
-        self.epochs.setdefault(run, {}).setdefault(figures["epoch"], {**figures, "reported_at": time.time()})
+        known = with_excess(figures) | {"reported_at": time.time()}
+        self.epochs.setdefault(run, {}).setdefault(figures["epoch"], known)
         self.facts[run] = facts
 
     def final(self, run: RunKey) -> dict[str, Any]:
@@ -190,7 +193,9 @@ class TrialRecord:
         fields["config"] = TrialConfig.from_json(json.dumps(config)) if config else None
         fields["controls"] = {(name, repeat): key for name, repeat, key in fields["controls"]}
         fields["facts"] = {(name, repeat): facts for name, repeat, facts in fields["facts"]}
-        fields["epochs"] = {(name, r): {e["epoch"]: e for e in epochs} for name, r, epochs in fields["epochs"]}
+        fields["epochs"] = {
+            (name, r): {e["epoch"]: with_excess(e) for e in epochs} for name, r, epochs in fields["epochs"]
+        }
         record = cls(**fields)
         for scenario, repeat in record.runs:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
@@ -206,6 +211,12 @@ def _first_config_id(config: dict[str, Any]) -> str:
     """The id of a setting with :data:`trainers.seeding.NUMERICS` 1, when every parameter entered it."""
     named = json.dumps([config["defense"], config["params"]], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()[:12]
+
+
+def with_excess(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures of an epoch with the excess of attack success over its floor, which earlier versions did not report."""
+    known = {name: value for name, value in figures.items() if name not in EXCESS or value is not None}
+    return {name: excess(figures.get(asr), figures.get(floor)) for name, (asr, floor) in EXCESS.items()} | known
 
 
 def control_success(records: Iterable[TrialRecord]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweeper.preset.objectives import Constraint
-from sweeper.run_folder.record import CONTROL, EXTRA_COLUMNS, FINISHED, KEY_COLUMNS
+from sweeper.run_folder.record import CONTROL, EXCESS, EXTRA_COLUMNS, FINISHED, KEY_COLUMNS
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.measuring.evaluation import METRICS
@@ -70,6 +70,15 @@ def read_table(path: Path) -> pd.DataFrame:
         frame: pd.DataFrame = pq.read_table(path).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+    return frame
+
+
+def with_excess_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``trials.parquet`` with the excess of attack success over its floor; earlier versions did not have it."""
+    for name, (asr, floor) in EXCESS.items():
+        if name not in frame and {asr, floor} <= set(frame):
+            difference = frame[asr].astype(float) - frame[floor].astype(float)
+            frame = frame.assign(**{name: difference.clip(lower=0)})
     return frame
 
 

@@ -66,6 +66,7 @@ def final_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 _FINAL: dict[str, Callable[[list[float]], float]] = {
     "val_acc": fmean, "val_balanced_acc": fmean, "val_min_class_acc": min, "val_asr": max,
+    "val_asr_excess": max, "test_asr_excess": max,
     "test_acc": fmean, "test_balanced_acc": fmean, "test_min_class_acc": min, "test_asr": max,
     "control_asr": min, "detection_auroc": min, "changed_share": max, "psnr": min, "ssim": min,
 }  # fmt: skip

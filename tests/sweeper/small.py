@@ -135,7 +135,13 @@ def row_with(trial: str = "t0000", config: str | None = None, **changes: Any) ->
         "defense": "vab", "epoch": 4, "val_acc": 0.8, "val_asr": 0.1, "asr_floor": 0.05, "test_acc": 0.79,
         "test_asr": 0.11, "test_asr_floor": 0.06, "control_asr": 1.0, "weak_attack": False, "n_eval": 45, "attempt": 1,
     }  # fmt: skip
-    return row | changes
+    row |= changes
+    for name, asr, floor in (
+        ("val_asr_excess", "val_asr", "asr_floor"), ("test_asr_excess", "test_asr", "test_asr_floor"),
+    ):  # fmt: skip
+        if name not in changes and row[asr] is not None and row[floor] is not None:
+            row[name] = max(row[asr] - row[floor], 0.0)
+    return row
 
 
 def control_row(**changes: Any) -> dict[str, Any]:

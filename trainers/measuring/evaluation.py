@@ -25,7 +25,8 @@ class Measurement:
 
     ``asr`` is the share of triggered eligible images predicted as the attacker wants, ``ra`` (robust accuracy) the
     share of them predicted as their true class, ``asr_floor`` the share of the *clean* eligible images that is
-    predicted as the attacker wants: what ``asr`` would be without a backdoor. ``balanced_acc`` is the mean over classes
+    predicted as the attacker wants: what ``asr`` would be without a backdoor. ``asr_excess`` is what the trigger adds,
+    ``asr`` less ``asr_floor`` but at least 0. ``balanced_acc`` is the mean over classes
     of the share of each class's clean images predicted rightly, ``min_class_acc`` the lowest of these shares; a class
     without an image in the half counts in neither. ``val_class_counts``, of the final epoch, has for each class its
     name, how many of its clean validation images were predicted rightly, and how many there are.
@@ -40,12 +41,14 @@ class Measurement:
     val_balanced_acc: float | None = None
     val_min_class_acc: float | None = None
     val_asr: float | None = None
+    val_asr_excess: float | None = None
     val_ra: float | None = None
     asr_floor: float | None = None
     test_acc: float | None = None
     test_balanced_acc: float | None = None
     test_min_class_acc: float | None = None
     test_asr: float | None = None
+    test_asr_excess: float | None = None
     test_ra: float | None = None
     test_asr_floor: float | None = None
     detection_auroc: float | None = None
@@ -126,6 +129,7 @@ class Monitor:
         if len(probe.eligible) and self._truth.attacked:
             triggered = self._predict(model, probe.triggered)
             figures[prefix + "asr"] = share(triggered == probe.targets)
+            figures[prefix + "asr_excess"] = excess(figures[prefix + "asr"], figures[floor])
             figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
         return figures, [[name, *pair] for name, pair in zip(self._class_names, counts, strict=True)]
 
@@ -185,6 +189,11 @@ def class_counts(predicted: Tensor, labels: Tensor, num_classes: int) -> list[tu
     images = torch.bincount(labels, minlength=num_classes)
     right = torch.bincount(labels[predicted == labels], minlength=num_classes)
     return list(zip(right.tolist(), images.tolist(), strict=True))
+
+
+def excess(asr: float | None, floor: float | None) -> float | None:
+    """Attack success above its floor; null where one of them is undefined."""
+    return None if asr is None or floor is None else max(asr - floor, 0.0)
 
 
 def share(hits: Tensor) -> float | None:

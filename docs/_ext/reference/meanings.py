@@ -32,6 +32,7 @@ BOTH_HALVES: dict[str, str] = {
     "val_min_class_acc": "Accuracy on the worst class: the lowest of these shares.",
     "val_asr": "Attack success rate: the share of triggered validation images, of classes other than the target, that "
     "are classified as the attacker wants.",
+    "val_asr_excess": "What the trigger adds: val_asr less its floor (asr_floor), or 0 if that is negative.",
     "val_ra": "Robust accuracy: the share of the same triggered images that are classified correctly.",
 }
 """What is measured on the validation half, and in the same way on the test half."""

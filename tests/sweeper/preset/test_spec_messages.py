@@ -176,7 +176,7 @@ def test_nothing_of_the_test_split_steers_a_search(metric: str) -> None:
 )
 def test_the_poison_rate_never_earns_a_defender_credit(pairs: list[tuple[str, str]]) -> None:
     text = message(preset_with(objectives=make_objectives(*pairs)))
-    assert "poison_rate may only be minimized, beside val_asr maximized" in text
+    assert "poison_rate may only be minimized, beside attack success maximized" in text
 
 
 def test_the_control_may_bound_a_search_only() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -190,6 +191,19 @@ def test_columns_that_an_older_version_did_not_know_are_null(tmp_path: Path) -> 
     assert set(TABLE_COLUMNS) <= set(frame.columns)
     assert frame[["val_ra", "ssim"]].isna().all(axis=None)
     assert frame["val_acc"].tolist() == [0.8]
+
+
+def test_the_excess_of_an_older_table_is_computed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rows = [row_with(val_asr=asr, asr_floor=0.25, test_asr=0.5, test_asr_floor=floor)
+            for asr, floor in ((0.75, 0.125), (0.125, None), (None, 0.5))]  # fmt: skip
+    older = [{name: value for name, value in row.items() if not name.endswith("_excess")} for row in rows]
+    write_table(folder.trials, older, ())
+    frame = folder.read_trials()
+    assert [None if pd.isna(value) else value for value in frame["val_asr_excess"]] == [0.5, 0.0, None]
+    assert [None if pd.isna(value) else value for value in frame["test_asr_excess"]] == [0.375, None, 0.0]
+    write_table(folder.trials, [row | {"val_asr_excess": 0.9} for row in older], ())
+    assert set(folder.read_trials()["val_asr_excess"]) == {0.9}, "what a table has is not computed again"
 
 
 def test_a_sweep_that_names_no_numerics_was_trained_with_the_first(tmp_path: Path) -> None:

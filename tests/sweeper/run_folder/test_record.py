@@ -72,6 +72,17 @@ def test_counts_of_the_classes_are_text_in_a_row_and_in_no_curve() -> None:
     assert not any("val_class_counts" in row for row in again.curve_rows())
 
 
+def test_the_excess_of_attack_success_is_computed_where_an_earlier_version_did_not_report_it() -> None:
+    record = finish(record_of(), epochs=1, val_asr=0.75, asr_floor=0.5, test_asr=0.25, test_asr_floor=0.5)
+    text = json.loads(record.to_json())
+    for _, _, epochs in text["epochs"]:
+        for figures in epochs:
+            del figures["val_asr_excess"], figures["test_asr_excess"]
+    for told in (record, TrialRecord.from_json(json.dumps(text))):
+        assert [(row["val_asr_excess"], row["test_asr_excess"]) for row in told.rows({})] == [(0.25, 0.0)]
+        assert {row["val_asr_excess"] for row in told.curve_rows()} == {0.25}
+
+
 def test_a_record_of_an_earlier_version_has_no_figures_of_classes() -> None:
     fields = json.loads(finish(record_of()).to_json())
     named = [name for name in METRICS if name.endswith(("balanced_acc", "min_class_acc"))]

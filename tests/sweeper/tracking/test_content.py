@@ -37,6 +37,7 @@ def test_accuracy_is_the_mean_and_the_rest_is_what_is_worst_for_whoever_reads_it
     assert final_figures(rows) == pytest.approx(
         {
             "val_acc": (0.8 + 0.6) / 2, "val_asr": 0.3, "test_acc": (0.7 + 0.5) / 2, "test_asr": 0.9,
+            "val_asr_excess": (0.05 + 0.45) / 2, "test_asr_excess": 0.9 - 0.06,
             "control_asr": 0.85, "detection_auroc": 0.8, "changed_share": 0.3, "psnr": 20.0, "ssim": 0.92,
         }
     )  # fmt: skip

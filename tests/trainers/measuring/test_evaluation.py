@@ -86,6 +86,7 @@ TEST = probe(labels=[0, 1], clean=[0, 1], eligible=[1], triggered=[1], targets=[
 def test_figures_of_a_model_counted_by_hand() -> None:
     got = measure(monitor(VAL, TEST), model=Reader())
     assert (got.val_acc, got.val_asr, got.val_ra, got.asr_floor) == (3 / 7, 3 / 5, 1 / 5, 2 / 5)
+    assert got.val_asr_excess == pytest.approx(1 / 5)
     assert (got.epoch, got.stage, got.loss, got.images_seen, got.seconds) == (3, "mix", 0.5, 30, 1.5)
 
 
@@ -122,14 +123,15 @@ def test_all_to_all_counts_each_image_by_its_own_target() -> None:
     val = probe([0, 1, 2, 3], clean=[1, 1, 2, 0], eligible=[0, 1, 2, 3], triggered=[1, 2, 2, 1], targets=[1, 2, 3, 0])
     got = measure(monitor(val), model=Reader())
     assert (got.val_acc, got.val_asr, got.val_ra, got.asr_floor) == (2 / 4, 2 / 4, 1 / 4, 2 / 4)
+    assert got.val_asr_excess == 0
 
 
 @pytest.mark.parametrize("final", [False, True])
 def test_the_test_half_is_opened_at_the_final_epoch_only(final: bool) -> None:
     reader = Reader()
     got = measure(monitor(VAL, TEST), final, model=reader)
-    figures = (got.test_acc, got.test_asr, got.test_ra, got.test_asr_floor)
-    assert figures == ((1.0, 0.0, 1.0, 0.0) if final else (None,) * 4)
+    figures = (got.test_acc, got.test_asr, got.test_ra, got.test_asr_floor, got.test_asr_excess)
+    assert figures == ((1.0, 0.0, 1.0, 0.0, 0.0) if final else (None,) * 5)
     assert reader.shown == 7 + 5 + (2 + 1 if final else 0)
     assert got.val_acc == 3 / 7
 
@@ -140,7 +142,14 @@ def test_without_poison_attack_success_and_detection_are_undefined() -> None:
     got = measure(watching, final=True, model=Reader(), credible=credible, suspicion=torch.rand(10))
     assert (got.val_acc, got.asr_floor, got.test_acc, got.credible_share) == (3 / 7, 2 / 5, 1.0, 0.5)
     assert (got.val_asr, got.val_ra, got.test_asr, got.test_ra) == (None,) * 4
+    assert (got.val_asr_excess, got.test_asr_excess) == (None,) * 2
     assert (got.detection_auroc, got.detection_tpr, got.detection_fpr, got.poison_in_credible) == (None,) * 4
+
+
+def test_fewer_hits_with_the_trigger_than_without_are_no_negative_excess() -> None:
+    val = probe([1, 1, 2], clean=[0, 1, 2], eligible=[0, 1, 2], triggered=[1, 1, 2], targets=[0, 0, 0])
+    got = measure(monitor(val), model=Reader())
+    assert (got.val_asr, got.asr_floor, got.val_asr_excess) == (0.0, 1 / 3, 0.0)
 
 
 def test_without_eligible_images_there_is_nothing_to_attack() -> None:
@@ -272,7 +281,7 @@ def test_the_names_of_the_figures() -> None:
     designed = (
         "val_acc val_asr val_ra asr_floor detection_auroc detection_tpr detection_fpr credible_share "
         "credible_min_class_share poison_in_credible epoch images_seen seconds test_acc test_asr test_ra "
-        "val_balanced_acc val_min_class_acc test_balanced_acc test_min_class_acc"
+        "val_balanced_acc val_min_class_acc test_balanced_acc test_min_class_acc val_asr_excess test_asr_excess"
     )
     assert set(designed.split()) <= set(METRICS)
     assert not {"stage", "val_class_counts"} & set(METRICS), "they are no numbers"
