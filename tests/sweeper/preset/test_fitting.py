@@ -10,7 +10,7 @@ from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import Fitted, fit_to_data
 from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, resolve, validate
-from tests.sweeper.small import ONE_SETTING, make_objectives, preset_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, misfits_of, preset_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
@@ -112,8 +112,9 @@ def test_a_range_may_be_of_any_length() -> None:
     target = {"int": [0, 10**15]}
     preset = attacking(target)
     assert fit(preset).preset["scenarios"][0]["target"] == target
+    spec = validate(preset, "small.yaml")
     with pytest.raises(ConfigError, match=f"target must be a class from 0 to 9, but got {10**15}"):
-        validate(preset, "small.yaml").check_against(SHAPES)
+        spec.check_against(SHAPES, misfits_of(spec))
     odd = attacking({"int": [1, 10**15], "step": 2})
     assert fit(odd, called("a", "b", "c", "100")).preset == odd
     text = refused(odd, called("a", "b", "c", "101"))
