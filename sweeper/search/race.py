@@ -14,7 +14,7 @@ from math import inf, sqrt
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from sweeper.preset.objectives import Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, Constraint, Objective
 
 Mode = Literal["bounds", "learned"]
 
@@ -29,8 +29,6 @@ FIRST_SPREAD, FIRST_TRIALS = 0.1, 3
 
 BELOW_CONTROL = ("val_acc", "val_balanced_acc")
 """Figures of which a control's own is a ceiling. A defense may well help the worst class."""
-ATTACK = ("val_asr",)
-"""Figures of what an attack achieves."""
 
 Row = Mapping[str, Any]
 
@@ -69,7 +67,7 @@ class Rules:
     @property
     def attack(self) -> Objective | None:
         """The objective that a defender's interest bounds; null if attackers search, or if there is none."""
-        minimised = (o for o in self.objectives if o.metric in ATTACK and o.direction == "minimize")
+        minimised = (o for o in self.objectives if o.metric in ATTACK_SUCCESS and o.direction == "minimize")
         return None if self.interest is None else next(minimised, None)
 
 
@@ -282,5 +280,5 @@ def _at_least_as_good(objective: Objective, value: float, other: float | None) -
     """Whether ``value`` is at least as good as ``other``; what attacks achieve may be worse by :data:`TOLERANCE`."""
     if other is None:
         return False
-    slack = TOLERANCE if objective.metric in ATTACK else 0.0
+    slack = TOLERANCE if objective.metric in ATTACK_SUCCESS else 0.0
     return value >= other - slack if objective.direction == "maximize" else value <= other + slack
