@@ -40,6 +40,7 @@ from sweeper.tracking.shared_studies import check_shared, share_study
 from sweeper.tracking.store import ExperimentDeleted, tracking_uri
 from sweeper.tracking.sweep_run import Tracker
 from sweeper.tracking.untracked import Untracked
+from sweeper.words import command
 from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
@@ -189,7 +190,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         unfinished = [record.trial_id for record in records.values() if record.open]
         if unfinished:
             raise ConfigError(
-                f"{path} has trials that did not end ({', '.join(unfinished)}); run sweeper resume {path} first."
+                f"{path} has trials that did not end ({', '.join(unfinished)}); run {command('resume', path)} first."
             )
         folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep may leave old ones
         spec = _with_budget(folder.validated(sweep["preset"]), None)
@@ -283,7 +284,7 @@ def _interruptible(folder: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         outcome = Outcome.of(folder.read_records().values(), "the sweep was interrupted")
-        kept = f"Interrupted. What is in {folder.path} is kept; to continue: sweeper resume {folder.path}"
+        kept = f"Interrupted. What is in {folder.path} is kept; to continue: {command('resume', folder.path)}"
         raise SweepInterrupted(kept, outcome.finished) from error
 
 
@@ -311,7 +312,9 @@ def _run_here(
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0
     if whole > spec.search.trials and plan.trials:
         part = f"The grid has {whole} points, of which search.trials = {spec.search.trials} are run, drawn at random; "
-        console.print(f"{part}for all: sweeper resume {folder.path} --trials {whole}.", highlight=False, soft_wrap=True)
+        console.print(
+            f"{part}for all: {command('resume', folder.path, trials=whole)}.", highlight=False, soft_wrap=True
+        )
     try:
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
@@ -337,7 +340,9 @@ def _run_here(
     try:
         share_study(folder)
     except ConfigError as error:  # the run folder has everything, and track can copy it later
-        console.print(f"{error} Try again: sweeper track {folder.path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"{error} Try again: {command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True
+        )
     return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
 
 
@@ -351,7 +356,7 @@ def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> Trac
     try:
         return Tracker(uri, folder, sweep, draw_trial)
     except ExperimentDeleted as error:
-        more = f"The sweep goes on without MLflow; when it is restored: sweeper track {folder.path}"
+        more = f"The sweep goes on without MLflow; when it is restored: {command('track', folder.path)}"
         console.print(f"{error}\n{more}", markup=False, highlight=False, soft_wrap=True)
         return Untracked(uri)
 

@@ -1,6 +1,7 @@
 """The robustness frontier: the settings that no other setting dominates in clean accuracy and attack success."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import moocore
@@ -13,6 +14,7 @@ from sweeper.analysis.uncertainty import Over, bootstrap, how_many
 from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, TRIAL
 from sweeper.run_folder.tables import finished
+from trainers.data.class_order import in_class_order
 
 POINT_COLUMNS = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
@@ -137,6 +139,16 @@ def environments(trials: pd.DataFrame) -> pd.Series:
         text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
         label = label.where((label == "") | (text == ""), label + ", ") + text
     return trials["trial_id"].map(label)
+
+
+def in_order(environments: Iterable[str]) -> list[str]:
+    """Environments as people read them: values that are numbers by number (``poison_rate=1e-05`` before
+    ``poison_rate=0.1``), other labels as names of classes are.
+    """
+    labels = in_class_order(environments)
+    with suppress(ValueError):
+        labels.sort(key=lambda label: (label.rpartition("=")[0], float(label.rpartition("=")[2])))
+    return labels
 
 
 def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:

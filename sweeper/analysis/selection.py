@@ -6,13 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, points, points_of
+from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, in_order, points, points_of
 from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
 from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
 from sweeper.words import format_cell
-from trainers.data.class_order import in_class_order
 from trainers.measuring.evaluation import WEAK_ATTACK_BELOW
 
 
@@ -136,7 +135,7 @@ def select(
     return Selection(
         point,
         len(chosen) - 1,
-        in_class_order(best) if len(best) > 1 else [],
+        in_order(best) if len(best) > 1 else [],
         no_evidence=no_evidence,
         lost=lost_classes(frame).get(point["config_id"]),
         unmeasured=unmeasured_classes(finished(frame)),

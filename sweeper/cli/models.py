@@ -43,6 +43,7 @@ def select_(
     from sweeper.deploy.bounds import Bounds
     from sweeper.deploy.select import select_setting
     from sweeper.run_folder.folder import RunFolder
+    from sweeper.words import command
 
     with one_sentence():
         bounds = Bounds(max_asr, min_acc, min_class_acc, poison_rate, over, confidence, defense)
@@ -63,7 +64,7 @@ def select_(
     say(f"Written: {run_folder.deploy}{instead}" + (" (and to the sweep's run in MLflow)" if selected.tracked else ""))
     keep_copy(run_folder, [run_folder.deploy])
     more = " --unlabelled SOURCE" if selected.unlabelled else ""
-    say(f"Train with it: sweeper train {run_folder.deploy} --data SOURCE{more} --out DIR")
+    say(f"Train with it: {command('train', run_folder.deploy)} --data SOURCE{more} --out DIR")
 
 
 @app.command(name="train")

@@ -59,11 +59,14 @@ def ui(
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
     from sweeper.tracking.ui import serve
+    from sweeper.words import command
 
     with one_sentence():
         run_folder = RunFolder.open(resolve_run_folder(folder))
         if not run_folder.report.exists():
-            raise ConfigError(f"{run_folder.report} does not exist; write it with sweeper report {run_folder.path}.")
+            raise ConfigError(
+                f"{run_folder.report} does not exist; write it with {command('report', run_folder.path)}."
+            )
         store = tracking_uri(run_folder.path.resolve().parent)
         with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
             say(f"Report: {report_address}")

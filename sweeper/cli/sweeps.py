@@ -155,16 +155,18 @@ def status(sweep: RunDirOrJob) -> None:
 def stop_(sweep: RunDirOrJob) -> None:
     """Stop a running sweep as Ctrl-C does; sweeper resume continues it."""
     from sweeper.cluster.jobs import stop
+    from sweeper.words import command
 
     with one_sentence():
         folder = folder_or_job(sweep)
-        say(f"Stopping {stop(folder)}; to continue: sweeper resume {folder.path}")
+        say(f"Stopping {stop(folder)}; to continue: {command('resume', folder.path)}")
 
 
 def _show(ended: "Ended", max_asr: float | None = None) -> None:
     """Print the tables of a sweep, what failed, and what to do next, for the bound that the user gave, if any."""
     from sweeper.cli.next_step import next_lines
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
+    from sweeper.words import command
 
     path, outcome = ended.folder.path, ended.outcome
     if ended.attackers is not None:
@@ -176,16 +178,16 @@ def _show(ended: "Ended", max_asr: float | None = None) -> None:
     for reason in outcome.failed:
         say(f"FAILED {reason}")
     if outcome.interrupted:
-        say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: sweeper resume {path}")
+        say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: {command('resume', path)}")
     if ended.tracker.behind:
-        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; once it answers: sweeper track {path}")
+        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; once it answers: {command('track', path)}")
     if ended.not_copied is not None:
-        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: sweeper resume {path}")
+        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: {command('resume', path)}")
     elif ended.folder.store is not None:
         say(f"Copy: {ended.folder.store}")
     say(f"Results: {path}   report: {ended.folder.report}")
     store = ended.tracker.shown_uri
-    compare = store if store.startswith("http") else f"sweeper ui {path}"
+    compare = store if store.startswith("http") else command("ui", path)
     say(f"Compare runs: {compare}")
     if ended.attackers is None and ended.table["on_frontier"].any():
         for line in next_lines(path, ended.frame, max_asr):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.frontier import in_order
 from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.selection import Selection, confirmed
 from sweeper.analysis.uncertainty import may_fail
@@ -30,7 +31,6 @@ from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import command, format_cell, parameter, spread
-from trainers.data.class_order import in_class_order
 from trainers.seeding import NUMERICS
 from trainers.storage.state_store import attempts, host_of
 
@@ -47,7 +47,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
     params = frame.drop_duplicates("config_id").set_index("config_id")
     if many_attackers(table):
         _print_many(console, front)
-    for environment in [] if many_attackers(table) else in_class_order(table["environment"].unique()):
+    for environment in [] if many_attackers(table) else in_order(table["environment"].unique()):
         group = front[front["environment"] == environment]
         label = f" at {environment}" if environment else ""
         if group.empty:

@@ -15,7 +15,7 @@ from jinja2 import Environment
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
-from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, points
+from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, in_order, points
 from sweeper.analysis.importance import importances
 from sweeper.analysis.selection import confirmed
 from sweeper.preset.class_numbers import describe_classes
@@ -38,7 +38,6 @@ from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
 from sweeper.words import format_cell, spread
-from trainers.data.class_order import in_class_order
 from trainers.errors import ConfigError
 from trainers.storage.files import write_text
 
@@ -86,7 +85,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     leading = _leading(table)
     attacker_table = attackers(frame, spec) if spec.attacking else None
     points_shown = _points(frame, table, names, spec)
-    environments_shown = in_class_order(table["environment"].unique())
+    environments_shown = in_order(table["environment"].unique())
     if attacker_table is not None:
         leading = attacker_table.loc[attacker_table["leads"], "trial_id"].tolist()
         # Each attacker is an environment of its own, in which the one setting leads: the points form no frontier.

@@ -10,10 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from sweeper.analysis.comparison import compared, own_frontiers
-from sweeper.analysis.frontier import comparable
+from sweeper.analysis.frontier import comparable, in_order
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
-from trainers.data.class_order import in_class_order
 from trainers.defenses import DEFENSES
 from trainers.storage.files import write_with
 
@@ -47,7 +46,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         path: of the PNG.
         again: points of the settings that were run again with fresh seeds; a line joins each to its search result.
     """
-    environments = in_class_order(table["environment"].unique()) or [""]
+    environments = in_order(table["environment"].unique()) or [""]
     alone = len(environments) > 1 and table["config_id"].nunique() == 1  # the only setting leads everywhere
     if len(environments) > MOST_PANELS or alone:  # an attacker's sweep: each trial is another attacker
         together = f"{len(environments)} attackers"

@@ -1,7 +1,6 @@
 """The frontier of sweeps as a table and pictures, and the caveats that its readers need."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.analysis.breaking_points import has_rates
-from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.analysis.frontier import hypervolumes, in_order, points
 from sweeper.analysis.lost_classes import MOST_CLASSES, Lost, lost_classes
 from sweeper.report.attack_plots import can_map, draw_breaking, draw_map
 from sweeper.report.plots import MOST_PANELS, draw_frontier
@@ -18,7 +17,6 @@ from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION
 from sweeper.run_folder.tables import as_rows, finished, write_table
-from trainers.data.class_order import in_class_order
 from trainers.errors import ConfigError
 
 FEW_IMAGES = 100
@@ -209,13 +207,10 @@ def lost_sentence(point: Mapping[str, Any], lost: Lost) -> str:
 
 def _together(environments: set[str]) -> str:
     """One label for several environments: ``poison_rate=0.01, 0.05`` where they differ in one thing."""
-    parts = in_class_order(environments)
+    parts = in_order(environments)
     keys = {part.partition("=")[0] for part in parts}
     if len(keys) == 1 and all(part.count("=") == 1 for part in parts):
-        values = in_class_order(part.partition("=")[2] for part in parts)
-        with suppress(ValueError):  # numbers such as 1e-05 have an order of their own
-            values.sort(key=float)
-        return f"{keys.pop()}={', '.join(values)}"
+        return f"{keys.pop()}={', '.join(part.partition('=')[2] for part in parts)}"
     return " / ".join(parts)
 
 

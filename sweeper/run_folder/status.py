@@ -10,6 +10,7 @@ from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, TrialRecord
+from sweeper.words import command
 from trainers.seeding import NUMERICS
 
 
@@ -116,5 +117,5 @@ def unfinished(folder: RunFolder) -> str | None:
     status = read_status(folder)
     if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
         return None
-    more = "it is running" if status.holder else f"sweeper resume {folder.path} runs the rest"
+    more = "it is running" if status.holder else f"{command('resume', folder.path)} runs the rest"
     return f"Only {status.done} of {status.budget} trials have ended; {more}."

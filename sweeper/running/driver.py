@@ -30,6 +30,7 @@ from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
 from sweeper.running.watchdog import Watchdog
 from sweeper.running.worker import TrialActor, pack
+from sweeper.words import command
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
@@ -106,7 +107,7 @@ def run_sweep(
     """
     folder = ledger.folder
     if plan.is_done:
-        again = f"sweeper resume {folder.path} --trials N"
+        again = command("resume", folder.path, trials="N")
         say(f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}")
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
         ledger.write_tables()
@@ -181,7 +182,7 @@ def _give_up(ledger: Ledger, say: Callable[[str], None], reason: str) -> None:
         with suppress(Exception):
             ledger.write_tables()
         with suppress(Exception):
-            again = f"sweeper resume {ledger.folder.path}"
+            again = command("resume", ledger.folder.path)
             say(f"Ray does not end, though {reason}. Ended trials are kept; to continue: {again}")
     finally:
         os._exit(code)

@@ -226,7 +226,7 @@ class Race:
 
     def expected(self) -> list[float | None]:
         """Each objective as far as it was seen, for samplers: accuracies relative to the controls of all trainings."""
-        found = []
+        found: list[float | None] = []
         for objective in self._rules.objectives:
             metric = objective.metric
             distances = self.distances(metric)
@@ -250,7 +250,7 @@ class Race:
             high: whether it is to be high.
             experience: of the sweep, for the learned ceiling; null: bounds alone.
         """
-        rows = []
+        rows: list[Row] = []
         for run, known in self._before.items():
             if run in self.ended:
                 value = self.ended[run].get(metric)
@@ -268,12 +268,13 @@ class Race:
         control = self.controls.get(run, {}).get(metric)
         if metric not in BELOW_CONTROL or control is None:
             return 1.0
-        bound = min(control + HEADROOM, 1.0)
+        bound: float = min(control + HEADROOM, 1.0)
         distances = self.distances(metric)
         if experience is None or self._rules.mode == "bounds" or not distances:
             return bound
         error = experience.spread(metric) * sqrt(1 / len(distances) + 1 / len(self.missing))
-        return min(bound, control + fmean(distances) + STANDARD_ERRORS * error)
+        learned: float = control + fmean(distances) + STANDARD_ERRORS * error
+        return min(bound, learned)
 
 
 def _at_least_as_good(objective: Objective, value: float, other: float | None) -> bool:

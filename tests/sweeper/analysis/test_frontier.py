@@ -14,6 +14,7 @@ from sweeper.analysis.frontier import (
     harmless,
     hypervolume,
     hypervolumes,
+    in_order,
     non_dominated,
     points,
 )
@@ -384,3 +385,12 @@ def test_what_breaks_a_constraint_of_the_sweep_leads_nowhere(tmp_path: Path) -> 
     with pytest.raises(NothingQualifies, match="No setting keeps the constraints of the sweep"):
         select(frame[frame["config_id"] != "cheap"], max_asr=0.2)
     assert points(frame.drop(columns="constraints_kept"))["constraints_kept"].all()
+
+
+def test_environments_are_in_the_order_of_their_numbers() -> None:
+    rates = ["poison_rate=0.1", "poison_rate=1e-05", "poison_rate=0.02"]
+    assert in_order(rates) == ["poison_rate=1e-05", "poison_rate=0.02", "poison_rate=0.1"]
+    both = ["sig, poison_rate=0.1", "blend, poison_rate=0.5", "blend, poison_rate=1e-05"]
+    assert in_order(both) == ["blend, poison_rate=1e-05", "blend, poison_rate=0.5", "sig, poison_rate=0.1"]
+    assert in_order(["target=10 (dog)", "target=2 (cat)"]) == ["target=2 (cat)", "target=10 (dog)"]
+    assert in_order([""]) == [""]
