@@ -89,7 +89,11 @@ def train_(
         ),
     ] = None,
     unreadable: Annotated[
-        str, typer.Option(help="What to do with images that cannot be read: refuse, or leave_out, and list them.")
+        str,
+        typer.Option(
+            help="What to do with images that cannot be read, and rows without image or label: refuse them, or "
+            "leave_out, and list them."
+        ),
     ] = "refuse",
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[
