@@ -10,8 +10,9 @@ export RAY_USAGE_STATS_ENABLED := 0
 sweep: $(VENV)/installed
 	$(BIN)/python sweep.py
 
+# Three processes, also on two cores: much of their time they wait for Ray.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster and not long"
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not cluster and not long"
 
 # Tests that take a minute or more, of mechanisms that shorter tests cover in parts.
 test-long: $(VENV)/installed
