@@ -149,7 +149,8 @@ def peak(out: Path) -> float | None:
 
 def tests(job: Job) -> None:
     """The tests that need a card."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/trainers"]
+    which = "tests/trainers/defenses/test_on_a_gpu.py" if job.small else "tests/trainers"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", which]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     for line in (line for line in lines if line.startswith(("FAILED", "ERROR"))):
@@ -237,7 +238,7 @@ class Control:
 def rates(job: Job) -> None:
     """Images per second of V&B's stages, of scoring and of a control, for every switch alone and together."""
     model = ModelConfig("tiny" if job.small else PAPER_MODEL)
-    data, few = job.splits(300 if job.small else PAPER_IMAGES).train, random_images(300, job.size, seed=0)
+    data, few = job.splits(100 if job.small else PAPER_IMAGES).train, random_images(100, job.size, seed=0)
     crop, device, ceiling = Augmentation(max(job.size // 8, 1)), job.device, peak(job.out)
     with Switches().compute(device) as compute:
         work = {name: flops(sides(few, model, crop, compute)[name], method) for name, method in METHODS.items()}
@@ -306,7 +307,7 @@ def side_by_side(job: Job) -> None:
         context, seconds = get_context("spawn"), 1.0 if job.small else 8.0
         barrier = context.Barrier(count)
         with context.Pool(count, _remember, (barrier,)) as pool:  # a barrier is handed over at the start, or never
-            arguments = [(job.size, 300 if job.small else 5000, seconds, 1 / count)] * count
+            arguments = [(job.size, 100 if job.small else 5000, seconds, 1 / count)] * count
             found = pool.starmap(_train_for, arguments, chunksize=1)
         together = sum(found)
         alone = alone or together
@@ -340,7 +341,7 @@ def _train_for(size: int, images: int, seconds: float, share: float) -> float:
 
 def paper(job: Job) -> None:
     """V&B against BadNets at the size of the paper, as far as the time goes, and how long all of it would take."""
-    splits = job.splits(400 if job.small else PAPER_IMAGES)
+    splits = job.splits(100 if job.small else PAPER_IMAGES)
     params = {"mix_epochs": 2, "suppression_epochs": 1, "resplit_period": 2} if job.small else {}
     config = TrialConfig(
         data_fingerprint=splits.fingerprint,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.faults import Sweep, agree
 from sweeper.run_folder.tables import as_rows
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_a_killed_worker_and_a_killed_driver_cost_no_trial(place: Path) -> None:
