@@ -44,7 +44,7 @@ bench: $(VENV)/installed
 
 # Runs from trainers/ alone: PYTHON may be any that has torch and sees a GPU.
 bench-gpu:
-	$(PYTHON) -m benchmarks.card --out card
+	$(PYTHON) -m benchmarks.card --out runs/card
 
 # What hosts of a cluster install: the code as it is, the lock, and how to.
 dist: $(VENV)/installed
