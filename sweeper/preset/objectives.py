@@ -26,6 +26,8 @@ ATTACK_SUCCESS = ("val_asr", "val_asr_excess")
 """Figures of what an attack achieves."""
 UNDER_ATTACK = (*ATTACK_SUCCESS, "val_ra", "detection_auroc", "detection_tpr", "detection_fpr")
 """Figures that are undefined where nothing is poisoned."""
+BELOW_CONTROL = ("val_acc", "val_balanced_acc")
+"""Figures of which a control's own is a ceiling. A defense may well help the worst class."""
 WORST_BY_DEFAULT = (*ATTACK_SUCCESS, "control_asr", "val_min_class_acc")
 
 

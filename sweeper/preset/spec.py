@@ -13,7 +13,7 @@ from search_spaces.distributions import MOST_VALUES, Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.blocks import DEFENSE, NAME_PATTERN, Block, Choose, defense_block, scenario_block, scenario_config
 from sweeper.preset.misfits import Misfits
-from sweeper.preset.objectives import ATTACK_SUCCESS, UNDER_ATTACK, Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, UNDER_ATTACK, Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_data
 from trainers.data.batches import Augmentation
@@ -32,6 +32,8 @@ from trainers.unlabelled import check_unlabelled, with_elsewhere
 P = TypeVar("P", bound=Parameters)
 SCENARIO = "scenario"
 """Name, in the study, of the parameter that chooses a scenario."""
+DEFAULT_RACE: Literal["bounds", "learned"] = "learned"
+"""What ``benchmarks/replay.py`` favours."""
 
 
 def read_parameters(kind: type[P]) -> Callable[[Any], P]:
@@ -57,6 +59,11 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
 
+def _off(value: Any) -> Any:
+    """YAML reads ``off`` as false."""
+    return "off" if value is False else value
+
+
 class Search(_Strict):
     """How the space is searched."""
 
@@ -72,8 +79,21 @@ class Search(_Strict):
         description="asha stops weak trials early; it needs one objective, one scenario, one seed and no constraints",
     )
     grace_epochs: int = Field(default=5, ge=1, description="epochs before asha may stop a trial")
-    workers: int | None = Field(default=None, ge=1, description="trials at a time; null: as many as resources allow")
-    retries: int = Field(default=1, ge=0, description="how often a crashed trial is tried again")
+    race: Annotated[Literal["off", "bounds", "learned"] | None, BeforeValidator(_off)] = Field(
+        default=None,
+        description="how a trial leaves before all of its trainings have run, once the missing ones could not put it "
+        "on the frontier below the interest: never (off), by the accuracy of its controls (bounds), or by its own "
+        "figures so far too (learned); null: learned, where the objectives allow it",
+    )
+    interest: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="attack objective above which nobody would deploy a setting: its trial leaves the race; attackers' "
+        "sweeps ignore it",
+    )
+    workers: int | None = Field(default=None, ge=1, description="trainings at a time; null: as many as resources allow")
+    retries: int = Field(default=1, ge=0, description="how often a crashed training is tried again")
     scenarios: Literal["all", "one"] = Field(
         default="all", description="whether a trial meets all scenarios, or one of them"
     )
@@ -215,6 +235,12 @@ class SweepSpec(_Strict):
             raise ValueError(
                 f"scenarios: {figure} is undefined unless {which} has a poison_rate that is always above 0."
             )
+        if self.search.race not in (None, "off") and not self.can_race:
+            names = ", ".join(objective.metric for objective in self.objectives)
+            raise ValueError(
+                f"search.race: {self.search.race} needs an accuracy or attack success among the objectives, since "
+                f"nothing bounds {names} before it is measured; set it to off."
+            )
         if self.attacking:
             own = {name for block in blocks for name, _ in block.searched()} | {SCENARIO}
             other = [name for name in self.space() if name not in own]
@@ -223,6 +249,17 @@ class SweepSpec(_Strict):
                     "defense: attack success is maximized, so this is an attacker's sweep, against one defense; "
                     f"{other[0]} must have one value."
                 )
+
+    @property
+    def can_race(self) -> bool:
+        """Whether any objective can be bounded before all trainings of a trial have run."""
+        return any(objective.metric in (*ATTACK_SUCCESS, *BELOW_CONTROL) for objective in self.objectives)
+
+    @property
+    def race(self) -> Literal["bounds", "learned"] | None:
+        """How trials leave their races; null if they do not."""
+        wanted = self.search.race or (DEFAULT_RACE if self.can_race else "off")
+        return None if wanted == "off" else wanted
 
     @property
     def attacking(self) -> bool:

@@ -20,7 +20,14 @@ from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.run_folder.class_columns import class_columns, with_class_columns
 from sweeper.run_folder.record import KEY_COLUMNS, TrialRecord
-from sweeper.run_folder.tables import TABLE_COLUMNS, constraints_kept, read_table, with_excess_columns, write_table
+from sweeper.run_folder.tables import (
+    TABLE_COLUMNS,
+    constraints_kept,
+    read_table,
+    with_excess_columns,
+    with_trial_columns,
+    write_table,
+)
 from trainers.data.findings import FILE as FINDINGS
 from trainers.data.findings import Findings
 from trainers.data.tree import folders_in
@@ -28,8 +35,9 @@ from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
 
-VERSION = 1
-"""Version of the folder's layout. It is raised when an older program could misread what a newer one wrote."""
+VERSION = 2
+"""Version of the folder's layout. It is raised when an older program could misread what a newer one wrote. In version 1
+a trial's trainings had no status of their own."""
 KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
 """Keys that every ``sweep.yaml`` holds, with their types."""
 LOCK_FILE = ".lock"
@@ -196,9 +204,9 @@ class RunFolder:
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no valid date
             raise ConfigError(f"{self.sweep} cannot be read: {str(error).splitlines()[0]}.") from error
         sweep: dict[str, Any] = content if isinstance(content, dict) else {}
-        if "preset" in sweep and sweep.get("version") != VERSION:
+        if "preset" in sweep and sweep.get("version") not in range(1, VERSION + 1):
             raise ConfigError(
-                f"{self.sweep} has version {sweep.get('version')}, but this program reads version {VERSION}."
+                f"{self.sweep} has version {sweep.get('version')}, but this program reads versions up to {VERSION}."
             )
         for key, kind in KEYS.items():
             if not isinstance(sweep.get(key), kind):
@@ -298,7 +306,7 @@ class RunFolder:
             remove_leftovers(folder)
 
     def remove_states_but(self, known: Container[str]) -> None:
-        """Remove states of trials whose records are gone, since their ids may be given to other settings."""
+        """Remove states of trainings that have ended, or whose records are gone: ids may be given to other settings."""
         for folder in self.states.glob("*"):
             if folder.name not in known and folder != self.undefended:
                 remove_tree(folder)
@@ -334,13 +342,13 @@ class RunFolder:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.
 
         On top come ``constraints_kept``, whether the trial of a row keeps the constraints of the sweep, and, in tables
-        of an older version, the excess of attack success over its floor, and the names of classes
+        of an older version, the status of trials, the excess of attack success over its floor, and the names of classes
         (:mod:`sweeper.run_folder.class_columns`).
 
         Raises:
             ConfigError: it is damaged, or of another version.
         """
-        frame = read_table(self.trials)
+        frame = with_trial_columns(read_table(self.trials))
         missing = [name for name in KEY_COLUMNS if name not in frame]
         if missing:
             raise ConfigError(f"{self.trials} is no table of trials: it has no column {missing[0]}.")

@@ -1,11 +1,11 @@
-"""The record of a trial: its configuration, how it ended, and its figures as rows and curves."""
+"""The record of a trial: its configuration, how it and its trainings ended, and its figures as rows and curves."""
 
 import hashlib
 import json
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from sweeper.preset.blocks import NAME_PATTERN
@@ -19,21 +19,40 @@ TRIAL, CONTROL, CONFIRMATION = "trial", "control", "confirmation"
 """Roles: what the searcher proposed, an undefended run of its scenario, and a leader run again with fresh seeds."""
 
 KEY_COLUMNS = (
-    "trial_id", "config_id", "role", "status", "scenario", "attack", "poison_rate", "poison_share", "target", "seed",
-    "defense",
+    "trial_id", "config_id", "role", "status", "trial_status", "scenario", "attack", "poison_rate", "poison_share",
+    "target", "seed", "defense",
 )  # fmt: skip
 COST_COLUMNS = tuple(f.name for f in fields(AttackCost))
-EXTRA_COLUMNS = ("control_asr", "weak_attack", "n_eval", "val_class_counts", *COST_COLUMNS, "error", "attempt")
+EXTRA_COLUMNS = (
+    "control_asr", "weak_attack", "n_eval", "val_class_counts", *COST_COLUMNS, "error", "trial_error", "attempt",
+)  # fmt: skip
 EXCESS = {"val_asr_excess": ("val_asr", "asr_floor"), "test_asr_excess": ("test_asr", "test_asr_floor")}
 """Figures that follow from two others: attack success, and its floor."""
 TRIAL_ID = r"[ctk]\d{4,9}"
 RunKey = tuple[str, int]
-"""Scenario name and repeat: one run within a trial."""
+"""Scenario name and seed: one training within a trial."""
 
 
 def next_id(letter: str, known: Iterable[str]) -> str:
     """The id after the highest one: ``c0007`` after ``c0006``."""
     return f"{letter}{max((int(name[1:]) for name in known), default=-1) + 1:04d}"
+
+
+@dataclass
+class TrainingState:
+    """How one training stands.
+
+    Args:
+        status: RUNNING until it ends, also before it begins. One that its trial does not need is PRUNED.
+        error: why it failed, or why it was not needed.
+        attempt: how often it was started; 0: it never began.
+        host: address of the host of its last attempt; null if it is not known.
+    """
+
+    status: str = RUNNING
+    error: str | None = None
+    attempt: int = 0
+    host: str | None = None
 
 
 @dataclass
@@ -44,17 +63,17 @@ class TrialRecord:
         trial_id: this program's id, not Ray's, in the order of start.
         role: ``trial``, ``control`` or ``confirmation``.
         config: what it runs; null if the proposed parameters were refused.
-        controls: for each run, the key of its control's configuration.
+        controls: for each training, the key of its control's configuration.
         searched: values of the searched parameters, by name in the study.
         status: RUNNING until it ends.
-        error: why it failed.
+        error: why it failed, or left its race.
         interrupted: whether it failed only because the sweep was stopped early; ``resume`` continues it.
-        attempt: how often it was started.
-        host: address of the host of its last attempt; null if it is not known.
+        ended_by: the scenario that made it leave its race; null if it did not.
+        trainings: how each of its trainings stands.
         began_at: when it was proposed, in seconds since 1970.
         ended_at: when it ended.
-        epochs: figures by run and epoch.
-        facts: by run, facts about the poisoned data.
+        epochs: figures by training and epoch.
+        facts: by training, facts about the poisoned data.
         config_id: id of the setting; null if there is none. It is kept, even if a later version would give another.
     """
 
@@ -66,8 +85,8 @@ class TrialRecord:
     status: str = RUNNING
     error: str | None = None
     interrupted: bool = False
-    attempt: int = 1
-    host: str | None = None
+    ended_by: str | None = None
+    trainings: dict[RunKey, TrainingState] = field(default_factory=dict)
     began_at: float = field(default_factory=time.time)
     ended_at: float | None = None
     epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)
@@ -75,9 +94,11 @@ class TrialRecord:
     config_id: str | None = None
 
     def __post_init__(self) -> None:
-        """Name the setting."""
+        """Name the setting, and note the trainings of which nothing is known yet."""
         if self.config_id is None and self.config is not None:
             self.config_id = self.config.setting_key
+        for scenario, repeat in self.runs:
+            self.trainings.setdefault((scenario.name, repeat), TrainingState())
 
     @property
     def runs(self) -> list[tuple[ScenarioConfig, int]]:
@@ -89,9 +110,17 @@ class TrialRecord:
         """Whether a resumed sweep continues this trial."""
         return self.status == RUNNING or self.interrupted
 
+    def end_training(self, run: RunKey, status: str, error: str | None = None) -> None:
+        """Record how a training ended."""
+        self.trainings[run].status, self.trainings[run].error = status, error
+
     def end(self, status: str, error: str | None = None, interrupted: bool = False) -> None:
-        """Record how the trial ended, and when."""
+        """Record how the trial ended, and when. Trainings that have not ended then are cut off, or not needed."""
         self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
+        left = status if status == FINISHED or interrupted else PRUNED
+        for state in self.trainings.values():
+            if state.status == RUNNING:
+                state.status, state.error = left, error
 
     def add_epoch(self, run: RunKey, figures: dict[str, Any], facts: dict[str, Any]) -> None:
         """Add an epoch's figures. If a later attempt reports it again, the first are kept: others have seen them."""
@@ -100,23 +129,25 @@ class TrialRecord:
         self.facts[run] = facts
 
     def final(self, run: RunKey) -> dict[str, Any]:
-        """Figures of the last epoch of a run; empty before there is one."""
+        """Figures of the last epoch of a training; empty before there is one."""
         epochs = self.epochs.get(run)
         return epochs[max(epochs)] if epochs else {}
 
     def rows(self, control_asr: dict[str, float | None]) -> list[dict[str, Any]]:
-        """Rows of ``trials.parquet``, one per run. Only a FINISHED trial has figures.
+        """Rows of ``trials.parquet``, one per training. Only a FINISHED training has figures.
 
         Args:
             control_asr: attack success of each finished control, by key of its configuration.
         """
+        ended = {"trial_status": self.status, "trial_error": self.error}
         if self.config is None:
             refused = {"trial_id": self.trial_id, "role": self.role, "status": self.status, "error": self.error}
-            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused]
+            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused | ended]
         rows = []
         for scenario, repeat in self.runs:
             run = (scenario.name, repeat)
-            figures = self.final(run) if self.status == FINISHED else {}
+            training = self.trainings[run]
+            figures = self.final(run) if training.status == FINISHED else {}
             control = control_asr.get(self.controls[run])
             facts = self.facts.get(run, {})
             attacked = scenario.poison_rate > 0
@@ -125,7 +156,7 @@ class TrialRecord:
                 "trial_id": self.trial_id,
                 "config_id": self.config_id,
                 "role": self.role,
-                "status": self.status,
+                "status": training.status,
                 "scenario": scenario.name,
                 "attack": scenario.attack,
                 "poison_rate": scenario.poison_rate,
@@ -139,8 +170,9 @@ class TrialRecord:
                 "n_eval": facts.get("n_eval"),
                 "val_class_counts": None if counts is None else json.dumps(counts),
                 **{name: facts.get(name) for name in COST_COLUMNS},
-                "error": self.error,
-                "attempt": self.attempt,
+                "error": training.error,
+                "attempt": training.attempt,
+                **ended,
             }
             row |= {f"param.defense.{key}": value for key, value in self.config.params.items()}
             row |= {f"param.scenario.{key}": value for key, value in scenario.params.items()}
@@ -148,7 +180,7 @@ class TrialRecord:
         return rows
 
     def curve_rows(self) -> list[dict[str, Any]]:
-        """Rows of ``curves.parquet``, one per run and epoch."""
+        """Rows of ``curves.parquet``, one per training and epoch."""
         rows: list[dict[str, Any]] = []
         if self.config is None:
             return rows
@@ -169,12 +201,13 @@ class TrialRecord:
 
     def to_json(self) -> str:
         """The record as JSON, for the run folder."""
-        fields = asdict(self)
-        fields["config"] = json.loads(self.config.to_json()) if self.config else None
-        fields["controls"] = [[*run, key] for run, key in self.controls.items()]
-        fields["facts"] = [[*run, facts] for run, facts in self.facts.items()]
-        fields["epochs"] = [[*run, list(epochs.values())] for run, epochs in self.epochs.items()]
-        return json.dumps(fields)
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        known["config"] = json.loads(self.config.to_json()) if self.config else None
+        known["controls"] = [[*run, key] for run, key in self.controls.items()]
+        known["trainings"] = [[*run, asdict(state)] for run, state in self.trainings.items()]
+        known["facts"] = [[*run, facts] for run, facts in self.facts.items()]
+        known["epochs"] = [[*run, list(epochs.values())] for run, epochs in self.epochs.items()]
+        return json.dumps(known)
 
     @classmethod
     def from_json(cls, text: str) -> "TrialRecord":
@@ -196,11 +229,54 @@ class TrialRecord:
         fields["epochs"] = {
             (name, r): {e["epoch"]: with_excess(e) for e in epochs} for name, r, epochs in fields["epochs"]
         }
+        trainings, whole = fields.pop("trainings", None), {name: fields.pop(name, None) for name in ("attempt", "host")}
+        if trainings is not None:
+            fields["trainings"] = {(name, repeat): TrainingState(**state) for name, repeat, state in trainings}
         record = cls(**fields)
+        if trainings is None:  # of version 1, where a trial was the unit, and ran or failed as a whole
+            first = TrainingState(record.status, record.error, whole["attempt"] or 1, whole["host"])
+            record.trainings = {run: replace(first) for run in record.trainings}
         for scenario, repeat in record.runs:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
                 raise ValueError("its scenario or seed is not valid")
         return record
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training of a trial: one setting against one scenario with one seed.
+
+    Args:
+        record: of its trial.
+        run: which of the trial's trainings.
+    """
+
+    record: TrialRecord
+    run: RunKey
+
+    @property
+    def state(self) -> TrainingState:
+        """How it stands."""
+        return self.record.trainings[self.run]
+
+    @property
+    def name(self) -> str:
+        """A name for files: that of the trial, and the number of the training within it."""
+        return f"{self.record.trial_id}-{list(self.record.trainings).index(self.run)}"
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        scenario, seed = self.run
+        one = len(self.record.trainings) == 1
+        return self.record.trial_id if one else f"{self.record.trial_id} ({scenario}, seed {seed})"
+
+    @property
+    def config(self) -> TrialConfig:
+        """What it runs: the configuration of its trial with one scenario and one seed."""
+        assert self.record.config is not None
+        scenario = next(s for s, seed in self.record.runs if (s.name, seed) == self.run)
+        return replace(self.record.config, scenarios=(scenario,), repeats=(self.run[1],))
 
 
 _FIRST_PARAMS: dict[str, dict[str, Any]] = {"abl": {"cutout": 0, "unlearning_rest": True}}

@@ -24,6 +24,8 @@ _TEXT = (
     "config_id",
     "role",
     "status",
+    "trial_status",
+    "trial_error",
     "scenario",
     "attack",
     "defense",
@@ -73,6 +75,12 @@ def read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
+def with_trial_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``trials.parquet`` with the status of their trials; earlier versions had one for all its trainings."""
+    own = {"trial_status": "status", "trial_error": "error"}
+    return frame.assign(**{name: frame[known] for name, known in own.items() if name not in frame and known in frame})
+
+
 def with_excess_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``trials.parquet`` with the excess of attack success over its floor; earlier versions did not have it."""
     for name, (asr, floor) in EXCESS.items():
@@ -108,8 +116,8 @@ def class_counts(text: object) -> dict[str, tuple[int, int]]:
 
 
 def finished(frame: pd.DataFrame, role: str = "trial") -> pd.DataFrame:
-    """The rows of FINISHED trials of one role."""
-    return frame[(frame["status"] == "FINISHED") & (frame["role"] == role)]
+    """The rows of FINISHED trials of one role. Trainings that finished of other trials are not among them."""
+    return frame[(frame["trial_status"] == FINISHED) & (frame["role"] == role)]
 
 
 def constraints_kept(frame: pd.DataFrame, constraints: Sequence[Constraint]) -> pd.Series:
@@ -121,7 +129,7 @@ def constraints_kept(frame: pd.DataFrame, constraints: Sequence[Constraint]) -> 
     """
     kept = pd.Series(True, index=frame.index)
     if constraints:
-        for _, rows in frame[(frame["status"] == FINISHED) & (frame["role"] != CONTROL)].groupby("trial_id"):
+        for _, rows in frame[(frame["trial_status"] == FINISHED) & (frame["role"] != CONTROL)].groupby("trial_id"):
             plain = as_rows(rows)
             kept.loc[rows.index] = all(constraint.violation(plain) <= 0 for constraint in constraints)
     return kept

@@ -22,15 +22,15 @@ class LedgerCallback(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tell the ledger that a trial started or restarted."""
-        record = self._ledger.of(trial.trial_id)
-        if record is not None:
-            self._ledger.started(record)
+        """Tell the ledger that a training started or restarted."""
+        training = self._ledger.of(trial.trial_id)
+        if training is not None:
+            self._ledger.started(training)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Pass figures or scores that a worker reported to the ledger."""
-        record = self._ledger.of(trial.trial_id)
-        if record is not None:
-            self._ledger.reported(record, result)
+        training = self._ledger.of(trial.trial_id)
+        if training is not None:
+            self._ledger.reported(training, result)

@@ -20,7 +20,7 @@ from sweeper.cluster.runtime import lost_daemon, ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.provenance import code_digest
-from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
+from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, TRIAL, TrialRecord
 from sweeper.running import WORKER
 from sweeper.running.callback import LedgerCallback
 from sweeper.running.ledger import Ledger
@@ -29,7 +29,8 @@ from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
 from sweeper.running.watchdog import Watchdog
-from sweeper.running.worker import TrialActor, pack
+from sweeper.running.worker import TrainingActor, pack
+from sweeper.search.agenda import Agenda
 from sweeper.words import command
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
@@ -45,8 +46,8 @@ class Outcome:
     """How a sweep ended.
 
     Args:
-        finished: trials with figures.
-        failed: reasons of the trials without.
+        finished: trials all of whose trainings finished, or that left their races.
+        failed: reasons of the trials that failed.
         interrupted: why it ended early (the user, its time budget); null if it did not.
     """
 
@@ -58,8 +59,11 @@ class Outcome:
     def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
         """The outcome of a sweep with these records."""
         trials = [record for record in records if record.role != CONTROL]
-        failed = [f"{record.trial_id}: {record.error}" for record in trials if record.error and not record.open]
-        return cls(sum(record.status == FINISHED for record in trials), failed, interrupted)
+        failed = [
+            f"{record.trial_id}: {record.error}" for record in trials if record.status == FAILED and not record.open
+        ]
+        judged = sum(record.status == FINISHED or record.ended_by is not None for record in trials)
+        return cls(judged, failed, interrupted)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def run_sweep(
         say(f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}")
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
         ledger.write_tables()
+        if ledger.broken is not None:
+            raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(ledger.broken)}.") from ledger.broken
         return Outcome.of(plan.records.values(), None)
     end_trials_alone()
     keep_keys()
@@ -127,9 +133,10 @@ def run_sweep(
             )
             study = open_study(spec, folder.study, plan.records)
             fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
-            searcher = SweepSearcher(spec, study, splits.fingerprint, ledger, stopper, fleet, plan.trials, say)
+            agenda = Agenda(spec, study, splits.fingerprint, ledger, plan.trials)
             for record in plan.extra:
-                searcher.add(record)
+                agenda.add(record)
+            searcher = SweepSearcher(agenda, ledger, stopper, fleet, spec.search.retries, spec.search.workers, say)
             ledger.write_tables()
             try:
                 _run_trials(_tuner(spec, splits, ledger, searcher, stopper, scratch), searcher, stopper, give_up)
@@ -147,13 +154,13 @@ def run_sweep(
 def _run_trials(
     tuner: tune.Tuner, searcher: SweepSearcher, stopper: SweepStopper, give_up: Callable[[str], None]
 ) -> None:
-    """Let Ray run the trials; what has not ended then is written down as such."""
+    """Let Ray run the trainings; what has not ended then is written down as such."""
     ledger = searcher.ledger
     try:
         with stopper, Watchdog(stopper, give_up, lost_daemon, lambda: ledger.is_writing):
             tuner.fit()
     finally:
-        searcher.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
+        searcher.agenda.abandon(f"Not finished: {stopper.reason or 'the sweep broke off'}.")
         ledger.write_tables()
 
 
@@ -205,7 +212,7 @@ def _tuner(
     scratch: str,
 ) -> tune.Tuner:
     trainable = tune.with_parameters(
-        TrialActor,
+        TrainingActor,
         data=pack(splits),
         folder=ledger.folder.path.resolve(),
         store=ledger.folder.store,
@@ -219,7 +226,7 @@ def _tuner(
         tune.with_resources(trainable, partial(_request, spec.resources.by_name())),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(spec, _longest_trial(spec)),
+            scheduler=make_scheduler(spec, _longest_training(spec)),
             num_samples=-1,
             reuse_actors=REUSE_ACTORS,
         ),
@@ -243,8 +250,8 @@ def _request(wanted: dict[str, float], job: dict[str, Any]) -> tune.PlacementGro
     return tune.PlacementGroupFactory([wanted], bundle_label_selector=[elsewhere])
 
 
-def _longest_trial(spec: SweepSpec) -> int:
-    """An upper bound of a trial's epochs, for the scheduler."""
+def _longest_training(spec: SweepSpec) -> int:
+    """An upper bound of a training's epochs, for the scheduler."""
     longest = 1
     for block in spec.defense:
         epochs = 1

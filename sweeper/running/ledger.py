@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from optuna.exceptions import StorageInternalError
 
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import CONTROL, RUNNING, TrialRecord, control_success
+from sweeper.run_folder.record import CONTROL, RUNNING, Training, TrialRecord, control_success
 from trainers.storage.files import remove_tree
 from trainers.storage.object_store import Place
 
@@ -33,6 +33,9 @@ class Follower(Protocol):
 class Ledger:
     """Owns the records of a sweep: changes them, writes them down, and tells the followers.
 
+    Errors of the disk are not raised, since Ray would attribute them to a training: the first is kept, and ends the
+    sweep.
+
     Args:
         folder: the run folder.
         records: of an earlier part of the sweep.
@@ -50,15 +53,13 @@ class Ledger:
         """Attack success of each finished control, by key of its configuration."""
         self.broken: Exception | None = None
         """The first error of writing, after which nothing is written; null if there was none."""
-        self._by_ray_id: dict[str, TrialRecord] = {}
+        self._by_ray_id: dict[str, Training] = {}
         self._writes = 0
         self._tables_written_at = self._writing_tables_took = 0.0
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Catch errors of the disk and of the study's database, and keep the first, which ends the sweep. If they were
-        raised, Ray would attribute them to the trial.
-        """
+        """Catch errors of the disk and of the study's database, and keep the first, which ends the sweep."""
         try:
             yield
         except (OSError, StorageInternalError) as error:
@@ -73,7 +74,8 @@ class Ledger:
     def _writing(self) -> Iterator[None]:
         self._writes += 1
         try:
-            yield
+            with self.guard():
+                yield
         finally:
             self._writes -= 1
 
@@ -82,9 +84,9 @@ class Ledger:
         if self.broken is None:
             self.broken = error
 
-    def states_of(self, record: TrialRecord) -> Place:
-        """The folder of a trial's states."""
-        return self.folder.states / record.trial_id
+    def states_of(self, training: Training) -> Place:
+        """The folder of a training's states."""
+        return self.folder.states / training.name
 
     def add(self, record: TrialRecord) -> None:
         """Write down a trial that is to run."""
@@ -95,30 +97,50 @@ class Ledger:
         with self._writing():
             self.folder.write_record(record)
 
-    def hand_out(self, ray_id: str, record: TrialRecord) -> None:
-        """Record the id that Ray has given to a trial."""
-        self._by_ray_id[ray_id] = record
+    def hand_out(self, ray_id: str, training: Training) -> None:
+        """Record the id that Ray has given to a training."""
+        self._by_ray_id[ray_id] = training
 
-    def of(self, ray_id: str) -> TrialRecord | None:
-        """The trial that has this id in Ray; null if there is none."""
+    def of(self, ray_id: str) -> Training | None:
+        """The training that has this id in Ray; null if there is none."""
         return self._by_ray_id.get(ray_id)
 
-    def started(self, record: TrialRecord) -> None:
-        """Tell the followers that a trial started or restarted."""
+    def take_back(self, ray_id: str) -> None:
+        """Forget the id that Ray had given to a training, which does not run under it any more."""
+        self._by_ray_id.pop(ray_id, None)
+
+    def started(self, training: Training) -> None:
+        """Tell the followers that a training started or restarted."""
         with self._writing():
             for follower in self._followers:
-                follower.trial_started(record)
+                follower.trial_started(training.record)
 
-    def reported(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
-        """Write down what a worker reported: scores of the samples, or the figures of an epoch."""
+    def reported(self, training: Training, result: Mapping[str, Any]) -> None:
+        """Write down what a worker reported: scores of the samples, or the figures of an epoch. What is reported of a
+        training that has ended is of no use: its trial left its race.
+        """
+        record, run = training.record, training.run
+        if training.state.status != RUNNING:
+            return
         if "scores" in result:
-            with self._writing(), self.guard():
-                self.folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
+            with self._writing():
+                self.folder.write_scores(record.trial_id, *run, result["scores"])
         if "figures" in result:
-            record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
+            record.add_epoch(run, result["figures"], result["facts"])
             with self._writing():
                 for follower in self._followers:
                     follower.epoch_ended(record)
+
+    def end_training(self, training: Training, status: str, error: str | None = None) -> None:
+        """Write down how a training ended."""
+        training.record.end_training(training.run, status, error)
+        with self._writing():
+            self.folder.write_record(training.record)
+
+    def release(self, training: Training) -> None:
+        """Remove the states of a training that has ended, and that no worker runs any more."""
+        if not training.record.interrupted and training.state.status != RUNNING and self.broken is None:
+            remove_tree(self.states_of(training))
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Write down how a trial ended."""
@@ -133,11 +155,10 @@ class Ledger:
         with self._writing():
             if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
                 self.write_tables()
-            rows = record.rows(self.control_asr)
+        rows = record.rows(self.control_asr)
+        with self._writing():
             for follower in self._followers:
                 follower.trial_ended(record, rows)
-            if not record.open:
-                remove_tree(self.states_of(record))
 
     def running(self) -> list[TrialRecord]:
         """Trials and controls that have begun, or wait for their turn."""

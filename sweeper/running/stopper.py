@@ -1,8 +1,8 @@
-"""Ends a whole sweep before its last trial: Ctrl-C, SIGTERM, a time budget, or files that cannot be written."""
+"""Ends trainings that nobody needs any more, and a whole sweep early: Ctrl-C, SIGTERM, a time budget, a full disk."""
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,7 @@ class SweepStopper(Stopper):
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._is_broken = is_broken
         self._reason: str | None = None
+        self._unwanted: set[str] = set()
         self.in_haste = False
         """Whether somebody asked for the end who may not wait for long."""
 
@@ -45,9 +46,17 @@ class SweepStopper(Stopper):
         """An empty state: Ray pickles its stopper into a file of its own, which nobody reads."""
         return {}
 
+    def stop_some(self, ray_ids: Iterable[str]) -> None:
+        """End trainings at their next reports."""
+        self._unwanted |= set(ray_ids)
+
+    def stopped(self, ray_id: str) -> None:
+        """Take note that a training has ended."""
+        self._unwanted.discard(ray_id)
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never stop a single trial: the scheduler does that."""
-        return False
+        """Whether a training ends now; Ray asks at each of its reports."""
+        return trial_id in self._unwanted
 
     def stop_all(self) -> bool:
         """Whether the sweep ends now; Ray asks between epochs."""

@@ -1,4 +1,4 @@
-"""Runs trials on a worker, one after the other in a reused Ray actor."""
+"""Runs trainings on a worker, one after the other in a reused Ray actor."""
 
 import warnings
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _host() -> str:
 
 
 def unusable_reason(folder: RunFolder, code: str | None) -> str | None:
-    """Why no trial of a sweep may run on this host; null if it may. Hosts that join late are checked only here."""
+    """Why no training of a sweep may run on this host; null if it may. Hosts that join late are checked only here."""
     if code is None:
         return None
     if code_digest() != code:
@@ -81,8 +81,8 @@ def unusable_reason(folder: RunFolder, code: str | None) -> str | None:
     return None if seen else f"It does not see {folder.store or folder.path}."
 
 
-class TrialActor(tune.Trainable):
-    """Runs a trial epoch by epoch. Ray hands the next trial to the same actor, which keeps nothing of the last one."""
+class TrainingActor(tune.Trainable):
+    """Runs a training epoch by epoch. Ray hands the next one to the same actor, which keeps nothing of the last."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the arguments
         self,
@@ -96,11 +96,12 @@ class TrialActor(tune.Trainable):
         store: ObjectPath | None = None,
         code: str | None = None,
     ) -> None:
-        """Open the data once, then the first trial.
+        """Open the data once, then the first training.
 
         Args:
-            config: the job: ``trial_id``, ``role``, ``attempt`` (:func:`trainers.storage.state_store.new_attempt`)
-                and the trial's configuration as JSON.
+            config: the job: ``training`` (the name of its states), ``role``, ``attempt``
+                (:func:`trainers.storage.state_store.new_attempt`) and the configuration as JSON, of one scenario and
+                one seed.
             data: what :func:`pack` gave.
             folder: the run folder.
             state_every_s: seconds between states.
@@ -121,19 +122,18 @@ class TrialActor(tune.Trainable):
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Open the next trial in this actor."""
+        """Open the next training in this actor."""
         self._open(new_config)
         return True
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._trial, self._role = config["trial_id"], config["role"]
-        self._store = StateStore(self._folder.states / self._trial, self._state_every_s, config["attempt"])
+        self._role = config["role"]
+        self._store = StateStore(self._folder.states / config["training"], self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
         if self._unusable is not None:  # another version of the program may misread the job
             return
         trial = TrialConfig.from_json(config["job"])
-        self._left = len(trial.runs())
         undefended = self._folder.undefended if self._keep_controls else None
         self._results: Iterator[EpochResult] = run_trial(
             trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
@@ -144,10 +144,10 @@ class TrialActor(tune.Trainable):
             torch.cuda.empty_cache()
 
     def step(self) -> dict[str, Any]:
-        """Train and report one epoch. A trial that cannot go on ends here, with its reason; only a crash is retried.
+        """Train and report one epoch. A training that cannot go on ends here, with its reason; only a crash is retried.
 
         Scores are sent in a report of their own before that of the epoch: only the driver writes to the run folder, and
-        Ray keeps the last report of each trial to the end.
+        Ray keeps the last report of each training to the end.
         """
         if self._held is not None:
             held, self._held = self._held, None
@@ -155,7 +155,7 @@ class TrialActor(tune.Trainable):
         try:
             if self._unusable is not None:
                 raise HostError(self._unusable)
-            if not self._begun:  # Ray may open a trial on one worker and hand it to another
+            if not self._begun:  # Ray may open a training on one worker and hand it to another
                 self._begin()
             result = next(self._results)
         except SupersededError:  # nobody waits for reports of this attempt
@@ -181,7 +181,7 @@ class TrialActor(tune.Trainable):
         }
 
     def _begin(self) -> None:
-        """Record in the trial's states that this attempt begins on this host.
+        """Record in the training's states that this attempt begins on this host.
 
         Raises:
             HostError: this host cannot write there.
@@ -196,18 +196,16 @@ class TrialActor(tune.Trainable):
         self._begun = True
 
     def _head(self, result: EpochResult | None = None) -> dict[str, Any]:
-        """The common part of all reports: attempt and host; with a result, scenario and seed of its run too."""
+        """The common part of all reports: attempt and host; with a result, scenario and seed too."""
         head: dict[str, Any] = {"attempt": self._store.attempt, "host": self._host}
         return head if result is None else head | {"scenario": result.scenario.name, "seed": result.repeat}
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
-        self._left -= result.final
-        finished = self._left == 0
         figures = self._head(result) | {
             "figures": asdict(result.measurement),
             "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)},
-            "finished": finished,
-            "done": finished,
+            "finished": result.final,
+            "done": result.final,
         }
         if self._objective is not None and self._role == "trial":
             value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])

@@ -3,34 +3,45 @@
 A sampler that saw the trials of all defenses would rate most trials of a weak one as bad, and hardly search it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, PartialFixedSampler
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.preset.blocks import DEFENSE
-
-_ENDED = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
 
 
 class Pools:
     """The trials of a study divided by defense, each part a study of its own in memory.
 
     Args:
-        study: of the whole sweep.
+        directions: of the objectives.
         make: makes a new sampler for the named defense.
+        trials: of the study so far.
     """
 
-    def __init__(self, study: optuna.Study, make: Callable[[str], BaseSampler]):
-        self._study = study
+    def __init__(
+        self,
+        directions: Sequence[StudyDirection],
+        make: Callable[[str], BaseSampler],
+        trials: Iterable[FrozenTrial] = (),
+    ):
+        self._directions = directions
         self._make = make
         self._parts: dict[str, optuna.Study] = {}
         self._samplers: dict[str, BaseSampler] = {}
         self._proposed: dict[int, optuna.Trial] = {}
-        self._known: set[int] = set()
+        self._ended = [trial for trial in trials if trial.state.is_finished()]
+        """Trials that have ended, and that no part knows yet."""
+
+    def tell(self, trial: FrozenTrial) -> None:
+        """Take note of a trial of the study that ended."""
+        if DEFENSE in trial.params:
+            self._ended.append(trial)
 
     def propose(self, number: int, defense: str, **environment: Any) -> optuna.Trial:
         """A trial that suggests a setting of one defense, based on the ended trials of that defense in the study.
@@ -40,15 +51,15 @@ class Pools:
             defense: its name.
             environment: values of the attacker's parameters for this trial, by name in the study.
         """
-        for trial in self._study.get_trials(deepcopy=False, states=_ENDED):
-            if trial.number not in self._known and DEFENSE in trial.params:
-                self._known.add(trial.number)
+        for trial in self._ended:
+            if DEFENSE in trial.params:
                 own = deepcopy(trial)
                 part = self.part(own.params.pop(DEFENSE))
                 own.distributions.pop(DEFENSE)
                 if proposed := self._proposed.pop(trial.number, None):
                     part.tell(proposed, state=TrialState.FAIL)  # its result is added instead
                 part.add_trial(own)
+        self._ended.clear()
         part = self.part(defense)
         part.sampler = PartialFixedSampler(environment, self._samplers[defense])
         self._proposed[number] = part.ask()
@@ -58,7 +69,5 @@ class Pools:
         """The study with the trials of one defense."""
         if defense not in self._parts:
             self._samplers[defense] = self._make(defense)
-            self._parts[defense] = optuna.create_study(
-                directions=self._study.directions, sampler=self._samplers[defense]
-            )
+            self._parts[defense] = optuna.create_study(directions=self._directions, sampler=self._samplers[defense])
         return self._parts[defense]

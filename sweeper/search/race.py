@@ -14,7 +14,7 @@ from math import inf, sqrt
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from sweeper.preset.objectives import ATTACK_SUCCESS, Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, Constraint, Objective
 
 Mode = Literal["bounds", "learned"]
 
@@ -26,9 +26,6 @@ STANDARD_ERRORS = 2.0
 """Standard errors above what a trial has shown that the learned ceiling leaves to its missing trainings."""
 FIRST_SPREAD, FIRST_TRIALS = 0.1, 3
 """Standard deviation of a setting's distance to its controls that is assumed until so many trials are complete."""
-
-BELOW_CONTROL = ("val_acc", "val_balanced_acc")
-"""Figures of which a control's own is a ceiling. A defense may well help the worst class."""
 
 Row = Mapping[str, Any]
 
@@ -97,11 +94,14 @@ class Experience:
     _freedom: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _trials: int = 0
 
-    def add_training(self, scenario: str, seconds: float, ended_trial: bool) -> None:
-        """Note a training that finished, and whether its trial left because of it."""
+    def add_training(self, scenario: str, seconds: float) -> None:
+        """Note a training that finished."""
         self.tries[scenario] += 1
-        self.ended[scenario] += ended_trial
         self.seconds[scenario] += seconds
+
+    def add_ending(self, scenario: str) -> None:
+        """Note a trial that left because of a training of this scenario."""
+        self.ended[scenario] += 1
 
     def add_complete(self, distances: Mapping[str, Sequence[float]]) -> None:
         """Note a complete trial: by figure, the distance of each of its trainings to its control."""
@@ -252,7 +252,7 @@ class Race:
         """
         rows: list[Row] = []
         for run, known in self._before.items():
-            if run in self.ended:
+            if run in self.ended and not (metric == "control_asr" and self.ended[run].get(metric) is None):
                 value = self.ended[run].get(metric)
             elif metric in known:
                 value = known[metric]

@@ -11,7 +11,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord, control_success
+from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord
+from sweeper.search.race import Race
+from sweeper.search.racing import Racing, control_figures
 from trainers.seeding import derive_seed
 
 STARTUP_TRIALS = 10
@@ -36,13 +38,14 @@ def fill_study(
         The number of trials that the records hold.
     """
     trials = {_number(record): record for record in records if record.role == TRIAL}
-    asr = control_success(records)
+    racing, controls = Racing(spec), control_figures(records)
     for number in range(max(trials, default=-1) + 1):
         record = trials.get(number)
         if record is None or record.open:
             study.enqueue_trial(record.searched if record else {})
         else:
-            study.add_trial(_ended(spec, record, asr, notes.get(number, {})))
+            race = None if record.config is None else racing.race(record, controls)
+            study.add_trial(_ended(spec, record, race, notes.get(number, {})))
     if spec.search.sampler == "grid":
         # Optuna's GridSampler would end the study from inside `tell`, which only works in its own loop.
         for point in grid_points(spec)[len(study.trials) : spec.search.trials]:
@@ -65,7 +68,8 @@ class Verdict:
         state: how it ended.
         values: of the objectives; null unless it is complete.
         constraints: violations by name; 0 or less where kept.
-        error: the reason of a failure.
+        error: the reason of a failure, or of leaving the race.
+        raced_out: whether it left its race.
     """
 
     state: TrialState
@@ -73,42 +77,46 @@ class Verdict:
     constraints: dict[str, float]
     error: str | None
 
+    raced_out: bool = False
+
     @property
     def notes(self) -> dict[str, Any]:
         """User attributes of the trial, with the constraints: optuna-dashboard 0.21 does not show those of Optuna 5."""
-        notes: dict[str, Any] = {"error": self.error} if self.error else {}
+        notes: dict[str, Any] = {"raced_out" if self.raced_out else "error": self.error} if self.error else {}
         return notes | ({"violations": self.constraints} if self.constraints else {})
 
 
-def verdict(spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None]) -> Verdict:
-    """Judge an ended trial by its rows.
+def verdict(spec: SweepSpec, record: TrialRecord, race: Race | None) -> Verdict:
+    """Judge an ended trial by its rows. One that left its race is complete, with what it showed until then, so that
+    samplers learn from it.
 
     Args:
         spec: the sweep, with its objectives and constraints.
         record: of the trial.
-        control_asr: attack success of each finished control, by key of its configuration.
+        race: with the figures of its trainings and of their controls; null if its parameters were refused.
     """
-    if record.status != FINISHED:
+    raced_out = record.status == PRUNED and record.ended_by is not None
+    if race is None or not (record.status == FINISHED or raced_out):
         state = TrialState.PRUNED if record.status == PRUNED else TrialState.FAIL
         return Verdict(state, None, {}, record.error)
-    rows = record.rows(control_asr)
+    rows = list(race.ended.values())
     constraints = {f"{i}-{c.metric}": c.violation(rows) for i, c in enumerate(spec.constraints)}
-    values = [objective.value(rows) for objective in spec.objectives]
+    values = race.expected() if raced_out else [objective.value(rows) for objective in spec.objectives]
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return Verdict(TrialState.FAIL, None, constraints, "An objective is undefined for this trial.")
-    return Verdict(TrialState.COMPLETE, known, constraints, None)
+    if len(known) == len(values):
+        return Verdict(TrialState.COMPLETE, known, constraints, record.error, raced_out)
+    if raced_out:
+        return Verdict(TrialState.PRUNED, None, constraints, record.error, raced_out)
+    return Verdict(TrialState.FAIL, None, constraints, "An objective is undefined for this trial.")
 
 
 def _number(record: TrialRecord) -> int:
     return int(record.trial_id.lstrip("t"))
 
 
-def _ended(
-    spec: SweepSpec, record: TrialRecord, control_asr: dict[str, float | None], notes: Mapping[str, Any]
-) -> FrozenTrial:
+def _ended(spec: SweepSpec, record: TrialRecord, race: Race | None, notes: Mapping[str, Any]) -> FrozenTrial:
     """An ended trial, as a trial of the study."""
-    judged = verdict(spec, record, control_asr)
+    judged = verdict(spec, record, race)
     space = spec.space()
     trial = create_trial(
         state=judged.state,

@@ -260,7 +260,7 @@ class Tracker:
             self._log_pictures(child.run_id, record)
         except Exception as error:  # noqa: BLE001  # figures are sent even if pictures fail
             log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
-        tags = {"attempt": str(record.attempt)}
+        tags = {"attempt": str(max((state.attempt for state in record.trainings.values()), default=0))}
         if record.error or child.before:
             tags["error"] = (record.error or "")[:TAG_LENGTH]
         weak = sorted({str(row["scenario"]) for row in rows if row["weak_attack"]})

@@ -204,16 +204,19 @@ def test_seed_after_seed_and_as_in_the_preset_while_nothing_is_learned() -> None
 def test_the_scenario_that_ended_most_trials_per_second_comes_first() -> None:
     known = Experience()
     for scenario, ended, seconds in (("a", True, 10.0), ("a", False, 10.0), ("b", True, 10.0), ("b", True, 10.0)):
-        known.add_training(scenario, seconds, ended)
+        known.add_training(scenario, seconds)
+        if ended:
+            known.add_ending(scenario)
     assert [run.scenario for run in order(race(rules(), seeds=1), known)] == ["b", "a"]
-    known.add_training("b", 100.0, ended_trial=True)  # now 40 s each: (3.5 / 4) / 40 < (1.5 / 3) / 10
+    known.add_training("b", 100.0)
+    known.add_ending("b")  # now 40 s each: (3.5 / 4) / 40 < (1.5 / 3) / 10
     assert [run.scenario for run in order(race(rules(), seeds=1), known)] == ["a", "b"]
 
 
 def test_a_scenario_that_was_never_trained_counts_with_the_usual_seconds() -> None:
     known = Experience()
     for _ in range(4):
-        known.add_training("a", 20.0, ended_trial=False)
+        known.add_training("a", 20.0)
     assert known.promise("b") == pytest.approx(0.5 / 20)
     assert known.promise("a") == pytest.approx(0.5 / 5 / 20)
 
@@ -273,8 +276,9 @@ def test_with_bounds_nothing_of_interest_is_lost(drawn: tuple[list[Figures], flo
             acc, asr = figures[run]
             running.ended[run] = row(run.scenario, acc, asr)
             left = running.leaves(complete, known, run.scenario)
-            known.add_training(run.scenario, 1.0, left is not None)
+            known.add_training(run.scenario, 1.0)
             if left is not None:
+                known.add_ending(left.scenario)
                 break
         else:
             complete.append(Complete(str(number), "", values_of(figures)))
