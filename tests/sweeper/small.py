@@ -136,6 +136,9 @@ def row_with(trial: str = "t0000", config: str | None = None, **changes: Any) ->
         "test_asr": 0.11, "test_asr_floor": 0.06, "control_asr": 1.0, "weak_attack": False, "n_eval": 45, "attempt": 1,
     }  # fmt: skip
     row |= changes
+    row |= {
+        name: row[own] for name, own in (("trial_status", "status"), ("trial_error", "error")) if name not in changes
+    }
     for name, asr, floor in (
         ("val_asr_excess", "val_asr", "asr_floor"), ("test_asr_excess", "test_asr", "test_asr_floor"),
     ):  # fmt: skip
