@@ -159,7 +159,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         spec = _with_budget(folder.validated(sweep["preset"]), time_budget)
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
-        folder.remove_states_but(records)
+        folder.remove_states_but({left.name for record in records.values() for left in record.trainings_left()})
         plan = Plan(spec.search.trials, records)
         if not plan.is_done:
             check_ray_address()
@@ -363,7 +363,7 @@ def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> Trac
 
 def _close(tracker: Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
     records = folder.read_records().values()
-    finished = any(record.role == TRIAL and record.status == FINISHED for record in records)
+    finished = any(record.role == TRIAL and (record.status == FINISHED or record.raced_out) for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
     names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,

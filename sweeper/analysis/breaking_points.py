@@ -44,7 +44,7 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of finished trials and controls under attack; scenario names hold parameters that vary, except the rate."""
-    known = (frame["status"] == FINISHED) & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)
+    known = (frame["trial_status"] == FINISHED) & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)
     rows = frame[known]
     name = rows["scenario"]
     for key in ("target", *sorted(c for c in rows.columns if c.startswith("param.scenario."))):

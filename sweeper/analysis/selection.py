@@ -164,7 +164,7 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
         rows, varied = rows[~varied.isin(idle)], varied[~varied.isin(idle)]
     rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
     table = points_of(rows.assign(environment=""), over)
-    begun = frame[(frame["role"] == CONFIRMATION) & (frame["status"] != FINISHED)]["config_id"]
+    begun = frame[(frame["role"] == CONFIRMATION) & (frame["trial_status"] != FINISHED)]["config_id"]
     attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
     bounds = [
         (None, None)

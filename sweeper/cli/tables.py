@@ -1,5 +1,6 @@
 """Tables and lines that commands print."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from sweeper.report.tables import (
     standing_rows,
 )
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
+from sweeper.run_folder.record import FAILED, PRUNED, Training
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import command, format_cell, parameter, spread
@@ -264,12 +265,15 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
 
     who = f" ({status.holder})" if status.holder else ""
     line(f"{status.name}: {status.word}{who}")
-    parts = [f"{status.counts[key]} {word}" for key, word in ((PRUNED, "stopped early"), (FAILED, "failed"))
-             if status.counts[key]]  # fmt: skip
+    stopped = status.counts[PRUNED] - status.raced_out
+    parts = [f"{count} {word}" for count, word in ((status.raced_out, "left their races"), (stopped, "stopped early"),
+                                                   (status.counts[FAILED], "failed")) if count]  # fmt: skip
     line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
          + f"; {status.controls} controls")  # fmt: skip
-    for record in status.running:
-        line(f"  {record.trial_id} {_doing(folder, record, status)}")
+    saved = f", {status.not_needed} more were not needed" if status.not_needed else ""
+    line(f"{status.trainings} trainings finished{saved}")
+    for text in _doing(folder, status):
+        line(f"  {text}")
     for reason in status.failed:
         line(f"FAILED {reason}")
     if status.seconds_left is not None and status.done < status.budget:
@@ -280,9 +284,21 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     line(f"Results: {folder.path}")
 
 
-def _doing(folder: RunFolder, record: TrialRecord, status: Status) -> str:
-    """The state of an open trial as text: whether it runs or waits, and in which attempt."""
-    states = folder.states / record.trial_id
+def _doing(folder: RunFolder, status: Status) -> list[str]:
+    """What trainings that have not ended do: a line for each that runs, and one for those of a trial that wait."""
+    lines, waiting = [], Counter[str]()
+    for training in status.left:
+        doing = _state_of(folder, training, status)
+        if doing == "waits" and len(training.record.trainings) > 1:
+            waiting[training.record.trial_id] += 1
+        else:
+            lines.append(f"{training.label} {doing}")
+    return lines + [f"{name}: {count} training{'s wait' if count > 1 else ' waits'}" for name, count in waiting.items()]
+
+
+def _state_of(folder: RunFolder, training: Training, status: Status) -> str:
+    """Whether a training runs or waits, and in which attempt."""
+    states = folder.states / training.name
     try:
         number = attempts(states)
         begun = status.holder and host_of(states, number) is not None

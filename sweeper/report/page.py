@@ -258,7 +258,7 @@ def _histograms(folder: RunFolder, frame: pd.DataFrame, leading: list[str]) -> l
 
 def _summary(frame: pd.DataFrame, sweep: Mapping[str, Any], interrupted: Container[str]) -> str:
     trials = frame[frame["role"] == TRIAL].drop_duplicates("trial_id")
-    words = trials["status"].str.lower().to_list()
+    words = trials["trial_status"].str.lower().to_list()
     names = trials["trial_id"]
     status = pd.Series([
         "interrupted" if name in interrupted else word for name, word in zip(names, words, strict=True)
@@ -315,8 +315,9 @@ def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:
-    rows = as_rows(frame[frame["status"] != "FINISHED"].drop_duplicates("trial_id"))
-    failed = [{key: row[key] for key in ("trial_id", "role", "status", "error")} for row in rows]
+    rows = as_rows(frame[frame["trial_status"] != "FINISHED"].drop_duplicates("trial_id"))
+    columns = {"trial_id": "trial_id", "role": "role", "status": "trial_status", "error": "trial_error"}
+    failed = [{shown: row[name] for shown, name in columns.items()} for row in rows]
     return [row | ({"status": "interrupted"} if row["trial_id"] in interrupted else {}) for row in failed]
 
 

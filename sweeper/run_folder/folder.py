@@ -24,9 +24,11 @@ from sweeper.run_folder.tables import (
     TABLE_COLUMNS,
     constraints_kept,
     read_table,
+    table_of,
     with_excess_columns,
     with_trial_columns,
     write_table,
+    write_tables_as_one,
 )
 from trainers.data.findings import FILE as FINDINGS
 from trainers.data.findings import Findings
@@ -331,12 +333,24 @@ class RunFolder:
         """Write the per-sample scores of one run."""
         write_with(self.scores_of(trial_id, scenario, seed), lambda beside: pq.write_table(scores, beside))
 
-    def write_tables(self, records: Iterable[TrialRecord], control_asr: dict[str, float | None]) -> None:
-        """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole."""
-        records = list(records)
+    def write_tables(
+        self,
+        records: Iterable[TrialRecord],
+        control_asr: dict[str, float | None],
+        curves: Mapping[str, pa.Table] | None = None,
+    ) -> None:
+        """Write ``trials.parquet`` and ``curves.parquet`` from the records, whole.
+
+        Args:
+            records: of all trials and controls.
+            control_asr: attack success of each finished control, by key of its configuration.
+            curves: by trial id, the curves of those whose records have forgotten them.
+        """
+        records, known = list(records), curves or {}
         rows = [row for record in records for row in record.rows(control_asr)]
         write_table(self.trials, [row | class_columns(row, self.class_names) for row in rows], TABLE_COLUMNS)
-        write_table(self.curves, [row for record in records for row in record.curve_rows()], ())
+        others = [row for record in records if record.trial_id not in known for row in record.curve_rows()]
+        write_tables_as_one(self.curves, [*known.values(), table_of(others)])
 
     def read_trials(self) -> pd.DataFrame:
         """Read ``trials.parquet``; nulls are ``None`` or NaN, as are columns that an older version did not know.

@@ -106,9 +106,19 @@ class TrialRecord:
         return self.config.runs() if self.config else []
 
     @property
+    def raced_out(self) -> bool:
+        """Whether the trial left its race."""
+        return self.status == PRUNED and self.ended_by is not None
+
+    @property
     def open(self) -> bool:
         """Whether a resumed sweep continues this trial."""
         return self.status == RUNNING or self.interrupted
+
+    def trainings_left(self) -> "list[Training]":
+        """Trainings that a resumed sweep runs."""
+        left = [run for run, state in self.trainings.items() if state.status != FINISHED]
+        return [Training(self, run) for run in left] if self.open else []
 
     def end_training(self, run: RunKey, status: str, error: str | None = None) -> None:
         """Record how a training ended."""
@@ -132,6 +142,10 @@ class TrialRecord:
         """Figures of the last epoch of a training; empty before there is one."""
         epochs = self.epochs.get(run)
         return epochs[max(epochs)] if epochs else {}
+
+    def forget_curves(self) -> None:
+        """Keep the figures of each training's last epoch alone."""
+        self.epochs = {run: {max(epochs): epochs[max(epochs)]} for run, epochs in self.epochs.items() if epochs}
 
     def rows(self, control_asr: dict[str, float | None]) -> list[dict[str, Any]]:
         """Rows of ``trials.parquet``, one per training. Only a FINISHED training has figures.

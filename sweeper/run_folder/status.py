@@ -9,7 +9,7 @@ from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, TrialRecord
+from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, Training, TrialRecord
 from sweeper.words import command
 from trainers.seeding import NUMERICS
 
@@ -24,8 +24,11 @@ class Status:
         holder: who works on it; null: nobody.
         budget: trials in all, controls not counted.
         counts: trials by status, controls not counted.
+        raced_out: trials that left their races.
+        trainings: trainings that have finished, controls not counted.
+        not_needed: trainings that need not run, since their trials left their races.
         controls: controls that have ended.
-        running: trials and controls that run, or that ``resume`` would continue.
+        left: trainings and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
         seconds_left: if trials go on at this pace; null if that is unknown.
     """
@@ -35,8 +38,11 @@ class Status:
     holder: str | None
     budget: int
     counts: Counter[str]
+    raced_out: int
+    trainings: int
+    not_needed: int
     controls: int
-    running: list[TrialRecord]
+    left: list[Training]
     failed: list[str]
     seconds_left: float | None
 
@@ -50,7 +56,7 @@ class Status:
         """Overall state: running, interrupted or ended."""
         if self.holder is not None:
             return "running"
-        return "interrupted" if self.running or self.done < self.budget else "ended"
+        return "interrupted" if self.left or self.done < self.budget else "ended"
 
 
 def read_status(folder: RunFolder) -> Status:
@@ -71,8 +77,11 @@ def read_status(folder: RunFolder) -> Status:
         holder=holder,
         budget=budget,
         counts=Counter(record.status for record in ended),
+        raced_out=sum(record.raced_out for record in ended),
+        trainings=sum(state.status == FINISHED for record in trials for state in record.trainings.values()),
+        not_needed=sum(s.status != FINISHED for r in ended if r.raced_out for s in r.trainings.values()),
         controls=sum(record.role == CONTROL and not record.open for record in records),
-        running=[record for record in records if record.open],
+        left=[training for record in records for training in record.trainings_left()],
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
         seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
     )
@@ -115,7 +124,7 @@ def reading_notes(folder: RunFolder) -> list[str]:
 def unfinished(folder: RunFolder) -> str | None:
     """The warning that belongs beside the figures of a sweep that has not ended; null if it has."""
     status = read_status(folder)
-    if status.word == "ended" or not (status.done or status.running):  # without records nothing is known
+    if status.word == "ended" or not (status.done or status.left):  # without records nothing is known
         return None
     more = "it is running" if status.holder else f"{command('resume', folder.path)} runs the rest"
     return f"Only {status.done} of {status.budget} trials have ended; {more}."

@@ -45,10 +45,19 @@ TABLE_COLUMNS = (*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write ``rows`` as Parquet, whole or not at all; ``columns`` come first, then the others by name."""
+    write_with(path, lambda beside: pq.write_table(table_of(rows, columns), beside))
+
+
+def write_tables_as_one(path: Path, tables: Sequence[pa.Table]) -> None:
+    """Write the rows of several tables as one Parquet table, whole or not at all; what one lacks is null."""
+    whole = pa.concat_tables(tables, promote_options="default")
+    write_with(path, lambda beside: pq.write_table(whole, beside))
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> pa.Table:
+    """``rows`` as a table; ``columns`` come first, then the others by name."""
     others = sorted({key for row in rows for key in row} - set(columns))
-    arrays = {name: _array([row.get(name) for row in rows], _TYPES.get(name)) for name in (*columns, *others)}
-    table = pa.table(arrays)
-    write_with(path, lambda beside: pq.write_table(table, beside))
+    return pa.table({name: _array([row.get(name) for row in rows], _TYPES.get(name)) for name in (*columns, *others)})
 
 
 def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:

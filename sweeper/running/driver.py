@@ -62,7 +62,7 @@ class Outcome:
         failed = [
             f"{record.trial_id}: {record.error}" for record in trials if record.status == FAILED and not record.open
         ]
-        judged = sum(record.status == FINISHED or record.ended_by is not None for record in trials)
+        judged = sum(record.status == FINISHED or record.raced_out for record in trials)
         return cls(judged, failed, interrupted)
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pyarrow as pa
 from optuna.exceptions import StorageInternalError
 
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import CONTROL, RUNNING, Training, TrialRecord, control_success
+from sweeper.run_folder.tables import table_of
 from trainers.storage.files import remove_tree
 from trainers.storage.object_store import Place
 
@@ -53,6 +55,10 @@ class Ledger:
         """Attack success of each finished control, by key of its configuration."""
         self.broken: Exception | None = None
         """The first error of writing, after which nothing is written; null if there was none."""
+        self._curves: dict[str, pa.Table] = {}
+        """By trial id: what the records of ended trials have forgotten."""
+        for record in self.records.values():
+            self._put_away(record)
         self._by_ray_id: dict[str, Training] = {}
         self._writes = 0
         self._tables_written_at = self._writing_tables_took = 0.0
@@ -159,6 +165,13 @@ class Ledger:
         with self._writing():
             for follower in self._followers:
                 follower.trial_ended(record, rows)
+        self._put_away(record)
+
+    def _put_away(self, record: TrialRecord) -> None:
+        """Keep the curves of an ended trial in a form that takes little memory."""
+        if record.config is not None:
+            self._curves[record.trial_id] = table_of(record.curve_rows())
+            record.forget_curves()
 
     def running(self) -> list[TrialRecord]:
         """Trials and controls that have begun, or wait for their turn."""
@@ -169,6 +182,6 @@ class Ledger:
         began = time.monotonic()
         with self._writing():
             # A copy: the watchdog's thread may write them while the main thread adds a record.
-            self.folder.write_tables(list(self.records.values()), self.control_asr)
+            self.folder.write_tables(list(self.records.values()), self.control_asr, dict(self._curves))
         self._tables_written_at = time.monotonic()
         self._writing_tables_took = self._tables_written_at - began

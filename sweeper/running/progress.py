@@ -32,8 +32,8 @@ def describe(record: TrialRecord, rows: Sequence[dict[str, Any]], class_names: S
         seeds = ", ".join(map(str, record.config.repeats))
         head += f" {record.config.defense} {record.config_id} again, seed {seeds}"
     settings = " ".join(f"{name}={_shown(name, value, class_names)}" for name, value in record.searched.items())
-    if record.status == FINISHED:
-        figures = [f"{row['scenario']}: {_figures(row)}" for row in rows]
+    if record.status == FINISHED or record.raced_out:
+        figures = [f"{row['scenario']}: {_figures(row)}" for row in rows if row["status"] == FINISHED]
         settings += ("  " if settings else "") + "; ".join(figures)
     return f"{head}  {settings}" + (f"  ({record.error})" if record.error else "")
 
@@ -76,6 +76,8 @@ class LiveDisplay:
         self._objectives, self._constraints = objectives, constraints
         self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
+        self._not_needed = 0
+        """Trainings that did not run, since their trials had left their races."""
         self._running: dict[str, int] = {}
         self._best: dict[str, float] = {}
         self._progress: Progress | None = None
@@ -128,6 +130,8 @@ class LiveDisplay:
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         self._counts[record.status] += 1
+        if record.raced_out:
+            self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
         # Against an attack that fails without a defense, every setting looks good.
         weak = any(row["weak_attack"] for row in rows)
         if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
@@ -139,8 +143,10 @@ class LiveDisplay:
                 self._best[objective.metric] = better(value, self._best.get(objective.metric, value))
 
     def _summary(self) -> str:
-        """The number of failures, the best figures so far, and the time left at the present pace."""
+        """Failures, trainings saved, the best figures so far, and the time left at the present pace."""
         parts = [f"{self._counts[FAILED]} failed"] if self._counts[FAILED] else []
+        if self._not_needed:
+            parts.append(f"{self._not_needed} trainings not needed")
         if self._best:
             each = " of each" if len(self._objectives) > 1 else ""
             values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())

@@ -6,7 +6,7 @@ from typing import Any
 from sweeper.preset.blocks import DEFENSE
 from sweeper.preset.objectives import BELOW_CONTROL, UNDER_ATTACK
 from sweeper.preset.spec import SCENARIO, SweepSpec
-from sweeper.run_folder.record import CONTROL, FINISHED, PRUNED, TRIAL, RunKey, TrialRecord
+from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, RunKey, TrialRecord
 from sweeper.search.race import Complete, Experience, Race, Row, Rules, Run
 
 Controls = Mapping[str, Row]
@@ -78,7 +78,7 @@ class Racing:
 
     def learn_end(self, record: TrialRecord, race: Race, controls: Controls) -> None:
         """Note a trial that ended; its trainings are noted already. Its controls have ended too."""
-        if record.status == PRUNED and record.ended_by is not None:
+        if record.raced_out and record.ended_by is not None:
             self.experience.add_ending(record.ended_by)
         if record.status != FINISHED:
             return

@@ -95,7 +95,7 @@ def verdict(spec: SweepSpec, record: TrialRecord, race: Race | None) -> Verdict:
         record: of the trial.
         race: with the figures of its trainings and of their controls; null if its parameters were refused.
     """
-    raced_out = record.status == PRUNED and record.ended_by is not None
+    raced_out = record.raced_out
     if race is None or not (record.status == FINISHED or raced_out):
         state = TrialState.PRUNED if record.status == PRUNED else TrialState.FAIL
         return Verdict(state, None, {}, record.error)
