@@ -52,7 +52,7 @@ PRESET: dict[str, Any] = {
     "control": {"epochs": 3, "batch_size": 64, "lr": 0.05},
     "scenarios": [{"attack": "badnets", "poison_rate": 0.1, "target": 0}],
     "seeds": [0, 1],
-    "search": {"sampler": "tpe", "trials": 3, "workers": 1},
+    "search": {"sampler": "tpe", "trials": 3, "workers": 1, "race": "off"},
     "device": "cpu",
     "state_every_s": 0.5,
 }
@@ -68,7 +68,7 @@ def agree(folder: RunFolder, uri: str) -> dict[str, str]:
         AssertionError: they do not agree.
     """
     rows = as_rows(folder.read_trials())
-    status = {row["trial_id"]: row["status"] for row in rows}
+    status = {row["trial_id"]: row["trial_status"] for row in rows}
     runs_of = Counter(row["trial_id"] for row in rows)
     keys = Counter((row["trial_id"], row["scenario"], row["seed"]) for row in rows)
     assert set(keys.values()) <= {1}, f"rows appear twice: {keys}"
@@ -77,9 +77,14 @@ def agree(folder: RunFolder, uri: str) -> dict[str, str]:
     study = optuna.load_study(study_name=folder.read_sweep()["preset"]["name"], storage=f"sqlite:///{folder.study}")
     told = {trial.user_attrs["trial_id"]: trial for trial in study.get_trials()}
     assert len(told) == len(study.get_trials()), "a trial is in the study twice"
-    assert {name: trial.state.name for name, trial in told.items()} == {n: STUDY[w] for n, w in proposed.items()}
-    errors = {row["trial_id"]: row["error"] for row in rows}
-    assert {name: trial.user_attrs.get("error") for name, trial in told.items()} == {n: errors[n] for n in proposed}
+    raced_out = {name for name, record in folder.read_records().items() if record.raced_out}
+    assert {name: trial.state.name for name, trial in told.items()} == {
+        name: "COMPLETE" if name in raced_out else STUDY[word] for name, word in proposed.items()
+    }
+    errors = {row["trial_id"]: row["trial_error"] for row in rows}
+    assert {
+        name: trial.user_attrs.get("raced_out" if name in raced_out else "error") for name, trial in told.items()
+    } == {name: errors[name] for name in proposed}
 
     client = MlflowClient(tracking_uri=uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -162,23 +167,32 @@ class Sweep:
         self.process.kill()
         self.process.communicate()
 
-    def workers(self) -> list[int]:
-        """Process ids of the workers that run the trials."""
+    def members(self) -> list[int]:
+        """Process ids of the driver and of all that it has started, Ray's own processes among them."""
         assert self.process is not None
-        family, found = {self.process.pid}, []
-        for _ in range(3):  # driver, raylet, worker
-            for entry in Path("/proc").glob("[0-9]*"):
-                with suppress(OSError, ValueError):
-                    parent = int(
-                        (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-                    )
-                    if parent in family:
-                        family.add(int(entry.name))
-        for pid in family:
+        return list(_tree(self.process.pid))
+
+    def named(self, word: str) -> list[int]:
+        """Process ids of those members whose command line holds a word."""
+        found = []
+        for pid in self.members():
             with suppress(OSError):
-                if b"Trainable" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers that run trainings."""
+        return self.named("Trainable")
+
+
+def _tree(process: int) -> Iterator[int]:
+    """A process and those that it has started, and so on."""
+    yield process
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in path.read_text(encoding="ascii").split():
+                yield from _tree(int(child))
 
 
 def wait(condition: Callable[[], bool], otherwise: str) -> None:
@@ -195,9 +209,9 @@ def wait(condition: Callable[[], bool], otherwise: str) -> None:
 
 
 MOMENTS = {
-    "a control trains": "states/c0000/began.1.txt",
-    "the first trial trains": "states/t0000/run-0.1.safetensors",
-    "the second trial trains": "states/t0001/run-1.1.safetensors",
+    "a control trains": "states/c0000-0/began.1.txt",
+    "the first trial trains": "states/t0000-0/run-0.1.safetensors",
+    "the second trial trains with its second seed": "states/t0001-1/run-0.1.safetensors",
 }
 
 
@@ -212,17 +226,17 @@ def driver_killed(place: Path, moment: str) -> dict[str, str]:
 
 
 def worker_killed(place: Path) -> dict[str, str]:
-    """Kill a trial's process; the sweep must run the trial again."""
+    """Kill the process of a training; the sweep must run it again."""
     sweep = Sweep(place).start()
-    sweep.wait_for("states/t0000/run-0.1.safetensors")
+    sweep.wait_for("states/t0000-0/run-0.1.safetensors")
     victims = sweep.workers()
     assert victims, "no worker was found"
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     code, shown = sweep.end()
     assert code == 0, shown
-    attempts = {row["trial_id"]: row["attempt"] for row in as_rows(sweep.folder.read_trials())}
-    assert attempts["t0000"] == 2, attempts
+    attempts = [row["attempt"] for row in as_rows(sweep.folder.read_trials()) if row["trial_id"] == "t0000"]
+    assert attempts == [2, 1], attempts
     return agree(sweep.folder, sweep.store)
 
 
@@ -233,8 +247,8 @@ def server_stopped(place: Path) -> dict[str, str]:
         uri = f"http://127.0.0.1:{port}"
         with mlflow_server(database, port, place):
             sweep = Sweep(place, uri).start()
-            sweep.wait_for("states/t0000/run-0.1.safetensors")
-        sweep.wait_for("states/t0001/run-0.1.safetensors")
+            sweep.wait_for("states/t0000-0/run-0.1.safetensors")
+        sweep.wait_for("states/t0001-0/run-0.1.safetensors")
         with mlflow_server(database, port, place):
             code, shown = sweep.end()
             assert code == 0, shown
@@ -260,7 +274,7 @@ def disk_full(place: Path) -> dict[str, str]:
 def fill_disk(disk: Path, uri: str) -> Sweep:
     """Let the disk of a sweep fill up; check that the sweep reports it and loses no record."""
     sweep = Sweep(disk, uri).start()
-    sweep.wait_for("states/t0000/run-0.1.safetensors")
+    sweep.wait_for("states/t0000-0/run-0.1.safetensors")
     before = {path.name: path.read_bytes() for path in sweep.folder.records.glob("c*.json")}
     with suppress(OSError), (disk / FILLER).open("wb") as filler:
         while True:

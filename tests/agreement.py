@@ -44,16 +44,20 @@ def _tables(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     refused = {(name, None, None): record for name, record in records.items() if record.config is None}
     assert rows.keys() == runs.keys() | refused.keys()
     for key, record in (runs | refused).items():
-        told = {name: rows[key][name] for name in ("role", "status", "error", "attempt")}
-        known = {"role": record.role, "status": record.status, "error": record.error}
-        assert told == known | {"attempt": None if record.config is None else record.attempt}
+        told = {name: rows[key][name] for name in ("role", "trial_status", "trial_error", "status", "error", "attempt")}
+        known = {"role": record.role, "trial_status": record.status, "trial_error": record.error}
+        if record.config is None:
+            assert told == known | {"status": record.status, "error": record.error, "attempt": None}
+        else:
+            training = record.trainings[key[1], key[2]]
+            assert told == known | {"status": training.status, "error": training.error, "attempt": training.attempt}
     points = as_rows(read_table(folder.curves))
     for (name, scenario, repeat), record in runs.items():
         own = [p for p in points if (p["trial_id"], p["scenario"], p["seed"]) == (name, scenario, repeat)]
         epochs = record.epochs.get((scenario, repeat), {})
         assert [point["epoch"] for point in own] == list(range(1, len(epochs) + 1)), f"epochs of {name}"
         assert [point["val_acc"] for point in own] == [epochs[n + 1].get("val_acc") for n in range(len(epochs))]
-        last = epochs[len(epochs)] if record.status == "FINISHED" else {}
+        last = epochs[len(epochs)] if record.trainings[scenario, repeat].status == "FINISHED" else {}
         row = rows[name, scenario, repeat]
         assert [row[figure] for figure in ("epoch", "val_acc", "val_asr", "test_acc")] == [
             last.get(figure) for figure in ("epoch", "val_acc", "val_asr", "test_acc")
@@ -67,7 +71,9 @@ def _study(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     proposed = [record for record in records.values() if record.role == "trial"]
     assert [trial.user_attrs["trial_id"] for trial in trials] == [record.trial_id for record in proposed]
     for trial, record in zip(trials, proposed, strict=True):
-        assert (trial.state.name, trial.user_attrs.get("error")) == (IN_THE_STUDY[record.status], record.error)
+        state = "COMPLETE" if record.raced_out else IN_THE_STUDY[record.status]
+        reason = trial.user_attrs.get("raced_out" if record.raced_out else "error")
+        assert (trial.state.name, reason) == (state, record.error)
         assert trial.params == pytest.approx(record.searched)
 
 
@@ -95,7 +101,7 @@ def _metrics(client: MlflowClient, run: Run, record: TrialRecord) -> None:
         known = {epoch: figures["val_acc"] for epoch, figures in epochs.items() if figures.get("val_acc") is not None}
         assert len(history) == len(known), f"an epoch of {record.trial_id} stands twice in MLflow"
         assert {metric.step: metric.value for metric in history} == known
-        if known and record.status == "FINISHED":
+        if known and record.trainings[scenario, repeat].status == "FINISHED":
             last.setdefault(scenario, []).append(known[max(known)])
     if last:
         mean = fmean(fmean(values) for values in last.values())

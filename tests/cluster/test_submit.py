@@ -43,7 +43,7 @@ def test_a_sweep_runs_on_all_hosts_and_its_results_are_whole(cluster: Cluster) -
     folder = cluster.newest()
     assert f"Results: {folder.path}" in done.stdout
     records = folder.read_records()
-    assert {record.host for record in records.values()} == {
+    assert {state.host for record in records.values() for state in record.trainings.values()} == {
         cluster.hosts[name].address for name in ("head", "worker1", "worker2")
     }
     status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")

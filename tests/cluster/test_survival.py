@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import Training
 from tests.agreement import agree
 from tests.cluster.hosts import wait_for
 from tests.cluster.up import Cluster
@@ -20,27 +21,27 @@ PATIENCE_S = 30
 """With the health checks of cluster.yaml a lost host is noticed much sooner, but the cores are busy."""
 
 
-def trials_on(folder: RunFolder, node: str) -> list[str]:
-    """Trials that compute there, and have written a state."""
+def trainings_on(folder: RunFolder, node: str) -> list[str]:
+    """Trainings that compute there, and have written a state; each is that of a trial."""
     states = Path(str(folder.states))
     found = [path for path in states.glob("t*") if list(path.glob("run-*.safetensors"))]
     return sorted(path.name for path in found if host_of(path, attempts(path)) == node)
 
 
 def busy_worker(cluster: Cluster, folder: RunFolder) -> str:
-    """The first host, beside the head, on which a trial computes, once the control has ended."""
+    """The first host, beside the head, on which a training computes, once the control has ended."""
     workers = cluster.nodes.keys() - {"head"}
 
     def busy() -> list[str]:
-        return [name for name in workers if trials_on(folder, cluster.nodes[name])]
+        return [name for name in workers if trainings_on(folder, cluster.nodes[name])]
 
     wait_for(lambda: busy() and not folder.read_records()["c0000"].open, 90, "a trial on a worker")
     return busy()[0]
 
 
 def spared(cluster: Cluster, folder: RunFolder, name: str) -> list[str]:
-    """Trials that compute on any other host than this."""
-    return [trial for other, node in cluster.nodes.items() if other != name for trial in trials_on(folder, node)]
+    """Trainings that compute on any other host than this."""
+    return [trial for other, node in cluster.nodes.items() if other != name for trial in trainings_on(folder, node)]
 
 
 def begin(cluster: Cluster, trials: int, *changes: str) -> tuple[RunFolder, Path]:
@@ -57,10 +58,10 @@ def begin(cluster: Cluster, trials: int, *changes: str) -> tuple[RunFolder, Path
 
 
 def goes_on_elsewhere(folder: RunFolder, log: Path, lost: list[str], node: str) -> str:
-    """Seconds until the loss of every trial is noticed, and until all have begun on another host, which may be busy."""
+    """Seconds until every loss is noticed, and until all have begun on another host, which may be busy."""
     began = time.monotonic()
     wait_for(
-        lambda: all(f"{name} lost its host" in log.read_text(encoding="utf-8") for name in lost),
+        lambda: all(f"{name.partition('-')[0]} lost its host" in log.read_text(encoding="utf-8") for name in lost),
         PATIENCE_S,
         "word of the loss",
     )
@@ -75,11 +76,12 @@ def goes_on_elsewhere(folder: RunFolder, log: Path, lost: list[str], node: str) 
 
 
 def ends_whole(cluster: Cluster, folder: RunFolder, trials: int, lost: list[str], kept: list[str]) -> None:
-    """The lost trials were tried again, and those on other hosts were not."""
+    """What was lost was tried again, and trainings on other hosts were not."""
     wait_for(lambda: folder.holder() is None, 200, "the end of the sweep")
     status = agree(folder, f"sqlite:///{cluster.storage}/mlflow.db")
     assert status == dict.fromkeys(["c0000", *[f"t{i:04d}" for i in range(trials)]], "FINISHED")
-    again = {name for name, record in folder.read_records().items() if record.attempt > 1}
+    trainings = [Training(record, run) for record in folder.read_records().values() for run in record.trainings]
+    again = {training.name for training in trainings if training.state.attempt > 1}
     assert again >= set(lost)
     assert again.isdisjoint(kept)
     assert not (folder.path / "states").exists()
@@ -96,7 +98,7 @@ def test_a_host_whose_power_goes(cluster: Cluster) -> None:
     folder, log = begin(cluster, 3)
     name = busy_worker(cluster, folder)
     node = cluster.nodes[name]
-    lost, kept = trials_on(folder, node), spared(cluster, folder, name)
+    lost, kept = trainings_on(folder, node), spared(cluster, folder, name)
     assert lost
     cluster.hosts[name].pull_power()
     del cluster.nodes[name]
@@ -108,7 +110,7 @@ def test_a_host_that_is_cut_off_and_comes_back(cluster: Cluster) -> None:
     folder, log = begin(cluster, 2, "--set", "defense.mix_epochs=60")  # it computes as long as it is cut off
     name = busy_worker(cluster, folder)
     host, node = cluster.hosts[name], cluster.nodes[name]
-    lost, kept = trials_on(folder, node), spared(cluster, folder, name)
+    lost, kept = trainings_on(folder, node), spared(cluster, folder, name)
     assert lost
     host.cut()
     try:

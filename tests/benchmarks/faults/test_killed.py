@@ -14,15 +14,16 @@ pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 def test_a_killed_worker_and_a_killed_driver_cost_no_trial(place: Path) -> None:
     sweep = Sweep(place, changes={"state_every_s": 0.2}).start()
-    sweep.wait_for("states/t0000/run-0.1.safetensors")
+    sweep.wait_for("states/t0000-0/run-0.1.safetensors")
     workers = sweep.workers()
     assert workers
     for pid in workers:
         kill(pid, signal.SIGKILL)
-    sweep.wait_for("states/t0001/began.1.txt")
+    sweep.wait_for("states/t0001-0/began.1.txt")
     sweep.kill()
     half = sweep.folder.read_records()
-    assert (half["t0000"].status, half["t0000"].attempt, half["t0001"].open) == ("FINISHED", 2, True)
+    (training,) = half["t0000"].trainings.values()
+    assert (half["t0000"].status, training.attempt, half["t0001"].open) == ("FINISHED", 2, True)
     (sweep.folder.records / ".beside-t0009-x.json").write_text("half")
     code, shown = sweep.start("resume").end()
     assert code == 0, shown

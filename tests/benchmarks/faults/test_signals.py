@@ -13,21 +13,10 @@ from benchmarks.faults import Sweep, agree
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
-def tree(process: int) -> list[int]:
-    """A process and those that it has started, and so on."""
-    children = [
-        int(child)
-        for path in Path(f"/proc/{process}/task").glob("*/children")
-        for child in path.read_text(encoding="ascii").split()
-    ]
-    return [process, *(member for child in children for member in tree(child))]
-
-
 def test_sigterm_to_every_process_costs_no_trial(place: Path) -> None:
     sweep = Sweep(place).start()
-    sweep.wait_for("states/t0001/began.1.txt")
-    assert sweep.process is not None
-    members = tree(sweep.process.pid)
+    sweep.wait_for("states/t0001-0/began.1.txt")
+    members = sweep.members()
     assert len(members) > 5, "Ray's processes are among them"
     asked = time.monotonic()
     for _ in range(2):  # timeout sends it twice
@@ -40,10 +29,11 @@ def test_sigterm_to_every_process_costs_no_trial(place: Path) -> None:
     assert "Not all trials ran: the sweep was interrupted. Ended trials are kept; to continue: sweeper resume" in shown
     assert "Traceback" not in shown
     records = sweep.folder.read_records()
-    assert (records["t0000"].status, records["t0001"].interrupted, records["t0001"].attempt) == ("FINISHED", True, 1)
+    (cut,) = records["t0001"].trainings.values()
+    assert (records["t0000"].status, records["t0001"].interrupted, cut.attempt) == ("FINISHED", True, 1)
     code, shown = sweep.start("resume").end()
     assert code == 0, shown
     assert set(agree(sweep.folder, sweep.store).values()) == {"FINISHED"}
-    assert sweep.folder.read_records()["t0000"].attempt == 1
+    assert [training.attempt for training in sweep.folder.read_records()["t0000"].trainings.values()] == [1]
     left = [member for member in members if Path(f"/proc/{member}").exists()]
     assert left == []

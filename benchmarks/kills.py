@@ -1,0 +1,128 @@
+"""Kills parts of short sweeps at random moments, and checks that nothing is lost, doubled or stuck.
+
+python -m benchmarks.kills [--kills 24] [--seed 0]
+
+A kill is SIGKILL to the driver, to a worker, to one of the services of Ray's head, or to every process at once. Each
+sweep is killed up to four times and resumed after each; then table, study and MLflow must agree
+(:func:`benchmarks.faults.agree`), and every trial must have all of its trainings, or a reason to do without.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import PRESET, Sweep, agree
+from sweeper.run_folder.record import TRIAL
+
+KILLS_OF_A_SWEEP = 4
+LATEST_S = 20.0
+"""Seconds after a start within which a kill comes."""
+VICTIMS = {"driver": "", "worker": "Trainable", "head's store": "gcs_server", "head's scheduler": "raylet/raylet",
+           "all at once": ""}  # fmt: skip
+SHORT: dict[str, Any] = {
+    "name": "kills",
+    "defense": {**PRESET["defense"], "mix_epochs": 6, "suppression_epochs": 4},
+    "scenarios": [{"attack": "badnets", "poison_rate": 0.1, "target": 0}, {"attack": "blend", "poison_rate": 0.1}],
+    "search": {"sampler": "random", "trials": 4, "workers": 2, "race": "learned"},
+    "state_every_s": 0.3,
+}
+
+
+def kill(sweep: Sweep, victim: str) -> int:
+    """Kill a part of a sweep that runs; returns the number of processes."""
+    assert sweep.process is not None
+    if victim == "driver":
+        members = [sweep.process.pid]
+    elif victim == "all at once":
+        members = sweep.members()
+    else:
+        members = sweep.named(VICTIMS[victim])[:1]
+    for pid in members:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(members)
+
+
+def check(sweep: Sweep) -> Counter[str]:
+    """Check a sweep that has ended, and count how its trials ended.
+
+    Raises:
+        AssertionError: something was lost or doubled, or is open.
+    """
+    agree(sweep.folder, sweep.store)
+    records = sweep.folder.read_records()
+    trials = [record for record in records.values() if record.role == TRIAL]
+    assert [record.trial_id for record in trials] == [f"t{number:04d}" for number in range(SHORT["search"]["trials"])]
+    keys = [key for record in records.values() if record.role != TRIAL for key in record.controls.values()]
+    assert len(keys) == len(set(keys)) == 4, f"controls: {keys}"
+    for record in records.values():
+        assert not record.open, f"{record.trial_id} is open"
+        words = {state.status for state in record.trainings.values()}
+        assert words == {"FINISHED"} or (record.raced_out and words <= {"FINISHED", "PRUNED"}), (record.trial_id, words)
+    assert not sweep.folder.states.exists(), "states are left"
+    return Counter("left the race" if record.raced_out else record.status for record in trials)
+
+
+def run_killed(place: Path, wanted: int, draw: random.Random) -> list[str]:
+    """Run a sweep to its end, and kill a part of it a few times on the way.
+
+    Args:
+        place: folder for all files of the sweep.
+        wanted: how many kills, if it does not end before.
+        draw: chooses victims and moments.
+
+    Returns:
+        A line for each kill, and one for the end.
+    """
+    sweep, lines = Sweep(place, changes=SHORT).start(), []
+    for _ in range(wanted):
+        assert sweep.process is not None
+        victim, moment = draw.choice(sorted(VICTIMS)), draw.uniform(1.0, LATEST_S)
+        until = time.monotonic() + moment
+        while time.monotonic() < until and sweep.process.poll() is None:
+            time.sleep(0.05)
+        begun = (sweep.folder.path / "sweep.yaml").exists()
+        if sweep.process.poll() is not None or not begun:
+            break
+        count = kill(sweep, victim)
+        if not count:
+            continue
+        lines.append(f"{victim} ({count} process{'es' if count > 1 else ''}) after {moment:.1f} s")
+        if victim != "worker":
+            sweep.end()
+            sweep.start("resume")
+    code, shown = sweep.end()
+    while code != 0 and "Traceback" not in shown and len(lines) < 2 * KILLS_OF_A_SWEEP:
+        lines.append(f"ended with {code}; resumed")
+        code, shown = sweep.start("resume").end()
+    assert code == 0, shown
+    return [*lines, f"  whole: {dict(check(sweep))}"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Kill, check and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    draw, done, began = random.Random(args.seed), 0, time.monotonic()
+    while done < args.kills:
+        with tempfile.TemporaryDirectory(prefix="sweeper-kills-") as place:
+            lines = run_killed(Path(place), min(KILLS_OF_A_SWEEP, args.kills - done), draw)
+        print("\n".join(lines), flush=True)
+        done += sum("after" in line for line in lines)
+    print(f"{done} kills in {(time.monotonic() - began) / 60:.1f} min: nothing lost, doubled or stuck")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
