@@ -7,7 +7,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from ray.tune.experiment import Trial
 
 OUT_OF_MEMORY = (
-    "Run fewer trials at once (search.workers), give each more CPUs (resources.cpu), end what else runs there, or "
+    "Run fewer trainings at once (search.workers), give each more CPUs (resources.cpu), end what else runs there, or "
     "raise RAY_memory_usage_threshold"
 )
 """What helps where Ray's memory monitor ends workers."""

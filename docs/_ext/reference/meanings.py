@@ -11,7 +11,8 @@ IDENTITY: dict[str, str] = {
     "sweep.",
     "role": "What the trial is for: trial (proposed by the search), control (trained without a defense) or "
     "confirmation (a leading setting trained again with fresh seeds).",
-    "status": "FINISHED, PRUNED (stopped early), FAILED or RUNNING. Only rows of FINISHED trials have figures.",
+    "status": "Of the training: FINISHED, PRUNED (stopped, or not needed), FAILED or RUNNING. Only FINISHED ones have figures.",
+    "trial_status": "Of its trial: FINISHED, PRUNED (it left its race, or was stopped), FAILED or RUNNING.",
     "scenario": "Name of the scenario: an attack with its parameters, poison rate and target.",
     "attack": "The attack of the scenario.",
     "poison_rate": "The poison rate as the preset gives it: a share of the target class for the attacks that say so in "
@@ -20,8 +21,9 @@ IDENTITY: dict[str, str] = {
     "target": "Number of the target class, from 0; class.target beside it is its name. Null for all-to-all.",
     "seed": "The seed of the preset (`seeds`) that this row was trained with.",
     "defense": "The defense; none in controls.",
-    "attempt": "How often the trial was started. It is above 1 after a crash or a lost host.",
-    "error": "Why the trial failed. Null if it did not.",
+    "attempt": "How often the training was started: 0 if it was never needed, above 1 after a crash or a lost host.",
+    "error": "Why the training failed, or was not needed. Null if it finished.",
+    "trial_error": "Why the trial failed, or left its race. Null if it finished.",
 }
 """Which training a row of ``trials.parquet`` is about."""
 
