@@ -315,6 +315,10 @@ def _run_here(
         console.print(
             f"{part}for all: {command('resume', folder.path, trials=whole)}.", highlight=False, soft_wrap=True
         )
+    if not spec.can_race:
+        names = ", ".join(objective.metric for objective in spec.objectives)
+        text = f"Every training runs (search.race: off): nothing bounds {names} before it is measured."
+        console.print(text, highlight=False, soft_wrap=True)
     try:
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

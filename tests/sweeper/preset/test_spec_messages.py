@@ -6,7 +6,7 @@ import pytest
 
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError
-from sweeper.preset.spec import validate
+from sweeper.preset.spec import DEFAULT_RACE, validate
 from tests.sweeper.small import make_objectives, misfits_of, preset_with, spec_with
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
@@ -51,6 +51,7 @@ def message(preset: dict[Any, Any]) -> str:
         ),
         ({"scenarios": [{**BADNETS, "alpha": 0.1}]}, ["scenarios.0.alpha is no parameter here", "size, corner"]),
         ({"scenario_defaults": {"alpha": 0.1}}, ["alpha is no parameter here", "poison_rate"]),
+        ({"search": {"races": "off"}}, ["search.races: unknown key", "Did you mean race?"]),
     ],
 )
 def test_an_unknown_key_is_named_with_those_that_are_known(changes: dict[str, Any], parts: list[str]) -> None:
@@ -227,6 +228,30 @@ def test_asha_compares_one_number_only(changes: dict[str, Any]) -> None:
     single = {"search": {"scheduler": "asha"}, "objectives": make_objectives(("val_acc", "maximize"))}
     assert spec_with(**single).search.scheduler == "asha"
     assert "asha needs one objective, one scenario and one seed" in message(preset_with(**(single | changes)))
+
+
+@pytest.mark.parametrize("interest", [0, -0.1, 1.01, "much", None])
+def test_the_interest_is_an_attack_success(interest: object) -> None:
+    text = message(preset_with(search={"interest": interest}))
+    assert text.startswith("search.interest: should be "), text
+
+
+def test_races_are_off_bounds_or_learned_and_yaml_says_false_for_off() -> None:
+    text = message(preset_with(search={"race": "paired"}))
+    assert text == "search.race: should be 'off', 'bounds' or 'learned', but got 'paired'."
+    races = [spec_with(search={"race": value}).race for value in ("off", False, "bounds", "learned", None)]
+    assert races == [None, None, "bounds", "learned", DEFAULT_RACE]
+
+
+def test_a_race_needs_an_objective_that_something_bounds() -> None:
+    objectives = make_objectives(("detection_auroc", "maximize"))
+    text = message(preset_with(objectives=objectives, search={"race": "bounds"}))
+    assert text == (
+        "search.race: bounds needs an accuracy or attack success among the objectives, since nothing bounds "
+        "detection_auroc before it is measured; set it to off."
+    )
+    without = spec_with(objectives=objectives)
+    assert (without.race, without.can_race) == (None, False)
 
 
 def test_asha_takes_no_constraint() -> None:

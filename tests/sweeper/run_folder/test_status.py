@@ -11,9 +11,9 @@ from rich.console import Console
 
 from sweeper.cli.tables import print_status
 from sweeper.run_folder.folder import LOCK_FILE, RunFolder
-from sweeper.run_folder.record import FAILED, PRUNED
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED
 from sweeper.run_folder.status import read_status, trials_in_all, unfinished
-from tests.sweeper.small import finish, record_of, spec_with, sweep_with
+from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
 from trainers.storage.state_store import StateStore, new_attempt
 
@@ -42,7 +42,7 @@ def ended(trial_id: str, status: str, seconds_ago: float = 0.0, error: str | Non
 def test_a_sweep_that_runs(tmp_path: Path) -> None:
     records = [finish(record_of("c0000", "control")), ended("t0000", PRUNED, 300), ended("t0001", FAILED, 200, "Nan.")]
     folder = folder_with(tmp_path / "run", [*records, record_of("t0002")], search={"trials": 8})
-    states = folder.states / "t0002"
+    states = folder.states / "t0002-0"
     with RunFolder(folder.path).lock():
         os.utime(folder.path / LOCK_FILE, (0, time.time() - 400))
         for _ in range(2):
@@ -51,10 +51,29 @@ def test_a_sweep_that_runs(tmp_path: Path) -> None:
             StateStore(states, attempt=number).begin("host")
         lines = shown(folder)
     assert lines[0].startswith("small: running (process ")
-    assert lines[1:4] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 controls", "  t0002 runs, attempt 2",
-                          "FAILED t0001: Nan."]  # fmt: skip
-    assert lines[4] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
-    assert lines[5:] == ["Attacked classes: target 0 (a) in badnets.", f"Results: {folder.path}"]
+    assert lines[1:5] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 controls", "0 trainings finished",
+                          "  t0002 runs, attempt 2", "FAILED t0001: Nan."]  # fmt: skip
+    assert lines[5] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
+    assert lines[6:] == ["Attacked classes: target 0 (a) in badnets.", f"Results: {folder.path}"]
+
+
+def test_trainings_are_counted_and_those_that_were_not_needed(tmp_path: Path) -> None:
+    spec = spec_with(scenarios=[{"attack": "badnets"}, {"attack": "blend"}], seeds=[0, 1])
+    left, open_ = record_of("t0000", spec=spec), record_of("t0001", spec=spec)
+    for record, finished in ((left, ["badnets"]), (open_, ["badnets", "blend"])):
+        for scenario in finished:
+            record.add_epoch((scenario, 0), epoch_figures(1), FACTS)
+            record.end_training((scenario, 0), FINISHED)
+    left.ended_by = "badnets"
+    left.end(PRUNED, "val_asr is at least 0.900, above the interest of 0.5")
+    folder = folder_with(tmp_path / "run", [left, open_], search={"trials": 4})
+    states = folder.states / "t0001-1"
+    with RunFolder(folder.path).lock():
+        StateStore(states, attempt=new_attempt(states)).begin("host")
+        lines = shown(folder)
+    assert lines[1:5] == ["1 of 4 trials done, 1 left their races; 0 controls",
+                          "3 trainings finished, 3 more were not needed",
+                          "  t0001 (badnets, seed 1) runs", "  t0001: 1 training waits"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("ago", "left"), [(5000, "About 250 min left."), (150, "About 15 min left."), (50, None)])
@@ -113,7 +132,7 @@ def test_what_was_interrupted_has_neither_failed_nor_ended(tmp_path: Path) -> No
     records = [ended("t0000", FAILED, error="Nan."), cut, record_of("c0000", "control")]
     status = read_status(folder_with(tmp_path / "run", records, search={"trials": 2}))
     assert (status.counts, status.failed, status.controls) == ({FAILED: 1}, ["t0000: Nan."], 0)
-    assert [record.trial_id for record in status.running] == ["c0000", "t0001"]
+    assert [training.label for training in status.left] == ["c0000", "t0001"]
     assert (status.done, status.word) == (1, "interrupted")
 
 
@@ -130,7 +149,7 @@ def test_its_own_driver_does_not_say_that_it_runs(tmp_path: Path) -> None:
 def test_a_sweep_that_was_cut_off(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "run", [finish(record_of()), record_of("t0001")], search={"trials": 3})
     assert shown(folder) == [
-        "small: interrupted", "1 of 3 trials done; 0 controls", "  t0001 waits",
+        "small: interrupted", "1 of 3 trials done; 0 controls", "1 trainings finished", "  t0001 waits",
         f"To continue: sweeper resume {folder.path}", "Attacked classes: target 0 (a) in badnets.",
         f"Results: {folder.path}",
     ]  # fmt: skip

@@ -53,6 +53,21 @@ def test_the_reason_stands_there(status: str) -> None:
     assert "acc" not in line
 
 
+def test_what_a_trial_showed_before_it_left_its_race_stands_there() -> None:
+    record = record_of(spec=spec_with(seeds=[0, 1]))
+    record.add_epoch(RUN, epoch_figures(1, val_asr=0.9), FACTS)
+    record.end_training(RUN, "FINISHED")
+    record.ended_by = "badnets"
+    record.end("PRUNED", "It is beyond the interest.")
+    line = describe(record, record.rows({}))
+    assert "  badnets: acc 0.800 asr 0.900 floor 0.050  (It is beyond the interest.)" in line
+    assert line.count("badnets:") == 1
+    out = io.StringIO()
+    with LiveDisplay(Console(file=out, width=200), [], [], 3) as display:
+        display.trial_ended(record, record.rows({}))
+    assert "1 of 3 done, 1 trainings not needed" in out.getvalue()
+
+
 def test_figures_that_are_undefined_are_left_out() -> None:
     record = finish(record_of(), val_asr=None)
     assert "badnets: acc 0.800 floor 0.050" in describe(record, record.rows({}))
