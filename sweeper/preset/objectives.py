@@ -28,6 +28,8 @@ UNDER_ATTACK = (*ATTACK_SUCCESS, "val_ra", "detection_auroc", "detection_tpr", "
 """Figures that are undefined where nothing is poisoned."""
 BELOW_CONTROL = ("val_acc", "val_balanced_acc")
 """Figures of which a control's own is a ceiling. A defense may well help the worst class."""
+HEADROOM = 0.02
+"""Accuracy above its control's that a training is allowed. An assumption: defenses cost accuracy."""
 WORST_BY_DEFAULT = (*ATTACK_SUCCESS, "control_asr", "val_min_class_acc")
 
 

@@ -2,7 +2,7 @@
 
 A trial is one setting with a training for each scenario and seed. It leaves once no outcome of its missing trainings
 could put it on the part of the frontier from which somebody would deploy. This assumes that a missing training is at
-most as accurate as its control plus :data:`HEADROOM`, and that nobody deploys a setting whose attack success is above
+most as accurate as its control plus :data:`sweeper.preset.objectives.HEADROOM`, and that nobody deploys a setting whose attack success is above
 ``interest``. Racing algorithms (F-Race, Birattari et al. 2002) compare in the same way, with statistical tests in the
 place of bounds.
 """
@@ -14,12 +14,10 @@ from math import inf, sqrt
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, HEADROOM, Constraint, Objective
 
 Mode = Literal["bounds", "learned"]
 
-HEADROOM = 0.02
-"""Accuracy above its control's that a training is allowed. An assumption: defenses cost accuracy."""
 TOLERANCE = 0.02
 """Attack success by which two settings may differ and still count as equal; seeds alone make a larger difference."""
 STANDARD_ERRORS = 2.0

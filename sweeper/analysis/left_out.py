@@ -1,0 +1,40 @@
+"""What races left out of a sweep, and what its frontier assumes."""
+
+import pandas as pd
+
+from sweeper.preset.objectives import HEADROOM
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL
+
+ASSUMPTIONS = {
+    "bounds": f"that no training is more accurate than its control plus {HEADROOM:g}",
+    "learned": f"that no training is more accurate than its control plus {HEADROOM:g}, or than the first trainings of "
+    "its trial let expect",
+}
+"""By ``search.race``: what a frontier assumes of the trainings that did not run."""
+
+
+def raced_out(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that left their races, from the rows of ``trials.parquet``."""
+    left = (frame["role"] == TRIAL) & (frame["trial_status"] == PRUNED) & frame["trial_error"].notna()
+    return frame[left]
+
+
+def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
+    """A sentence on what races left out, with the assumption behind it; null if they left out nothing.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        spec: the sweep.
+    """
+    trials, left = frame[frame["role"] == TRIAL], raced_out(frame)
+    if left.empty:
+        return None
+    missing = int((left["status"] != FINISHED).sum())
+    count, whole = left["trial_id"].nunique(), trials["trial_id"].nunique()
+    said = f"{count} of {whole} trials left their races, so {missing} of {len(trials)} trainings were not needed."
+    assumed = ASSUMPTIONS[spec.race or "bounds"]
+    if spec.attacking:
+        return f"{said} The leading attackers are those of all trainings, whatever the missing ones had given."
+    below = "" if spec.search.interest == 1 else f" below an attack success of {spec.search.interest:g}"
+    return f"{said} The frontier is that of all trials{below}; it assumes {assumed} (docs: racing)."
