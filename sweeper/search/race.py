@@ -2,9 +2,9 @@
 
 A trial is one setting with a training for each scenario and seed. It leaves once no outcome of its missing trainings
 could put it on the part of the frontier from which somebody would deploy. This assumes that a missing training is at
-most as accurate as its control plus :data:`sweeper.preset.objectives.HEADROOM`, and that nobody deploys a setting whose attack success is above
-``interest``. Racing algorithms (F-Race, Birattari et al. 2002) compare in the same way, with statistical tests in the
-place of bounds.
+most as accurate as its control plus :data:`~sweeper.preset.objectives.HEADROOM`, and that nobody deploys a setting
+whose attack success is above ``interest``. Racing algorithms (F-Race, Birattari et al. 2002) compare in the same way,
+with statistical tests in the place of bounds.
 """
 
 from collections import defaultdict
