@@ -18,7 +18,7 @@ record is always written."""
 
 
 class Follower(Protocol):
-    """A receiver of the events of all trials and controls: MLflow, the display."""
+    """A receiver of the events of all trials and controls: MLflow, the display. Its methods return at once."""
 
     def trial_started(self, record: TrialRecord) -> None:
         """Record that a trial started or restarted."""
@@ -66,7 +66,7 @@ class Ledger:
 
     @property
     def is_writing(self) -> bool:
-        """Whether files are being written, or followers told, at this moment; a server may take long to answer."""
+        """Whether files are being written or removed at this moment; a disk or an object store may take long."""
         return self._writes > 0
 
     @contextmanager
@@ -105,9 +105,8 @@ class Ledger:
 
     def started(self, record: TrialRecord) -> None:
         """Tell the followers that a trial started or restarted."""
-        with self._writing():
-            for follower in self._followers:
-                follower.trial_started(record)
+        for follower in self._followers:
+            follower.trial_started(record)
 
     def reported(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch."""
@@ -116,9 +115,8 @@ class Ledger:
                 self.folder.write_scores(record.trial_id, result["scenario"], result["seed"], result["scores"])
         if "figures" in result:
             record.add_epoch((result["scenario"], result["seed"]), result["figures"], result["facts"])
-            with self._writing():
-                for follower in self._followers:
-                    follower.epoch_ended(record)
+            for follower in self._followers:
+                follower.epoch_ended(record)
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Write down how a trial ended."""
@@ -130,13 +128,13 @@ class Ledger:
 
     def announce(self, record: TrialRecord) -> None:
         """Tell the followers that a trial ended; called once the study knows it."""
-        with self._writing():
-            if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
-                self.write_tables()
-            rows = record.rows(self.control_asr)
-            for follower in self._followers:
-                follower.trial_ended(record, rows)
-            if not record.open:
+        if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
+            self.write_tables()
+        rows = record.rows(self.control_asr)
+        for follower in self._followers:
+            follower.trial_ended(record, rows)
+        if not record.open:
+            with self._writing():
                 remove_tree(self.states_of(record))
 
     def running(self) -> list[TrialRecord]:

@@ -313,6 +313,22 @@ def test_a_resumed_sweep_goes_on_in_its_runs(
     assert client.get_run(second.parent).info.status == "FINISHED"
 
 
+def test_of_an_ended_trial_no_epochs_are_remembered_and_the_store_is_asked_should_it_go_on(
+    make_tracker: MakeTracker, client: MlflowClient
+) -> None:
+    tracker, record = make_tracker(), record_of()
+    end(tracker, record)
+    assert tracker._runs["t0000"].sent == {}
+    again = record_of()
+    for epoch in (1, 2, 3, 4):  # at other times, so a figure that is sent twice would stand there twice
+        again.add_epoch(RUN, epoch_figures(epoch), FACTS)
+        again.epochs[RUN][epoch]["reported_at"] += 60.0
+    again.end("FAILED", "The loss is nan.")
+    tracker.trial_ended(again, again.rows({}))
+    assert [step for step, _ in steps(client, "t0000", "loss")] == [1, 2, 3, 4]
+    assert children(client)["t0000"].info.status == "FAILED"
+
+
 def test_a_sweep_written_again_stands_there_once(make_tracker: MakeTracker, client: MlflowClient) -> None:
     records = [finish(record_of("t0000")), finish(record_of("c0000", "control"))]
     runs = []
