@@ -152,9 +152,10 @@ class Tracker:
             status: FINISHED, FAILED or KILLED.
         """
         self.catch_up()
-        parts = [partial(self._close_parent, metrics, status)]
-        parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
-        done = [self._safely(part) for part in parts]  # all of them, even if one fails
+        done = [self._safely(partial(self._close_parent, metrics, status))]
+        if done[0] or not self._lost:  # else each file would wait for an answer in vain
+            parts = [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
+            done += [self._safely(part) for part in parts]  # all of them, even if one fails
         if not all(done):
             self._refused.add(WHOLE_SWEEP)
 
