@@ -4,6 +4,9 @@ python -m benchmarks.driver [--trials 2000] [--wait 0] [--workers 2] [--sampler 
 
 The program is one file that contains its trials, so it runs on a cluster's head too. With ``--wait`` each trial waits
 for that many seconds without computing, and the figure to look at is the number of trials a minute.
+
+MLflow is written by a thread, whose share is told apart. The main thread waits for it only at the end, for what is left
+then; while both compute, they take turns.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +33,7 @@ from sweeper.running import driver, searcher
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.worker import TrialActor
+from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.sweep_run import Tracker
 from trainers.measuring.attack_cost import AttackCost
 from trainers.measuring.evaluation import Measurement
@@ -42,6 +47,7 @@ PRESET: dict[str, Any] = {
     "scenarios": [{"attack": "badnets", "poison_rate": 0.1}],
     "device": "cpu",
 }  # fmt: skip
+IN_THREAD, AT_THE_END = "MLflow, in its thread", "MLflow, after the last trial"
 
 
 class WaitingActor(TrialActor):
@@ -79,11 +85,12 @@ def waiting_trials(wait_s: float) -> Iterator[None]:
 
 
 class Spent:
-    """Seconds that the driver spends in watched functions, without watched functions that they call."""
+    """Seconds that the driver spends in watched functions, without watched functions that they call in its thread."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._open: list[float] = []
+        self._open: defaultdict[int, list[float]] = defaultdict(list)
+        """By thread, one for each watched function under way: seconds in those that it called."""
 
     def watch(self, owner: Any, name: str, label: str) -> None:
         """Time the function ``name`` of ``owner`` from now on, as ``label``."""
@@ -91,15 +98,16 @@ class Spent:
 
         @wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
-            self._open.append(0.0)
+            open_here = self._open[get_ident()]
+            open_here.append(0.0)
             began = time.perf_counter()
             try:
                 return function(*arguments, **named)
             finally:
                 took = time.perf_counter() - began
-                self.seconds[label] += took - self._open.pop()
-                if self._open:
-                    self._open[-1] += took
+                self.seconds[label] += took - open_here.pop()
+                if open_here:
+                    open_here[-1] += took
 
         setattr(owner, name, timed)
 
@@ -117,17 +125,21 @@ def measure(
     for owner, name, label in (
         (SweepSearcher, "_ask", "asking the study"), (SweepSearcher, "_tell", "telling the study"),
         (RunFolder, "write_record", "records"), (searcher, "new_attempt", "attempts"),
-        (RunFolder, "write_tables", "tables"), (Tracker, "_follow", "MLflow"), (LiveDisplay, "trial_ended", "display"),
+        (RunFolder, "write_tables", "tables"), (LiveDisplay, "trial_ended", "display"),
+        (BackgroundTracker, "epoch_ended", "handing over to MLflow's thread"),
+        (BackgroundTracker, "trial_ended", "handing over to MLflow's thread"),
+        (BackgroundTracker, "sweep_ended", AT_THE_END), (Tracker, "_follow", IN_THREAD),
     ):  # fmt: skip
         spent.watch(owner, name, label)
-    memory = [resident_mib()]
+    memory, cpu_s = [resident_mib()], []
     trial_ended = LiveDisplay.trial_ended
 
-    def note_memory(*arguments: Any) -> None:
+    def take_notes(*arguments: Any) -> None:
         memory.append(resident_mib())
+        cpu_s.append(time.thread_time())
         trial_ended(*arguments)
 
-    LiveDisplay.trial_ended = note_memory  # type: ignore[method-assign]
+    LiveDisplay.trial_ended = take_notes  # type: ignore[method-assign]
     data = PRESET["data"] | {"train_size": images}
     search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
     began = time.perf_counter()
@@ -139,12 +151,19 @@ def measure(
     fifth = len(ends) // 5
     middle = ends[fifth : len(ends) - fifth]
     paces = [(ends[(k + 1) * fifth - 1] - ends[k * fifth]) / (fifth - 1) for k in range(5)] if fifth > 1 else []
+    in_thread, at_the_end = spent.seconds.pop(IN_THREAD), spent.seconds.pop(AT_THE_END)
     return {
         "trials": ended.outcome.finished,
         "seconds": round(took, 1),
         "trials a minute, middle three fifths": round(60 * (len(middle) - 1) / (middle[-1] - middle[0]), 1),
         "ms a trial, fifth by fifth": [round(1000 * pace, 1) for pace in paces],
         "driver's ms a trial": {name: round(1000 * s / len(ends), 2) for name, s in sorted(spent.seconds.items())},
+        "driver's ms a trial, the sum": round(1000 * sum(spent.seconds.values()) / len(ends), 1),
+        "driver's ms of CPU a trial, with those of Ray Tune": round(1000 * (cpu_s[-1] - cpu_s[0]) / len(cpu_s[1:]), 1),
+        "MLflow's thread": {
+            "ms a trial": round(1000 * in_thread / len(ends), 1),
+            "seconds that the driver waits for it at the end": round(at_the_end, 1),
+        },
         "driver's MiB": {
             "programs loaded": round(memory[0]),
             "first trial": round(memory[1]),

@@ -36,6 +36,7 @@ from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.study_file import open_study
+from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.shared_studies import check_shared, share_study
 from sweeper.tracking.store import ExperimentDeleted, tracking_uri
 from sweeper.tracking.sweep_run import Tracker
@@ -50,6 +51,9 @@ from trainers.text import printable
 
 ATTACKERS = "attackers.png"
 """The picture of an attacker's sweep: what attack success each attacker reached."""
+
+MANY_BEHIND = 50
+"""Trials that wait to be sent to MLflow at the end of a sweep, above which the user is told what it waits for."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Ended:
     table: pd.DataFrame
     volumes: dict[str, float]
     outcome: Outcome
-    tracker: Tracker | Untracked
+    tracker: BackgroundTracker | Untracked
     attackers: tuple[pd.DataFrame, pd.DataFrame] | None
     not_copied: str | None = None
 
@@ -340,6 +344,11 @@ def _run_here(
     except BaseException:
         tracker.sweep_ended([], {}, "KILLED")
         raise
+    if isinstance(tracker, BackgroundTracker) and len(tracker.behind) > MANY_BEHIND:
+        console.print(
+            f"{len(tracker.behind)} trials are still to be sent to MLflow; Ctrl-C leaves them to "
+            f"{command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
     _close(tracker, folder, volumes)
     try:
         share_study(folder)
@@ -350,22 +359,22 @@ def _run_here(
     return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
 
 
-def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> Tracker | Untracked:
-    """Follows the sweep in MLflow; a sweep whose experiment was deleted goes on without.
+def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> BackgroundTracker | Untracked:
+    """Follows the sweep in MLflow, from a thread; a sweep whose experiment was deleted goes on without.
 
     Raises:
         ConfigError: the store cannot be reached or written.
     """
     uri = tracking_uri(folder.path.parent)
     try:
-        return Tracker(uri, folder, sweep, draw_trial)
+        return BackgroundTracker(Tracker(uri, folder, sweep, draw_trial), folder)
     except ExperimentDeleted as error:
         more = f"The sweep goes on without MLflow; when it is restored: {command('track', folder.path)}"
         console.print(f"{error}\n{more}", markup=False, highlight=False, soft_wrap=True)
         return Untracked(uri)
 
 
-def _close(tracker: Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
+def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and (record.status == FINISHED or record.raced_out) for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"

@@ -30,9 +30,14 @@ DEFENSE_COLOURS = dict(zip(DEFENSES, OKABE_ITO, strict=False))
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a PNG, whole or not at all."""
-    write_with(path, lambda beside: figure.savefig(beside, dpi=120, bbox_inches="tight"))
+    """Write a figure of pyplot as a PNG, whole or not at all, and close it."""
+    _write(figure, path)
     plt.close(figure)
+    return path
+
+
+def _write(figure: Figure, path: Path) -> Path:
+    write_with(path, lambda beside: figure.savefig(beside, dpi=120, bbox_inches="tight"))
     return path
 
 
@@ -171,7 +176,10 @@ def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
 
 
 def draw_trial(record: TrialRecord, folder: RunFolder, into: Path) -> list[Path]:
-    """Draw the curves of a trial, and for each run with scores the histogram of clean and poisoned samples."""
+    """Draw the curves of a trial, and for each run with scores the histogram of clean and poisoned samples.
+
+    It may run in any thread, since it does without pyplot, whose list of open figures belongs to the main thread.
+    """
     made = []
     if record.epochs:
         made.append(_draw_curves(record, into / "curves.png"))
@@ -189,7 +197,8 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
     frame = pq.read_table(scores).to_pandas()
     entropy = 1 - frame["suspicion"]
     bins = np.linspace(0, 1, 41)
-    figure, axes = plt.subplots(figsize=(5.6, 3.6))
+    figure = Figure(figsize=(5.6, 3.6))
+    axes = figure.subplots()
     for name, mask, colour in (("clean", ~frame["poisoned"], BLUE), ("poisoned", frame["poisoned"], RED)):
         if mask.any():
             share = np.histogram(entropy[mask], bins)[0] / mask.sum()
@@ -200,13 +209,14 @@ def draw_histogram(scores: Path, title: str, path: Path) -> Path:
     axes.set_ylabel("share of samples")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=9)
-    return save_figure(figure, path)
+    return _write(figure, path)
 
 
 def _draw_curves(record: TrialRecord, path: Path) -> Path:
     shown = (("val_acc", BLUE, "-"), ("val_asr", RED, "-"), ("asr_floor", RED, ":"), ("detection_auroc", GREY, "-"))
     runs = [run for run in record.epochs if record.epochs[run]]
-    figure, grid = plt.subplots(1, len(runs), figsize=(4.6 * len(runs), 3.4), squeeze=False, sharey=True)
+    figure = Figure(figsize=(4.6 * len(runs), 3.4))
+    grid = figure.subplots(1, len(runs), squeeze=False, sharey=True)
     for axes, run in zip(grid.flat, runs, strict=True):
         epochs: list[dict[str, Any]] = [record.epochs[run][number] for number in sorted(record.epochs[run])]
         for name, colour, style in shown:
@@ -218,4 +228,4 @@ def _draw_curves(record: TrialRecord, path: Path) -> Path:
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.25)
     grid.flat[0].legend(frameon=False, fontsize=8)
-    return save_figure(figure, path)
+    return _write(figure, path)

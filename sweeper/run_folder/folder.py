@@ -266,17 +266,20 @@ class RunFolder:
 
     def read_records(self) -> dict[str, TrialRecord]:
         """Read the records of all trials and controls, by their ids; leave out damaged ones, with a warning."""
-        records = {}
-        for path in sorted(self.records.glob("[!.]*.json")):
-            try:
-                record = TrialRecord.from_json(path.read_text(encoding="utf-8"))
-                if record.trial_id != path.stem:
-                    raise ValueError(f"it is that of {record.trial_id}")
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                log.warning("%s is damaged and left out: %s", path, error)
-                continue
-            records[record.trial_id] = record
-        return records
+        known = (self.read_record(path.stem) for path in sorted(self.records.glob("[!.]*.json")))
+        return {record.trial_id: record for record in known if record is not None}
+
+    def read_record(self, trial_id: str) -> TrialRecord | None:
+        """Read the record of one trial or control; null, with a warning, if there is none or it is damaged."""
+        path = self.records / f"{trial_id}.json"
+        try:
+            record = TrialRecord.from_json(path.read_text(encoding="utf-8"))
+            if record.trial_id != trial_id:
+                raise ValueError(f"it is that of {record.trial_id}")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            log.warning("%s is damaged and left out: %s", path, error)
+            return None
+        return record
 
     def write_data_findings(self, findings: Findings) -> list[str]:
         """Write ``data_findings.csv``: what was left out of the data and what is noteworthy, if there is any.

@@ -20,7 +20,7 @@ record is always written."""
 
 
 class Follower(Protocol):
-    """A receiver of the events of all trials and controls: MLflow, the display."""
+    """A receiver of the events of all trials and controls: MLflow, the display. Its methods return at once."""
 
     def trial_started(self, record: TrialRecord) -> None:
         """Record that a trial started or restarted."""
@@ -73,7 +73,7 @@ class Ledger:
 
     @property
     def is_writing(self) -> bool:
-        """Whether files are being written, or followers told, at this moment; a server may take long to answer."""
+        """Whether files are being written or removed at this moment; a disk or an object store may take long."""
         return self._writes > 0
 
     @contextmanager
@@ -117,9 +117,8 @@ class Ledger:
 
     def started(self, training: Training) -> None:
         """Tell the followers that a training started or restarted."""
-        with self._writing():
-            for follower in self._followers:
-                follower.trial_started(training.record)
+        for follower in self._followers:
+            follower.trial_started(training.record)
 
     def reported(self, training: Training, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch. What is reported of a
@@ -133,9 +132,8 @@ class Ledger:
                 self.folder.write_scores(record.trial_id, *run, result["scores"])
         if "figures" in result:
             record.add_epoch(run, result["figures"], result["facts"])
-            with self._writing():
-                for follower in self._followers:
-                    follower.epoch_ended(record)
+            for follower in self._followers:
+                follower.epoch_ended(record)
 
     def end_training(self, training: Training, status: str, error: str | None = None) -> None:
         """Write down how a training ended."""
@@ -146,7 +144,8 @@ class Ledger:
     def release(self, training: Training) -> None:
         """Remove the states of a training that has ended, and that no worker runs any more."""
         if not training.record.interrupted and training.state.status != RUNNING and self.broken is None:
-            remove_tree(self.states_of(training))
+            with self._writing():
+                remove_tree(self.states_of(training))
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Write down how a trial ended."""
@@ -158,13 +157,11 @@ class Ledger:
 
     def announce(self, record: TrialRecord) -> None:
         """Tell the followers that a trial ended; called once the study knows it."""
-        with self._writing():
-            if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
-                self.write_tables()
+        if time.monotonic() - self._tables_written_at > TABLES_SHARE * self._writing_tables_took:
+            self.write_tables()
         rows = record.rows(self.control_asr)
-        with self._writing():
-            for follower in self._followers:
-                follower.trial_ended(record, rows)
+        for follower in self._followers:
+            follower.trial_ended(record, rows)
         self._put_away(record)
 
     def _put_away(self, record: TrialRecord) -> None:

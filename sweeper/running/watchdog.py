@@ -18,7 +18,7 @@ def _none_is_lost() -> None:
 class Watchdog:
     """As a context manager it watches over what Ray does inside: it runs the trials, or it ends.
 
-    What this program writes itself is no part of the time: a slow server or disk is not Ray.
+    What this program writes itself is no part of the time: a slow disk or object store is not Ray.
 
     Args:
         stopper: of the sweep; it is told if Ray's own processes are gone.

@@ -106,6 +106,11 @@ class Tracker:
         ended = {name for name, (_, rows) in self._behind.items() if rows is not None}
         return sorted(ended | self._refused)
 
+    @property
+    def rest_s(self) -> float | None:
+        """Seconds until the store is asked again; null while it answers."""
+        return max(self._ask_again_at - time.monotonic(), 0.0) if self._lost else None
+
     def trial_started(self, record: TrialRecord) -> None:
         """Record that a trial or control started or restarted."""
         self._follow(record, None)
@@ -124,9 +129,9 @@ class Tracker:
             return
         self._behind[record.trial_id] = (record, rows)
         if time.monotonic() >= self._ask_again_at:
-            self._catch_up()
+            self.catch_up()
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Send everything that MLflow lacks, until the store stops answering."""
         for trial_id, (record, rows) in list(self._behind.items()):
             del self._behind[trial_id]
@@ -146,10 +151,11 @@ class Tracker:
             metrics: of the whole sweep.
             status: FINISHED, FAILED or KILLED.
         """
-        self._catch_up()
-        parts = [partial(self._close_parent, metrics, status)]
-        parts += [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
-        done = [self._safely(part) for part in parts]  # all of them, even if one fails
+        self.catch_up()
+        done = [self._safely(partial(self._close_parent, metrics, status))]
+        if done[0] or not self._lost:  # else each file would wait for an answer in vain
+            parts = [partial(self._client.log_artifact, self.parent, str(path)) for path in artifacts if path.exists()]
+            done += [self._safely(part) for part in parts]  # all of them, even if one fails
         if not all(done):
             self._refused.add(WHOLE_SWEEP)
 
@@ -269,6 +275,7 @@ class Tracker:
         self._client.log_batch(child.run_id, tags=[RunTag(k, v) for k, v in {**tags, "status": record.status}.items()])
         self._client.set_terminated(child.run_id, STATUS[record.status], at)
         child.status, child.error = record.status, (record.error or "")[:TAG_LENGTH]
+        child.sent, child.before = {}, True  # should it go on, the store is asked what it has
 
     def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
         with tempfile.TemporaryDirectory(prefix="sweeper-artifacts-") as scratch:

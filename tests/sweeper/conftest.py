@@ -30,7 +30,14 @@ TINY = [
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
     """The figures that were saved, still open."""
     figures: list[Figure] = []
-    monkeypatch.setattr(plots.plt, "close", figures.append)
+    save = Figure.savefig
+
+    def note(figure: Figure, *where: Any, **how: Any) -> None:
+        figures.append(figure)
+        save(figure, *where, **how)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    monkeypatch.setattr(plots.plt, "close", lambda _: None)
     yield figures
     monkeypatch.undo()
     plt.close("all")

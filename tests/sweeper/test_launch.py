@@ -3,6 +3,7 @@
 from collections import Counter
 from io import StringIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,64 @@ def test_ctrl_c_while_the_report_is_written_keeps_what_ended(
         launch.begin(spec_with(), preset_with(), path, Console(file=StringIO()))
     assert caught.value.finished == finished
     assert len(RunFolder.open(path).read_records()) == finished
+
+
+def test_a_resumed_sweep_begins_before_mlflow_knows_its_ended_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    begun, told = Event(), []
+    trial_ended = launch.Tracker.trial_ended
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        if not ledger.records:
+            for number in range(3):
+                ledger.folder.write_record(finish(record_of(f"t000{number}")))
+        begun.set()
+        return Outcome(3, [], None)
+
+    def when_begun(tracker: Any, record: Any, rows: Any) -> None:
+        assert begun.wait(60)
+        told.append(record.trial_id)
+        trial_ended(tracker, record, rows)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch.Tracker, "trial_ended", when_begun)
+    path = tmp_path / "run"
+    launch.begin(spec_with(), preset_with(), path, Console(quiet=True))
+    assert told == [], "nobody told of them"
+    begun.clear()
+    ended = launch.resume(path, Console(quiet=True))
+    assert told == ["t0000", "t0001", "t0002"]
+    assert ended.tracker.behind == []
+
+
+def test_who_waits_for_mlflow_at_the_end_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    answers, said = Event(), StringIO()
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        for number in range(4):
+            record = finish(record_of(f"t000{number}"))
+            ledger.add(record)
+            ledger.announce(record)
+        return Outcome(4, [], None)
+
+    def answer(*_: Any) -> None:
+        assert answers.wait(60)
+
+    def closed(*_: Any) -> None:
+        answers.set()
+        close(*_)
+
+    close = launch._close
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch, "_close", closed)
+    monkeypatch.setattr(launch, "MANY_BEHIND", 3)
+    monkeypatch.setattr(launch.Tracker, "trial_ended", answer)
+    launch.begin(spec_with(), preset_with(), tmp_path / "run", Console(file=said, width=1000))
+    waiting = f"4 trials are still to be sent to MLflow; Ctrl-C leaves them to sweeper track {tmp_path / 'run'}"
+    assert waiting in said.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("command", ["resume", "confirm"])

@@ -131,6 +131,18 @@ def test_curves_and_histograms_of_a_trial(tmp_path: Path, drawn: list[Figure]) -
     assert labels == ["clean: 3, 66.7% credible", "poisoned: 1, 0.0% credible"]
 
 
+def test_a_trial_is_drawn_without_pyplot_which_is_for_the_main_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.scores.mkdir()
+    scores = pa.table({"suspicion": [0.1], "credible": [True], "poisoned": [False]})
+    pq.write_table(scores, folder.scores / "t0000-badnets-0.parquet")
+    for name in ("close", "figure", "subplots"):
+        monkeypatch.delattr(plots.plt, name)
+    assert len(plots.draw_trial(finish(record_of()), folder, tmp_path)) == 2
+
+
 def test_a_trial_without_an_epoch_has_no_picture(tmp_path: Path) -> None:
     assert plots.draw_trial(record_of(), RunFolder(tmp_path), tmp_path) == []
 

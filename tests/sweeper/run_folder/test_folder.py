@@ -122,6 +122,7 @@ def test_records_come_back_as_they_went(folder: RunFolder, seeds: list[int]) -> 
     before = [control, ended, running, refused]
     for record in before:
         folder.write_record(record)
+    assert [folder.read_record(record.trial_id) for record in before] == before
     back = folder.read_records()
     assert list(back) == ["c0000", "t0000", "t0001", "t0002"]
     assert list(back.values()) == before
@@ -134,6 +135,8 @@ def test_a_damaged_record_does_not_count(folder: RunFolder, content: str, caplog
     (folder.records / "t0000.json").write_text(content)
     assert list(folder.read_records()) == ["t0001"]
     assert "t0000.json is damaged" in caplog.text
+    assert folder.read_record("t0000") is None
+    assert folder.read_record("t0002") is None, "there is none"
 
 
 @pytest.mark.parametrize("name", ["../../photos", "/home/me/photos", "t0000/../../x", "photos", "t1", "", "t0001", 7])

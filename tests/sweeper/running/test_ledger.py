@@ -43,30 +43,28 @@ def ledger(tmp_path: Path, follower: Listening) -> Ledger:
     return Ledger(RunFolder(tmp_path), {}, [follower])
 
 
-def test_it_is_known_whether_this_program_is_at_work(tmp_path: Path) -> None:
-    """As opposed to Ray: a server may take long to answer."""
+def test_it_is_known_whether_this_program_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As opposed to Ray: a disk or an object store may take long."""
     seen: dict[str, bool] = {}
 
-    class Slow(Watcher):
-        def trial_started(self, record: TrialRecord) -> None:
-            seen["started"] = ledger.is_writing
+    def full(*_: Any) -> None:
+        seen["tables"] = ledger.is_writing
+        raise OSError(ENOSPC, "No space left on device")
 
-        def epoch_ended(self, record: TrialRecord) -> None:
-            seen["epoch"] = ledger.is_writing
+    def slow(_: Path) -> None:
+        seen["states"] = ledger.is_writing
 
-        def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-            seen["ended"] = ledger.is_writing
-            raise OSError(ENOSPC, "No space left on device")
-
-    ledger, record = Ledger(RunFolder(tmp_path), {}, [Slow()]), record_of()
+    ledger, record = Ledger(RunFolder(tmp_path), {}, []), record_of()
+    monkeypatch.setattr(module, "remove_tree", slow)
     ledger.folder.record_written = lambda: seen.__setitem__("record", ledger.is_writing)
-    ledger.started(record)
-    ledger.reported(record, report(record, 1))
     ledger.end(record, FINISHED)
     assert not ledger.is_writing
+    ledger.announce(record)
+    assert not ledger.is_writing
+    monkeypatch.setattr(ledger.folder, "write_tables", full)
     with pytest.raises(OSError, match="No space"):
-        ledger.announce(record)
-    assert seen == {"started": True, "epoch": True, "record": True, "ended": True}
+        ledger.write_tables()
+    assert seen == {"record": True, "states": True, "tables": True}
     assert not ledger.is_writing, "after an error too"
 
 

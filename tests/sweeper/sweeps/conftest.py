@@ -18,6 +18,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Follower, Ledger
 from sweeper.running.progress import LiveDisplay
+from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.sweep_run import Tracker
 from tests.agreement import agree
 from tests.ray_here import ray_here
@@ -93,12 +94,13 @@ def sweep(tmp_path: Path) -> Sweep:
         uri = fresh_store(tmp_path / f"{name}.db")
         content = sweep_with(name, **changes)
         content["data"] = content["data"] | {"class_names": list(splits.train.class_names)}
-        tracker = Tracker(uri, folder, content, draw_trial)
+        tracker = BackgroundTracker(Tracker(uri, folder, content, draw_trial), folder)
         shown = io.StringIO()
         plan = Plan(spec.search.trials)
         display = LiveDisplay(Console(file=shown, width=300), spec.objectives, spec.constraints, plan.trials)
         ledger = Ledger(folder, {}, [tracker, display, *followers])
         outcome = run_sweep(spec, content, splits, ledger, plan, display.say)
+        tracker.sweep_ended([], {}, "FINISHED")
         return Ended(folder, outcome, uri, shown.getvalue())
 
     return start

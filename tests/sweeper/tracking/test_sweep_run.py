@@ -313,6 +313,22 @@ def test_a_resumed_sweep_goes_on_in_its_runs(
     assert client.get_run(second.parent).info.status == "FINISHED"
 
 
+def test_of_an_ended_trial_no_epochs_are_remembered_and_the_store_is_asked_should_it_go_on(
+    make_tracker: MakeTracker, client: MlflowClient
+) -> None:
+    tracker, record = make_tracker(), record_of()
+    end(tracker, record)
+    assert tracker._runs["t0000"].sent == {}
+    again = record_of()
+    for epoch in (1, 2, 3, 4):  # at other times, so a figure that is sent twice would stand there twice
+        again.add_epoch(RUN, epoch_figures(epoch), FACTS)
+        again.epochs[RUN][epoch]["reported_at"] += 60.0
+    again.end("FAILED", "The loss is nan.")
+    tracker.trial_ended(again, again.rows({}))
+    assert [step for step, _ in steps(client, "t0000", "loss")] == [1, 2, 3, 4]
+    assert children(client)["t0000"].info.status == "FAILED"
+
+
 def test_a_sweep_written_again_stands_there_once(make_tracker: MakeTracker, client: MlflowClient) -> None:
     records = [finish(record_of("t0000")), finish(record_of("c0000", "control"))]
     runs = []
@@ -439,6 +455,40 @@ def test_a_server_that_stays_away_is_asked_less_and_less_often(
             patch.setattr(tracker._client, name, lost)
         record.add_epoch(RUN, epoch_figures(1), FACTS)
         assert watch(40) == [5, 10, 20]
+
+
+def test_a_store_that_is_away_at_the_end_is_not_asked_for_each_file(make_tracker: MakeTracker, tmp_path: Path) -> None:
+    tracker, asked = make_tracker(), []
+
+    def lost(*_: Any, **__: Any) -> None:
+        asked.append(1)
+        raise ConnectionError("refused")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*LOST, "get_run"):
+            patch.setattr(tracker._client, name, lost)
+        tracker.sweep_ended([tmp_path / "mlflow.db"] * 9, {}, "FINISHED")
+    assert len(asked) == 1
+    assert tracker.behind == [tracking.WHOLE_SWEEP]
+
+
+def test_an_artifact_that_is_refused_costs_none_of_the_others(
+    make_tracker: MakeTracker, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = make_tracker()
+    send = tracker._client.log_artifact
+
+    def picky(run_id: str, path: str) -> None:
+        if path.endswith("a"):
+            raise PermissionError("no")
+        send(run_id, path)
+
+    monkeypatch.setattr(tracker._client, "log_artifact", picky)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("x")
+    tracker.sweep_ended([tmp_path / "a", tmp_path / "b"], {}, "FINISHED")
+    assert [file.path for file in client.list_artifacts(tracker.parent)] == ["b"]
+    assert tracker.behind == [tracking.WHOLE_SWEEP]
 
 
 def test_what_runs_is_not_said_to_be_missing(make_tracker: MakeTracker) -> None:
