@@ -1,9 +1,9 @@
-"""Measures the time that a sweep's driver spends on each trial, by task; the trials train nothing.
+"""Measures the time that a sweep's driver spends on each training, by task; the trainings compute nothing.
 
-python -m benchmarks.driver [--trials 2000] [--wait 0] [--workers 2] [--sampler tpe] [--images 3000]
+python -m benchmarks.driver [--trials 1000] [--seeds 2] [--epochs 1] [--wait 0] [--workers 2] [--sampler tpe]
 
-The program is one file that contains its trials, so it runs on a cluster's head too. With ``--wait`` each trial waits
-for that many seconds without computing, and the figure to look at is the number of trials a minute.
+The program is one file that contains its trainings, so it runs on a cluster's head too. With ``--wait`` each training
+waits for that many seconds, and the figure to look at is the number of trainings a minute.
 
 MLflow is written by a thread, whose share is told apart. The main thread waits for it only at the end, for what is left
 then; while both compute, they take turns.
@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from threading import get_ident
@@ -31,12 +32,12 @@ from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running import driver, searcher
 from sweeper.running.progress import LiveDisplay
-from sweeper.running.searcher import SweepSearcher
-from sweeper.running.worker import TrialActor
+from sweeper.running.worker import TrainingActor
+from sweeper.search.agenda import Agenda
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.sweep_run import Tracker
 from trainers.measuring.attack_cost import AttackCost
-from trainers.measuring.evaluation import Measurement
+from trainers.measuring.evaluation import METRICS, Measurement
 from trainers.trial import EpochResult, TrialConfig
 
 PRESET: dict[str, Any] = {
@@ -50,12 +51,14 @@ PRESET: dict[str, Any] = {
 IN_THREAD, AT_THE_END = "MLflow, in its thread", "MLflow, after the last trial"
 
 
-class WaitingActor(TrialActor):
-    """Actor that takes trials like any other, and invents their figures."""
+class WaitingActor(TrainingActor):
+    """Actor that takes trainings like any other, and invents their figures."""
 
-    def setup(self, config: dict[str, Any], wait_s: float = 0.0, **known: Any) -> None:  # type: ignore[override]
-        """Take the first trial."""
-        self._wait_s = wait_s
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], wait_s: float = 0.0, epochs: int = 1, **known: Any
+    ) -> None:
+        """Take the first training."""
+        self._wait_s, self._epochs = wait_s, epochs
         super().setup(config, **known)
 
     def _open(self, config: dict[str, Any]) -> None:
@@ -67,20 +70,26 @@ class WaitingActor(TrialActor):
         threshold = trial.params.get("threshold", 0.0)
         acc, asr = (0.9, 1.0) if trial.defense == "none" else (0.6 + threshold / 2, threshold)
         for scenario, repeat in trial.runs():
-            figures = Measurement(1, "mix", 0.1, 60_000, self._wait_s, val_acc=acc, val_asr=asr, asr_floor=0.02)
-            yield EpochResult(scenario, repeat, figures, None, 0.1, 900, AttackCost(0.1, 30.0, 0.9), True)
+            for epoch in range(1, self._epochs + 1):
+                known = {
+                    name: 0.5 for name in METRICS if name not in ("epoch", "stage", "loss", "images_seen", "seconds")
+                }
+                known |= {"val_acc": acc, "val_asr": asr, "asr_floor": 0.02, "val_asr_excess": max(asr - 0.02, 0.0)}
+                figures = Measurement(epoch, "mix", 0.1, 60_000 * epoch, self._wait_s, **known)
+                final = epoch == self._epochs
+                yield EpochResult(scenario, repeat, figures, None, 0.1, 900, AttackCost(0.1, 30.0, 0.9), final)
 
 
 @contextmanager
-def waiting_trials(wait_s: float) -> Iterator[None]:
-    """Let sweeps of this process run trials that only wait, for ``wait_s`` seconds each."""
-    kind, with_parameters = driver.TrialActor, driver.tune.with_parameters
-    driver.TrialActor = WaitingActor  # type: ignore[misc]
-    driver.tune.with_parameters = lambda actor, **known: with_parameters(actor, wait_s=wait_s, **known)
+def waiting_trainings(wait_s: float, epochs: int = 1) -> Iterator[None]:
+    """Let sweeps of this process run trainings that only wait, for ``wait_s`` seconds each, and report some epochs."""
+    kind, with_parameters = driver.TrainingActor, driver.tune.with_parameters
+    driver.TrainingActor = WaitingActor  # type: ignore[misc]
+    driver.tune.with_parameters = lambda actor, **known: with_parameters(actor, wait_s=wait_s, epochs=epochs, **known)
     try:
         yield
     finally:
-        driver.TrialActor = kind  # type: ignore[misc]
+        driver.TrainingActor = kind  # type: ignore[misc]
         driver.tune.with_parameters = with_parameters
 
 
@@ -117,13 +126,43 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 2**20
 
 
-def measure(
-    trials: int, wait_s: float, workers: int | None, sampler: str, place: Path, images: int = 3000
-) -> dict[str, Any]:
-    """Run a sweep of waiting trials, and measure its times and memory."""
+@dataclass(frozen=True)
+class Load:
+    """What a sweep does whose driver is measured.
+
+    Args:
+        trials: how many.
+        seeds: trainings of each; as many controls are trained.
+        epochs: that each training reports.
+        wait_s: seconds that a training takes.
+        workers: trainings at a time; null: as many as fit.
+        sampler: of the search.
+        images: training images.
+    """
+
+    trials: int
+    seeds: int = 1
+    epochs: int = 1
+    wait_s: float = 0.0
+    workers: int | None = None
+    sampler: str = "tpe"
+    images: int = 3000
+
+    @property
+    def preset(self) -> dict[str, Any]:
+        """The sweep; every training runs."""
+        search = {"sampler": self.sampler, "trials": self.trials, "race": "off"}
+        search |= {} if self.workers is None else {"workers": self.workers}
+        data = PRESET["data"] | {"train_size": self.images}
+        return PRESET | {"data": data, "search": search, "seeds": list(range(self.seeds))}
+
+
+def measure(load: Load, place: Path) -> dict[str, Any]:
+    """Run a sweep of waiting trainings, and measure its times and memory."""
     spent = Spent()
     for owner, name, label in (
-        (SweepSearcher, "_ask", "asking the study"), (SweepSearcher, "_tell", "telling the study"),
+        (Agenda, "_ask", "asking the study"), (Agenda, "_tell", "telling the study"),
+        (Agenda, "next", "agenda"), (Agenda, "ended", "agenda"),
         (RunFolder, "write_record", "records"), (searcher, "new_attempt", "attempts"),
         (RunFolder, "write_tables", "tables"), (LiveDisplay, "trial_ended", "display"),
         (BackgroundTracker, "epoch_ended", "handing over to MLflow's thread"),
@@ -140,46 +179,49 @@ def measure(
         trial_ended(*arguments)
 
     LiveDisplay.trial_ended = take_notes  # type: ignore[method-assign]
-    data = PRESET["data"] | {"train_size": images}
-    search = {"sampler": sampler, "trials": trials} | ({} if workers is None else {"workers": workers})
     began = time.perf_counter()
-    with (place / "log").open("w", encoding="utf-8") as log, waiting_trials(wait_s):
-        preset = PRESET | {"data": data, "search": search}
-        ended = begin(validate(preset, "driver"), preset, place / "run", Console(file=log))
+    with (place / "log").open("w", encoding="utf-8") as log, waiting_trainings(load.wait_s, load.epochs):
+        ended = begin(validate(load.preset, "driver"), load.preset, place / "run", Console(file=log))
     took = time.perf_counter() - began
-    ends = sorted(r.ended_at for r in ended.folder.read_records().values() if r.ended_at)
+    records = ended.folder.read_records().values()
+    ends = sorted(record.final(run)["reported_at"] for record in records for run in record.trainings)
     fifth = len(ends) // 5
     middle = ends[fifth : len(ends) - fifth]
     paces = [(ends[(k + 1) * fifth - 1] - ends[k * fifth]) / (fifth - 1) for k in range(5)] if fifth > 1 else []
     in_thread, at_the_end = spent.seconds.pop(IN_THREAD), spent.seconds.pop(AT_THE_END)
     return {
         "trials": ended.outcome.finished,
+        "trainings": len(ends),
         "seconds": round(took, 1),
-        "trials a minute, middle three fifths": round(60 * (len(middle) - 1) / (middle[-1] - middle[0]), 1),
-        "ms a trial, fifth by fifth": [round(1000 * pace, 1) for pace in paces],
-        "driver's ms a trial": {name: round(1000 * s / len(ends), 2) for name, s in sorted(spent.seconds.items())},
-        "driver's ms a trial, the sum": round(1000 * sum(spent.seconds.values()) / len(ends), 1),
-        "driver's ms of CPU a trial, with those of Ray Tune": round(1000 * (cpu_s[-1] - cpu_s[0]) / len(cpu_s[1:]), 1),
+        "trainings a minute, middle three fifths": round(60 * (len(middle) - 1) / (middle[-1] - middle[0]), 1),
+        "ms a training, fifth by fifth": [round(1000 * pace, 1) for pace in paces],
+        "driver's ms a training": {name: round(1000 * s / len(ends), 2) for name, s in sorted(spent.seconds.items())},
+        "driver's ms a training, the sum": round(1000 * sum(spent.seconds.values()) / len(ends), 1),
+        "driver's ms of CPU a training, with those of Ray Tune": round(1000 * (cpu_s[-1] - cpu_s[0]) / len(ends), 1),
         "MLflow's thread": {
-            "ms a trial": round(1000 * in_thread / len(ends), 1),
+            "ms a training": round(1000 * in_thread / len(ends), 1),
             "seconds that the driver waits for it at the end": round(at_the_end, 1),
         },
         "driver's MiB": {
             "programs loaded": round(memory[0]),
-            "first trial": round(memory[1]),
+            "first end": round(memory[1]),
             "fifth by fifth": [round(memory[(k + 1) * (len(memory) - 1) // 5]) for k in range(5)],
             "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         },
-        "hosts": sorted({str(r.host) for r in ended.folder.read_records().values()}),
+        "hosts": sorted({str(state.host) for record in records for state in record.trainings.values()}),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__)
-    parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds that a trial takes (0)")
-    parser.add_argument("--workers", type=int, help="trials at a time (default: as many as fit)")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument(
+        "--seeds", type=int, default=2, help="trainings of each trial; as many controls are trained (2)"
+    )
+    parser.add_argument("--epochs", type=int, default=1, help="epochs that each training reports (1)")
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds that a training takes (0)")
+    parser.add_argument("--workers", type=int, help="trainings at a time (default: as many as fit)")
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--images", type=int, default=3000, help="training images, 16x16 each (3000)")
     args = parser.parse_args(argv)
@@ -188,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A folder that every host sees. HOME is not changed, since a cluster's token is in it.
     with tempfile.TemporaryDirectory(dir=os.environ.get("SWEEPER_STORAGE")) as place:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
-        found = measure(args.trials, args.wait, args.workers, args.sampler, Path(place), args.images)
+        load = Load(args.trials, args.seeds, args.epochs, args.wait, args.workers, args.sampler, args.images)
+        found = measure(load, Path(place))
     print(json.dumps(found, indent=1))
     return 0
 

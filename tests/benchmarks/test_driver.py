@@ -10,7 +10,7 @@ from benchmarks.driver import Spent
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running import searcher
 from sweeper.running.progress import LiveDisplay
-from sweeper.running.searcher import SweepSearcher
+from sweeper.search.agenda import Agenda
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.sweep_run import Tracker
 from tests.sweeper.small import fresh_store
@@ -59,8 +59,10 @@ def test_what_two_threads_do_at_once_is_counted_for_each(monkeypatch: pytest.Mon
 
 
 @pytest.mark.ray
-def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, ray_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = [(SweepSearcher, "_ask"), (SweepSearcher, "_tell"), (RunFolder, "write_record"),
+def test_a_sweep_of_trainings_that_compute_nothing(
+    tmp_path: Path, ray_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = [(Agenda, "_ask"), (Agenda, "_tell"), (Agenda, "next"), (Agenda, "ended"), (RunFolder, "write_record"),
                (searcher, "new_attempt"), (RunFolder, "write_tables"), (Tracker, "_follow"),
                (LiveDisplay, "trial_ended"), (BackgroundTracker, "epoch_ended"), (BackgroundTracker, "trial_ended"),
                (BackgroundTracker, "sweep_ended")]  # fmt: skip
@@ -68,15 +70,15 @@ def test_a_sweep_of_trials_that_train_nothing(tmp_path: Path, ray_home: Path, mo
         monkeypatch.setattr(owner, name, getattr(owner, name))  # as they were, afterwards
     monkeypatch.setenv("HOME", str(ray_home))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
-    found = driver.measure(4, 0.0, 1, "random", tmp_path)
-    assert found["trials"] == 4
-    assert set(found["driver's ms a trial"]) == {
-        "asking the study", "attempts", "display", "handing over to MLflow's thread", "records", "tables",
+    found = driver.measure(driver.Load(2, seeds=2, epochs=2, workers=1, sampler="random"), tmp_path)
+    assert (found["trials"], found["trainings"]) == (2, 2 * 2 + 2)
+    assert set(found["driver's ms a training"]) == {
+        "agenda", "asking the study", "attempts", "display", "handing over to MLflow's thread", "records", "tables",
         "telling the study",
     }  # fmt: skip
-    assert found["MLflow's thread"]["ms a trial"] > 0
-    assert found["driver's ms of CPU a trial, with those of Ray Tune"] > 0
+    assert found["MLflow's thread"]["ms a training"] > 0
+    assert found["driver's ms of CPU a training, with those of Ray Tune"] > 0
     memory = found["driver's MiB"]
-    assert 0 < memory["programs loaded"] <= memory["first trial"] <= memory["peak"]
+    assert 0 < memory["programs loaded"] <= memory["first end"] <= memory["peak"]
     assert len(memory["fifth by fifth"]) == 5
     assert (tmp_path / "run" / "report.html").exists()

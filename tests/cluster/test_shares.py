@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.driver import waiting_trials
+from benchmarks.driver import waiting_trainings
 from sweeper.cli.main import app
 from sweeper.run_folder.folder import RunFolder
 from tests.ray_here import ray_here
@@ -18,7 +18,7 @@ WAIT_S = 4.0
 
 @pytest.fixture
 def _one_gpu(ray_home: Path) -> Iterator[None]:
-    with ray_here(ray_home, cpus=8, gpus=1), waiting_trials(WAIT_S):
+    with ray_here(ray_home, cpus=8, gpus=1), waiting_trainings(WAIT_S):
         yield
 
 

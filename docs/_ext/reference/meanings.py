@@ -11,7 +11,8 @@ IDENTITY: dict[str, str] = {
     "sweep.",
     "role": "What the trial is for: trial (proposed by the search), control (trained without a defense) or "
     "confirmation (a leading setting trained again with fresh seeds).",
-    "status": "Of the training: FINISHED, PRUNED (stopped, or not needed), FAILED or RUNNING. Only FINISHED ones have figures.",
+    "status": "Of the training: FINISHED, PRUNED (stopped, or not needed), FAILED or RUNNING. Only FINISHED ones have "
+    "figures.",
     "trial_status": "Of its trial: FINISHED, PRUNED (it left its race, or was stopped), FAILED or RUNNING.",
     "scenario": "Name of the scenario: an attack with its parameters, poison rate and target.",
     "attack": "The attack of the scenario.",

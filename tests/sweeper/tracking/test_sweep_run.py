@@ -202,7 +202,7 @@ def test_how_it_ended(make_tracker: MakeTracker, client: MlflowClient, status: s
     tracker = make_tracker()
     record = finish(record_of())
     tracker.epoch_ended(record)
-    record.attempt = 2
+    record.trainings["badnets", 0].attempt = 2
     record.end(status, "x" * 2000 if status == "FAILED" else None)
     tracker.trial_ended(record, record.rows(dict.fromkeys(record.controls.values(), 0.3)))
     run = children(client)["t0000"]
