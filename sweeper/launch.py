@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,15 @@ from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import mirrored
 from sweeper.run_folder.provenance import provenance
-from sweeper.run_folder.record import CONFIRMATION, FINISHED, RUNNING, TRIAL, control_success
+from sweeper.run_folder.record import (
+    CONFIRMATION,
+    FINISHED,
+    RUNNING,
+    TRIAL,
+    Training,
+    TrialRecord,
+    control_success,
+)
 from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger
@@ -159,7 +167,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         spec = _with_budget(folder.validated(sweep["preset"]), time_budget)
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
-        folder.remove_states_but(records)
+        folder.remove_states_but({training.name for training in _cut_off(records.values())})
         plan = Plan(spec.search.trials, records)
         if not plan.is_done:
             check_ray_address()
@@ -224,6 +232,12 @@ def track(path: Path, uri: str) -> Tracker:
             open_study(folder.spec(), folder.study, records)
         share_study(folder)
     return tracker
+
+
+def _cut_off(records: Iterable[TrialRecord]) -> list[Training]:
+    """Trainings that a resumed sweep continues."""
+    runs = [(record, run) for record in records if record.open for run in record.trainings]
+    return [Training(record, run) for record, run in runs if record.trainings[run].status != FINISHED]
 
 
 def _refuse_other_numerics(folder: RunFolder) -> None:

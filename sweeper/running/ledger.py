@@ -110,7 +110,9 @@ class Ledger:
         self._by_ray_id.pop(ray_id, None)
 
     def started(self, training: Training) -> None:
-        """Tell the followers that a training started or restarted."""
+        """Tell the followers that a training started or restarted, unless its trial left its race meanwhile."""
+        if training.state.status != RUNNING:
+            return
         with self._writing():
             for follower in self._followers:
                 follower.trial_started(training.record)
