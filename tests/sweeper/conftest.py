@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import optuna
