@@ -44,16 +44,18 @@ def _tables(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     refused = {(name, None, None): record for name, record in records.items() if record.config is None}
     assert rows.keys() == runs.keys() | refused.keys()
     for key, record in (runs | refused).items():
-        told = {name: rows[key][name] for name in ("role", "status", "error", "attempt")}
-        known = {"role": record.role, "status": record.status, "error": record.error}
-        assert told == known | {"attempt": None if record.config is None else record.attempt}
+        told = {name: rows[key][name] for name in ("role", "trial_status", "trial_error", "status", "error", "attempt")}
+        state = record.trainings.get(key[1:])
+        own = (record.status, record.error, None) if state is None else (state.status, state.error, state.attempt)
+        known = {"role": record.role, "trial_status": record.status, "trial_error": record.error}
+        assert told == known | dict(zip(("status", "error", "attempt"), own, strict=True))
     points = as_rows(read_table(folder.curves))
     for (name, scenario, repeat), record in runs.items():
         own = [p for p in points if (p["trial_id"], p["scenario"], p["seed"]) == (name, scenario, repeat)]
         epochs = record.epochs.get((scenario, repeat), {})
         assert [point["epoch"] for point in own] == list(range(1, len(epochs) + 1)), f"epochs of {name}"
         assert [point["val_acc"] for point in own] == [epochs[n + 1].get("val_acc") for n in range(len(epochs))]
-        last = epochs[len(epochs)] if record.status == "FINISHED" else {}
+        last = epochs[len(epochs)] if record.trainings[scenario, repeat].status == "FINISHED" else {}
         row = rows[name, scenario, repeat]
         assert [row[figure] for figure in ("epoch", "val_acc", "val_asr", "test_acc")] == [
             last.get(figure) for figure in ("epoch", "val_acc", "val_asr", "test_acc")
@@ -67,7 +69,13 @@ def _study(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     proposed = [record for record in records.values() if record.role == "trial"]
     assert [trial.user_attrs["trial_id"] for trial in trials] == [record.trial_id for record in proposed]
     for trial, record in zip(trials, proposed, strict=True):
-        assert (trial.state.name, trial.user_attrs.get("error")) == (IN_THE_STUDY[record.status], record.error)
+        told = {name: trial.user_attrs[name] for name in ("error", "raced_out") if name in trial.user_attrs}
+        if record.ended_by is None:
+            assert trial.state.name == IN_THE_STUDY[record.status]
+            assert told == ({} if record.error is None else {"error": record.error})
+        else:
+            assert (record.status, told) == ("PRUNED", {"raced_out": record.error})
+            assert trial.state.name == ("PRUNED" if trial.values is None else "COMPLETE")
         assert trial.params == pytest.approx(record.searched)
 
 

@@ -379,6 +379,17 @@ def test_what_broke_off_of_a_trial_that_has_ended_does_not_come_again() -> None:
     assert sweep.agenda.is_done
 
 
+def test_a_training_ends_once() -> None:
+    sweep = Sweep(spec_of(trials=1, race="off"))
+    sweep.skip_controls(4)
+    (training,) = sweep.begin()
+    sweep.finish(training)
+    sweep.agenda.again(training)
+    assert sweep.agenda.ended(training, FAILED, "odd") == []
+    assert (sweep.trial().status, training.state.status, training.state.error) == (RUNNING, FINISHED, None)
+    assert names(sweep.begin(3)) == ["t0000-1", "t0000-2", "t0000-3"]
+
+
 # What the study is told
 
 
@@ -486,6 +497,9 @@ def test_an_attacker_who_leaves_needs_no_further_control() -> None:
     assert finished == ["c0000-0", "t0000-0", "c0001-0", "t0000-1", "c0002-0", "t0001-0"]
     assert (sweep.trial(1).status, sweep.states()) == (PRUNED, ["COMPLETE"] * 2)
     assert len(sweep.trial(1).controls) == 2
+    assert run(Sweep(attackers_spec(), sweep.book.written())) == [], "nor after a resume"
+    damaged = [record for record in sweep.book.written() if record.role == TRIAL]
+    assert run(Sweep(attackers_spec(), damaged)) == ["c0000-0", "c0001-0", "c0002-0"], "those of what finished"
 
 
 def test_an_attackers_training_that_waits_for_its_control_goes_with_its_trial() -> None:
