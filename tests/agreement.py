@@ -45,12 +45,10 @@ def _tables(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     assert rows.keys() == runs.keys() | refused.keys()
     for key, record in (runs | refused).items():
         told = {name: rows[key][name] for name in ("role", "trial_status", "trial_error", "status", "error", "attempt")}
+        state = record.trainings.get(key[1:])
+        own = (record.status, record.error, None) if state is None else (state.status, state.error, state.attempt)
         known = {"role": record.role, "trial_status": record.status, "trial_error": record.error}
-        if record.config is None:
-            assert told == known | {"status": record.status, "error": record.error, "attempt": None}
-        else:
-            training = record.trainings[key[1], key[2]]
-            assert told == known | {"status": training.status, "error": training.error, "attempt": training.attempt}
+        assert told == known | dict(zip(("status", "error", "attempt"), own, strict=True))
     points = as_rows(read_table(folder.curves))
     for (name, scenario, repeat), record in runs.items():
         own = [p for p in points if (p["trial_id"], p["scenario"], p["seed"]) == (name, scenario, repeat)]
@@ -71,9 +69,13 @@ def _study(folder: RunFolder, records: dict[str, TrialRecord]) -> None:
     proposed = [record for record in records.values() if record.role == "trial"]
     assert [trial.user_attrs["trial_id"] for trial in trials] == [record.trial_id for record in proposed]
     for trial, record in zip(trials, proposed, strict=True):
-        state = "COMPLETE" if record.raced_out else IN_THE_STUDY[record.status]
-        reason = trial.user_attrs.get("raced_out" if record.raced_out else "error")
-        assert (trial.state.name, reason) == (state, record.error)
+        told = {name: trial.user_attrs[name] for name in ("error", "raced_out") if name in trial.user_attrs}
+        if record.ended_by is None:
+            assert trial.state.name == IN_THE_STUDY[record.status]
+            assert told == ({} if record.error is None else {"error": record.error})
+        else:
+            assert (record.status, told) == ("PRUNED", {"raced_out": record.error})
+            assert trial.state.name == ("PRUNED" if trial.values is None else "COMPLETE")
         assert trial.params == pytest.approx(record.searched)
 
 

@@ -153,10 +153,10 @@ class TrialRecord:
         Args:
             control_asr: attack success of each finished control, by key of its configuration.
         """
-        ended = {"trial_status": self.status, "trial_error": self.error}
         if self.config is None:
-            refused = {"trial_id": self.trial_id, "role": self.role, "status": self.status, "error": self.error}
-            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused | ended]
+            refused = {"trial_id": self.trial_id, "role": self.role, "status": self.status, "error": self.error,
+                       "trial_status": self.status, "trial_error": self.error}  # fmt: skip
+            return [dict.fromkeys((*KEY_COLUMNS, *METRICS, *EXTRA_COLUMNS)) | refused]
         rows = []
         for scenario, repeat in self.runs:
             run = (scenario.name, repeat)
@@ -171,6 +171,7 @@ class TrialRecord:
                 "config_id": self.config_id,
                 "role": self.role,
                 "status": training.status,
+                "trial_status": self.status,
                 "scenario": scenario.name,
                 "attack": scenario.attack,
                 "poison_rate": scenario.poison_rate,
@@ -185,8 +186,8 @@ class TrialRecord:
                 "val_class_counts": None if counts is None else json.dumps(counts),
                 **{name: facts.get(name) for name in COST_COLUMNS},
                 "error": training.error,
+                "trial_error": self.error,
                 "attempt": training.attempt,
-                **ended,
             }
             row |= {f"param.defense.{key}": value for key, value in self.config.params.items()}
             row |= {f"param.scenario.{key}": value for key, value in scenario.params.items()}

@@ -116,9 +116,10 @@ class Ledger:
         self._by_ray_id.pop(ray_id, None)
 
     def started(self, training: Training) -> None:
-        """Tell the followers that a training started or restarted."""
-        for follower in self._followers:
-            follower.trial_started(training.record)
+        """Tell the followers that a training started or restarted, unless its trial left its race meanwhile."""
+        if training.state.status == RUNNING:
+            for follower in self._followers:
+                follower.trial_started(training.record)
 
     def reported(self, training: Training, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch. What is reported of a

@@ -113,7 +113,10 @@ class Agenda:
         self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before if r.role == CONTROL}
         self._controls: dict[str, Row] = control_figures(book.records.values())
         self._racing = Racing(spec)
-        self._racing.relearn(book.records.values(), self._controls)
+        for record in book.interrupted.values():
+            if record.role == CONTROL:  # also if no trial needs it any more: else its sweep would never be complete
+                self._queue(TrialRecord(record.trial_id, CONTROL, record.config, record.controls))
+        self._racing.relearn(before, self._controls)
         for record in list(book.records.values()):
             for run, state in record.trainings.items():
                 if not spec.attacking or state.status == FINISHED:
@@ -268,6 +271,8 @@ class Agenda:
         self._open[own.record.trial_id] = own
         if all(state.status == FINISHED for state in own.record.trainings.values()):
             self._end(own, FINISHED)  # the sweep ended just before this was written down
+        elif own.record.role == CONTROL:
+            self._first += [Training(own.record, run) for run in own.record.trainings]
         else:
             self._idle.append(own)
 
@@ -282,12 +287,14 @@ class Agenda:
         if record.role == CONTROL or record.config is None or key is None or key in self._book.control_asr:
             return
         scenario = next(s for s, seed in record.runs if (s.name, seed) == run)
-        self._book.control_asr[key] = None
         control_id = self._control_ids.setdefault(key, next_id("c", self._control_ids.values()))
-        own = _Open(TrialRecord(control_id, CONTROL, self._control_of(record.config, scenario, run[1]), {run: key}))
-        self._book.add(own.record)
-        self._open[control_id] = own
-        self._first.append(Training(own.record, run))
+        config = self._control_of(record.config, scenario, run[1])
+        self._queue(TrialRecord(control_id, CONTROL, config, {run: key}))
+
+    def _queue(self, control: TrialRecord) -> None:
+        self._book.control_asr |= dict.fromkeys(control.controls.values())
+        self._go_on(control)
+        self._take_up(_Open(control))
 
     # Racing
 

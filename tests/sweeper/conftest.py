@@ -12,13 +12,10 @@ from sweeper.cluster.fleet import Fleet
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.report import plots
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import FINISHED, TrialRecord
 from sweeper.running.ledger import Follower, Ledger
 from sweeper.running.searcher import SweepSearcher
-from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
-from tests.sweeper.small import roomy
-from trainers.trial import TrialConfig
+from tests.sweeper.small import searcher_over
 
 TINY = [
     "data.train_size=200", "data.test_size=100", "model.width=4", "defense.mix_epochs=2",
@@ -65,28 +62,8 @@ def make_searcher(tmp_path: Path) -> Callable[..., tuple[SweepSearcher, optuna.S
         said: Callable[[str], None] = lambda _text: None,
         followers: Sequence[Follower] = (),
     ) -> tuple[SweepSearcher, optuna.Study]:
-        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"workers": workers})})
         study = open_study(spec, tmp_path / "study.db")
         ledger = Ledger(RunFolder(tmp_path), {}, followers)
-        stopper = SweepStopper(time_budget_s, lambda: ledger.broken is not None)
-        return SweepSearcher(spec, study, "data", ledger, stopper, fleet or roomy(), spec.search.trials, said), study
-
-    return make
-
-
-@pytest.fixture
-def make_row(make_spec: Callable[..., SweepSpec]) -> Callable[..., dict[str, Any]]:
-    """A row of trials.parquet; figures and keys by name."""
-
-    def make(trial_id: str = "t0000", **values: Any) -> dict[str, Any]:
-        spec = make_spec()
-        config: TrialConfig = spec.trial(lambda _name, searched: searched.corners()[0], "data")
-        run = (config.scenarios[0].name, 0)
-        record = TrialRecord(trial_id, values.pop("role", "trial"), config, {run: "control"}, status=FINISHED)
-        record.add_epoch(run, {"epoch": 9, "stage": "mix", "images_seen": 1, "seconds": 1.0},
-                         {"poison_share": 0.1, "n_eval": 90})  # fmt: skip
-        row = record.rows({"control": 1.0})[0]
-        figures = {"val_acc": 0.8, "val_asr": 0.1, "asr_floor": 0.05, "test_acc": 0.79, "test_asr": 0.12}
-        return row | figures | {"config_id": f"setting-{trial_id}", "test_asr_floor": 0.05} | values
+        return searcher_over(spec, study, ledger, time_budget_s, fleet, workers, said), study
 
     return make

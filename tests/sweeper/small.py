@@ -4,11 +4,12 @@ import atexit
 import copy
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import torch
 from mlflow import MlflowClient
@@ -18,9 +19,12 @@ from sweeper.cluster.hosts import Host
 from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, resolve, validate
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import TrialRecord
+from sweeper.run_folder.record import Training, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
+from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
+from sweeper.running.stopper import SweepStopper
+from sweeper.search.agenda import Agenda
 from trainers.data import ImageSet
 from trainers.seeding import NUMERICS
 from trainers.storage.state_store import StateStore
@@ -195,8 +199,39 @@ def roomy() -> Fleet:
 def begin_on_a_host(searcher: SweepSearcher, *ray_ids: str) -> None:
     """As a worker does, which then may crash."""
     for ray_id in ray_ids:
-        record = searcher.ledger.of(ray_id)
-        StateStore(searcher.ledger.states_of(record), attempt=record.attempt).begin("1")
+        training = searcher.ledger.of(ray_id)
+        assert training is not None
+        StateStore(searcher.ledger.states_of(training), attempt=training.state.attempt).begin("1")
+
+
+def end_training(searcher: SweepSearcher, ray_id: str, **figures: Any) -> Training:
+    """As a worker does that trained one epoch."""
+    training = searcher.ledger.of(ray_id)
+    assert training is not None
+    training.record.add_epoch(training.run, epoch_figures(1, **figures), FACTS)
+    searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
+    return training
+
+
+def searcher_over(
+    spec: SweepSpec,
+    study: optuna.Study,
+    ledger: Ledger,
+    time_budget_s: float | None = None,
+    fleet: Fleet | None = None,
+    workers: int | None = None,
+    said: Callable[[str], None] = lambda _text: None,
+) -> SweepSearcher:
+    """The searcher of a sweep, without Ray."""
+    stopper = SweepStopper(time_budget_s, lambda: ledger.broken is not None)
+    agenda = Agenda(spec, study, "data", ledger, spec.search.trials)
+    return SweepSearcher(agenda, ledger, stopper, fleet or roomy(), spec.search.retries, workers, said)
+
+
+def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
+    """Ask for a job under each of Ray's ids; the names of trials."""
+    jobs = [searcher.suggest(ray_id) for ray_id in ray_ids]
+    return [job["training"].partition("-")[0] if isinstance(job, dict) else str(job) for job in jobs]
 
 
 class Watcher:

@@ -20,6 +20,7 @@ from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
 from sweeper.run_folder.errors import SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.record import FAILED, FINISHED
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
 from tests.sweeper.cli.calls import picture
@@ -285,6 +286,21 @@ def test_a_sweep_with_classes_by_name_is_kept_by_number(tmp_path: Path, begun: l
     assert (
         launch.resume(tmp_path / "run-b", Console(quiet=True)).folder.spec().scenario_blocks[0].values["target"] == 10
     )
+
+
+def test_states_of_trainings_that_go_on_are_kept_and_no_others(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    spec = spec_with(seeds=[0, 1])
+    begin(preset_with(seeds=[0, 1]), tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    ended, cut, killed = finish(record_of("t0000", spec=spec)), record_of("t0001", spec=spec), record_of("t0002")
+    cut.end_training(("badnets", 0), FINISHED)
+    cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    for record in (ended, cut, killed):
+        folder.write_record(record)
+    for name in ("t0000-0", "t0000-1", "t0001-0", "t0001-1", "t0002-0", "t0003-0", "undefended"):
+        (folder.states / name).mkdir(parents=True)
+    launch.resume(folder.path, Console(quiet=True))
+    assert sorted(path.name for path in folder.states.glob("*")) == ["t0001-1", "t0002-0", "undefended"]
 
 
 def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, begun: list[dict[str, Any]]) -> None:

@@ -9,12 +9,11 @@ import pytest
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import TrialRecord
 from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
-from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
-from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
+from tests.sweeper.small import end_training, searcher_over, spec_with
+from tests.sweeper.small import start as ask
 
 Resume = Callable[..., tuple[SweepSearcher, optuna.Study]]
 
@@ -27,25 +26,14 @@ def resume(tmp_path: Path) -> Resume:
         folder = RunFolder(tmp_path)
         records = folder.read_records()
         study = open_study(spec, folder.study, records)
-        return SweepSearcher(
-            spec, study, "data", Ledger(folder, records), SweepStopper(None), roomy(), spec.search.trials
-        ), study
+        return searcher_over(spec, study, Ledger(folder, records)), study
 
     return make
 
 
-def finish(searcher: SweepSearcher, ray_id: str, **figures: Any) -> TrialRecord:
-    record = searcher.ledger.of(ray_id)
-    values = {"val_asr": 0.95} if record.role == "control" else {}
-    for scenario, repeat in record.runs:
-        record.add_epoch((scenario.name, repeat), epoch_figures(1, **(values | figures)), FACTS)
-    searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
-    return record
-
-
-def ask(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
-    jobs = [searcher.suggest(ray_id) for ray_id in ray_ids]
-    return [job["trial_id"] if isinstance(job, dict) else str(job) for job in jobs]
+def finish(searcher: SweepSearcher, ray_id: str, **figures: Any) -> None:
+    control = searcher.ledger.of(ray_id).record.role == "control"
+    end_training(searcher, ray_id, **(({"val_asr": 0.95} if control else {}) | figures))
 
 
 def drain(searcher: SweepSearcher, begin: int = 100) -> list[str]:
@@ -81,13 +69,39 @@ def test_what_ended_stays_and_what_ran_goes_on_under_its_name(resume: Resume) ->
     assert second.ledger.records["t0000"].rows(second.ledger.control_asr)[0]["control_asr"] == 0.95
 
 
+@pytest.mark.parametrize("cut", ["killed", "interrupted"])
+def test_of_a_trial_that_ran_only_the_trainings_that_did_not_finish_run_again(resume: Resume, cut: str) -> None:
+    spec = spec_with(seeds=[0, 1, 2], search={"sampler": "random", "trials": 1, "race": "off"})
+    first, _ = resume(spec)
+    assert ask(first, *"012345") == ["c0000", "c0001", "c0002", "t0000", "t0000", "t0000"]
+    for ray_id in "0124":
+        finish(first, ray_id, val_acc=0.7)
+    assert first.ledger.of("5").run == ("badnets", 2)
+    if cut == "interrupted":
+        first.stopper.stop("the sweep was interrupted")
+        first.agenda.abandon("Not finished: the sweep was interrupted.")
+
+    second, study = resume(spec)
+    assert ask(second, *"01") == ["t0000", "t0000"]
+    assert [second.ledger.of(ray_id).run for ray_id in "01"] == [("badnets", 0), ("badnets", 2)]
+    for ray_id in "01":
+        finish(second, ray_id, val_acc=0.4)
+    assert ask(second, "2") == ["FINISHED"]
+    (trial,) = study.trials
+    assert trial.values == pytest.approx([(0.4 + 0.7 + 0.4) / 3, 0.1])
+    record = second.ledger.records["t0000"]
+    assert [row["val_acc"] for row in record.rows({})] == [0.4, 0.7, 0.4]
+    assert [row["attempt"] for row in record.rows({})] == [2, 1, 2]
+    assert resume(spec)[0].ledger.records["t0000"] == record, "it is written as it stands"
+
+
 def test_a_sweep_that_was_interrupted_goes_on_too(resume: Resume) -> None:
     spec = spec_with(search={"sampler": "random", "trials": 3})
     first, study = resume(spec)
     ask(first, *"01")
     first.stopper.stop("the sweep was interrupted")
     first.on_trial_complete("0", {"attempt": 1})
-    first.abandon("Not finished: the sweep was interrupted.")
+    first.agenda.abandon("Not finished: the sweep was interrupted.")
     assert states(study) == ["FAIL"]
     assert all(record.interrupted for record in first.ledger.records.values())
 
@@ -113,9 +127,10 @@ def test_a_trial_that_failed_or_was_pruned_is_not_run_again(resume: Resume, endi
 def test_a_control_that_failed_is_not_run_again_and_one_that_was_cut_is(resume: Resume) -> None:
     spec = spec_with(seeds=[0, 1], search={"sampler": "random", "trials": 1})
     first, _ = resume(spec)
-    assert ask(first, *"012") == ["c0000", "c0001", "t0000"]
+    assert ask(first, *"0123") == ["c0000", "c0001", "t0000", "t0000"]
     first.on_trial_complete("0", {"error": "The loss is nan.", "attempt": 1})
     finish(first, "2")
+    finish(first, "3")
     second, study = resume(spec)
     assert drain(second) == ["c0001"]
     assert states(study) == ["COMPLETE"]

@@ -48,7 +48,7 @@ def test_trainings_are_counted_those_with_fresh_seeds_too() -> None:
     table = frame(good, bad, bad)
     table.loc[table["trial_id"] == "t2", "role"] = "confirmation"
     assert lost_classes(table) == {"a": Lost({"cat": 2}, 3)}
-    table.loc[table["trial_id"] == "t1", "status"] = "FAILED"
+    table.loc[table["trial_id"] == "t1", ["status", "trial_status"]] = "FAILED"
     assert lost_classes(table) == {"a": Lost({"cat": 1}, 2)}
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sweeper import launch
 from sweeper.cli.main import app
 from sweeper.preset.spec import validate
-from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.folder import VERSION, RunFolder
 from sweeper.running import driver as runner
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
@@ -73,11 +73,13 @@ def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path
     with RunFolder(run_dir).lock():
         for command in ("resume", "confirm", "track"):
             assert "made is in use by another process" in sentence(call(command, str(run_dir)))
-    text = (run_dir / "sweep.yaml").read_text().replace("version: 1\n", "version: 7\n")
+    text = (run_dir / "sweep.yaml").read_text().replace(f"version: {VERSION}\n", "version: 7\n")
     (run_dir / "sweep.yaml").write_text(text)
     for command in ("resume", "confirm", "track", "report", "select"):
         more = ["--max-asr", "0.1"] if command == "select" else []
-        assert "has version 7, but this program reads version 1" in sentence(call(command, str(run_dir), *more))
+        assert f"has version 7, but this program reads versions up to {VERSION}." in sentence(
+            call(command, str(run_dir), *more)
+        )
 
 
 def test_a_sweep_that_is_refused_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

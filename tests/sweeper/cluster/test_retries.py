@@ -1,16 +1,16 @@
-"""What becomes of trials that broke off."""
+"""What becomes of trainings that broke off."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from sweeper.cluster.fleet import Fleet
+from sweeper.cluster.fleet import BAD_AFTER, Fleet
 from sweeper.cluster.hosts import Host, Unusable
 from sweeper.cluster.losses import OUT_OF_MEMORY
 from sweeper.cluster.retries import LOST_AT_MOST, NO_WORD, Decision, Retries
-from sweeper.run_folder.record import TrialRecord
-from tests.sweeper.small import Hosts, record_of
+from sweeper.run_folder.record import Training
+from tests.sweeper.small import Hosts, record_of, spec_with
 from trainers.storage.state_store import StateStore, new_attempt
 
 
@@ -22,26 +22,32 @@ def answering(unusable: Mapping[str, str]) -> Callable[[Sequence[Host]], Unusabl
 able = answering({})
 
 
-def begun(folder: Path, record: TrialRecord, host: str, crash: str | None = None) -> tuple[TrialRecord, Path]:
-    """A trial that was handed out again, and began on a host."""
-    record.attempt = new_attempt(folder)
-    store = StateStore(folder, attempt=record.attempt)
+def training_of(trial_id: str = "t0000", number: int = 0, seeds: int = 1) -> Training:
+    """One of a trial's trainings, one for each seed."""
+    record = record_of(trial_id, spec=spec_with(seeds=list(range(seeds))))
+    return Training(record, list(record.trainings)[number])
+
+
+def begun(folder: Path, training: Training, host: str, crash: str | None = None) -> tuple[Training, Path]:
+    """A training that was handed out again, and began on a host."""
+    training.state.attempt = new_attempt(folder)
+    store = StateStore(folder, attempt=training.state.attempt)
     store.begin(host)
     if crash:
         store.note_crash(crash)
-    return record, folder
+    return training, folder
 
 
 def test_a_crash_is_retried_as_often_as_the_preset_says(tmp_path: Path) -> None:
-    retries, record = Retries(2, Fleet({"CPU": 1}, Hosts("1"))), record_of()
-    decisions = [retries.decide(*begun(tmp_path, record, "1", "MemoryError: no more")) for _ in range(3)]
+    retries, training = Retries(2, Fleet({"CPU": 1}, Hosts("1"))), training_of()
+    decisions = [retries.decide(*begun(tmp_path, training, "1", "MemoryError: no more")) for _ in range(3)]
     assert [d.again for d in decisions] == [True, True, False]
     assert {(d.reason, d.said) for d in decisions} == {("MemoryError: no more", None)}
 
 
 def test_a_worker_that_died_on_a_host_that_lives_is_a_crash(tmp_path: Path) -> None:
-    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1"))), record_of()
-    decisions = [retries.decide(*begun(tmp_path, record, "1")) for _ in range(2)]
+    retries, training = Retries(1, Fleet({"CPU": 1}, Hosts("1"))), training_of()
+    decisions = [retries.decide(*begun(tmp_path, training, "1")) for _ in range(2)]
     assert [(d.again, d.reason, d.said) for d in decisions] == [(True, NO_WORD, None), (False, NO_WORD, None)]
 
 
@@ -49,12 +55,12 @@ def test_a_lost_host_is_no_fault_of_its_trials_unless_it_happens_again_and_again
     there = Hosts("1", "2")
     fleet = Fleet({"CPU": 1}, there)
     fleet.room()
-    retries, record = Retries(0, fleet), record_of()
+    retries, training = Retries(0, fleet), training_of()
     there.names = ["2"]
-    decision = retries.decide(*begun(tmp_path, record, "1"))
+    decision = retries.decide(*begun(tmp_path, training, "1"))
     assert (decision.again, decision.said) == (True, "t0000 lost its host 10.0.0.1; it goes on elsewhere.")
     for _ in range(LOST_AT_MOST):
-        decision = retries.decide(*begun(tmp_path, record, "1"))
+        decision = retries.decide(*begun(tmp_path, training, "1"))
     assert not decision.again
     assert decision.reason == f"It lost its host {LOST_AT_MOST + 1} times, the last time 10.0.0.1."
 
@@ -64,7 +70,7 @@ def test_a_trial_that_crashed_before_its_host_went_has_crashed(tmp_path: Path) -
     fleet = Fleet({"CPU": 1}, there)
     fleet.room()
     there.names = ["2"]
-    assert not Retries(0, fleet).decide(*begun(tmp_path, record_of(), "1", "ValueError: odd")).again
+    assert not Retries(0, fleet).decide(*begun(tmp_path, training_of(), "1", "ValueError: odd")).again
 
 
 def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
@@ -74,37 +80,37 @@ def test_what_is_avoided_is_said_with_its_reason(tmp_path: Path) -> None:
     retries = Retries(1, fleet)
     said = []
     for i in range(3):
-        said.append(retries.decide(*begun(tmp_path / str(i), record_of(f"t000{i}"), "1", "OSError: no disk")).said)
+        said.append(retries.decide(*begun(tmp_path / str(i), training_of(f"t000{i}"), "1", "OSError: no disk")).said)
         fleet.worked("2")
-    assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every trial failed there: OSError: no disk"
+    assert said[-1] == "The host 10.0.0.1 is avoided from now on, since every training failed there: OSError: no disk"
     assert said[:-1] == [None, None]
 
 
 def test_an_attempt_that_never_began_is_no_fault_of_its_trial_and_no_crash_of_the_one_before(tmp_path: Path) -> None:
-    retries, record = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able)), record_of()
-    begun(tmp_path, record, "1", "ValueError: odd")
+    retries, training = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able)), training_of()
+    begun(tmp_path, training, "1", "ValueError: odd")
     for number in range(1, LOST_AT_MOST + 2):
-        record.attempt = new_attempt(tmp_path)
-        decision = decided(retries, record, tmp_path)
+        training.state.attempt = new_attempt(tmp_path)
+        decision = decided(retries, training, tmp_path)
         assert decision.again == (number <= LOST_AT_MOST)
         told = "t0000 was cut off 3 times before it began; sweeper doctor may tell why."
         assert decision.said == (told if number == 3 else None)
     assert decision.reason == f"It was cut off {LOST_AT_MOST + 1} times before it began."
 
 
-def decided(retries: Retries, record: TrialRecord, folder: Path) -> Decision:
+def decided(retries: Retries, training: Training, folder: Path) -> Decision:
     """The decision, where hosts have answered."""
-    decision = retries.decide(record, folder)
+    decision = retries.decide(training, folder)
     assert decision is not None
     return decision
 
 
 def never_begins(retries: Retries, folder: Path) -> list[str | None]:
     """What is said when a trial is cut off before it begins, three times."""
-    record, said = record_of(), []
+    training, said = training_of(), []
     for _ in range(3):
-        record.attempt = new_attempt(folder)
-        said.append(decided(retries, record, folder).said)
+        training.state.attempt = new_attempt(folder)
+        said.append(decided(retries, training, folder).said)
     return said
 
 
@@ -124,21 +130,21 @@ def test_a_host_that_cannot_load_what_trials_run_is_avoided_and_named(tmp_path: 
     )
     assert asked == [["1", "2"]]
     assert fleet.room() == 2
-    assert Retries(0, fleet).avoided_by(record_of("t0001")) == ["2"]
+    assert Retries(0, fleet).avoided_by(training_of("t0001")) == ["2"]
 
 
 def test_of_two_trials_that_ask_at_once_one_tells_what_the_hosts_said(tmp_path: Path) -> None:
     answers: list[Mapping[str, str]] = []
     fleet = Fleet({"CPU": 1}, Hosts("1", "2"), lambda _: lambda: answers[0] if answers else None)
     retries = Retries(0, fleet)
-    records = [record_of(f"t000{number}") for number in range(2)]
+    trainings = [training_of(f"t000{number}") for number in range(2)]
     for _ in range(3):
-        for record in records:
-            record.attempt = new_attempt(tmp_path / record.trial_id)
-            decision = retries.decide(record, tmp_path / record.trial_id)
+        for training in trainings:
+            training.state.attempt = new_attempt(tmp_path / training.name)
+            decision = retries.decide(training, tmp_path / training.name)
     assert decision is None, "nothing waits for the hosts"
     answers.append({"2": "ImportError: odd"})
-    said = [decided(retries, record, tmp_path / record.trial_id).said for record in records]
+    said = [decided(retries, training, tmp_path / training.name).said for training in trainings]
     assert [text and text.partition(" is avoided")[0] for text in said] == ["The host 10.0.0.2", None]
 
 
@@ -167,10 +173,10 @@ def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) ->
     there = Hosts("1", "2")
     fleet = Fleet({"CPU": 1}, there, able)
     fleet.room()
-    retries, record = Retries(0, fleet), record_of()
+    retries, training = Retries(0, fleet), training_of()
     there.names = ["2"]
     for _ in range(3):
-        retries.decide(*begun(tmp_path, record, "1"))
+        retries.decide(*begun(tmp_path, training, "1"))
     assert never_begins(retries, tmp_path) == [
         None,
         None,
@@ -180,13 +186,39 @@ def test_lost_hosts_do_not_count_as_attempts_that_never_began(tmp_path: Path) ->
 
 def test_a_trial_keeps_away_from_where_it_crashed_if_enough_others_are_left(tmp_path: Path) -> None:
     there = Hosts("1", "2", "3")
-    retries, record = Retries(2, Fleet({"CPU": 1}, there)), record_of()
-    assert retries.avoided_by(record) == []
-    retries.decide(*begun(tmp_path, record, "1", "OSError: no disk"))
-    assert retries.avoided_by(record) == ["1"]
-    assert retries.avoided_by(record_of("t0001")) == []
-    retries.crashed(record, "2", "OSError: no disk")
-    assert retries.avoided_by(record) == []  # one other host alone is left
+    retries, training = Retries(2, Fleet({"CPU": 1}, there)), training_of()
+    assert retries.avoided_by(training) == []
+    retries.decide(*begun(tmp_path, training, "1", "OSError: no disk"))
+    assert retries.avoided_by(training) == ["1"]
+    assert retries.avoided_by(training_of("t0001")) == []
+    retries.crashed(training, "2", "OSError: no disk")
+    assert retries.avoided_by(training) == []  # one other host alone is left
+
+
+def test_trainings_of_one_trial_are_counted_each_for_itself_and_named(tmp_path: Path) -> None:
+    there = Hosts("1", "2", "3")
+    fleet = Fleet({"CPU": 1}, there)
+    fleet.room()
+    retries = Retries(1, fleet)
+    first, second = (training_of(number=number, seeds=2) for number in range(2))
+    for training in (first, second):
+        assert retries.decide(*begun(tmp_path / training.name, training, "1", "OSError: no disk")).again
+    assert not retries.decide(*begun(tmp_path / first.name, first, "2", "OSError: no disk")).again
+    assert (retries.avoided_by(first), retries.avoided_by(second)) == ([], ["1"]), "the first has one host left"
+    there.names = ["2", "3"]
+    said = retries.decide(*begun(tmp_path / second.name, second, "1")).said
+    assert said == "t0000 (badnets, seed 1) lost its host 10.0.0.1; it goes on elsewhere."
+
+
+def test_a_trial_whose_trainings_all_crash_is_no_hosts_fault(tmp_path: Path) -> None:
+    fleet = Fleet({"CPU": 1}, Hosts("1", "2"))
+    fleet.room()
+    retries = Retries(0, fleet)
+    for number in range(BAD_AFTER + 1):
+        training = training_of(number=number, seeds=BAD_AFTER + 1)
+        retries.decide(*begun(tmp_path / training.name, training, "1", "OSError: odd"))
+        fleet.worked("2")
+    assert fleet.avoided == {}
 
 
 def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
@@ -195,27 +227,27 @@ def test_a_host_that_is_not_fit_is_avoided_in_the_end(tmp_path: Path) -> None:
     retries = Retries(0, fleet)
     decisions = []
     for i in range(3):
-        decisions.append(retries.unusable(record_of(f"t000{i}"), "1", "It runs another version."))
+        decisions.append(retries.unusable(training_of(f"t000{i}"), "1", "It runs another version."))
         fleet.worked("2")
     assert all(decision.again for decision in decisions)  # it costs no retry
     assert [decision.said for decision in decisions[:2]] == [
         "The host 10.0.0.1 is not fit for t0000, which goes elsewhere: It runs another version.", None,
     ]  # fmt: skip
-    assert retries.avoided_by(record_of("t0000")) == ["1"]
+    assert retries.avoided_by(training_of("t0000")) == ["1"]
     assert decisions[-1].said == (
-        "The host 10.0.0.1 is avoided from now on, since every trial failed there: It runs another version."
+        "The host 10.0.0.1 is avoided from now on, since every training failed there: It runs another version."
     )
-    assert retries.avoided_by(record_of("t0009")) == ["1"]
+    assert retries.avoided_by(training_of("t0009")) == ["1"]
 
 
 def test_a_host_that_is_not_fit_is_left_at_once_and_where_no_other_is_left_the_trial_fails(tmp_path: Path) -> None:
-    retries, record = Retries(1, Fleet({"CPU": 1}, Hosts("1", "2"))), record_of()
-    assert retries.unusable(record, "1", "It runs another version.").again
-    assert retries.avoided_by(record) == ["1"]
-    decisions = [retries.unusable(record, "2", "It does not see the folder.") for _ in range(2)]
+    retries, training = Retries(1, Fleet({"CPU": 1}, Hosts("1", "2"))), training_of()
+    assert retries.unusable(training, "1", "It runs another version.").again
+    assert retries.avoided_by(training) == ["1"]
+    decisions = [retries.unusable(training, "2", "It does not see the folder.") for _ in range(2)]
     assert [decision.again for decision in decisions] == [True, False]
     assert decisions[-1].reason == "It does not see the folder."
-    assert retries.avoided_by(record) == []
+    assert retries.avoided_by(training) == []
 
 
 MEMORY = f"Ray's memory monitor ended its worker. {OUT_OF_MEMORY}"
@@ -223,11 +255,11 @@ MEMORY = f"Ray's memory monitor ended its worker. {OUT_OF_MEMORY}"
 
 def test_a_worker_that_ray_ended_for_its_memory_is_told_so_at_once_and_no_host_is_asked(tmp_path: Path) -> None:
     fleet = Fleet({"CPU": 1}, Hosts("1"), lambda _: pytest.fail("hosts were asked"))
-    retries, record = Retries(1, fleet), record_of()
+    retries, training = Retries(1, fleet), training_of()
     decisions = []
     for _ in range(LOST_AT_MOST + 1):
-        record.attempt = new_attempt(tmp_path)
-        decisions.append(retries.decide(record, tmp_path, MEMORY))
+        training.state.attempt = new_attempt(tmp_path)
+        decisions.append(retries.decide(training, tmp_path, MEMORY))
     assert [d.said for d in decisions if d.said] == [f"t0000 was cut off before it began. {MEMORY}."]
     assert [d.again for d in decisions] == [True] * LOST_AT_MOST + [False]
     assert decisions[-1].reason == f"It was cut off {LOST_AT_MOST + 1} times before it began. {MEMORY}."
@@ -238,19 +270,19 @@ def test_one_that_had_begun_has_crashed_with_that_reason_whatever_becomes_of_its
     fleet = Fleet({"CPU": 1}, there)
     fleet.room()
     there.names = ["2"]
-    decision = Retries(0, fleet).decide(*begun(tmp_path, record_of(), "1"), MEMORY)
+    decision = Retries(0, fleet).decide(*begun(tmp_path, training_of(), "1"), MEMORY)
     assert (decision.again, decision.reason) == (False, f"{MEMORY}.")
 
 
 def test_what_ray_says_of_another_end_stands_beside_it(tmp_path: Path) -> None:
     word = "Worker unexpectedly exits with a connection error code 2. End of file"
     retries = Retries(0, Fleet({"CPU": 1}, Hosts("1"), able))
-    decision = retries.decide(*begun(tmp_path / "a", record_of(), "1"), word)
+    decision = retries.decide(*begun(tmp_path / "a", training_of(), "1"), word)
     assert decision.reason == f"The worker died without a word; Ray says: {word}."
-    record = record_of("t0001")
+    training = training_of("t0001")
     for _ in range(3):
-        record.attempt = new_attempt(tmp_path / "b")
-        decision = retries.decide(record, tmp_path / "b", word)
+        training.state.attempt = new_attempt(tmp_path / "b")
+        decision = retries.decide(training, tmp_path / "b", word)
     assert decision.said == (
         f"t0001 was cut off 3 times before it began; sweeper doctor may tell why. Ray says: {word}."
     )

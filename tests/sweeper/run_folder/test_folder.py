@@ -85,8 +85,16 @@ def test_another_version_is_a_sentence(folder: RunFolder, version: object) -> No
     write_rows(folder, [])
     text = folder.sweep.read_text()
     folder.sweep.write_text(text.replace(f"version: {VERSION}", f"version: {json.dumps(version)}"))
-    with pytest.raises(ConfigError, match=rf"has version {version}, but this program reads version {VERSION}"):
+    with pytest.raises(ConfigError, match=rf"has version {version}, but this program reads versions up to {VERSION}"):
         RunFolder.open(folder.path)
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_folder_of_an_earlier_version_is_read(folder: RunFolder, version: int) -> None:
+    folder.write_sweep(sweep_with())
+    write_rows(folder, [])
+    folder.sweep.write_text(folder.sweep.read_text().replace(f"version: {VERSION}", f"version: {version}"))
+    assert RunFolder.open(folder.path).read_sweep()["version"] == version
 
 
 def test_a_second_process_is_refused_and_told_of_the_first(folder: RunFolder) -> None:
@@ -196,6 +204,21 @@ def test_columns_that_an_older_version_did_not_know_are_null(tmp_path: Path) -> 
     assert frame["val_acc"].tolist() == [0.8]
 
 
+def test_in_an_older_table_trials_stand_as_their_trainings(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rows = [row_with("t0"), row_with("t1", status="FAILED", error="The loss is nan.", val_acc=None)]
+    older = [{name: value for name, value in row.items() if not name.startswith("trial_s")} for row in rows]
+    write_table(folder.trials, [{k: v for k, v in row.items() if k != "trial_error"} for row in older], ())
+    frame = folder.read_trials()
+    assert frame["trial_status"].tolist() == ["FINISHED", "FAILED"]
+    assert [None if pd.isna(error) else error for error in frame["trial_error"]] == [None, "The loss is nan."]
+    rows[1] |= {"status": "FINISHED", "error": None}
+    write_table(folder.trials, rows, ())
+    frame = folder.read_trials()
+    assert frame["status"].tolist() == ["FINISHED"] * 2
+    assert frame["trial_status"].tolist() == ["FINISHED", "FAILED"], "what a table has is not made up"
+
+
 def test_the_excess_of_an_older_table_is_computed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     rows = [row_with(val_asr=asr, asr_floor=0.25, test_asr=0.5, test_asr_floor=floor)
@@ -229,12 +252,12 @@ def test_leftovers_among_the_scores_are_removed_too(folder: RunFolder) -> None:
     assert [path.name for path in folder.scores.iterdir()] == ["t0000-badnets-0.parquet"]
 
 
-def test_states_of_unknown_trials_go_and_what_controls_left_stays(folder: RunFolder) -> None:
-    for name in ("t0000", "t0001", "c0000", "undefended"):
+def test_states_of_unknown_trainings_go_and_what_controls_left_stays(folder: RunFolder) -> None:
+    for name in ("t0000", "t0001-0", "t0001-1", "c0000-0", "undefended"):
         (folder.states / name).mkdir(parents=True)
         (folder.states / name / "run-0.1.safetensors").write_text("state")
-    folder.remove_states_but({"t0001", "c0000"})
-    assert {path.name for path in folder.states.glob("*")} == {"t0001", "c0000", "undefended"}
+    folder.remove_states_but({"t0001-1", "c0000-0"})
+    assert {path.name for path in folder.states.glob("*")} == {"t0001-1", "c0000-0", "undefended"}
 
 
 @pytest.mark.parametrize("was_there", [False, True])

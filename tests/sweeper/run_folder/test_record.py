@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from sweeper.run_folder.record import EXTRA_COLUMNS, KEY_COLUMNS, TrialRecord, control_success, next_id
+from sweeper.run_folder.record import (
+    EXTRA_COLUMNS,
+    KEY_COLUMNS,
+    Training,
+    TrainingState,
+    TrialRecord,
+    control_success,
+    next_id,
+)
 from sweeper.run_folder.tables import TABLE_COLUMNS, class_counts
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with
 from trainers.measuring.evaluation import METRICS
@@ -31,20 +39,93 @@ def test_figures_are_those_of_the_last_epoch() -> None:
     record = record_of()
     for epoch in (1, 2, 3):
         record.add_epoch(RUN, epoch_figures(epoch, val_acc=0.9 - epoch / 10), FACTS)
-    record.status = "FINISHED"
+    record.end_training(RUN, "FINISHED")
     row = record.rows({})[0]
     assert (row["epoch"], row["val_acc"]) == (3, pytest.approx(0.6))
     assert {metric: row[metric] for metric in METRICS} == {metric: record.final(RUN)[metric] for metric in METRICS}
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "PRUNED", "FAILED"])
-def test_only_a_finished_trial_has_figures(status: str) -> None:
+def test_only_a_finished_training_has_figures(status: str) -> None:
     record = finish(record_of())
-    record.status, record.error = status, "why"
+    record.end_training(RUN, status, "why")
     row = record.rows(dict.fromkeys(record.controls.values(), 0.95))[0]
     assert {row[metric] for metric in METRICS} == {None}
     assert (row["status"], row["error"], row["control_asr"], row["weak_attack"]) == (status, "why", 0.95, False)
+    assert (row["trial_status"], row["trial_error"]) == ("FINISHED", None)
     assert len(record.curve_rows()) == 3
+
+
+TWO_SEEDS = spec_with(seeds=[0, 1], scenarios=[{"attack": "badnets"}, {"attack": "blend"}])
+RUNS = [("badnets", 0), ("badnets", 1), ("blend", 0), ("blend", 1)]
+
+
+def half_done() -> TrialRecord:
+    """One of its trainings has finished, one has failed, and two have not ended."""
+    record = record_of(spec=TWO_SEEDS)
+    for run in RUNS[:3]:
+        record.add_epoch(run, epoch_figures(1), FACTS)
+        record.trainings[run].attempt = 1
+    record.end_training(RUNS[0], "FINISHED")
+    record.end_training(RUNS[1], "FAILED", "The loss is nan.")
+    return record
+
+
+def test_a_trial_that_left_its_race_keeps_what_finished_and_needs_no_more() -> None:
+    record = half_done()
+    record.end("PRUNED", "val_asr is at least 0.600, above the interest of 0.5")
+    rows = record.rows({})
+    assert [(row["scenario"], row["seed"]) for row in rows] == RUNS
+    assert [(row["status"], row["error"], row["attempt"]) for row in rows] == [
+        ("FINISHED", None, 1), ("FAILED", "The loss is nan.", 1), ("PRUNED", record.error, 1),
+        ("PRUNED", record.error, 0),
+    ]  # fmt: skip
+    assert {(row["trial_status"], row["trial_error"]) for row in rows} == {("PRUNED", record.error)}
+    assert [row["val_acc"] for row in rows] == [0.8, None, None, None]
+    assert len(record.curve_rows()) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "interrupted", "left"),
+    [("FINISHED", False, "FINISHED"), ("FAILED", False, "PRUNED"), ("FAILED", True, "FAILED")],
+)
+def test_what_has_not_ended_ends_with_its_trial(status: str, interrupted: bool, left: str) -> None:
+    """A trial that failed needs no more of its trainings; one that the sweep's end cut off does."""
+    record = half_done()
+    record.end(status, "why", interrupted)
+    assert [state.status for state in record.trainings.values()] == ["FINISHED", "FAILED", left, left]
+    assert [state.error for state in record.trainings.values()] == [None, "The loss is nan.", "why", "why"]
+    assert record.open == interrupted
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "attempt", "host"),
+    [("FINISHED", None, 2, "10.0.0.1"), ("FAILED", "The loss is nan.", 1, None), ("PRUNED", None, None, None)],
+)
+def test_in_a_record_of_version_1_trainings_ended_as_their_trial(
+    status: str, error: str | None, attempt: int | None, host: str | None
+) -> None:
+    record = finish(record_of(spec=TWO_SEEDS))
+    fields = json.loads(record.to_json()) | {"status": status, "error": error, "attempt": attempt, "host": host}
+    del fields["trainings"], fields["ended_by"]
+    again = TrialRecord.from_json(json.dumps(fields))
+    assert again.trainings == {run: TrainingState(status, error, attempt or 1, host) for run in RUNS}
+    assert len({id(state) for state in again.trainings.values()}) == 4
+    assert [row["val_acc"] for row in again.rows({})] == [0.8 if status == "FINISHED" else None] * 4
+    assert TrialRecord.from_json(again.to_json()) == again
+
+
+def test_a_training_is_its_trial_against_one_scenario_with_one_seed() -> None:
+    record = record_of("t0007", spec=TWO_SEEDS)
+    trainings = [Training(record, run) for run in record.trainings]
+    assert [training.run for training in trainings] == RUNS
+    assert [training.name for training in trainings] == [f"t0007-{number}" for number in range(4)]
+    assert trainings[3].label == "t0007 (blend, seed 1)"
+    assert [[(s.name, seed) for s, seed in training.config.runs()] for training in trainings] == [[run] for run in RUNS]
+    assert {training.config.setting_key for training in trainings} == {record.config_id}
+    record.end_training(RUNS[3], "FAILED", "why")
+    assert (trainings[3].state.status, trainings[2].state.status) == ("FAILED", "RUNNING")
+    assert Training(record_of(), RUN).label == "t0000", "one training needs no further name"
 
 
 @pytest.mark.parametrize(("control", "weak"), [(None, None), (0.0, True), (0.7999, True), (0.8, False), (1.0, False)])
@@ -110,7 +191,7 @@ def test_of_an_epoch_reported_again_the_first_stays() -> None:
 
 def test_a_trial_without_an_epoch_has_its_row() -> None:
     row = record_of().rows({})[0]
-    assert (row["status"], row["n_eval"], row["poison_share"], row["attempt"]) == ("RUNNING", None, None, 1)
+    assert (row["status"], row["n_eval"], row["poison_share"], row["attempt"]) == ("RUNNING", None, None, 0)
 
 
 def test_the_columns_of_keys_and_extras() -> None:

@@ -13,13 +13,13 @@ from sweeper.run_folder.tables import TABLE_COLUMNS, as_rows, constraints_kept, 
 from tests.sweeper.small import control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.errors import ConfigError
 
-KEYS = "trial_id config_id role status scenario attack poison_rate poison_share target seed defense"
+KEYS = "trial_id config_id role status trial_status scenario attack poison_rate poison_share target seed defense"
 FIGURES = (
     "epoch loss images_seen seconds val_acc val_balanced_acc val_min_class_acc val_asr val_asr_excess val_ra asr_floor "
     "test_acc test_balanced_acc test_min_class_acc test_asr test_asr_excess test_ra test_asr_floor detection_auroc "
     "detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible"
 )
-EXTRAS = "control_asr weak_attack n_eval val_class_counts changed_share psnr ssim error attempt"
+EXTRAS = "control_asr weak_attack n_eval val_class_counts changed_share psnr ssim error trial_error attempt"
 DESIGN = f"{KEYS} {FIGURES} {EXTRAS}".split()
 
 
@@ -41,7 +41,8 @@ def test_columns_and_types(folder: RunFolder) -> None:
         f"param.scenario.{k}" for k in trial.config.scenarios[0].params
     }
     kinds = {name: str(schema.field(name).type) for name in schema.names}
-    assert {kinds[n] for n in ("trial_id", "config_id", "role", "status", "error", "val_class_counts")} == {"string"}
+    assert {kinds[n] for n in ("trial_id", "config_id", "role", "status", "trial_status", "error", "trial_error",
+                               "val_class_counts")} == {"string"}  # fmt: skip
     assert {kinds[n] for n in ("target", "seed", "epoch", "images_seen", "n_eval", "attempt")} == {"int64"}
     assert {kinds[n] for n in ("poison_rate", "val_acc", "val_asr", "loss", "val_min_class_acc", "control_asr")} == {
         "double"
@@ -156,6 +157,7 @@ def test_a_column_that_the_first_row_lacks_is_written_too(tmp_path: Path) -> Non
 def test_only_what_finished_in_its_role_counts() -> None:
     rows = [row_with(f"t{n}", status=status) for n, status in enumerate(("FINISHED", "PRUNED", "FAILED", "RUNNING"))]
     rows += [control_row(), row_with("k0", role="confirmation")]
+    rows += [row_with("t4", status="FINISHED", trial_status="PRUNED")]  # it left its race
     for role, names in (("trial", ["t0"]), ("control", ["c0000"]), ("confirmation", ["k0"])):
         assert finished(frame_of(*rows), role)["trial_id"].tolist() == names
     assert finished(frame_of(*rows))["trial_id"].tolist() == ["t0"]
@@ -178,6 +180,7 @@ def test_a_trial_keeps_the_constraints_if_all_its_rows_keep_all_of_them() -> Non
 
 
 def test_controls_and_trials_that_did_not_finish_break_no_constraint() -> None:
-    rows = [control_row(images_seen=900), row_with("t0", status="FAILED", images_seen=None)]
+    rows = [control_row(images_seen=900), row_with("t0", status="FAILED", images_seen=None),
+            row_with("t1", trial_status="PRUNED", images_seen=900)]  # fmt: skip
     assert constraints_kept(frame_of(*rows), [Constraint(metric="images_seen", max=500)]).all()
     assert constraints_kept(frame_of(row_with(images_seen=900)), []).all()

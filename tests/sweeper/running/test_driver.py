@@ -15,7 +15,7 @@ from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
 from sweeper.running import driver, watchdog
-from sweeper.running.driver import Outcome, Plan, _longest_trial, _request, run_sweep
+from sweeper.running.driver import Outcome, Plan, _longest_training, _request, run_sweep
 from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
@@ -26,16 +26,18 @@ from trainers.errors import ConfigError
 
 
 def test_an_outcome_counts_trials_and_no_controls() -> None:
-    failed, cut, pruned = (record_of(f"t000{number}") for number in (1, 2, 3))
+    failed, cut, pruned, out = (record_of(f"t000{number}") for number in (1, 2, 3, 4))
     failed.end(FAILED, "The loss is nan.")
     cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
     pruned.end(PRUNED)
+    out.ended_by = "badnets"
+    out.end(PRUNED, "t0003 is at least as good, whatever the missing trainings give")
     control = record_of("c0001", "control")
     control.end(FAILED, "odd")
-    records = [finish(record_of("c0000", "control")), control, finish(record_of("t0000")), failed, cut, pruned,
+    records = [finish(record_of("c0000", "control")), control, finish(record_of("t0000")), failed, cut, pruned, out,
                finish(record_of("k0000", "confirmation"))]  # fmt: skip
     assert Outcome.of(records, "the time budget ended") == Outcome(
-        2, ["t0001: The loss is nan."], "the time budget ended"
+        3, ["t0001: The loss is nan."], "the time budget ended"
     )
 
 
@@ -59,6 +61,20 @@ def test_what_is_done_is_written_again_without_ray(tmp_path: Path, monkeypatch: 
     assert folder.study.exists()
 
 
+def test_what_is_done_and_cannot_be_written_again_is_a_broken_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = {"t0000": finish(record_of())}
+    ledger = Ledger(RunFolder(tmp_path), records)
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ledger.folder, "write_tables", full)
+    with pytest.raises(SweepBroken, match="cannot be written any more: No space left on device"):
+        run_sweep(spec_with(), {}, None, ledger, Plan(1, records), print)
+
+
 def test_a_job_asks_for_any_host_but_those_it_avoids() -> None:
     wanted = {"CPU": 2.0, "GPU": 0.5}
     assert _request(wanted, {"job": "..."}).bundles == [wanted]
@@ -67,15 +83,15 @@ def test_a_job_asks_for_any_host_but_those_it_avoids() -> None:
     assert avoiding._kwargs["bundle_label_selector"] == [{"ray.io/node-id": "!in(a,b)"}]
 
 
-def test_the_longest_trial_bounds_every_trial() -> None:
+def test_the_longest_training_bounds_every_training() -> None:
     vab = {"name": "vab", "warmup_rounds": {"int": [1, 4]}, "mix_epochs": 10, "suppression_epochs": {"int": [1, 5]}}
     none = {"name": "none", "epochs": {"categorical": [3, 30]}}
-    assert _longest_trial(spec_with(defense=vab)) == 1 + 4 + 10 + 5
-    assert _longest_trial(spec_with(defense=[vab, none])) >= 30
+    assert _longest_training(spec_with(defense=vab)) == 1 + 4 + 10 + 5
+    assert _longest_training(spec_with(defense=[vab, none])) >= 30
 
 
-def test_the_longest_trial_may_be_a_middle_choice() -> None:
-    assert _longest_trial(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30
+def test_the_longest_training_may_be_a_middle_choice() -> None:
+    assert _longest_training(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30
 
 
 @pytest.mark.parametrize(("finished", "code"), [(0, 1), (1, 0)])

@@ -9,10 +9,10 @@ import pytest
 from optuna.exceptions import StorageInternalError
 
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import FAILED, FINISHED, TrialRecord
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, Training, TrialRecord
 from sweeper.running import ledger as module
 from sweeper.running.ledger import Ledger
-from tests.sweeper.small import FACTS, Watcher, epoch_figures, finish, record_of
+from tests.sweeper.small import FACTS, Watcher, epoch_figures, finish, record_of, spec_with
 
 RUN = ("badnets", 0)
 
@@ -57,28 +57,35 @@ def test_it_is_known_whether_this_program_is_at_work(tmp_path: Path, monkeypatch
     ledger, record = Ledger(RunFolder(tmp_path), {}, []), record_of()
     monkeypatch.setattr(module, "remove_tree", slow)
     ledger.folder.record_written = lambda: seen.__setitem__("record", ledger.is_writing)
+    training = Training(record, RUN)
+    ledger.end_training(training, FINISHED)
     ledger.end(record, FINISHED)
     assert not ledger.is_writing
     ledger.announce(record)
+    ledger.release(training)
     assert not ledger.is_writing
     monkeypatch.setattr(ledger.folder, "write_tables", full)
-    with pytest.raises(OSError, match="No space"):
-        ledger.write_tables()
+    ledger.write_tables()
     assert seen == {"record": True, "states": True, "tables": True}
     assert not ledger.is_writing, "after an error too"
+    assert "No space left" in str(ledger.broken)
 
 
-def report(record: TrialRecord, epoch: int, **figures: Any) -> dict[str, Any]:
+def report(epoch: int, **figures: Any) -> dict[str, Any]:
     return {"scenario": RUN[0], "seed": RUN[1], "figures": epoch_figures(epoch, **figures), "facts": FACTS}
 
 
 def test_what_happens_to_a_trial_is_written_down_and_told_in_its_order(ledger: Ledger, follower: Listening) -> None:
     control, trial = record_of("c0000", "control"), record_of()
     for record, asr in ((control, 0.97), (trial, 0.2)):
+        training = Training(record, RUN)
         ledger.add(record)
-        ledger.hand_out(f"ray-{record.trial_id}", record)
-        ledger.started(record)
-        ledger.reported(record, report(record, 1, val_asr=asr))
+        ledger.hand_out(f"ray-{record.trial_id}", training)
+        ledger.started(training)
+        ledger.reported(training, report(1, val_asr=asr))
+        ledger.end_training(training, FINISHED)
+        assert ledger.folder.read_records()[record.trial_id].trainings[RUN].status == FINISHED
+        assert ledger.folder.read_records()[record.trial_id].open, "the trial has not ended yet"
         ledger.end(record, FINISHED)
         assert ledger.folder.read_records()[record.trial_id].status == FINISHED
         ledger.announce(record)
@@ -86,8 +93,11 @@ def test_what_happens_to_a_trial_is_written_down_and_told_in_its_order(ledger: L
         ("started", "c0000"), ("epoch", "c0000", 1), ("ended", "c0000", FINISHED, 0.97, 0.97),
         ("started", "t0000"), ("epoch", "t0000", 1), ("ended", "t0000", FINISHED, 0.2, 0.97),
     ]  # fmt: skip
-    assert ledger.of("ray-t0000") is trial
+    assert ledger.of("ray-t0000") is training
     assert ledger.of("a trial of somebody else") is None
+    ledger.take_back("ray-t0000")
+    assert ledger.of("ray-t0000") is None
+    assert ledger.of("ray-c0000") is not None
     ledger.write_tables()
     assert ledger.folder.read_trials()["val_asr"].tolist() == [0.97, 0.2]
 
@@ -96,7 +106,7 @@ def test_scores_of_samples_are_kept_and_are_no_epoch(ledger: Ledger, follower: L
     record = record_of()
     ledger.add(record)
     scores = pa.table({"suspicion": [0.1, 0.9]})
-    ledger.reported(record, {"scenario": "badnets", "seed": 0, "scores": scores})
+    ledger.reported(Training(record, RUN), {"scenario": "badnets", "seed": 0, "scores": scores})
     assert pq.read_table(ledger.folder.scores_of("t0000", "badnets", 0)) == scores
     assert follower.told == []
 
@@ -113,16 +123,55 @@ def test_a_trial_that_was_interrupted_goes_on_with_the_time_at_which_it_began(tm
     assert [record.trial_id for record in ledger.running()] == ["t0000"]
 
 
-def test_states_of_a_trial_that_may_go_on_are_kept(ledger: Ledger) -> None:
-    over, cut = record_of("t0000"), record_of("t0001")
-    for record in (over, cut):
+def test_states_of_a_training_that_may_go_on_are_kept(ledger: Ledger) -> None:
+    """Those of one that has ended go as soon as no worker runs it, though its trial goes on."""
+    over, left, cut = (record_of(f"t000{n}", spec=spec_with(seeds=[0, 1])) for n in range(3))
+    trainings = [Training(record, run) for record in (over, left, cut) for run in record.trainings]
+    for record in (over, left, cut):
         ledger.add(record)
-        ledger.states_of(record).mkdir(parents=True)
-    ledger.end(over, FAILED, "The loss is nan.")
+    for training in trainings:
+        ledger.states_of(training).mkdir(parents=True)
+    ledger.end_training(trainings[0], FINISHED)
+    ledger.end(left, PRUNED, "t0003 is at least as good, whatever the missing trainings give")
     ledger.end(cut, FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
-    for record in (over, cut):
-        ledger.announce(record)
-    assert [path.name for path in ledger.folder.states.glob("*")] == ["t0001"]
+    assert len(list(ledger.folder.states.glob("*"))) == 6, "workers may still write there"
+    for training in trainings:
+        ledger.release(training)
+    assert sorted(path.name for path in ledger.folder.states.glob("*")) == ["t0000-1", "t0002-0", "t0002-1"]
+
+
+def test_where_nothing_can_be_written_states_stay(ledger: Ledger) -> None:
+    """The end of the training may not have been written either."""
+    training = Training(record_of(), RUN)
+    ledger.states_of(training).mkdir(parents=True)
+    ledger.give_up(OSError(ENOSPC, "No space left on device"))
+    ledger.end_training(training, FINISHED)
+    ledger.release(training)
+    assert ledger.states_of(training).exists()
+
+
+def test_an_error_of_writing_is_noted_and_not_raised(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would take it for an error of a training."""
+    full = OSError(ENOSPC, "No space left on device")
+
+    def write(*_: Any) -> None:
+        raise full
+
+    for name in ("write_record", "write_scores", "write_tables"):
+        monkeypatch.setattr(ledger.folder, name, write)
+    record = record_of()
+    training = Training(record, RUN)
+    for call in (
+        lambda: ledger.add(record),
+        lambda: ledger.reported(training, {"scores": None}),
+        ledger.write_tables,
+        lambda: ledger.end_training(training, FINISHED),
+        lambda: ledger.end(record, FINISHED),
+    ):
+        ledger.broken = None
+        call()
+        assert ledger.broken is full
+    assert (ledger.records["t0000"], record.status) == (record, FINISHED)
 
 
 @pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), StorageInternalError("disk is full")])

@@ -14,11 +14,10 @@ MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
 
 
 def finish(searcher: SweepSearcher, ray_id: str, asr: float = 0.1, acc: float = 0.8) -> None:
-    record = searcher.ledger.of(ray_id)
-    for scenario, repeat in record.config.runs():
-        success = asr if record.role == "trial" else 0.95
-        figures = {"epoch": 1, "stage": "mix", "val_acc": acc, "val_asr": success}
-        record.add_epoch((scenario.name, repeat), figures, {"poison_share": 0.1, "n_eval": 9})
+    training = searcher.ledger.of(ray_id)
+    success = asr if training.record.role == "trial" else 0.95
+    figures = {"epoch": 1, "stage": "mix", "val_acc": acc, "val_asr": success}
+    training.record.add_epoch(training.run, figures, {"poison_share": 0.1, "n_eval": 9})
     searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
 
 
@@ -27,7 +26,7 @@ def drain(searcher: SweepSearcher) -> list[str]:
     while (job := searcher.suggest(str(len(ids)))) != "FINISHED":
         assert isinstance(job, dict)
         finish(searcher, str(len(ids)))
-        ids.append(job["trial_id"])
+        ids.append(job["training"])
     return ids
 
 
@@ -36,7 +35,9 @@ def test_a_control_comes_once_before_the_first_trial_that_needs_it(
 ) -> None:
     spec = make_spec("seeds=[0, 1]", "search.trials=3", "scenarios.0.poison_rate={categorical: [0.05, 0.1]}")
     searcher, study = make_searcher(spec)
-    assert drain(searcher) == ["c0000", "c0001", "t0000", "c0002", "c0003", "t0001", "t0002"]
+    assert drain(searcher) == [
+        "c0000-0", "c0001-0", "t0000-0", "t0000-1", "c0002-0", "c0003-0", "t0001-0", "t0001-1", "t0002-0", "t0002-1",
+    ]  # fmt: skip
     assert [record.config.defense for record in searcher.ledger.records.values() if record.role == "control"] == [
         "none"
     ] * 4
@@ -131,8 +132,8 @@ def test_what_a_cut_sweep_leaves_has_failed_with_the_reason(make_spec: MakeSpec,
     assert searcher.stopper.stop_all()
     finish(searcher, "0")
     searcher.on_trial_complete("1", {"attempt": 1})
-    assert [record.trial_id for record in searcher.ledger.running()] == ["t0001"]
-    searcher.abandon("Not finished: the time budget ended.")
+    assert [record.trial_id for record in searcher.ledger.running()] == ["t0000", "t0001"]
+    searcher.agenda.abandon("Not finished: the time budget ended.")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
     assert {searcher.ledger.records[name].error for name in ("t0000", "t0001")} == {
         "Not finished: the time budget ended."

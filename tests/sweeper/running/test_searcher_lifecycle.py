@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,17 @@ from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Host
 from sweeper.preset import grid
 from sweeper.preset.grid import grid_points
-from sweeper.run_folder.record import FAILED, FINISHED, RUNNING, TrialRecord
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, TrialRecord
 from sweeper.running import searcher as module
 from sweeper.running.searcher import SweepSearcher
-from tests.sweeper.small import FACTS, Watcher, begin_on_a_host, epoch_figures, make_objectives, spec_with
+from tests.sweeper.small import Watcher, begin_on_a_host, make_objectives, spec_with, start
+from tests.sweeper.small import end_training as end
 from trainers.errors import ConfigError
 from trainers.storage.state_store import StateStore, new_attempt
 from trainers.trial import TrialConfig
 
+RUN = ("badnets", 0)
 MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
-
-
-def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
-    """Ask for a job under each of Ray's ids."""
-    jobs = [searcher.suggest(ray_id) for ray_id in ray_ids]
-    return [job["trial_id"] if isinstance(job, dict) else str(job) for job in jobs]
-
-
-def end(searcher: SweepSearcher, ray_id: str, **figures: Any) -> None:
-    record = searcher.ledger.of(ray_id)
-    for scenario, repeat in record.config.runs():
-        record.add_epoch((scenario.name, repeat), epoch_figures(1, **figures), FACTS)
-    searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
 
 
 def states(study: optuna.Study) -> list[str]:
@@ -45,13 +35,14 @@ def states(study: optuna.Study) -> list[str]:
 def test_a_job_is_the_configuration_that_the_record_holds(make_searcher: MakeSearcher) -> None:
     searcher, study = make_searcher(spec_with())
     jobs = [searcher.suggest(str(i)) for i in range(3)]
-    assert [(job["trial_id"], job["role"]) for job in jobs] == [
-        ("c0000", "control"), ("t0000", "trial"), ("t0001", "trial"),
+    assert [(job["training"], job["role"], job["attempt"]) for job in jobs] == [
+        ("c0000-0", "control", 1), ("t0000-0", "trial", 1), ("t0001-0", "trial", 1),
     ]  # fmt: skip
-    for job in jobs:
-        record = searcher.ledger.records[job["trial_id"]]
-        assert TrialConfig.from_json(job["job"]).key == record.config.key
-        assert record.status == RUNNING
+    for number, job in enumerate(jobs):
+        training = searcher.ledger.of(str(number))
+        assert training.name == job["training"]
+        assert TrialConfig.from_json(job["job"]).key == training.record.config.key
+        assert (training.record.status, training.state.status, training.state.attempt) == (RUNNING, RUNNING, 1)
     trial = searcher.ledger.records["t0000"].config
     assert searcher.ledger.records["c0000"].config.params["epochs"] == 1
     assert trial.params["threshold"] == study.trials[0].params["vab.threshold"]
@@ -65,9 +56,9 @@ def test_there_is_one_control_per_resolved_scenario_and_seed(make_searcher: Make
     sizes = {"attack": "badnets", "size": {"categorical": [2, 3]}}
     spec = spec_with(scenarios=[sizes, {"attack": "blend"}], seeds=[0, 1], search={"trials": 4})
     searcher, _ = make_searcher(spec)
-    names = start(searcher, *map(str, range(11)))
-    assert names == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003",
-                     "None"]  # fmt: skip
+    names = start(searcher, *map(str, range(6 + 4 * 4 + 1)))
+    assert names[:10] == ["c0000", "c0001", "c0002", "c0003", "t0000", "c0004", "c0005", "t0001", "t0002", "t0003"]
+    assert names[10:] == ["t0000", "t0001", "t0002", "t0003"] * 3 + ["None"]
     controls = [record.config for record in searcher.ledger.records.values() if record.role == "control"]
     assert {(c.scenarios[0].attack, c.scenarios[0].params.get("size"), c.repeats) for c in controls} == {
         ("badnets", size, (seed,)) for size in (2, 3) for seed in (0, 1)
@@ -114,7 +105,7 @@ def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, 
     while (job := searcher.suggest(str(number))) != "FINISHED":
         ray_id, number = str(number), number + 1
         if job["role"] == "control":
-            searcher.on_trial_complete(ray_id, {"error": "no"}) if job["trial_id"] == "c0000" else end(
+            searcher.on_trial_complete(ray_id, {"error": "no"}) if job["training"] == "c0000-0" else end(
                 searcher, ray_id, val_asr=1.0
             )
         elif number % 4 == 0:
@@ -134,17 +125,19 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     searcher, study = make_searcher(spec_with(search={"retries": 0}))
     start(searcher, "0", "1", "2")
     end(searcher, "0")
-    for trial_id in ("t0000", "t0001"):
-        states = tmp_path / "states" / trial_id
+    for ray_id in "12":
+        training = searcher.ledger.of(ray_id)
+        states = tmp_path / "states" / training.name
         store = StateStore(states, attempt=new_attempt(states))
-        searcher.ledger.records[trial_id].attempt = store.attempt
+        training.state.attempt = store.attempt
         store.begin("1")
-        if trial_id == "t0000":
+        if ray_id == "1":
             store.note_crash("MemoryError: no more")
     searcher.on_trial_complete("1", error=True)
     searcher.on_trial_complete("2", error=True)
     first, second = searcher.ledger.records["t0000"], searcher.ledger.records["t0001"]
-    assert (first.status, first.error, first.attempt) == (FAILED, "MemoryError: no more", 2)
+    assert (first.status, first.error, first.trainings[RUN].attempt) == (FAILED, "MemoryError: no more", 2)
+    assert (first.trainings[RUN].status, first.trainings[RUN].error) == (FAILED, "MemoryError: no more")
     assert second.error == "The worker died without a word; Ray's logs may tell why."
     assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
     assert first.rows(searcher.ledger.control_asr)[0]["attempt"] == 2
@@ -157,7 +150,7 @@ def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher
     searcher.on_trial_complete("1", error=True)
     assert searcher.ledger.records["t0000"].status == RUNNING
     assert start(searcher, "3") == ["t0000"]
-    assert searcher.ledger.records["t0000"].attempt == 2
+    assert searcher.ledger.records["t0000"].trainings[RUN].attempt == 2
     begin_on_a_host(searcher, "3")
     searcher.on_trial_complete("0", error=True)
     assert start(searcher, "4") == ["c0000"]
@@ -173,7 +166,10 @@ def test_a_crash_while_the_sweep_ends_is_left_for_resume(make_searcher: MakeSear
     start(searcher, "0", "1")
     searcher.stopper.stop("the sweep was interrupted")
     searcher.on_trial_complete("1", error=True)
+    assert searcher.ledger.records["t0000"].status == RUNNING
+    searcher.agenda.abandon("Not finished: the sweep was interrupted.")
     assert searcher.ledger.records["t0000"].interrupted
+    assert searcher.ledger.records["t0000"].error == "Not finished: the sweep was interrupted."
 
 
 def test_no_more_trials_run_than_there_is_room_for(make_searcher: MakeSearcher) -> None:
@@ -213,7 +209,7 @@ def test_a_sweep_without_hosts_waits_says_so_once_and_can_be_stopped(
     assert said == []
     end(searcher, "0")
     assert start(searcher, "1", "1", "1") == ["None"] * 3
-    assert said == ["No host is left that has room for a trial; the sweep waits until one joins."]
+    assert said == ["No host is left that has room for a training; the sweep waits until one joins."]
     searcher.stopper.stop("the sweep was interrupted")
     assert start(searcher, "1") == ["FINISHED"]
 
@@ -226,7 +222,7 @@ def test_a_job_names_the_hosts_to_avoid(make_searcher: MakeSearcher) -> None:
     fleet.room()
     searcher.on_trial_result("0", {"host": "1", "error": "Its trigger image is not here."})
     searcher.on_trial_result("0", {"host": "2", "finished": False})
-    assert searcher.ledger.of("0").host == "10.0.0.2"
+    assert searcher.ledger.of("0").state.host == "10.0.0.2"
     for trial in ("a", "b", "c"):
         fleet.failed("1", trial, "no disk")
         searcher.on_trial_result("0", {"host": "2", "finished": False})
@@ -241,7 +237,9 @@ def test_an_undefined_objective_fails_the_trial_in_table_and_study(make_searcher
     record = searcher.ledger.records["t0000"]
     assert (record.status, record.error) == (FAILED, "An objective is undefined for this trial.")
     assert states(study) == ["FAIL"]
-    assert record.rows(searcher.ledger.control_asr)[0]["val_acc"] is None
+    (row,) = record.rows(searcher.ledger.control_asr)
+    assert (row["status"], row["val_acc"]) == (FINISHED, 0.8), "the training has no fault"
+    assert (row["trial_status"], row["trial_error"]) == (FAILED, record.error)
 
 
 def test_objectives_and_constraints_of_several_scenarios(make_searcher: MakeSearcher) -> None:
@@ -250,16 +248,18 @@ def test_objectives_and_constraints_of_several_scenarios(make_searcher: MakeSear
         seeds=[0, 1],
         objectives=make_objectives(("val_asr", "minimize"), ("val_acc", "maximize")),
         constraints=[{"metric": "val_ra", "min": 0.6}],
-        search={"trials": 1},
+        search={"trials": 1, "race": "off"},
     )
     searcher, study = make_searcher(spec)
-    start(searcher, *map(str, range(5)))
+    start(searcher, *map(str, range(8)))
     for ray_id in "0123":
         end(searcher, ray_id, val_asr=1.0)
-    record = searcher.ledger.of("4")
-    for (scenario, repeat), asr in zip(record.config.runs(), (0.0, 0.2, 0.3, 0.5), strict=True):
-        record.add_epoch((scenario.name, repeat), epoch_figures(1, val_asr=asr, val_acc=asr, val_ra=0.7 - asr), FACTS)
-    searcher.on_trial_complete("4", {"finished": True})
+    success = {("badnets", 0): 0.0, ("badnets", 1): 0.2, ("blend", 0): 0.3, ("blend", 1): 0.5}
+    for ray_id in "7465":
+        assert states(study) == ["RUNNING"]
+        asr = success.pop(searcher.ledger.of(ray_id).run)
+        end(searcher, ray_id, val_asr=asr, val_acc=asr, val_ra=0.7 - asr)
+    assert success == {}
     (trial,) = study.trials
     assert trial.values == pytest.approx([0.4, 0.25])
     assert list(trial.constraints.values()) == pytest.approx([0.6 - 0.45])
@@ -270,7 +270,7 @@ def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(make_
     start(searcher, "0", "1", "2")
     end(searcher, "1", val_acc=0.7, val_asr=0.2)
     cut = searcher.ledger.running()
-    searcher.abandon("Not finished: the sweep was interrupted.")
+    searcher.agenda.abandon("Not finished: the sweep was interrupted.")
     assert [record.trial_id for record in cut] == ["c0000", "t0001"]
     assert [record.status for record in searcher.ledger.records.values()] == [FAILED, FINISHED, FAILED]
     assert states(study) == ["COMPLETE", "FAIL"]
@@ -281,7 +281,7 @@ def test_a_trial_that_ended_before_its_control_was_cut_is_told_as_it_ended(make_
 def test_what_was_asked_but_never_started_is_not_left_running(make_searcher: MakeSearcher) -> None:
     searcher, study = make_searcher(spec_with())
     start(searcher, "0")
-    searcher.abandon("cut")
+    searcher.agenda.abandon("cut")
     assert states(study) == ["FAIL"]
     assert {name: (r.status, r.interrupted) for name, r in searcher.ledger.records.items()} == {
         "c0000": (FAILED, True), "t0000": (FAILED, True),
@@ -464,9 +464,20 @@ def test_a_full_disk_ends_the_sweep_and_resume_goes_on_with_the_trial(make_searc
     end(searcher, "0")
     searcher.on_trial_complete("1", {"attempt": 1, "disk_full": "No space left on device", "done": True})
     record = searcher.ledger.records["t0000"]
-    assert (record.status, record.interrupted) == (FAILED, True)
     assert searcher.stopper.stop_all()
     assert "No space left on device" in str(searcher.ledger.broken)
+    assert start(searcher, "2") == ["FINISHED"]
+    searcher.agenda.abandon("Not finished: its files cannot be written any more.")
+    assert (record.status, record.interrupted, record.trainings[RUN].status) == (FAILED, True, FAILED)
+
+
+def test_what_finishes_once_nothing_can_be_written_is_left_for_resume(make_searcher: MakeSearcher) -> None:
+    """Its scores may not have been written."""
+    searcher, _ = make_searcher(spec_with())
+    start(searcher, "0", "1")
+    searcher.ledger.give_up(OSError("No space left on device"))
+    end(searcher, "1")
+    assert searcher.ledger.records["t0000"].trainings[RUN].status == RUNNING
 
 
 def test_a_study_that_cannot_be_told_costs_no_finished_trial(make_searcher: MakeSearcher) -> None:
@@ -513,6 +524,73 @@ def test_what_is_cut_short_is_told_too(make_searcher: MakeSearcher) -> None:
     searcher, _ = make_searcher(spec_with(), followers=[told])
     start(searcher, "0", "1", "2")
     end(searcher, "1")
-    searcher.abandon("Not finished: the sweep was interrupted.")
+    searcher.agenda.abandon("Not finished: the sweep was interrupted.")
     assert [name for name, *_ in told.ends] == ["t0000", "c0000", "t0001"]
     assert [status for _, status, _ in told.ends] == [FINISHED, FAILED, FAILED]
+
+
+# A trial of several trainings
+
+TWO_SEEDS: dict[str, Any] = {"seeds": [0, 1], "search": {"trials": 1, "retries": 0, "interest": 0.4}}
+
+
+def test_a_trial_that_leaves_its_race_stops_what_runs_of_it(make_searcher: MakeSearcher, tmp_path: Path) -> None:
+    told = Told()
+    searcher, study = make_searcher(spec_with(**TWO_SEEDS), followers=[told])
+    assert start(searcher, *"01234") == ["c0000", "c0001", "t0000", "t0000", "None"]
+    begin_on_a_host(searcher, "2", "3")
+    end(searcher, "0")
+    end(searcher, "1")
+    end(searcher, "2", val_asr=0.9)  # of two seeds, the mean is above 0.4 whatever the other gives
+    record = searcher.ledger.records["t0000"]
+    assert (record.status, record.ended_by) == (PRUNED, "badnets")
+    assert [searcher.stopper(ray_id, {}) for ray_id in "23"] == [False, True]
+    assert start(searcher, "4") == ["None"], "a worker still runs it"
+    assert [path.name for path in (tmp_path / "states").glob("*")] == ["t0000-1"]
+    end(searcher, "3", val_asr=0.1)
+    assert [row["status"] for row in record.rows({})] == [FINISHED, PRUNED], "it ended too late"
+    assert not searcher.stopper("3", {})
+    assert list((tmp_path / "states").glob("*")) == []
+    assert start(searcher, "4") == ["FINISHED"]
+    assert states(study) == ["COMPLETE"]
+    assert study.trials[0].user_attrs["raced_out"] == record.error
+    assert [name for name, *_ in told.ends] == ["c0000", "c0001", "t0000"]
+
+
+def test_what_broke_off_of_a_trial_that_left_is_not_tried_again(
+    make_searcher: MakeSearcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "NOTICED_AFTER_S", inf)
+    there = [Host(name, f"10.0.0.{name}", {"CPU": 3}) for name in "12"]
+    spec = spec_with(**TWO_SEEDS | {"seeds": [0, 1, 2]})
+    said: list[str] = []
+    searcher, _ = make_searcher(spec, fleet=Fleet({"CPU": 1}, lambda: there), said=said.append)
+    assert start(searcher, *"012345") == ["c0000", "c0001", "c0002", "t0000", "t0000", "t0000"]
+    begin_on_a_host(searcher, *"345")
+    searcher.on_trial_complete("3", error=True)  # whether its host is gone is not known yet
+    for ray_id in "012":
+        end(searcher, ray_id)
+    end(searcher, "4", val_asr=0.7)
+    end(searcher, "5", val_asr=0.6)
+    assert searcher.ledger.records["t0000"].status == PRUNED
+    assert [path.name for path in (tmp_path / "states").glob("*")] == ["t0000-0"]
+    assert start(searcher, "6") == ["FINISHED"]
+    assert list((tmp_path / "states").glob("*")) == []
+    assert searcher.ledger.records["t0000"].trainings[RUN].status == PRUNED
+    assert said == []
+
+
+def test_a_training_that_fails_ends_its_trial_and_what_runs_of_it(make_searcher: MakeSearcher) -> None:
+    searcher, study = make_searcher(spec_with(**TWO_SEEDS))
+    start(searcher, *"0123")
+    for ray_id in "01":
+        end(searcher, ray_id)
+    searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
+    record = searcher.ledger.records["t0000"]
+    assert (record.status, record.error) == (FAILED, "badnets, seed 1: The loss is nan.")
+    assert searcher.stopper("2", {})
+    searcher.on_trial_complete("2", error=True)
+    assert start(searcher, "4") == ["FINISHED"]
+    assert [state.status for state in record.trainings.values()] == [PRUNED, FAILED]
+    assert states(study) == ["FAIL"]
+    assert study.trials[0].user_attrs["error"] == record.error

@@ -28,6 +28,17 @@ def test_the_time_budget_ends_everything_and_no_single_trial(monkeypatch: pytest
     assert stopper.stop_all(), "once ended it stays ended"
 
 
+def test_a_training_that_nobody_needs_ends_at_its_next_report_and_no_other() -> None:
+    stopper = SweepStopper(None)
+    stopper.stop_some(ray_id for ray_id in ("a", "b"))
+    stopper.stop_some(["c"])
+    assert [stopper(ray_id, {}) for ray_id in "abcd"] == [True, True, True, False]
+    assert not stopper.stop_all()
+    stopper.stopped("b")
+    stopper.stopped("of somebody else")
+    assert [stopper(ray_id, {}) for ray_id in "abcd"] == [True, False, True, False]
+
+
 def test_ctrl_c_is_a_wish_and_the_second_one_an_order() -> None:
     before = signal.getsignal(signal.SIGINT)
     stopper = SweepStopper(None)

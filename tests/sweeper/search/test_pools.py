@@ -4,6 +4,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from sweeper.search.pools import Pools
@@ -23,13 +24,14 @@ def loss(defense: str, x: float) -> float:
 
 def test_a_defense_is_searched_as_if_it_were_alone() -> None:
     together = optuna.create_study()
-    pools = Pools(together, make)
+    pools = Pools(together.directions, make)
     found: dict[str, list[float]] = {"vab": [], "abl": []}
     for number in range(24):
         defense = ("vab", "abl")[number % 2]
         x = pools.propose(number, defense).suggest_float("x", 0, 1)
         ended = create_trial(value=loss(defense, x), params={"defense": defense, "x": x}, distributions=SPACE)
         together.add_trial(ended)
+        pools.tell(together.trials[-1])
         found[defense].append(x)
     for defense, values in found.items():
         alone = optuna.create_study(sampler=make(defense))
@@ -40,8 +42,7 @@ def test_a_defense_is_searched_as_if_it_were_alone() -> None:
 
 
 def test_what_the_attacker_chose_is_given_to_the_pool() -> None:
-    study = optuna.create_study()
-    pool = Pools(study, make).propose(0, "vab", rate=0.1)
+    pool = Pools([StudyDirection.MINIMIZE], make).propose(0, "vab", rate=0.1)
     assert pool.suggest_categorical("rate", [0.05, 0.1, 0.2]) == 0.1
     assert 0 <= pool.suggest_float("x", 0, 1) <= 1
 
@@ -51,7 +52,7 @@ def test_trials_of_an_earlier_part_count_however_they_ended(state: TrialState) -
     study = optuna.create_study()
     study.add_trial(create_trial(value=0.1, params={"defense": "vab", "x": 0.5}, distributions=SPACE))
     study.add_trial(create_trial(state=state, params={"defense": "vab", "x": 0.9}, distributions=SPACE))
-    pools = Pools(study, make)
+    pools = Pools(study.directions, make, study.trials)
 
     def ended(defense: str) -> list[float]:
         return [t.params["x"] for t in pools.part(defense).trials if t.state != TrialState.RUNNING]
@@ -60,3 +61,11 @@ def test_trials_of_an_earlier_part_count_however_they_ended(state: TrialState) -
     assert (ended("vab"), ended("abl")) == ([0.5, 0.9], [])
     pools.propose(3, "vab")
     assert ended("vab") == [0.5, 0.9], "none is counted twice"
+
+
+def test_a_trial_of_an_earlier_part_that_has_not_ended_is_none_yet() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"defense": "vab", "x": 0.5})
+    pools = Pools(study.directions, make, study.trials)
+    pools.propose(1, "vab")
+    assert [trial.state for trial in pools.part("vab").trials] == [TrialState.RUNNING]

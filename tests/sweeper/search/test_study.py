@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, TrialRecord
+from sweeper.search.racing import Racing
 from sweeper.search.study import fill_study, make_sampler, verdict
 from tests.sweeper.small import FACTS, ONE_SETTING, epoch_figures, finish, make_objectives, record_of, spec_with
 
@@ -16,7 +17,9 @@ TWO = make_objectives(("val_acc", "maximize"), ("val_asr", "minimize"))
 
 
 def judged(record: TrialRecord, **changes: Any) -> Any:
-    return verdict(spec_with(**changes), record, dict.fromkeys(record.controls.values(), 0.9))
+    spec = spec_with(**changes)
+    controls = {key: {"val_acc": 0.95, "val_asr": 0.9} for key in record.controls.values()}
+    return verdict(spec, record, Racing(spec).race(record, controls))
 
 
 # What the study is told
@@ -53,6 +56,44 @@ def test_a_broken_constraint_is_above_zero_and_two_of_one_figure_stay_two() -> N
     assert found.constraints == {"0-val_acc": pytest.approx(0.05), "1-val_acc": pytest.approx(-0.2)}
 
 
+SEEDS = {"seeds": [0, 1], "objectives": TWO}
+
+
+def raced_out(name: str = "t0000", **figures: Any) -> TrialRecord:
+    """A trial that left after the first of its two trainings."""
+    record = record_of(name, spec=spec_with(**SEEDS))
+    record.add_epoch(("badnets", 0), epoch_figures(1, **figures), FACTS)
+    record.end_training(("badnets", 0), FINISHED)
+    record.ended_by = "badnets"
+    record.end(PRUNED, "t0003 is at least as good, whatever the missing trainings give")
+    return record
+
+
+def test_a_trial_that_left_its_race_is_complete_with_what_it_showed() -> None:
+    """Accuracy: that of its controls, plus its distance to the one that it met."""
+    record = raced_out(val_acc=0.7, val_asr=0.6)
+    spec = spec_with(**SEEDS, constraints=[{"metric": "val_acc", "min": 0.8}])
+    first, second = record.controls.values()
+    controls = {first: {"val_acc": 0.9, "val_asr": 1.0}, second: {"val_acc": 0.8, "val_asr": 1.0}}
+    found = verdict(spec, record, Racing(spec).race(record, controls))
+    assert (found.state, found.raced_out) == (TrialState.COMPLETE, True)
+    assert found.values == pytest.approx([0.85 - 0.2, 0.6])
+    assert found.notes == {"raced_out": record.error, "violations": {"0-val_acc": pytest.approx(0.1)}}
+
+
+def test_one_that_left_its_race_without_a_value_is_pruned() -> None:
+    record = raced_out(val_acc=0.7, val_asr=None)
+    found = judged(record, **SEEDS)
+    assert (found.state, found.values, found.notes) == (TrialState.PRUNED, None, {"raced_out": record.error})
+
+
+def test_one_that_a_scheduler_stopped_did_not_leave_its_race() -> None:
+    record = raced_out(val_acc=0.7)
+    record.ended_by = record.error = None
+    found = judged(record, **SEEDS)
+    assert (found.state, found.values, found.notes) == (TrialState.PRUNED, None, {})
+
+
 def filled(spec: SweepSpec, *records: TrialRecord) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=[objective.direction for objective in spec.objectives])
@@ -75,6 +116,17 @@ def test_a_study_written_again_holds_each_trial_as_it_ended() -> None:
     assert first.datetime_complete == datetime.fromtimestamp(1_700_000_060)
     assert second.system_attrs["fixed_params"] == cut.searched
     assert study.trials[3].user_attrs == {"trial_id": "t0003", "error": "The loss is nan."}
+
+
+@pytest.mark.parametrize("race", ["off", "bounds", "learned"])
+def test_a_trial_that_left_its_race_is_written_again_as_it_was_told(race: str) -> None:
+    """Also once races are off: it left all the same."""
+    spec = spec_with(**SEEDS, search={"trials": 2, "race": race})
+    record, control = raced_out(val_acc=0.7, val_asr=0.6), finish(record_of("c0000", "control", spec), val_acc=0.9)
+    (trial,) = filled(spec, record, control).trials
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, pytest.approx([0.7, 0.6]))
+    assert trial.user_attrs == {"trial_id": "t0000", "raced_out": record.error}
+    assert trial.params == record.searched
 
 
 def test_a_grid_is_written_up_to_the_number_of_trials() -> None:

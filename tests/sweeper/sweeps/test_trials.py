@@ -25,7 +25,7 @@ from trainers.errors import ConfigError
 
 pytestmark = pytest.mark.ray
 
-TWO_SEEDS: dict[str, Any] = {"seeds": [0, 1], "search": {"sampler": "tpe", "trials": 2, "workers": 1}}
+TWO_SEEDS: dict[str, Any] = {"seeds": [0, 1], "search": {"sampler": "tpe", "trials": 2, "workers": 1, "race": "off"}}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
                 blocked[0].rmdir()
 
     def block(folder: RunFolder) -> None:
-        blocked.extend(folder.states / trial / "run-0.1.safetensors" for trial in ("t0000", "t0001"))
+        blocked.extend(folder.states / training / "run-0.1.safetensors" for training in ("t0000-0", "t0001-0"))
         for path in blocked:
             path.mkdir(parents=True)
 
@@ -159,6 +159,28 @@ def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: 
     history = MlflowClient(tracking_uri=ended.uri).get_metric_history(run.info.run_id, "loss")
     assert sorted(metric.step for metric in history) == [1, 2, 3, 4]
     assert run.data.tags["attempt"] == "2"
+
+
+def test_a_trial_that_leaves_its_race_is_stopped_and_everything_says_so(sweep: Sweep) -> None:
+    """After one of three trainings it is certain that their mean is above the bound."""
+    ended = sweep(
+        defense=VAB,
+        seeds=[0, 1, 2],
+        constraints=[{"metric": "images_seen", "max": 100}],
+        search={"trials": 1, "workers": 2},
+    )
+    ended.agree()
+    reason = "images_seen cannot be at most 100 any more"
+    trial = ended.frame[ended.frame["role"] == "trial"]
+    assert sorted(trial["status"]) == ["FINISHED", "PRUNED", "PRUNED"]
+    assert set(trial["trial_status"]) == {"PRUNED"}
+    assert set(trial["trial_error"]) == {reason}
+    assert (trial["val_acc"].notna() == (trial["status"] == "FINISHED")).all()
+    assert finished(ended.frame).empty
+    assert (ended.outcome.finished, ended.outcome.failed, ended.outcome.interrupted) == (1, [], None)
+    assert [trial.state.name for trial in ended.study] == ["COMPLETE"]
+    assert ended.study[0].user_attrs["raced_out"] == reason
+    assert not ended.folder.states.exists()
 
 
 class Interrupting(Watcher):
@@ -184,7 +206,7 @@ def test_ctrl_c_ends_cleanly_with_everything_so_far(sweep: Sweep, monkeypatch: p
     assert len(curves[curves["trial_id"] == "t0000"]) >= 2
     assert {trial.state.name for trial in ended.study} == {"FAIL"}
     assert ended.folder.read_records()["t0000"].interrupted
-    assert (ended.folder.states / "t0000" / "run-0.1.safetensors").exists(), "resume goes on from here"
+    assert (ended.folder.states / "t0000-0" / "run-0.1.safetensors").exists(), "resume goes on from here"
 
 
 def test_a_trial_that_asks_for_more_than_there_is_is_refused(sweep: Sweep) -> None:

@@ -11,10 +11,8 @@ from werkzeug.test import Client
 
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.ledger import Ledger
-from sweeper.running.searcher import SweepSearcher
-from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
-from tests.sweeper.small import FACTS, epoch_figures, roomy, spec_with
+from tests.sweeper.small import end_training, searcher_over, spec_with
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["as it was written", "written again"])
@@ -22,12 +20,11 @@ def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
     spec = spec_with(search={"sampler": "tpe", "trials": 4}, constraints=[{"metric": "val_acc", "min": 0.75}])
     folder = RunFolder(tmp_path)
     study = open_study(spec, folder.study)
-    searcher = SweepSearcher(spec, study, "data", Ledger(folder, {}), SweepStopper(None), roomy(), trials=4)
+    searcher = searcher_over(spec, study, Ledger(folder, {}))
     for number in range(5):
         searcher.suggest(str(number))
     for ray_id, acc in (("0", 0.9), ("1", 0.8), ("2", 0.7)):
-        searcher.ledger.of(ray_id).add_epoch(("badnets", 0), epoch_figures(1, val_acc=acc), FACTS)
-        searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
+        end_training(searcher, ray_id, val_acc=acc)
     searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
     searcher.on_trial_complete("4", {"attempt": 1})
     if again:

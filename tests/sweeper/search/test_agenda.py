@@ -1,0 +1,770 @@
+"""What an agenda hands out, and what it makes of the ends: without Ray, and with all that it keeps in memory."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.exceptions import ExperimentalWarning
+
+from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.record import (
+    CONFIRMATION,
+    CONTROL,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    RUNNING,
+    TRIAL,
+    RunKey,
+    Training,
+    TrialRecord,
+    control_success,
+)
+from sweeper.search.agenda import Agenda
+from sweeper.search.study import fill_study, make_sampler
+from tests.sweeper.small import FACTS, ONE_SETTING, epoch_figures, make_objectives, record_of, spec_with
+
+pytestmark = pytest.mark.filterwarnings("ignore", category=ExperimentalWarning)
+
+TWO = [{"attack": "badnets"}, {"attack": "blend"}]
+RUNS = [("badnets", 0), ("badnets", 1), ("blend", 0), ("blend", 1)]
+"""The trainings of a trial that meets two scenarios with two seeds, in the order of the preset."""
+RACED = [RUNS[0], RUNS[2], RUNS[1], RUNS[3]]
+"""Their order in a race while nothing is learned: seed after seed."""
+
+
+class Book:
+    """Records in memory.
+
+    Args:
+        records: of an earlier part of the sweep.
+    """
+
+    def __init__(self, records: Iterable[TrialRecord] = ()):
+        known = {record.trial_id: record for record in records}
+        self.records = {name: record for name, record in known.items() if not record.open}
+        self.interrupted = {name: record for name, record in known.items() if record.open}
+        self.control_asr = control_success(self.records.values())
+        self.announced: list[str] = []
+        """Trials and controls of whose ends followers were told."""
+        self.ended: list[str] = []
+        """Trainings that ended, by name."""
+
+    def add(self, record: TrialRecord) -> None:
+        self.records[record.trial_id] = record
+
+    def end_training(self, training: Training, status: str, error: str | None = None) -> None:
+        training.record.end_training(training.run, status, error)
+        self.ended.append(training.name)
+
+    def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
+        record.end(status, error, interrupted)
+        if record.role == CONTROL:
+            self.control_asr |= control_success([record])
+
+    def announce(self, record: TrialRecord) -> None:
+        self.announced.append(record.trial_id)
+
+    def written(self) -> list[TrialRecord]:
+        """The records as they lie in a run folder at this moment."""
+        known = self.interrupted | self.records
+        return [TrialRecord.from_json(known[name].to_json()) for name in sorted(known)]
+
+
+class Sweep:
+    """An agenda with its book and its study.
+
+    Args:
+        spec: the sweep.
+        records: of an earlier part of it.
+    """
+
+    def __init__(self, spec: SweepSpec, records: Iterable[TrialRecord] = ()):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        records = list(records)
+        self.spec = spec
+        self.book = Book(records)
+        self.study = optuna.create_study(directions=[objective.direction for objective in spec.objectives])
+        self.study.sampler = make_sampler(spec, fill_study(self.study, spec, records, {}))
+        self.agenda = Agenda(spec, self.study, "data", self.book, spec.search.trials)
+
+    def begin(self, count: int = 1) -> list[Training]:
+        """The next trainings, as a driver starts them."""
+        begun = []
+        for _ in range(count):
+            training = self.agenda.next()
+            assert training is not None, f"only {len(begun)} of {count} began"
+            training.state.attempt += 1
+            begun.append(training)
+        return begun
+
+    def finish(self, training: Training, **figures: Any) -> list[Training]:
+        """Let a training finish: by default, one that is as accurate as the others, and on which the attack fails."""
+        control = training.record.role == CONTROL
+        known = {"val_acc": 0.9, "val_asr": 1.0} if control else {"val_acc": 0.8, "val_asr": 0.0}
+        training.record.add_epoch(training.run, epoch_figures(1, **(known | figures)), FACTS)
+        return self.agenda.ended(training, FINISHED)
+
+    def skip_controls(self, count: int, **figures: Any) -> None:
+        """Run the controls, which come first."""
+        for training in self.begin(count):
+            assert training.record.role == CONTROL
+            self.finish(training, **figures)
+
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.study.get_trials()]
+
+    def trial(self, number: int = 0) -> TrialRecord:
+        return self.book.records[f"t{number:04d}"]
+
+
+Figures = Callable[[Training], Mapping[str, Any]]
+
+
+def plain(_: Training) -> Mapping[str, Any]:
+    """Every training comes out the same."""
+    return {}
+
+
+def run(sweep: Sweep, places: int = 1, figures: Figures = plain, at_most: int = 10_000) -> list[str]:
+    """Run a sweep in a number of places at once, the training that has run longest ending first.
+
+    Returns:
+        Names of the trainings that finished, of ``at_most`` at most.
+    """
+    running: deque[Training] = deque()
+    finished: list[str] = []
+    while True:
+        while len(running) < places and (training := sweep.agenda.next()) is not None:
+            training.state.attempt += 1
+            running.append(training)
+        if not running or len(finished) == at_most:
+            return finished
+        training = running.popleft()
+        finished.append(training.name)
+        for stopped in sweep.finish(training, **figures(training)):
+            running.remove(stopped)
+
+
+def names(trainings: Iterable[Training]) -> list[str]:
+    return [training.name for training in trainings]
+
+
+def spec_of(trials: int, seeds: int = 2, **search: Any) -> SweepSpec:
+    """A sweep in which each trial meets two scenarios."""
+    return spec_with(scenarios=TWO, seeds=list(range(seeds)), search={"sampler": "random", "trials": trials, **search})
+
+
+# What comes next
+
+
+def test_controls_come_first_and_once() -> None:
+    sweep = Sweep(spec_of(trials=2, race="off"))
+    begun = sweep.begin(5)
+    assert names(begun) == ["c0000-0", "c0001-0", "c0002-0", "c0003-0", "t0000-0"]
+    trial = begun[4].record
+    assert [(control.run, control.config.key) for control in begun[:4]] == list(trial.controls.items())
+    assert {control.config.defense for control in begun[:4]} == {"none"}
+    for training in begun:
+        sweep.finish(training)
+    assert not any(name.startswith("c") for name in run(sweep))
+    assert sweep.trial(1).controls == trial.controls
+
+
+def test_a_control_of_a_new_environment_comes_before_the_trial_that_needs_it() -> None:
+    rates = [{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1]}}]
+    sweep = Sweep(spec_with(scenarios=rates, search={"sampler": "random", "trials": 4}))
+    assert run(sweep) == ["c0000-0", "t0000-0", "c0001-0", "t0001-0", "t0002-0", "t0003-0"]
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_as_many_races_are_open_as_trainings_run_at_once(places: int) -> None:
+    """A race goes on before a new trial is proposed."""
+    sweep = Sweep(spec_of(trials=6, race="off"))
+    sweep.skip_controls(4)
+    running = deque(sweep.begin(places))
+    for _ in range(4 * 6 - places):
+        trials = [record for record in sweep.book.records.values() if record.role == TRIAL]
+        open_races = [record.trial_id for record in trials if record.status == RUNNING]
+        assert len(open_races) == min(places, 6 - (len(trials) - len(open_races)))
+        if len(sweep.study.trials) < 6:
+            assert sorted(training.record.trial_id for training in running) == open_races, "each runs one training"
+        sweep.finish(running.popleft())
+        running += sweep.begin(1)
+    assert not sweep.agenda.is_done
+    for training in running:
+        assert sweep.agenda.next() is None
+        sweep.finish(training)
+    assert sweep.agenda.is_done
+    assert sweep.states() == ["COMPLETE"] * 6
+
+
+@pytest.mark.parametrize(("race", "order"), [("off", [0, 1, 2, 3]), ("bounds", [0, 2, 1, 3])])
+def test_one_trial_runs_to_its_end_where_one_training_runs_at_once(race: str, order: list[int]) -> None:
+    finished = run(Sweep(spec_of(trials=2, race=race)))
+    assert finished[4:] == [f"t000{trial}-{number}" for trial in range(2) for number in order]
+
+
+def test_when_no_trial_is_left_races_give_several_trainings_and_the_one_that_runs_least_first() -> None:
+    sweep = Sweep(spec_of(trials=2, race="off"))
+    sweep.skip_controls(4)
+    begun = sweep.begin(8)
+    assert [training.record.trial_id for training in begun] == ["t0000", "t0001"] * 4
+    assert [training.run for training in begun[::2]] == RUNS
+    assert sweep.agenda.next() is None
+    sweep = Sweep(spec_of(trials=2, race="off"))
+    sweep.skip_controls(4)
+    first, _, third = sweep.begin(3)
+    assert (first.record.trial_id, third.record.trial_id) == ("t0000", "t0000")
+    sweep.finish(first)
+    sweep.finish(third)
+    (training,) = sweep.begin()
+    assert training.record.trial_id == "t0000", "of which nothing runs"
+
+
+def test_a_sweep_without_trials_is_done() -> None:
+    sweep = Sweep(spec_of(trials=2), [])
+    run(sweep)
+    assert (sweep.agenda.next(), sweep.agenda.is_done) == (None, True)
+    again = Sweep(spec_of(trials=2), sweep.book.written())
+    assert (again.agenda.is_done, again.agenda.next()) == (True, None)
+
+
+def test_parameters_that_are_refused_fail_and_the_next_trial_comes() -> None:
+    lengths = {"mix_epochs": {"categorical": [1, 0]}, "suppression_epochs": {"categorical": [1, 0]}}
+    sweep = Sweep(spec_with(defense={"name": "vab", **lengths}, search={"sampler": "grid", "trials": 4}))
+    finished = run(sweep)
+    (refused,) = [record for record in sweep.book.records.values() if record.config is None]
+    assert (refused.status, refused.trainings) == (FAILED, {})
+    assert "must not both be 0" in str(refused.error)
+    assert len([name for name in finished if name.startswith("t")]) == 3
+    assert Counter(sweep.states()) == {"COMPLETE": 3, "FAIL": 1}
+    assert refused.trial_id in sweep.book.announced
+
+
+# A trial that leaves its race
+
+
+def racing_spec(trials: int = 1, **search: Any) -> SweepSpec:
+    return spec_of(trials, race="bounds", interest=0.4, **search)
+
+
+def test_a_trial_leaves_with_its_reason_and_what_runs_of_it_is_to_be_stopped() -> None:
+    sweep = Sweep(racing_spec())
+    sweep.skip_controls(4)
+    badnets, blend, again = sweep.begin(3)
+    assert [training.run for training in (badnets, blend, again)] == RACED[:3]
+    assert sweep.finish(badnets, val_asr=0.1) == []
+    assert sweep.finish(blend, val_asr=0.9) == [again], "of two seeds, the mean is at least 0.45"
+    record = sweep.trial()
+    reason = "val_asr is at least 0.450, above the interest of 0.4"
+    assert (record.status, record.error, record.ended_by) == (PRUNED, reason, "blend")
+    assert [(state.status, state.error, state.attempt) for state in record.trainings.values()] == [
+        (FINISHED, None, 1), (PRUNED, reason, 1), (FINISHED, None, 1), (PRUNED, reason, 0),
+    ]  # fmt: skip
+    rows = record.rows(sweep.book.control_asr)
+    assert [row["val_asr"] for row in rows] == [0.1, None, 0.9, None]
+    assert {row["trial_status"] for row in rows} == {PRUNED}
+    assert sweep.agenda.next() is None
+    assert sweep.agenda.is_done
+
+
+def test_what_is_reported_of_a_training_that_was_stopped_changes_nothing() -> None:
+    sweep = Sweep(racing_spec())
+    sweep.skip_controls(4)
+    blend, running = sweep.begin(3)[1:]
+    sweep.finish(blend, val_asr=0.9)
+    before = sweep.trial().to_json()
+    for status in (FINISHED, FAILED, PRUNED):
+        assert sweep.agenda.ended(running, status, "odd") == []
+    assert sweep.trial().to_json() == before
+    assert sweep.book.announced.count("t0000") == 1
+
+
+def test_a_trial_that_leaves_makes_room_for_the_next() -> None:
+    sweep = Sweep(racing_spec(trials=3))
+    finished = run(sweep, figures=lambda training: {"val_asr": 0.9} if training.record.trial_id == "t0001" else {})
+    assert Counter(name[:5] for name in finished if name.startswith("t")) == {"t0000": 4, "t0001": 1, "t0002": 4}
+    assert sweep.trial(1).ended_by == "badnets"
+
+
+def test_a_race_that_waits_leaves_before_it_goes_on_once_another_trial_is_as_good() -> None:
+    sweep = Sweep(racing_spec(trials=2))
+    sweep.skip_controls(4)
+    good, bad = sweep.begin(2)
+    for _ in range(3):
+        sweep.finish(good)
+        (good,) = sweep.begin()
+    assert (good.record.trial_id, bad.record.trial_id) == ("t0000", "t0001")
+    assert sweep.finish(bad, val_acc=0.1, val_asr=0.1) == []
+    assert sweep.finish(good) == []
+    assert sweep.trial(1).status == RUNNING
+    assert sweep.agenda.next() is None
+    assert (sweep.trial(1).status, sweep.trial(1).ended_by) == (PRUNED, "badnets")
+    assert sweep.trial(1).error == "t0000 is at least as good, whatever the missing trainings give"
+    assert sweep.agenda.is_done
+
+
+def test_without_races_every_training_runs() -> None:
+    sweep = Sweep(spec_of(trials=2, race="off", interest=0.1))
+    finished = run(sweep, figures=lambda _: {"val_asr": 0.9})
+    assert len(finished) == 4 + 2 * 4
+    assert sweep.states() == ["COMPLETE"] * 2
+
+
+# A training that fails, breaks off or is stopped by a scheduler
+
+
+def test_a_training_that_fails_ends_its_trial_and_nothing_more_of_it_starts() -> None:
+    sweep = Sweep(spec_of(trials=2, race="off"))
+    sweep.skip_controls(4)
+    first, other, running = sweep.begin(3)
+    assert sweep.agenda.ended(first, FAILED, "The loss is nan.") == [running]
+    record = sweep.trial()
+    assert (record.status, record.error, record.ended_by) == (FAILED, "badnets, seed 0: The loss is nan.", None)
+    assert [(state.status, state.error, state.attempt) for state in record.trainings.values()] == [
+        (FAILED, "The loss is nan.", 1), (PRUNED, record.error, 1), (PRUNED, record.error, 0),
+        (PRUNED, record.error, 0),
+    ]  # fmt: skip
+    assert sweep.states() == ["FAIL", "RUNNING"]
+    assert sweep.study.trials[0].user_attrs["error"] == record.error
+    sweep.finish(other)
+    assert {name[:5] for name in run(sweep)} == {"t0001"}
+
+
+def test_one_training_needs_no_name_in_the_error() -> None:
+    sweep = Sweep(spec_with(search={"sampler": "random", "trials": 1}))
+    sweep.skip_controls(1)
+    sweep.agenda.ended(*sweep.begin(), FAILED, "The loss is nan.")
+    assert sweep.trial().error == "The loss is nan."
+
+
+def test_what_a_scheduler_stopped_is_pruned_and_has_no_value() -> None:
+    sweep = Sweep(spec_with(search={"sampler": "random", "trials": 1}))
+    sweep.skip_controls(1)
+    sweep.agenda.ended(*sweep.begin(), PRUNED)
+    record = sweep.trial()
+    assert (record.status, record.error, record.ended_by, sweep.states()) == (PRUNED, None, None, ["PRUNED"])
+
+
+def test_what_broke_off_comes_again_before_everything_else() -> None:
+    sweep = Sweep(spec_of(trials=3, race="off"))
+    control, *_ = sweep.begin(2)
+    sweep.agenda.again(control)
+    assert sweep.begin() == [control]
+    sweep.finish(control)
+    third, fourth, training, other = sweep.begin(4)
+    assert (third.record.role, training.record.trial_id, other.record.trial_id) == (CONTROL, "t0000", "t0001")
+    sweep.finish(other)  # its trial waits
+    sweep.agenda.again(training)
+    sweep.agenda.again(fourth)
+    assert sweep.begin(2) == [training, fourth]
+    assert sweep.begin()[0].record is other.record
+
+
+def test_what_broke_off_of_a_trial_that_has_ended_does_not_come_again() -> None:
+    sweep = Sweep(racing_spec())
+    sweep.skip_controls(4)
+    broken, blend, too_late = sweep.begin(3)
+    sweep.agenda.again(broken)
+    assert sweep.finish(blend, val_asr=0.9) == [broken, too_late]
+    sweep.agenda.again(too_late)
+    assert sweep.agenda.next() is None
+    assert sweep.agenda.is_done
+
+
+def test_a_training_ends_once() -> None:
+    sweep = Sweep(spec_of(trials=1, race="off"))
+    sweep.skip_controls(4)
+    (training,) = sweep.begin()
+    sweep.finish(training)
+    sweep.agenda.again(training)
+    assert sweep.agenda.ended(training, FAILED, "odd") == []
+    assert (sweep.trial().status, training.state.status, training.state.error) == (RUNNING, FINISHED, None)
+    assert names(sweep.begin(3)) == ["t0000-1", "t0000-2", "t0000-3"]
+
+
+# What the study is told
+
+
+def test_the_study_is_told_what_is_expected_of_a_trial_that_left_once_its_controls_are_known() -> None:
+    """Accuracy: that of all its controls, plus the distance to the one that it met."""
+    sweep = Sweep(racing_spec())
+    *controls, training = sweep.begin(5)
+    sweep.finish(training, val_acc=0.6, val_asr=0.9)
+    assert (sweep.trial().status, sweep.states()) == (PRUNED, ["RUNNING"])
+    assert "t0000" not in sweep.book.announced
+    for control, acc in zip(controls, (0.9, 0.8, 0.7, 0.6), strict=True):
+        assert sweep.states() == ["RUNNING"]
+        sweep.finish(control, val_acc=acc)
+    (trial,) = sweep.study.trials
+    assert (trial.state.name, trial.values) == ("COMPLETE", pytest.approx([0.75 - 0.3, 0.9]))
+    assert trial.user_attrs == {"trial_id": "t0000", "raced_out": sweep.trial().error}
+    assert trial.params == sweep.trial().searched
+    assert sweep.book.announced == ["c0000", "c0001", "c0002", "c0003", "t0000"]
+
+
+def test_a_complete_trial_waits_for_its_controls_too_and_one_that_failed_is_waited_for_no_longer() -> None:
+    constraints = [{"metric": "control_asr", "min": 0.8}]
+    sweep = Sweep(spec_with(seeds=[0, 1], constraints=constraints, search={"sampler": "random", "trials": 1}))
+    first, second, *trainings = sweep.begin(4)
+    for training in trainings:
+        sweep.finish(training, val_acc=0.7, val_asr=0.2)
+    assert (sweep.trial().status, sweep.states(), sweep.agenda.is_done) == (FINISHED, ["RUNNING"], False)
+    sweep.finish(first, val_asr=0.9)
+    assert sweep.states() == ["RUNNING"]
+    sweep.agenda.ended(second, FAILED, "The loss is nan.")
+    (trial,) = sweep.study.trials
+    assert (trial.state.name, trial.values) == ("COMPLETE", pytest.approx([0.7, 0.2]))
+    assert sweep.agenda.is_done
+    assert sweep.book.announced == ["c0000", "c0001", "t0000"]
+
+
+def test_a_trial_without_a_value_has_failed() -> None:
+    sweep = Sweep(spec_with(search={"sampler": "random", "trials": 1}))
+    sweep.skip_controls(1)
+    sweep.finish(*sweep.begin(), val_asr=None)
+    assert (sweep.trial().status, sweep.states()) == (FAILED, ["FAIL"])
+    assert sweep.trial().error == "An objective is undefined for this trial."
+    assert sweep.trial().trainings[RUNS[0]].status == FINISHED
+
+
+# Which trials are compared
+
+
+def accurate(**accuracies: float) -> Figures:
+    """Accuracies by trial; 0.2 of others."""
+    return lambda t: {"val_acc": accuracies.get(t.record.trial_id, 0.2)} if t.record.role == TRIAL else {}
+
+
+def test_trials_are_compared_with_those_of_their_own_environment_alone() -> None:
+    rates = {"poison_rate": {"categorical": [0.05, 0.1]}}
+    spec = spec_with(
+        scenario_defaults=rates, scenarios=TWO, search={"sampler": "random", "trials": 4, "race": "bounds"}
+    )
+    sweep = Sweep(spec)
+    run(sweep, figures=accurate(t0000=0.8))
+    assert [sweep.trial(n).searched["scenario.poison_rate"] for n in range(4)] == [0.05, 0.1, 0.05, 0.1]
+    assert [sweep.trial(n).status for n in range(4)] == [FINISHED, FINISHED, PRUNED, FINISHED]
+    assert str(sweep.trial(2).error).startswith("t0000 is at least as good")
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_where_defenses_take_turns_trials_of_the_same_defense_are_compared(turns: bool) -> None:
+    pair = [ONE_SETTING | {"threshold": {"float": [0.1, 0.5]}}, {"name": "none", "lr": {"float": [0.1, 0.5]}}]
+    search = {"sampler": "random", "trials": 4, "race": "bounds", "defenses": "turns" if turns else "free"}
+    sweep = Sweep(spec_with(defense=pair, scenarios=TWO, search=search))
+    run(sweep, figures=accurate(t0000=0.8, t0001=0.7))
+    assert [sweep.trial(n).status for n in range(4)] == [FINISHED, FINISHED, PRUNED, PRUNED]
+    better = [str(sweep.trial(n).error).split()[0] for n in (2, 3)]
+    assert better == (["t0000", "t0001"] if turns else ["t0000"] * 2)
+
+
+# Attackers and confirmations
+
+
+def attackers_spec(trials: int = 2) -> SweepSpec:
+    blend = {"attack": "blend", "alpha": {"float": [0.1, 0.5]}}
+    return spec_with(
+        defense=ONE_SETTING,
+        scenarios=[blend],
+        seeds=[0, 1],
+        objectives=make_objectives(("val_asr", "maximize")),
+        search={"sampler": "random", "trials": trials},
+    )
+
+
+def test_an_attackers_control_is_queued_when_its_training_begins() -> None:
+    sweep = Sweep(attackers_spec())
+    begun = sweep.begin(4)
+    assert names(begun) == ["c0000-0", "t0000-0", "c0001-0", "t0001-0"]
+    for control, training in (begun[:2], begun[2:]):
+        assert control.record.controls == {training.run: training.record.controls[training.run]}
+    assert names(sweep.begin(4)) == ["c0002-0", "t0000-1", "c0003-0", "t0001-1"]
+    assert sweep.agenda.next() is None
+
+
+def test_an_attacker_who_leaves_needs_no_further_control() -> None:
+    sweep = Sweep(attackers_spec())
+    success = {"t0000": 0.9, "t0001": 0.1}  # (0.1 + 1) / 2 is below 0.9
+    finished = run(sweep, figures=lambda t: {"val_asr": success.get(t.record.trial_id, 1.0)})
+    assert finished == ["c0000-0", "t0000-0", "c0001-0", "t0000-1", "c0002-0", "t0001-0"]
+    assert (sweep.trial(1).status, sweep.states()) == (PRUNED, ["COMPLETE"] * 2)
+    assert len(sweep.trial(1).controls) == 2
+    assert run(Sweep(attackers_spec(), sweep.book.written())) == [], "nor after a resume"
+    damaged = [record for record in sweep.book.written() if record.role == TRIAL]
+    assert run(Sweep(attackers_spec(), damaged)) == ["c0000-0", "c0001-0", "c0002-0"], "those of what finished"
+
+
+def test_an_attackers_training_that_waits_for_its_control_goes_with_its_trial() -> None:
+    sweep = Sweep(attackers_spec(trials=1))
+    *_, control = begun = sweep.begin(3)
+    assert names(begun) == ["c0000-0", "t0000-0", "c0001-0"]
+    assert [t.name for t in sweep.agenda.ended(begun[1], FAILED, "odd")] == ["t0000-1"]
+    assert sweep.agenda.next() is None
+    assert sweep.trial().trainings["blend", 1].attempt == 0
+    sweep.finish(begun[0])
+    assert sweep.states() == ["RUNNING"], "one of its controls still runs"
+    sweep.finish(control)
+    assert (sweep.states(), sweep.agenda.is_done) == (["FAIL"], True)
+
+
+def confirmation(spec: SweepSpec) -> TrialRecord:
+    record = record_of("k0000", spec=spec)
+    return TrialRecord("k0000", CONFIRMATION, record.config, record.controls)
+
+
+def test_a_confirmation_runs_whole_after_its_controls_and_the_study_does_not_know_it() -> None:
+    spec = racing_spec(trials=1)
+    sweep = Sweep(spec)
+    sweep.agenda.add(confirmation(spec))
+    finished = run(sweep, figures=lambda t: {"val_asr": 0.9} if t.record.trial_id == "k0000" else {})
+    assert finished[:8] == ["c0000-0", "c0001-0", "c0002-0", "c0003-0", *(f"k0000-{number}" for number in range(4))]
+    record = sweep.book.records["k0000"]
+    assert (record.status, record.ended_by) == (FINISHED, None)
+    assert [trial.user_attrs["trial_id"] for trial in sweep.study.trials] == ["t0000"]
+    assert "k0000" in sweep.book.announced
+
+
+def test_a_confirmation_that_was_cut_off_goes_on_without_being_asked_for() -> None:
+    spec = racing_spec()
+    sweep = Sweep(spec)
+    sweep.agenda.add(confirmation(spec))
+    run(sweep, at_most=6)
+    again = Sweep(spec, sweep.book.written())
+    assert [name for name in run(again) if name.startswith("k")] == ["k0000-2", "k0000-3"]
+    assert again.book.records["k0000"].status == FINISHED
+
+
+# The end of a sweep before its end
+
+
+def test_what_is_abandoned_is_interrupted_and_the_study_knows_it() -> None:
+    sweep = Sweep(spec_of(trials=9, seeds=1, race="off"))
+    first, second, *trainings = sweep.begin(5)
+    sweep.finish(first)
+    sweep.finish(trainings[0], val_acc=0.7)
+    (more,) = sweep.begin()
+    sweep.finish(more, val_acc=0.7)  # t0000 only waits for a control now
+    assert (sweep.trial().status, sweep.states()) == (FINISHED, ["RUNNING"] * 3)
+    sweep.finish(trainings[1])
+    sweep.agenda.again(trainings[2])
+    sweep.agenda.abandon("Not finished: the sweep was interrupted.")
+    assert {name: (r.status, r.interrupted) for name, r in sweep.book.records.items()} == {
+        "c0000": (FINISHED, False), "c0001": (FAILED, True), "t0000": (FINISHED, False), "t0001": (FAILED, True),
+        "t0002": (FAILED, True),
+    }  # fmt: skip
+    assert [state.status for state in sweep.trial(1).trainings.values()] == [FINISHED, FAILED]
+    assert sweep.states() == ["COMPLETE", "FAIL", "FAIL"]
+    for trial in sweep.study.trials[1:]:
+        assert trial.user_attrs["error"] == "Not finished: the sweep was interrupted."
+    assert Counter(sweep.book.announced) == dict.fromkeys(sweep.book.records, 1)
+    assert (sweep.agenda.next(), sweep.agenda.is_done) == (None, True)
+    assert sweep.finish(second) == sweep.finish(trainings[2]) == []
+    assert sweep.book.records["c0001"].interrupted
+
+
+# What an earlier part of the sweep has left
+
+
+def test_trainings_that_finished_are_not_run_again_and_figures_stay() -> None:
+    spec = spec_of(trials=1, race="off")
+    sweep = Sweep(spec)
+    run(sweep, at_most=6, figures=lambda _: {"val_acc": 0.7})
+    before = [row for row in sweep.trial().rows({}) if row["status"] == FINISHED]
+    assert len(before) == 2
+    again = Sweep(spec, sweep.book.written())
+    assert run(again, figures=lambda _: {"val_acc": 0.4}) == ["t0000-2", "t0000-3"]
+    rows = again.trial().rows({})
+    assert [row["val_acc"] for row in rows] == [0.7, 0.7, 0.4, 0.4]
+    assert [row["attempt"] for row in rows] == [1] * 4
+    assert again.study.trials[0].values == pytest.approx([0.55, 0.0])
+
+
+def test_a_trial_whose_trainings_all_finished_is_told_at_once() -> None:
+    """The program was killed between two lines."""
+    spec = spec_of(trials=1, race="off")
+    sweep = Sweep(spec)
+    run(sweep)
+    records = sweep.book.written()
+    for record in records:  # a control too
+        record.status, record.ended_at = RUNNING, None
+    again = Sweep(spec, records)
+    assert again.agenda.next() is None
+    assert again.states() == ["COMPLETE"]
+    assert {record.status for record in again.book.records.values()} == {FINISHED}
+    assert again.agenda.is_done
+
+
+def test_a_trial_that_should_have_left_leaves_without_a_further_training() -> None:
+    sweep = Sweep(racing_spec())
+    run(sweep, figures=lambda t: {"val_asr": 0.9} if t.record.role == TRIAL else {})
+    records = sweep.book.written()
+    (cut,) = (record for record in records if record.role == TRIAL)
+    assert cut.status == PRUNED
+    cut.status, cut.ended_by = RUNNING, None
+    again = Sweep(racing_spec(), records)
+    assert run(again) == []
+    assert (again.trial().status, again.trial().ended_by, again.states()) == (PRUNED, "badnets", ["COMPLETE"])
+
+
+def test_a_trial_that_is_proposed_otherwise_keeps_nothing_of_what_ran() -> None:
+    """As when its record was written by a version that read the preset in another way."""
+    spec = spec_of(trials=1, race="off")
+    sweep = Sweep(spec)
+    run(sweep, at_most=6)
+    records = sweep.book.written()
+    other = record_of("t0000", spec=spec_of(trials=1, race="off").model_copy(update={"seed": 7}))
+    (cut,) = (record for record in records if record.role == TRIAL)
+    cut.config = other.config
+    assert [name for name in run(Sweep(spec, records)) if name.startswith("t")] == [
+        f"t0000-{number}" for number in range(4)
+    ]
+
+
+def test_a_control_that_no_trial_needs_any_more_runs_to_its_end_all_the_same() -> None:
+    """A sweep with a record that has not ended could neither be complete nor be confirmed."""
+    sweep = Sweep(attackers_spec(trials=1))
+    *_, control = begun = sweep.begin(3)
+    sweep.agenda.ended(begun[1], FAILED, "odd")
+    sweep.finish(begun[0])
+    again = Sweep(attackers_spec(trials=1), sweep.book.written())
+    assert run(again) == [control.name]
+    assert not any(record.open for record in again.book.records.values())
+
+
+SECONDS = {"badnets": 4.0, "blend": 16.0, "wanet": 8.0}
+
+
+@pytest.mark.parametrize("mode", ["bounds", "learned"])
+@pytest.mark.parametrize("cut", range(1, 26))
+def test_the_order_of_scenarios_and_what_races_have_learned_outlast_an_interruption(cut: int, mode: str) -> None:
+    """Blend ends most trials, and takes longest: whoever has learned this from fewer trainings has another order."""
+    names_ = ("a", "b", "c", "d", "e", "f", "g")
+    spec = spec_with(
+        defense=ONE_SETTING | {"threshold": {"categorical": [0.1 + 0.05 * number for number in range(len(names_))]}},
+        scenarios=[{"attack": name} for name in SECONDS],
+        seeds=[0, 1],
+        search={"sampler": "grid", "trials": len(names_), "race": mode},
+    )
+
+    def figures(training: Training) -> dict[str, Any]:
+        scenario, seed = training.run
+        if training.record.role == CONTROL:
+            return {"seconds": 1.0}
+        number = int(training.record.trial_id[1:])
+        asr = 0.95 if (scenario, number % 3) in (("blend", 1), ("wanet", 2)) else 0.1
+        acc = 0.8 - 0.02 * number + 0.01 * seed * (scenario == "wanet")
+        return {"val_asr": asr, "val_acc": acc, "seconds": SECONDS[scenario] + seed}
+
+    whole = run(Sweep(spec), figures=figures)
+    first = Sweep(spec)
+    before = run(first, figures=figures, at_most=cut)
+    second = Sweep(spec, first.book.written())
+    assert before + run(second, figures=figures) == whole
+    assert len(whole) > cut
+
+
+# Laws
+
+
+@st.composite
+def interruptions(draw: st.DrawFn) -> tuple[int, list[int]]:
+    """Places, and after how many trainings each part of a sweep ends."""
+    return draw(st.integers(1, 4)), draw(st.lists(st.integers(0, 12), max_size=3))
+
+
+def in_parts(spec: SweepSpec, places: int, parts: list[int], figures: Figures = plain) -> tuple[Sweep, list[str]]:
+    """Run a sweep that is interrupted, killed or abandoned in turn; the sweep at its end, and what finished."""
+    sweep, finished = Sweep(spec), []
+    for number, at_most in enumerate(parts):
+        finished += run(sweep, places, figures, at_most)
+        if number % 2:
+            sweep.agenda.abandon("Not finished: the sweep was interrupted.")
+        sweep = Sweep(spec, sweep.book.written())
+    return sweep, finished + run(sweep, places, figures)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 2), interruptions())
+def test_wherever_a_sweep_is_interrupted_each_training_finishes_once(
+    trials: int, seeds: int, interrupted: tuple[int, list[int]]
+) -> None:
+    spec = spec_of(trials, seeds, race="off")
+    sweep, finished = in_parts(spec, *interrupted)
+    runs = 2 * seeds
+    controls = {f"c{number:04d}-0" for number in range(runs)}
+    assert Counter(finished) == dict.fromkeys(
+        controls | {f"t{trial:04d}-{number}" for trial, number in product(range(trials), range(runs))}, 1
+    )
+    assert sweep.agenda.is_done
+    assert {record.status for record in sweep.book.records.values()} == {FINISHED}
+    assert sweep.states() == ["COMPLETE"] * trials
+
+
+SHARE = st.integers(0, 20).map(lambda n: n / 20)
+
+
+@st.composite
+def populations(draw: st.DrawFn) -> tuple[SweepSpec, list[dict[RunKey, tuple[float, float]]]]:
+    """A grid of settings with the accuracy and the attack success of each training: as in tests of races, at most as
+    accurate as the control, 0.9, plus 0.02.
+    """
+    seeds, scenarios = draw(st.integers(1, 3)), TWO[: draw(st.integers(1, 2))]
+    runs = [(scenario["attack"], seed) for scenario, seed in product(scenarios, range(seeds))]
+    accuracies = st.integers(0, 23).map(lambda n: n / 25)
+    figures = st.fixed_dictionaries({run: st.tuples(accuracies, SHARE) for run in runs})
+    population = draw(st.lists(figures, min_size=2, max_size=6))
+    spec = spec_with(
+        defense=ONE_SETTING | {"threshold": {"categorical": [number / 10 for number in range(1, len(population) + 1)]}},
+        scenarios=scenarios,
+        seeds=list(range(seeds)),
+        search={"sampler": "grid", "trials": len(population), "race": "bounds", "interest": draw(SHARE) or 0.02},
+    )
+    return spec, population
+
+
+def values_of(figures: Mapping[RunKey, tuple[float, float]]) -> tuple[float, float]:
+    """Mean accuracy, and the worst scenario's mean attack success; scenarios have equally many seeds."""
+    success: dict[str, list[float]] = {}
+    for (scenario, _), (_, asr) in figures.items():
+        success.setdefault(scenario, []).append(asr)
+    return fmean(acc for acc, _ in figures.values()), max(map(fmean, success.values()))
+
+
+@settings(deadline=None, max_examples=60)
+@given(populations(), interruptions())
+def test_races_lose_nothing_of_interest_wherever_the_sweep_is_interrupted(
+    drawn: tuple[SweepSpec, list[dict[RunKey, tuple[float, float]]]], interrupted: tuple[int, list[int]]
+) -> None:
+    spec, population = drawn
+
+    def setting(record: TrialRecord) -> dict[RunKey, tuple[float, float]]:
+        return population[round(record.searched["vab.threshold"] * 10) - 1]
+
+    def figures(training: Training) -> dict[str, Any]:
+        if training.record.role == CONTROL:
+            return {}
+        acc, asr = setting(training.record)[training.run]
+        return {"val_acc": acc, "val_asr": asr}
+
+    sweep, finished = in_parts(spec, *interrupted, figures)
+    assert max(Counter(finished).values()) == 1
+    trials = [record for record in sweep.book.records.values() if record.role == TRIAL]
+    assert len(trials) == len(population)
+    assert {record.status for record in trials} <= {FINISHED, PRUNED}
+    complete = [values_of(setting(record)) for record in trials if record.status == FINISHED]
+    for acc, asr in map(values_of, population):
+        if asr <= spec.search.interest - 1e-9:
+            assert any(other >= acc - 1e-9 and success <= asr + 0.02 + 1e-9 for other, success in complete)
+    for record, trial in zip(sorted(trials, key=lambda r: r.trial_id), sweep.study.trials, strict=True):
+        assert trial.user_attrs["trial_id"] == record.trial_id
+        assert ("raced_out" in trial.user_attrs) == (record.status == PRUNED)
+        if record.status == FINISHED:
+            assert trial.values == pytest.approx(values_of(setting(record)))
