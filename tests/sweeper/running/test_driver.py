@@ -1,13 +1,12 @@
 """What a sweep is made of; sweeps that run are in tests/sweeper/sweeps."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence, ValuesView
+from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.watchdog import Watchdog
-from tests.sweeper.small import Watcher, colours, finish, record_of, roomy, spec_with, sweep_with
+from tests.sweeper.small import colours, finish, record_of, roomy, spec_with, sweep_with
 from trainers.data import Splits
 from trainers.errors import ConfigError
 
@@ -153,7 +152,7 @@ class Ray:
             self.lost.append("raylet")
             time.sleep(self.ends_in_s)
 
-    def sweep(self, patch: pytest.MonkeyPatch, folder: Path, *followers: Watcher) -> Outcome:
+    def sweep(self, patch: pytest.MonkeyPatch, folder: Path) -> Outcome:
         """A sweep of one trial; Ray is given 0.1 s to end."""
         for name in ("await_room", "check_hosts", "end_trials_alone", "keep_keys", "listen_to_losses"):
             patch.setattr(driver, name, lambda *_: None)
@@ -165,7 +164,7 @@ class Ray:
         patch.setattr(driver, "Watchdog", partial(Watchdog, patience_s=0.1))
         patch.setattr(watchdog, "EVERY_S", 0.01)
         data = Splits(colours(40), colours(20))
-        return run_sweep(spec_with(), sweep_with(), data, Ledger(RunFolder(folder), {}, followers), Plan(1), print)
+        return run_sweep(spec_with(), sweep_with(), data, Ledger(RunFolder(folder), {}), Plan(1), print)
 
 
 def test_ray_that_ends_misses_none_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,29 +173,23 @@ def test_ray_that_ends_misses_none_of_its_processes(tmp_path: Path, monkeypatch:
     assert ray.lost == ["raylet"]
 
 
-class Slow(Watcher):
-    """As a server that takes long to answer."""
-
-    def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        time.sleep(0.3)
-
-
 def interrupted(searcher: SweepSearcher, stopper: SweepStopper) -> None:
     """A trial is handed out, and Ctrl-C ends the sweep."""
     searcher.suggest("ray-0")
     stopper.stop_in_haste("the sweep was interrupted")
 
 
-def test_a_server_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
+def test_a_disk_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken_off(searcher: SweepSearcher, stopper: SweepStopper) -> None:
         interrupted(searcher, stopper)
         searcher.on_trial_complete("ray-0", {"error": "odd"})  # written while Ray still runs
 
+    monkeypatch.setattr(RunFolder, "write_tables", lambda *_: time.sleep(0.3))
     for number, fit in enumerate((interrupted, broken_off)):
         ray = Ray(fit, ends_in_s=0.0)
-        outcome = ray.sweep(monkeypatch, tmp_path / str(number), Slow())
+        outcome = ray.sweep(monkeypatch, tmp_path / str(number))
         assert (outcome.interrupted, ray.given_up) == ("the sweep was interrupted", [])
 
 
