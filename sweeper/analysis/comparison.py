@@ -65,7 +65,7 @@ def holders(table: pd.DataFrame) -> pd.DataFrame:
 def representatives(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``trials.parquet`` of the setting that represents each defense.
 
-    If settings of a defense were confirmed with fresh seeds, it is the confirmed one that ranks first in the search,
+    If settings of a defense were confirmed with fresh seeds, it is the one of them that ranks first in the search,
     with the rows of its confirming runs. If none was, it is the leading setting of the search, whose figures look
     better than they are; where trials met different attackers, the leading setting against each attacker. A defense
     whose settings met no sound attack has none.
@@ -74,7 +74,7 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
     for defense in sorted(finished(frame)["defense"].unique()):
         own = frame[frame["defense"] == defense]
         searched, again = finished(own), finished(own, CONFIRMATION)
-        confirmed = [config for config in leaders(searched, len(searched)) if config in set(again["config_id"])]
+        confirmed = leaders(searched[searched["config_id"].isin(again["config_id"])], 1)
         if confirmed:
             parts.append(again[again["config_id"] == confirmed[0]])
             continue

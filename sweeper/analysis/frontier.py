@@ -44,7 +44,8 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
     A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
     trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
     seeds, then aggregated over scenarios: accuracy by the mean, and ``val_asr_excess``, what the trigger adds, by
-    ``over``. The scenarios that count are those with the highest excess, and ``val_asr`` and ``asr_floor`` are means
+    ``over``. The scenarios that count are those with the highest excess (of equal ones, those with the highest attack
+    success), and ``val_asr`` and ``asr_floor`` are means
     over the same scenarios, so that the figures of a row belong together: the scenario with the highest attack success
     may be another, whose floor is higher. ``val_asr_worst`` is attack success aggregated by itself, at least
     ``val_asr``: a bound on attack success must hold in that scenario too. ``test_asr_excess``, ``test_asr`` and
@@ -182,18 +183,18 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
     for name in ("val_acc", "val_balanced_acc", "test_acc", "test_balanced_acc", "control_acc"):
         table[name] = means.groupby(KEYS)[name].mean()
     for name in ("val_min_class_acc", "test_min_class_acc"):
-        worst = means[_counted(-means[name], "worst")]
+        worst = means[_counted(-means[[name]], "worst")]
         table[name] = worst.groupby(KEYS)[name].mean()
         table[f"{name}_sd"] = _spread(_in_scenarios(trials, worst), name)
     for name in ("control_asr", "control_asr_excess"):
         table[name] = means.groupby(KEYS)[name].min()
     for excess, (asr, floor) in EXCESS.items():
-        counted = means[_counted(means[excess], over)]
+        counted = means[_counted(means[[excess, asr]], over)]
         table[[excess, asr, floor]] = counted.groupby(KEYS)[[excess, asr, floor]].mean()
         if excess == "val_asr_excess":
             for name in (excess, asr):
                 table[f"{name}_sd"] = _spread(_in_scenarios(trials, counted), name)
-    table["val_asr_worst"] = means[_counted(means["val_asr"], over)].groupby(KEYS)["val_asr"].mean()
+    table["val_asr_worst"] = means[_counted(means[["val_asr"]], over)].groupby(KEYS)["val_asr"].mean()
     for name in ("val_acc", "val_balanced_acc"):
         table[f"{name}_sd"] = _spread(trials, name)
     whole = trials[[*KEYS]].join(trials[[*BY_CLASS]].notna()).groupby(KEYS).all()
@@ -228,12 +229,18 @@ def _in_scenarios(trials: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["counts"].notna()]
 
 
-def _counted(figure: pd.Series, over: Over) -> pd.Series:
-    """Whether a scenario counts for a setting, by a figure's mean over seeds, high ones first: bool, with the same
-    index.
+def _counted(figures: pd.DataFrame, over: Over) -> pd.Series:
+    """Whether a scenario counts for a setting: bool, with the same index.
+
+    Args:
+        figures: means over seeds of each scenario; the highest in the first column come first, those that are equal in
+            it by the second.
+        over: how many count of those that have the first.
     """
-    ranks = figure.groupby(KEYS).rank(method="first", ascending=False)
-    return ranks <= figure.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
+    first = figures.iloc[:, 0]
+    known = figures[first.notna()].sort_values(list(figures.columns), ascending=False, kind="stable")
+    places = known.groupby(KEYS).cumcount().reindex(figures.index)  # null where the figure is
+    return places < first.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
 
 
 def _spread(rows: pd.DataFrame, name: str) -> pd.Series:

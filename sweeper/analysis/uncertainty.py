@@ -160,7 +160,11 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
         over: how attack success is aggregated over scenarios.
         confidence: in (0, 1).
     """
-    by_seed, worst, _, shown = _worst_seed(asr, images, over)
+    by_seed = over_scenarios(asr, over)
+    worst = int(by_seed.argmax())
+    scenarios = np.argsort(-asr[worst], kind="stable")[: how_many(over, asr.shape[1])]
+    # All scenarios trigger the same images, so several are no more evidence than the one with the fewest images.
+    shown = int(images[worst, scenarios].min())
     hits = ceil(by_seed[worst] * shown - 1e-9)
     bound = max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))
     return min(bound, 1.0)  # Student's t may exceed 1
@@ -173,7 +177,8 @@ def excess_upper(added: Array, asr: Array, images: Array, over: Over, confidence
     The second is the upper bound of attack success less the lower bound of the floor (both Clopper-Pearson), each at
     half the error, 1 - (1 - ``confidence``) / 2, so that both hold at once. It is too wide rather than too narrow,
     since both shares are measured on the same images. Where attack success is below the floor, and the excess 0, the
-    floor counts as attack success.
+    floor counts as attack success. Of scenarios with the same excess those with the highest attack success count, of
+    seeds likewise, since there images tell least.
 
     Args:
         added: the excess by seed and scenario, float (S, C), nothing missing.
@@ -182,21 +187,13 @@ def excess_upper(added: Array, asr: Array, images: Array, over: Over, confidence
         over: how the excess is aggregated over scenarios.
         confidence: in (0, 1).
     """
-    by_seed, worst, scenarios, shown = _worst_seed(added, images, over)
-    success = float(asr[worst, scenarios].mean())
-    without = success - float(by_seed[worst])
+    by_seed = over_scenarios(added, over)
+    counted = np.lexsort((-asr, -added), axis=-1)[:, : how_many(over, added.shape[1])]
+    success = np.take_along_axis(asr, counted, axis=1).mean(axis=1)
+    worst = int(np.lexsort((success, by_seed))[-1])
+    shown = int(images[worst, counted[worst]].min())  # one scenario's, as in asr_upper
+    without = success[worst] - by_seed[worst]
     each = 1 - (1 - confidence) / 2
-    highest = clopper_pearson_upper(ceil(success * shown - 1e-9), shown, each)
+    highest = clopper_pearson_upper(ceil(success[worst] * shown - 1e-9), shown, each)
     lowest = clopper_pearson_lower(floor(without * shown + 1e-9), shown, each)
     return min(max(student_upper(by_seed.tolist(), confidence), highest - lowest), 1.0)
-
-
-def _worst_seed(figure: Array, images: Array, over: Over) -> tuple[Array, int, Array, int]:
-    """A figure by seed, float (S,); the seed with the highest; its scenarios that count; and the images behind it.
-
-    All scenarios trigger the same images, so several are no more evidence than the one with the fewest images.
-    """
-    by_seed = over_scenarios(figure, over)
-    worst = int(by_seed.argmax())
-    scenarios = np.argsort(-figure[worst], kind="stable")[: how_many(over, figure.shape[1])]
-    return by_seed, worst, scenarios, int(images[worst, scenarios].min())

@@ -86,14 +86,14 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
 def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
-        headings = (*HEAD[:-3], "at least", "excess", "at most", "val_asr", "at most", "floor")
+        headings = (*HEAD[:-3], "at least", "excess", "at most", "val_asr", "floor", "val_asr at most")
         rows = []
         for row in as_rows(table):
             *figures, excess, asr, floor = _head(row, spread)
             least, added, most = (
                 format_cell(row[name]) for name in ("min_class_acc_lower", "excess_upper", "asr_upper")
             )
-            rows.append([*figures, least, excess, added, asr, most, floor])
+            rows.append([*figures, least, excess, added, asr, floor, most])
         title = f"Confirmed with fresh seeds (at least, at most: bounds at confidence {CONFIDENCE:g})"
         _print_table(console, title, headings, rows)
 

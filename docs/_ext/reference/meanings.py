@@ -44,7 +44,7 @@ MEASURED: dict[str, str] = {
         for name, meaning in ((val, about), (val.replace("val_", "test_", 1), f"The same as {val}, on the test half."))
     },
     "asr_floor": "The share of the same images, without the trigger, that are classified as the attacker wants. It is "
-    "the attack success that a model without a backdoor would have; compare val_asr with it.",
+    "the attack success that a model without a backdoor would have; val_asr_excess is what the trigger adds to it.",
     "test_asr_floor": "The same as asr_floor on the test half.",
     "control_asr": "Attack success of the control: the same poisoned data trained without a defense.",
     "weak_attack": "Whether control_asr is below 0.8. Such a scenario is no evidence for any defense.",

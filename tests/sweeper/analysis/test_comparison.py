@@ -105,6 +105,12 @@ def test_the_setting_nearest_to_the_corner_stands_for_a_defense_and_confirmed_on
     assert representatives(trials(weak_attack=True)).empty
 
 
+def test_a_confirmed_setting_goes_before_one_that_beats_it_in_the_search() -> None:
+    """As where an earlier version confirmed what led by attack success alone."""
+    found = representatives(pd.concat([trials(), frame_of(confirmation("beaten", 5, defense="abl"))]))
+    assert set(found.loc[found["defense"] == "abl", "config_id"]) == {"beaten"}
+
+
 def test_a_weak_seed_among_the_confirming_ones_is_shown_and_does_not_bring_back_the_search() -> None:
     fresh = [confirmation("bold", 5, val_acc=0.7), confirmation("bold", 6, val_acc=0.5, weak_attack=True)]
     fresh.append(confirmation("careful", 5, val_acc=1.0, val_asr=0.0))

@@ -142,6 +142,16 @@ def test_attack_success_and_floor_are_those_of_the_scenario_in_which_the_trigger
     assert (mean["val_asr"], mean["asr_floor"]) == (pytest.approx(0.4), pytest.approx(0.235))
 
 
+@pytest.mark.parametrize("order", [("x", "y", "z"), ("z", "y", "x")])
+def test_where_the_trigger_adds_nothing_the_highest_attack_success_is_shown(order: tuple[str, ...]) -> None:
+    figures = {"x": (0.02, 0.03), "y": (0.2, 0.25), "z": (0.1, 0.1)}
+    rows = [row_with(scenario=name, val_asr=figures[name][0], asr_floor=figures[name][1]) for name in order]
+    (point,) = points(frame_of(*rows)).to_dict("records")
+    assert (point["val_asr_excess"], point["val_asr"], point["asr_floor"]) == (0.0, 0.2, 0.25)
+    (half,) = points(frame_of(*rows), "cvar").to_dict("records")
+    assert (half["val_asr"], half["asr_floor"]) == (pytest.approx(0.15), pytest.approx(0.175))
+
+
 def test_the_excess_of_a_training_is_not_below_zero() -> None:
     """So the mean of two is not the difference of two means."""
     rows = [row_with("t0", "a", seed=0, val_asr=0.1, asr_floor=0.3), row_with("t1", "a", seed=1, val_asr=0.5)]

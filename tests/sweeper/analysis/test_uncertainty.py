@@ -154,6 +154,13 @@ def test_the_bound_of_what_the_trigger_adds_is_of_the_scenarios_in_which_it_adds
     assert mean == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(23, 100, 0.95))
 
 
+def test_where_the_trigger_adds_the_same_the_highest_attack_success_counts() -> None:
+    """Of the second seed, in the second scenario, with the images of that."""
+    asr = np.array([[0.0, 0.1], [0.0, 0.4], [0.2, 0.1]])
+    bound = excess_upper(np.zeros((3, 2)), asr, np.array([[50, 100]] * 3), "worst", 0.9)
+    assert bound == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(40, 100, 0.95))
+
+
 def test_the_bound_of_what_the_trigger_adds_holds_as_often_as_it_says() -> None:
     """Three seeds, two scenarios: the true worst excess lies above the bound in at most a tenth."""
     random = np.random.default_rng(1)

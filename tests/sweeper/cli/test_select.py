@@ -250,8 +250,8 @@ def test_bounds_of_confirmed_settings_stand_beside_their_figures(tmp_path: Path)
     write_rows(folder, [control_row(), row_with("t0", "a", **params()), *again])
     shown = call("frontier", str(folder.path)).stdout.split("Confirmed with fresh seeds")[1]
     headings, line = (row for row in map(str.strip, shown.splitlines()) if row.startswith(("config_id", "a ")))
-    bounds = ["excess", "at", "most", "val_asr", "at", "most", "floor"]
+    bounds = ["excess", "at", "most", "val_asr", "floor", "val_asr", "at", "most"]
     assert headings.split("worst class")[1].split() == ["at", "least", *bounds]
     added = clopper_pearson_upper(100, 1000, 0.95) - clopper_pearson_lower(50, 1000, 0.95)
-    excess, asr = ["0.050", "±", "0.000", f"{added:.3f}"], ["0.100", "±", "0.000", "0.113", "0.050"]
+    excess, asr = ["0.050", "±", "0.000", f"{added:.3f}"], ["0.100", "±", "0.000", "0.050", "0.113"]
     assert line.split()[-13:] == ["0.600", "±", "0.000", "0.580", *excess, *asr]

@@ -32,7 +32,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("defense.thresh=0.1", ["defense", "thresh", "threshold"]),
         ("scenarios.0.poison_rate=1", ["scenarios.0", "poison_rate must be a number at least 0 and below 1", "1"]),
         ("scenarios.0.attack=magic", ["scenarios.0", "badnets, blend", "magic"]),
-        ("scenarios.0.poison_rate=0", ["val_asr is undefined"]),
+        ("scenarios.0.poison_rate=0", ["val_asr_excess is undefined"]),
         ("search.sampler=grid", ["grid", "vab.threshold is continuous"]),
         ("objectives=[{metric: test_acc, direction: maximize}]", ["objectives.0.metric", "test_acc"]),
         ("objectives=[{metric: poison_rate, direction: maximize}]", ["poison_rate may only be minimized"]),
@@ -43,7 +43,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),
         ("scenarios.0.poison_rate={float: [0.01, 0.1]}", ["badnets.poison_rate is continuous", "step"]),
-        ("scenarios.0.poison_rate={categorical: [0, 0.1]}", ["val_asr is undefined", "always above 0"]),
+        ("scenarios.0.poison_rate={categorical: [0, 0.1]}", ["val_asr_excess is undefined", "always above 0"]),
         ("scenarios.0.labels={categorical: [all_to_one, all_to_all]}", ["labels", "cannot be searched"]),
         ("constraints=[{metric: val_asr, max: .nan}]", ["constraints.0.max", "finite"]),
         (

@@ -112,7 +112,7 @@ def test_the_page_shows_balanced_accuracy_the_worst_class_and_lost_classes(tmp_p
     assert "vab config3 has lost the classes &lt;b&gt;class 0&lt;/b&gt;, " in text
     _, (_, *figures, _) = section(text, "Confirmed settings") or [[]]
     added = clopper_pearson_upper(100, 1000, 0.95) - clopper_pearson_lower(50, 1000, 0.95)
-    attack = ["0.050 ± 0.000", f"{added:.3f}", "0.100 ± 0.000", "0.113", "0.050"]
+    attack = ["0.050 ± 0.000", f"{added:.3f}", "0.100 ± 0.000", "0.050", "0.113"]
     assert figures == ["3", "0.800 ± 0.000", "0.200 ± 0.000", "0.184", *attack]
 
 
