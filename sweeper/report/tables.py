@@ -86,8 +86,9 @@ def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _attack_cell(row: dict[str, Any]) -> str:
-    """What the trigger adds, and attack success and floor in brackets."""
-    return f"{spread(row, 'val_asr_excess')} ({format_cell(row['val_asr'])}, {format_cell(row['asr_floor'])})"
+    """What the trigger adds, and attack success and floor in brackets: means, so that many columns fit."""
+    excess, asr, floor = (format_cell(row[name]) for name in ("val_asr_excess", "val_asr", "asr_floor"))
+    return f"{excess} ({asr}, {floor})"
 
 
 def _attack_label(row: dict[str, Any]) -> str:

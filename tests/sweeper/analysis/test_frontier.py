@@ -311,6 +311,15 @@ def test_without_attack_success_a_setting_stands_on_no_frontier() -> None:
     assert set(table["weak"]) == {""}
 
 
+def test_a_scenario_without_poison_counts_for_accuracy_alone() -> None:
+    clean = {"poison_rate": 0.0, "val_asr": None, "weak_attack": None, "control_asr": None, "val_acc": 0.9}
+    rows = [row_with(scenario="x", val_acc=0.7, val_asr=0.3), row_with(scenario="clean", **clean)]
+    (point,) = points(frame_of(*rows), "mean").to_dict("records")
+    assert (point["val_acc"], point["val_asr_excess"]) == (pytest.approx(0.8), pytest.approx(0.25))
+    assert (point["val_asr"], point["asr_floor"], point["val_asr_worst"]) == (0.3, 0.05, 0.3)
+    assert point["on_frontier"]
+
+
 def test_what_is_no_evidence_adds_nothing_to_the_hypervolume() -> None:
     table = points(frame_of(row_with("t0", val_acc=0.6, val_asr=0.55), row_with("t1", val_acc=1.0, weak_attack=True)))
     assert hypervolumes(table) == pytest.approx({"": 0.6 * 0.5})

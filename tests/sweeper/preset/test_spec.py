@@ -5,7 +5,7 @@ import pytest
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError, preset_names
 from sweeper.preset.spec import SweepSpec
-from tests.sweeper.small import misfits_of
+from tests.sweeper.small import misfits_of, spec_with
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
 
@@ -125,6 +125,31 @@ def test_the_attacker_searches_its_own_parameters(make_spec: Make) -> None:
     )
     assert spec.environment() == {}
     assert "badnets.poison_rate" in spec.space()
+
+
+def test_a_defender_minimizes_what_the_trigger_adds_unless_it_says_otherwise(make_spec: Make) -> None:
+    assert [(o.metric, o.direction) for o in spec_with().objectives] == [
+        ("val_acc", "maximize"), ("val_asr_excess", "minimize"),
+    ]  # fmt: skip
+    assert not spec_with().attacking
+    assert [(o.metric, o.direction) for o in make_spec().objectives] == [
+        ("val_acc", "maximize"), ("val_asr_excess", "minimize"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objectives", "metric"),
+    [
+        ("[{metric: val_acc, direction: maximize}]", "val_asr_excess"),
+        ("[{metric: val_acc, direction: maximize}, {metric: val_asr, direction: minimize}]", "val_asr"),
+        ("[{metric: val_asr, direction: maximize}]", "val_asr"),
+        ("[{metric: val_asr, direction: minimize}, {metric: val_asr_excess, direction: maximize}]", "val_asr_excess"),
+    ],
+)
+def test_the_success_of_attacks_is_that_of_the_objectives(make_spec: Make, objectives: str, metric: str) -> None:
+    spec = make_spec(f"objectives={objectives}", "defense={name: vab, threshold: 0.2}")
+    assert spec.attack_metric == metric
+    assert spec.attacking == (f"{metric}, direction: maximize" in objectives)
 
 
 def test_a_list_of_defenses_is_searched_over(make_spec: Make) -> None:
