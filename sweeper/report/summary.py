@@ -218,12 +218,11 @@ def _together(environments: set[str]) -> str:
 NEAR_THE_FLOOR = 0.1
 """If its trigger adds less than this, a leading attacker gets a warning."""
 NOTE = (
-    "Setting: the one that represents a defense against every attack. It is the nearest to accuracy 1 at an excess "
-    "of 0 (mean accuracy, worst attack) of the confirmed settings; if none was confirmed, of all that the search "
-    "tried, and then it looks better than it is. n: number of seeds. excess: what the "
-    "trigger adds (val_asr less its floor, or 0). control: attack success without a defense. AUROC: "
-    "how well the defense detects poisoned samples; below 0.5 it takes clean ones for poisoned. images: images seen in "
-    "training. s: seconds of training."
+    "Setting: the one that represents a defense against every attack. It is the nearest to accuracy 1 at an excess of "
+    "0 (mean accuracy, worst attack) of the confirmed settings; if none was confirmed, of all that the search tried, "
+    "and then it looks better than it is. n: number of seeds. excess: what the trigger adds (val_asr less its floor, "
+    "or 0). control: attack success without a defense. AUROC: how well the defense detects poisoned samples; below 0.5 "
+    "it takes clean ones for poisoned. images: images seen in training. s: seconds of training."
 )
 
 
