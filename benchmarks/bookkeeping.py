@@ -161,14 +161,15 @@ def synthetic(folder: RunFolder, trials: int, scenarios: int = 4, seeds: int = 3
     count = trials * scenarios * seeds
     trial = np.repeat(np.arange(trials), scenarios * seeds)
     threshold, weight = random.uniform(0.1, 0.5, trials)[trial], random.uniform(0, 1, trials)[trial]
+    asr, floor = np.clip(0.6 - threshold - weight / 5 + random.normal(0, 0.02, count), 0, 1), 0.02
     columns: dict[str, Any] = dict.fromkeys(TABLE_COLUMNS)
     columns |= {
         "trial_id": [f"t{n:04d}" for n in trial], "config_id": [f"config{n}" for n in trial], "role": "trial",
         "status": "FINISHED", "scenario": np.tile(np.repeat(names, seeds), trials), "attack": "badnets",
         "poison_rate": 0.1, "poison_share": 0.1, "target": 0, "seed": np.tile(np.arange(seeds), trials * scenarios),
         "defense": "vab", "epoch": 9, "val_acc": np.clip(0.9 - threshold / 2 + random.normal(0, 0.02, count), 0, 1),
-        "val_asr": np.clip(0.6 - threshold - weight / 5 + random.normal(0, 0.02, count), 0, 1), "asr_floor": 0.02,
-        "test_acc": 0.5, "test_asr": 0.1, "test_asr_floor": 0.02, "control_asr": 0.99, "weak_attack": False,
+        "val_asr_excess": np.maximum(asr - floor, 0), "val_asr": asr, "asr_floor": floor, "test_acc": 0.5,
+        "test_asr_excess": 0.08, "test_asr": 0.1, "test_asr_floor": floor, "control_asr": 0.99, "weak_attack": False,
         "n_eval": 450, "attempt": 1, "param.defense.threshold": threshold, "param.defense.late_weight": weight,
     }  # fmt: skip
     folder.write_sweep(sweep_content(preset))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
@@ -176,7 +177,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
 
 
-def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float | None = None) -> Ended:
+def confirm(path: Path, console: Console, top: int, seeds: int, most: AttackBounds = UNBOUNDED) -> Ended:
     """Run the leaders of a sweep again with fresh seeds, since the winners of a search look better than they are.
 
     Args:
@@ -184,7 +185,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
         console: for progress.
         top: how many settings.
         seeds: how many fresh seeds each of them has in the end.
-        max_asr: settings that keep this bound come first.
+        most: settings that keep these bounds come first.
 
     Raises:
         ConfigError: the sweep has not ended, or has no leader.
@@ -204,7 +205,7 @@ def confirm(path: Path, console: Console, top: int, seeds: int, max_asr: float |
             )
         folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep may leave old ones
         spec = _with_budget(folder.validated(sweep["preset"]), None)
-        extra = confirmations(spec, folder.read_trials(), records, top, seeds, max_asr)
+        extra = confirmations(spec, folder.read_trials(), records, top, seeds, most)
         plan = Plan(0, records, extra)
         check_ray_address()
         return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
@@ -341,7 +342,7 @@ def _run_here(
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
         attacker_tables = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
         if attacker_tables is not None:
-            draw_attackers(attacker_tables[0], spec.name, folder.path / ATTACKERS)
+            draw_attackers(attacker_tables[0], spec.attack_metric, spec.name, folder.path / ATTACKERS)
         write_roc(folder, frame, spec.name, folder.path)
         write_report(folder, frame, table, spec)
     except OSError as error:

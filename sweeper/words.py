@@ -27,7 +27,7 @@ def format_cell(value: Any) -> str:
 
 
 def command(name: str, path: Path, **options: float | str | None) -> str:
-    """A command of this program as a shell reads it: ``sweeper confirm 'my runs/a' --max-asr 0.15``.
+    """A command of this program as a shell reads it: ``sweeper confirm 'my runs/a' --max-excess 0.1``.
 
     Args:
         name: of the command.

@@ -11,18 +11,20 @@ from sweeper.run_folder.class_columns import CLASS_COLUMNS, shown_values
 from sweeper.run_folder.record import TRIAL
 from sweeper.run_folder.tables import as_rows, finished
 
-FIGURES = ("poison_rate", "control_asr", "val_asr", "asr_floor", "detection_auroc", "val_acc")
+FIGURES = ("poison_rate", "control_asr", "val_asr", "asr_floor", "val_asr_excess", "detection_auroc", "val_acc")
 
-SPREADS = ("val_asr_sd", "detection_auroc_sd")
+VARIED = ("val_asr", "val_asr_excess", "detection_auroc")
+"""Figures that have a standard deviation beside them."""
 
 
 def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.DataFrame:
     """A table with one row per attacker (finished trial), the leading ones first.
 
-    Columns ``trial_id``, those of :data:`FIGURES` (means over scenarios and seeds), ``val_asr_sd`` and
-    ``detection_auroc_sd`` (standard deviations over seeds, null with one), ``seeds``, ``sound`` (whether the
-    constraints are kept), ``leads`` (sound, and not dominated in the objectives by another sound attacker), and a
-    column for each searched parameter, and for the scenario where trials meet different ones.
+    Columns ``trial_id``, those of :data:`FIGURES` (means over scenarios and seeds), those of :data:`VARIED` with
+    ``_sd`` (standard deviations over seeds, null with one), ``seeds``, ``sound`` (whether the constraints are kept),
+    ``leads`` (sound, and not dominated in the objectives by another sound attacker), and a column for each searched
+    parameter, and for the scenario where trials meet different ones. Attackers that are alike in this come in the order
+    of the attack success that they maximize (:attr:`sweeper.preset.spec.SweepSpec.attack_metric`).
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -38,7 +40,7 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.Dat
     for trial_id, group in trials.groupby("trial_id"):
         plain = as_rows(group)
         reached = [objective.value(plain) for objective in spec.objectives]
-        by_seed = group.groupby("seed")[["val_asr", "detection_auroc"]].mean().std(ddof=1)
+        by_seed = group.groupby("seed")[[*VARIED]].mean().std(ddof=1)
         rows.append(
             {
                 "trial_id": trial_id,
@@ -51,14 +53,15 @@ def attackers(frame: pd.DataFrame, spec: SweepSpec, role: str = TRIAL) -> pd.Dat
         )
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in spec.objectives]
         losses.append([np.nan if v is None else s * v for s, v in zip(signs, reached, strict=True)])
-    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, *SPREADS, "seeds", "sound"])
+    spreads = [f"{name}_sd" for name in VARIED]
+    table = pd.DataFrame(rows, columns=None if rows else ["trial_id", *FIGURES, *spreads, "seeds", "sound"])
     whole = {name: table[name].convert_dtypes() for name in chosen}  # whole numbers stay whole beside nulls
     table = table.astype({"sound": bool}).assign(leads=np.zeros(len(table), dtype=bool), **whole)
     sound = table.index[table["sound"]]
     if len(sound):
         best = moocore.is_nondominated(np.asarray(losses)[sound], keep_weakly=True)
         table.loc[sound[np.asarray(best, dtype=bool)], "leads"] = True
-    return table.sort_values(["leads", "sound", "val_asr"], ascending=False, ignore_index=True)
+    return table.sort_values(["leads", "sound", spec.attack_metric], ascending=False, ignore_index=True)
 
 
 def _repeated(runs: pd.DataFrame, trials: pd.DataFrame) -> pd.Series:

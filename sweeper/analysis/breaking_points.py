@@ -1,4 +1,4 @@
-"""The breaking point: the smallest poison rate at which an attack succeeds, with a defense and without one."""
+"""The breaking point: the smallest poison rate at which an attack's trigger works, with a defense and without one."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,8 @@ from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
 from sweeper.run_folder.tables import as_rows
 
 SUCCEEDS_AT = 0.5
-"""Attack success from which a defense counts as broken."""
+"""What the trigger must add (``val_asr_excess``) for a defense to count as broken. Where a model has collapsed onto the
+target class, attack success is high too, but the trigger has no part in it."""
 
 
 def has_rates(frame: pd.DataFrame) -> bool:
@@ -21,10 +22,10 @@ def has_rates(frame: pd.DataFrame) -> bool:
 def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     """Attack success by poison rate: a row for each scenario, rate and setting; of controls ``config_id`` is null.
 
-    Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense``, ``val_acc``, ``val_asr``, ``val_asr_sd``,
-    ``asr_floor``, ``seeds`` (means over seeds, and the standard deviation over them) and ``sound`` (whether the attack
-    works without a defense in every seed). Other parameters that vary in a scenario become a part of its name:
-    ``blend, alpha=0.2``.
+    Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense``, ``val_acc``, ``val_asr_excess``,
+    ``val_asr_excess_sd``, ``val_asr``, ``val_asr_sd``, ``asr_floor``, ``seeds`` (means over seeds, and the standard
+    deviation over them) and ``sound`` (whether the attack works without a defense in every seed). Other parameters
+    that vary in a scenario become a part of its name: ``blend, alpha=0.2``.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -33,11 +34,15 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     sound = rows["weak_attack"].eq(False).fillna(False).astype(bool)
     rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL), sound=sound)
     by = ["scenario", "poison_rate", "config_id", "defense"]
-    names = {name: (name, "mean") for name in ("val_acc", "val_asr", "asr_floor")}
+    names = {name: (name, "mean") for name in ("val_acc", "val_asr_excess", "val_asr", "asr_floor")}
     # A setting may have been proposed twice.
     seeds = rows.groupby([*by, "seed"], dropna=False).agg(**names, sound=("sound", "min")).reset_index()
     spread = seeds.groupby(by, dropna=False).agg(
-        **names, val_asr_sd=("val_asr", "std"), seeds=("seed", "nunique"), sound=("sound", "min")
+        **names,
+        val_asr_excess_sd=("val_asr_excess", "std"),
+        val_asr_sd=("val_asr", "std"),
+        seeds=("seed", "nunique"),
+        sound=("sound", "min"),
     )
     return spread.reset_index()
 
@@ -57,19 +62,22 @@ def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Break:
-    """Where attack success first reaches 0.5 as the poison rate grows, with means over seeds.
+    """Where what the trigger adds first reaches 0.5 as the poison rate grows, with means over seeds.
 
     Args:
         rate: the smallest rate tried at which it reaches 0.5; null if there is none.
         below: the next smaller one tried; null if there is none.
         highest: the largest one tried; null if none was.
-        val_asr, val_asr_sd, asr_floor, val_acc: figures at ``rate``; null if ``rate`` is.
+        val_asr_excess, val_asr_excess_sd, val_asr, val_asr_sd, asr_floor, val_acc: figures at ``rate``; null if
+            ``rate`` is.
         seeds: the fewest at any rate.
     """
 
     rate: float | None = None
     below: float | None = None
     highest: float | None = None
+    val_asr_excess: float | None = None
+    val_asr_excess_sd: float | None = None
     val_asr: float | None = None
     val_asr_sd: float | None = None
     asr_floor: float | None = None
@@ -79,20 +87,19 @@ class Break:
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Break":
         """The break in the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
-        tried = rows[rows["val_asr"].notna()].sort_values("poison_rate")
+        tried = rows[rows["val_asr_excess"].notna()].sort_values("poison_rate")
         if tried.empty:
             return cls()
         highest, seeds = float(tried["poison_rate"].max()), int(tried["seeds"].min())
-        broken = tried[tried["val_asr"] >= SUCCEEDS_AT]
+        broken = tried[tried["val_asr_excess"] >= SUCCEEDS_AT]
         if broken.empty:
             return cls(highest=highest, seeds=seeds)
         at = as_rows(broken.head(1))[0]
         smaller = tried.loc[tried["poison_rate"] < at["poison_rate"], "poison_rate"]
         below = None if smaller.empty else float(smaller.max())
-        return cls(
-            rate=at["poison_rate"], below=below, highest=highest, seeds=seeds,
-            **{name: at[name] for name in ("val_asr", "val_asr_sd", "asr_floor", "val_acc")},
-        )  # fmt: skip
+        figures = ("val_asr_excess", "val_asr_excess_sd", "val_asr", "val_asr_sd", "asr_floor", "val_acc")
+        own = {name: at[name] for name in figures}
+        return cls(rate=at["poison_rate"], below=below, highest=highest, seeds=seeds, **own)
 
     def __str__(self) -> str:
         """The rate as text.

@@ -6,12 +6,13 @@ import pandas as pd
 
 from sweeper.analysis.confirmation import leaders
 from sweeper.analysis.controls import CONTROL_KEYS
-from sweeper.analysis.frontier import comparable, environments, hypervolume, non_dominated
+from sweeper.analysis.frontier import axes_of, comparable, environments, hypervolume, non_dominated
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.tables import finished
 
 FIGURES = (
-    "val_acc", "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "detection_auroc", "images_seen", "seconds"
+    "val_acc", "val_min_class_acc", "val_asr_excess", "val_asr", "asr_floor", "control_asr", "detection_auroc",
+    "images_seen", "seconds",
 )  # fmt: skip
 NO_DEFENSE = "none (control)"
 
@@ -30,8 +31,7 @@ def own_frontiers(table: pd.DataFrame) -> pd.Series:
     """
     on_frontier = pd.Series(False, index=table.index)
     for _, group in table[comparable(table)].groupby(["environment", "defense"]):
-        best = non_dominated(group["val_acc"].to_numpy(float), group["val_asr"].to_numpy(float))
-        on_frontier.loc[group.index[best]] = True
+        on_frontier.loc[group.index[non_dominated(*axes_of(group))]] = True
     return on_frontier
 
 
@@ -39,36 +39,33 @@ def holders(table: pd.DataFrame) -> pd.DataFrame:
     """The part of the joint frontier that each defense holds: a row for each environment and defense.
 
     Columns: ``environment``, ``defense``, ``settings``, ``hypervolume`` (of its own frontier), ``joint`` (its points on
-    the joint frontier), ``asr_from`` and ``asr_to`` (attack success of these; NaN where there are none), and ``alone``:
-    the area that the joint frontier would lose without it.
+    the joint frontier), ``excess_from`` and ``excess_to`` (what the trigger adds there; NaN where there are none), and
+    ``alone``: the area that the joint frontier would lose without it.
 
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
     """
     rows = []
     for environment, group in table[comparable(table)].groupby("environment"):
-        whole = _area(group)
+        whole = hypervolume(*axes_of(group))
         for defense, own in group.groupby("defense"):
             joint = own[own["on_frontier"]]
             rows.append({
-                "environment": environment, "defense": defense, "settings": len(own), "hypervolume": _area(own),
-                "joint": len(joint), "asr_from": joint["val_asr"].min(), "asr_to": joint["val_asr"].max(),
-                "alone": whole - _area(group[group["defense"] != defense]),
+                "environment": environment, "defense": defense, "settings": len(own),
+                "hypervolume": hypervolume(*axes_of(own)), "joint": len(joint),
+                "excess_from": joint["val_asr_excess"].min(), "excess_to": joint["val_asr_excess"].max(),
+                "alone": whole - hypervolume(*axes_of(group[group["defense"] != defense])),
             })  # fmt: skip
-    columns = ["environment", "defense", "settings", "hypervolume", "joint", "asr_from", "asr_to", "alone"]
+    columns = ["environment", "defense", "settings", "hypervolume", "joint", "excess_from", "excess_to", "alone"]
     return pd.DataFrame(rows, columns=columns).sort_values(
         ["environment", "hypervolume"], ascending=[True, False], ignore_index=True
     )
 
 
-def _area(points: pd.DataFrame) -> float:
-    return hypervolume(points["val_acc"].tolist(), points["val_asr"].tolist())
-
-
 def representatives(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``trials.parquet`` of the setting that represents each defense.
 
-    If settings of a defense were confirmed with fresh seeds, it is the confirmed one that ranks first in the search,
+    If settings of a defense were confirmed with fresh seeds, it is the one of them that ranks first in the search,
     with the rows of its confirming runs. If none was, it is the leading setting of the search, whose figures look
     better than they are; where trials met different attackers, the leading setting against each attacker. A defense
     whose settings met no sound attack has none.
@@ -77,7 +74,7 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
     for defense in sorted(finished(frame)["defense"].unique()):
         own = frame[frame["defense"] == defense]
         searched, again = finished(own), finished(own, CONFIRMATION)
-        confirmed = [config for config in leaders(searched, len(searched)) if config in set(again["config_id"])]
+        confirmed = leaders(searched[searched["config_id"].isin(again["config_id"])], 1)
         if confirmed:
             parts.append(again[again["config_id"] == confirmed[0]])
             continue

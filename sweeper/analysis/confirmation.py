@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.frontier import comparable, environments, harmless, points
 from sweeper.preset.spec import SweepSpec
@@ -20,7 +21,7 @@ def confirmations(
     records: Mapping[str, TrialRecord],
     top: int,
     seeds: int,
-    max_asr: float | None = None,
+    most: AttackBounds = UNBOUNDED,
 ) -> list[TrialRecord]:
     """The trials still missing until each leader has run with ``seeds`` fresh seeds against every attacker.
 
@@ -33,15 +34,15 @@ def confirmations(
         records: of all that has run, earlier confirmations included.
         top: how many leaders of each defense.
         seeds: how many seeds, none of which the search has used.
-        max_asr: see :func:`leaders`.
+        most: see :func:`leaders`.
 
     Raises:
         ConfigError: there is no leader, or a bound on the success of attackers was asked for.
     """
     if spec.attacking:
-        chosen = _leading_attackers(spec, frame, records, top, max_asr)
+        chosen = _leading_attackers(spec, frame, records, top, most)
     else:
-        chosen = _against_every_attacker(frame, records, top, max_asr)
+        chosen = _against_every_attacker(frame, records, top, most)
     known = {r.config.key for r in records.values() if r.role == CONFIRMATION and r.config}
     fresh = range(max(spec.seeds) + 1, max(spec.seeds) + 1 + seeds)
     missing: list[TrialRecord] = []
@@ -58,13 +59,13 @@ def confirmations(
 
 
 def _against_every_attacker(
-    frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
+    frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, most: AttackBounds
 ) -> list[TrialConfig]:
     """The leading settings of each defense, each with every set of scenarios in which an attack works."""
     defenses = sorted(frame.loc[frame["role"] == TRIAL, "defense"].unique())
     # Compared defenses each have leaders of their own.
     parts = [frame[(frame["defense"] == name) | (frame["role"] != TRIAL)] for name in defenses]
-    leading = [setting for part in parts for setting in leaders(part, top, max_asr)]
+    leading = [setting for part in parts for setting in leaders(part, top, most)]
     if not leading:
         raise ConfigError("No setting with sound evidence is on the frontier, so there is nothing to confirm.")
     ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
@@ -76,10 +77,12 @@ def _against_every_attacker(
 
 
 def _leading_attackers(
-    spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, max_asr: float | None
+    spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], top: int, most: AttackBounds
 ) -> list[TrialConfig]:
-    if max_asr is not None:
-        raise ConfigError("--max-asr ranks settings of a defense, but this is an attacker's sweep; leave it out.")
+    for limit in most.limits:
+        raise ConfigError(
+            f"--{limit.option} ranks settings of a defense, but this is an attacker's sweep; leave it out."
+        )
     table = attackers(frame, spec)
     leading = [records[name].config for name in table.loc[table["leads"], "trial_id"].head(top)]
     if not leading:
@@ -87,24 +90,23 @@ def _leading_attackers(
     return [config for config in leading if config is not None]
 
 
-def leaders(frame: pd.DataFrame, top: int, max_asr: float | None = None) -> list[str]:
+def leaders(frame: pd.DataFrame, top: int, most: AttackBounds = UNBOUNDED) -> list[str]:
     """The ``config_id`` of the best settings on the frontier, the best first.
 
     Args:
         frame: rows of ``trials.parquet``.
         top: how many.
-        max_asr: settings that keep this bound come first, and rank by accuracy; null: all rank by their distance to
-            accuracy 1 and attack success 0.
+        most: settings that keep these bounds come first, and rank by accuracy; without a bound all rank by their
+            distance to accuracy 1 at an excess of 0.
 
     Settings are ranked within an environment, since a milder attacker makes all of them look better; for a setting in
     several environments, the worst rank counts.
     """
     table = points(frame)
     sound = table[comparable(table)]
-    distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr"] ** 2) ** 0.5
+    distance = ((1 - sound["val_acc"]) ** 2 + sound["val_asr_excess"] ** 2) ** 0.5
     sound = sound.assign(
-        misses=sound["val_asr"] > max_asr if max_asr is not None else False,
-        short_of=distance if max_asr is None else 1 - sound["val_acc"],
+        misses=~most.kept(sound), short_of=1 - sound["val_acc"] if most.limits else distance
     ).sort_values(["misses", "short_of"])
     sound["place"] = sound.groupby("environment").cumcount()
     ranks = sound.groupby("config_id")[["misses", "place", "short_of"]].max()

@@ -1,31 +1,33 @@
-"""The robustness frontier: the settings that no other setting dominates in clean accuracy and attack success."""
+"""The robustness frontier: the settings that no other one dominates in clean accuracy and in what the trigger adds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 import moocore
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sweeper.analysis.controls import of_control
 from sweeper.analysis.lost_classes import lost_by_training
 from sweeper.analysis.uncertainty import Over, bootstrap, how_many
 from sweeper.run_folder.class_columns import shown_values
-from sweeper.run_folder.record import CONTROL, TRIAL
+from sweeper.run_folder.record import CONTROL, EXCESS, TRIAL
 from sweeper.run_folder.tables import finished
 from trainers.data.class_order import in_class_order
 
 POINT_COLUMNS = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
-    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr", "val_asr_sd",
-    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr",
-    "test_asr_floor", "control_acc", "control_asr", "lost_classes", "weak", "constraints_kept", "on_frontier",
-    "frontier_share",
+    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr_excess",
+    "val_asr_excess_sd", "val_asr_excess_low", "val_asr_excess_high", "val_asr", "val_asr_sd", "asr_floor",
+    "val_asr_worst", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr_excess", "test_asr",
+    "test_asr_floor", "control_acc", "control_asr", "control_asr_excess", "lost_classes", "weak", "constraints_kept",
+    "on_frontier", "frontier_share",
 )  # fmt: skip
 
 REFERENCE = (0.0, 1.0)
-"""Accuracy and attack success of the worst possible setting: the reference point of the hypervolume."""
+"""Accuracy, and what the trigger adds, of the worst possible setting: the reference point of the hypervolume."""
 
 ENVIRONMENT_KEYS = ("poison_rate", "target")
 KEYS = ["config_id", "environment"]
@@ -41,21 +43,29 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
 
     A setting is a defense with its parameters (``config_id``). Its environment is what the attacker varied between
     trials (a searched poison rate, say): settings are compared within one environment only. Figures are means over
-    seeds, then aggregated over scenarios: accuracy by the mean, attack success and its floor by ``over``.
+    seeds, then aggregated over scenarios: accuracy by the mean, and ``val_asr_excess``, what the trigger adds, by
+    ``over``. The scenarios that count are those with the highest excess (of equal ones, those with the highest attack
+    success), and ``val_asr`` and ``asr_floor`` are means
+    over the same scenarios, so that the figures of a row belong together: the scenario with the highest attack success
+    may be another, whose floor is higher. ``val_asr_worst`` is attack success aggregated by itself, at least
+    ``val_asr``: a bound on attack success must hold in that scenario too. ``test_asr_excess``, ``test_asr`` and
+    ``test_asr_floor`` are likewise of the scenarios with the highest excess on the test half.
+    ``control_asr`` and ``control_asr_excess`` are those of the control that has the lowest.
     The accuracy on the worst class is that of the worst scenario, whatever ``over`` is. Accuracies by class are null
     unless every training has them: rows of earlier versions do not. ``lost_classes`` names the classes that any
     training lost (:mod:`sweeper.analysis.lost_classes`), joined by commas; null where that is not known.
 
-    ``*_sd`` is the standard deviation over seeds, of the mean accuracy and of attack success in the scenarios that
-    count; ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of
-    its samples whose frontier holds the setting. They are null with one seed.
+    ``*_sd`` is the standard deviation over seeds, of the mean accuracy, and of the others in the scenarios that count;
+    ``*_low`` and ``*_high`` are the 95 % interval of a bootstrap over seeds, and ``frontier_share`` the share of its
+    samples whose frontier holds the setting. They are null with one seed.
 
     ``weak`` names scenarios whose control failed or stayed weak: they are no evidence. Settings with such scenarios,
-    and settings that violate a constraint of the sweep, are excluded from the frontier (``on_frontier``).
+    settings that violate a constraint of the sweep, and settings without an excess (no poison, or no floor in a table
+    of an earlier version) are excluded from the frontier (``on_frontier``).
 
     Args:
         frame: rows of ``trials.parquet``.
-        over: how attack success is aggregated over scenarios.
+        over: how the excess is aggregated over scenarios.
         role: of the rows that count.
     """
     trials = finished(frame, role)
@@ -68,13 +78,18 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
 
 
 def beside_controls(trials: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
-    """The rows with ``control_acc``, the accuracy of each row's control, and ``lost``, the classes that it lost.
+    """The rows with ``control_acc`` and ``control_asr_excess``, the accuracy of each row's control and what the trigger
+    adds there, and ``lost``, the classes that the row's training lost.
 
     Args:
         trials: rows of ``trials.parquet``, all finished.
         controls: rows of it, of controls that finished.
     """
-    return trials.assign(control_acc=of_control(trials, controls, "val_acc"), lost=lost_by_training(trials, controls))
+    return trials.assign(
+        control_acc=of_control(trials, controls, "val_acc"),
+        control_asr_excess=of_control(trials, controls, "val_asr_excess"),
+        lost=lost_by_training(trials, controls),
+    )
 
 
 def points_of(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
@@ -82,24 +97,31 @@ def points_of(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
 
     Args:
         trials: rows from :func:`beside_controls`, at least one, with the environment of each.
-        over: how attack success is aggregated over scenarios.
+        over: how the excess is aggregated over scenarios.
     """
-    trials = trials.astype(dict.fromkeys((*SHOWN, "control_acc"), float))
+    trials = trials.astype(dict.fromkeys((*SHOWN, *OF_CONTROLS), float))
     table = _figures(trials, over)
     table["on_frontier"] = False
     for _, group in table.groupby("environment"):
         usable = group[comparable(group)]
-        best = usable.index[non_dominated(usable["val_acc"].to_numpy(float), usable["val_asr"].to_numpy(float))]
+        best = usable.index[non_dominated(*axes_of(usable))]
         table.loc[best, "on_frontier"] = True
     table = _with_intervals(table, trials, over)
     return table[list(POINT_COLUMNS)].sort_values(
-        ["environment", "val_asr", "val_acc"], ascending=[True, True, False], ignore_index=True
+        ["environment", "val_asr_excess", "val_acc"], ascending=[True, True, False], ignore_index=True
     )
+
+
+def axes_of(table: pd.DataFrame) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The figures by which points of a table from :func:`points` are compared: ``val_acc`` and ``val_asr_excess``,
+    float (N,) each.
+    """
+    return table["val_acc"].to_numpy(float), table["val_asr_excess"].to_numpy(float)
 
 
 def comparable(table: pd.DataFrame) -> pd.Series:
     """Whether each point of a table from :func:`points` may be on a frontier: bool, with the index of ``table``."""
-    known = table["val_asr"].notna() & table["val_acc"].notna()
+    known = table["val_asr_excess"].notna() & table["val_acc"].notna()
     return (table["weak"] == "") & table["constraints_kept"] & known
 
 
@@ -157,19 +179,22 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
     table["trials"] = (
         trials[[*KEYS, "trial_id"]].drop_duplicates().sort_values("trial_id").groupby(KEYS)["trial_id"].agg(", ".join)
     )
-    means = by_scenario[[*SHOWN, "control_acc", "control_asr"]].mean()
+    means = by_scenario[[*SHOWN, *OF_CONTROLS]].mean()
     for name in ("val_acc", "val_balanced_acc", "test_acc", "test_balanced_acc", "control_acc"):
         table[name] = means.groupby(KEYS)[name].mean()
     for name in ("val_min_class_acc", "test_min_class_acc"):
-        worst = means[_counted(-means[name], "worst")]
+        worst = means[_counted(-means[[name]], "worst")]
         table[name] = worst.groupby(KEYS)[name].mean()
         table[f"{name}_sd"] = _spread(_in_scenarios(trials, worst), name)
-    table["control_asr"] = means.groupby(KEYS)["control_asr"].min()
-    for asr, floor in (("val_asr", "asr_floor"), ("test_asr", "test_asr_floor")):
-        counted = means[_counted(means[asr], over)]
-        table[[asr, floor]] = counted.groupby(KEYS)[[asr, floor]].mean()
-        if asr == "val_asr":
-            table["val_asr_sd"] = _spread(_in_scenarios(trials, counted), "val_asr")
+    for name in ("control_asr", "control_asr_excess"):
+        table[name] = means.groupby(KEYS)[name].min()
+    for excess, (asr, floor) in EXCESS.items():
+        counted = means[_counted(means[[excess, asr]], over)]
+        table[[excess, asr, floor]] = counted.groupby(KEYS)[[excess, asr, floor]].mean()
+        if excess == "val_asr_excess":
+            for name in (excess, asr):
+                table[f"{name}_sd"] = _spread(_in_scenarios(trials, counted), name)
+    table["val_asr_worst"] = means[_counted(means[["val_asr"]], over)].groupby(KEYS)["val_asr"].mean()
     for name in ("val_acc", "val_balanced_acc"):
         table[f"{name}_sd"] = _spread(trials, name)
     whole = trials[[*KEYS]].join(trials[[*BY_CLASS]].notna()).groupby(KEYS).all()
@@ -187,7 +212,9 @@ def _figures(trials: pd.DataFrame, over: Over) -> pd.DataFrame:
 
 
 BY_CLASS = ("val_balanced_acc", "val_min_class_acc", "test_balanced_acc", "test_min_class_acc")
-SHOWN = ["val_acc", "val_asr", "asr_floor", "test_acc", "test_asr", "test_asr_floor", *BY_CLASS]
+UNDER_ATTACK = tuple(name for excess, parts in EXCESS.items() for name in (excess, *parts))
+OF_CONTROLS = ("control_acc", "control_asr", "control_asr_excess")
+SHOWN = ("val_acc", "test_acc", *UNDER_ATTACK, *BY_CLASS)
 
 
 def _named_once(lists: pd.Series) -> str | None:
@@ -202,10 +229,18 @@ def _in_scenarios(trials: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["counts"].notna()]
 
 
-def _counted(asr: pd.Series, over: Over) -> pd.Series:
-    """Whether a scenario counts for a setting's attack success, by its mean over seeds: bool, with the same index."""
-    ranks = asr.groupby(KEYS).rank(method="first", ascending=False)
-    return ranks <= asr.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
+def _counted(figures: pd.DataFrame, over: Over) -> pd.Series:
+    """Whether a scenario counts for a setting: bool, with the same index.
+
+    Args:
+        figures: means over seeds of each scenario; the highest in the first column come first, those that are equal in
+            it by the second.
+        over: how many count of those that have the first.
+    """
+    first = figures.iloc[:, 0]
+    known = figures[first.notna()].sort_values(list(figures.columns), ascending=False, kind="stable")
+    places = known.groupby(KEYS).cumcount().reindex(figures.index)  # null where the figure is
+    return places < first.groupby(KEYS).transform("count").map(lambda n: how_many(over, int(n)))
 
 
 def _spread(rows: pd.DataFrame, name: str) -> pd.Series:
@@ -215,16 +250,16 @@ def _spread(rows: pd.DataFrame, name: str) -> pd.Series:
 
 def _with_intervals(table: pd.DataFrame, trials: pd.DataFrame, over: Over) -> pd.DataFrame:
     """Add the intervals of a bootstrap over seeds, and the share of its samples whose frontier holds each setting."""
-    names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
+    names = ["val_acc_low", "val_acc_high", "val_asr_excess_low", "val_asr_excess_high", "frontier_share"]
     table[names] = np.nan
     for environment, group in table.groupby("environment"):
         rows = trials[trials["environment"] == environment]
         settings = pd.Index(group["config_id"])
-        acc, asr = (_cube(rows, settings, name) for name in ("val_acc", "val_asr"))
+        acc, added = (_cube(rows, settings, name) for name in ("val_acc", "val_asr_excess"))
         if acc.shape[1] < 2:
             continue
         usable = comparable(group).to_numpy()
-        intervals = bootstrap(acc, asr, usable, over, RESAMPLES, INTERVAL, non_dominated)
+        intervals = bootstrap(acc, added, usable, over, RESAMPLES, INTERVAL, non_dominated)
         single = (group["seeds"] < 2).to_numpy()
         table.loc[group.index, names] = np.where(single[:, None], np.nan, intervals)
     return table
@@ -243,18 +278,23 @@ def _cube(rows: pd.DataFrame, settings: pd.Index, name: str) -> np.ndarray[Any, 
     return cube
 
 
-def non_dominated(acc: np.ndarray[Any, Any], asr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whether each point is non-dominated, with high accuracy and low attack success: bool (N,). Equal points stay."""
+def non_dominated(acc: np.ndarray[Any, Any], added: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether each point is non-dominated, with high accuracy and a low excess: bool (N,). Equal points stay."""
     if len(acc) == 0:
         return np.zeros(0, dtype=bool)
-    return np.asarray(moocore.is_nondominated(np.column_stack([-acc, asr]), keep_weakly=True), dtype=bool)
+    return np.asarray(moocore.is_nondominated(np.column_stack([-acc, added]), keep_weakly=True), dtype=bool)
 
 
-def hypervolume(acc: Sequence[float], asr: Sequence[float]) -> float:
-    """Area in [0, 1] x [0, 1] that the points dominate; 1 is a setting with accuracy 1 and attack success 0."""
-    if len(acc) == 0:
+def hypervolume(acc: npt.ArrayLike, added: npt.ArrayLike) -> float:
+    """Area in [0, 1] x [0, 1] that points dominate; 1 is a setting with accuracy 1, to which no trigger adds anything.
+
+    Args:
+        acc: accuracies, float (N,).
+        added: excesses, float (N,).
+    """
+    losses = np.column_stack([1 - np.asarray(acc, float), np.asarray(added, float)])
+    if len(losses) == 0:
         return 0.0
-    losses = np.column_stack([1 - np.asarray(acc, float), np.asarray(asr, float)])
     return float(moocore.hypervolume(losses, ref=[1 - REFERENCE[0], REFERENCE[1]]))
 
 
@@ -263,5 +303,5 @@ def hypervolumes(table: pd.DataFrame) -> dict[str, float]:
     volumes = {}
     for environment, group in table.groupby("environment"):
         front = group[group["on_frontier"]]
-        volumes[str(environment)] = hypervolume(front["val_acc"].tolist(), front["val_asr"].tolist())
+        volumes[str(environment)] = hypervolume(*axes_of(front))
     return volumes

@@ -18,7 +18,8 @@ MOST, TREES = 300, 32
 
 
 def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
-    """Importance of each searched parameter for accuracy and for attack success.
+    """Importance of each searched parameter for accuracy, and for what the trigger adds or, in a sweep with attack
+    success itself as objective, for that (:attr:`sweeper.preset.spec.SweepSpec.attack_metric`).
 
     Only parameters that every setting has are used: those that apply under a condition are left out.
 
@@ -33,7 +34,8 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     # These import scikit-learn, which takes two seconds.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    points = table[table["weak"] == ""].dropna(subset=["val_acc", "val_asr"])
+    figures = ("val_acc", spec.attack_metric)
+    points = table[table["weak"] == ""].dropna(subset=[*figures])
     if len(points) < FEWEST:
         return [], (
             f"Fewer than {FEWEST} settings finished on sound evidence: too few to tell which parameter matters."
@@ -42,7 +44,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     trials = finished(frame)
     trials = trials.assign(environment=environments(trials)).drop_duplicates([*KEYS, "scenario"])
     met = {key: {row["scenario"]: row for row in as_rows(group)} for key, group in trials.groupby(KEYS)}
-    rows = as_rows(points[[*KEYS, "val_acc", "val_asr"]])
+    rows = as_rows(points[[*KEYS, *figures]])
     space = {name: searched for name, searched in spec.space().items() if name not in spec.environment()}
     values = {name: [_value(met[tuple(row[key] for key in KEYS)], name) for row in rows] for name in space}
     names = [name for name, column in values.items() if None not in column and len({repr(v) for v in column}) > 1]
@@ -51,7 +53,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {name: space[name].distribution() for name in names}
     by_figure = []
-    for figure in ("val_acc", "val_asr"):
+    for figure in figures:
         if len({row[figure] for row in rows}) == 1:
             continue  # nothing varies, so nothing explains it
         study = optuna.create_study(direction="maximize")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, in_order, points, points_of
 from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
-from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, min_class_acc_lower
+from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, excess_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
 from sweeper.run_folder.tables import as_rows, class_counts, finished
 from sweeper.words import format_cell
@@ -35,8 +36,10 @@ class Selection:
         point: its row of the frontier's table.
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
-        asr_upper: upper bound of attack success at the confidence asked for; null if none was.
-        asr_upper_of_all: a bound that holds for all confirmed settings at once (Bonferroni); null if none was.
+        excess_upper, asr_upper: upper bounds of what the trigger adds and of attack success, at the confidence asked
+            for; null if none was.
+        excess_upper_of_all, asr_upper_of_all: bounds that hold for all confirmed settings at once (Bonferroni); null if
+            none was asked for.
         min_class_acc_lower: lower bound of the accuracy on the worst class at the confidence asked for; null if none
             was, or if it is not known.
         confirmed: how many confirmed settings there are.
@@ -48,6 +51,8 @@ class Selection:
     point: dict[str, Any]
     others: int
     hardest_of: list[str]
+    excess_upper: float | None = None
+    excess_upper_of_all: float | None = None
     asr_upper: float | None = None
     asr_upper_of_all: float | None = None
     min_class_acc_lower: float | None = None
@@ -59,7 +64,8 @@ class Selection:
 
 def select(
     frame: pd.DataFrame,
-    max_asr: float,
+    max_excess: float | None = None,
+    max_asr: float | None = None,
     min_acc: float = 0.0,
     min_class_acc: float = 0.0,
     poison_rate: float | None = None,
@@ -67,7 +73,7 @@ def select(
     confidence: float | None = None,
     defense: str | None = None,
 ) -> Selection:
-    """The setting of highest mean val_acc of those whose worst val_asr is at most ``max_asr``; ties by lower val_asr.
+    """The setting of highest mean ``val_acc`` of those that keep the bounds; ties by lower ``val_asr_excess``.
 
     Settings with a weak scenario, and settings that violate a constraint of the sweep, do not qualify. Where the
     attacker varied something between trials (a searched poison rate, or the scenario that a trial meets), each of its
@@ -77,14 +83,15 @@ def select(
 
     Args:
         frame: rows of ``trials.parquet``.
-        max_asr: bound on attack success.
+        max_excess: bound on what the trigger adds (``val_asr_excess``) in its worst scenario; null: none.
+        max_asr: bound on attack success (``val_asr``) in its worst scenario, floor included; null: none.
         min_acc: bound on accuracy.
         min_class_acc: bound on the accuracy on the worst class, in the worst scenario.
         poison_rate: look at trials of this poison rate only.
-        over: how attack success is aggregated over scenarios.
-        confidence: in (0, 1): the upper bound of attack success must keep ``max_asr``, and the lower bound of the
-            accuracy on the worst class ``min_class_acc``, each by itself; only runs of ``sweeper confirm`` count, since
-            the winner of a search looks better than it is.
+        over: how either is aggregated over scenarios, if not by the worst.
+        confidence: in (0, 1): the upper bound of the excess must keep ``max_excess``, that of attack success
+            ``max_asr``, and the lower bound of the accuracy on the worst class ``min_class_acc``, each by itself; only
+            runs of ``sweeper confirm`` count, since the winner of a search looks better than it is.
         defense: look at settings of this defense only; null: of any.
 
     Raises:
@@ -101,7 +108,7 @@ def select(
         if finished(frame).empty:
             known = ", ".join(f"{rate:g}" for rate in rates)
             raise NothingQualifies(f"No finished trial has the poison rate {poison_rate:g}; there are {known}.")
-    asked = _Asked(max_asr, min_acc, min_class_acc, over)
+    asked = _Asked(AttackBounds(max_excess, max_asr), min_acc, min_class_acc, over)
     if confidence is not None:
         return _select_confirmed(frame, asked, confidence)
     table = points(frame, over)
@@ -112,9 +119,10 @@ def select(
     if len(no_evidence) < table["environment"].nunique():
         table = table[~table["environment"].isin(no_evidence)]
     sound = table[comparable(table)]
-    keeps = (sound["val_asr"] <= max_asr) & asked.accurate(sound, "val_min_class_acc")
-    broken = sound[~keeps].sort_values("val_asr", ascending=False).drop_duplicates("config_id").set_index("config_id")
-    kept = sound[keeps].sort_values(["val_acc", "val_asr"], ascending=[False, True])
+    keeps = asked.kept(sound)
+    broken = sound[~keeps].sort_values("val_asr_excess", ascending=False)
+    broken = broken.drop_duplicates("config_id").set_index("config_id")
+    kept = sound[keeps].sort_values(["val_acc", "val_asr_excess"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
         if environment not in set(kept["environment"]):
             rows = finished(frame)
@@ -126,8 +134,7 @@ def select(
             own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]
             raise BoundsMissed(
                 f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
-                f"is {_named(own)}, which at {other['environment']} has val_asr {other['val_asr']:.3f} (floor "
-                f"{other['asr_floor']:.3f}) and {asked.accuracies(other)}."
+                f"is {_named(own)}: at {other['environment']} {asked.compared(other)}."
             )
     hardest = min(best, key=lambda environment: best[environment]["val_acc"].iloc[0])
     chosen = best[hardest]
@@ -143,21 +150,22 @@ def select(
 
 
 def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
-    """Points of the confirmed settings, with ``asr_upper``, the upper bound of attack success at a confidence, and
-    ``min_class_acc_lower``, the lower bound of the accuracy on the worst class.
+    """Points of the confirmed settings, with bounds at a confidence: ``excess_upper``, the upper one of what the
+    trigger adds, ``asr_upper``, that of attack success, and ``min_class_acc_lower``, the lower one of the accuracy on
+    the worst class.
 
     Each value that the attacker varied counts as a scenario of its own, unless no attack works there without a
     defense. The bounds are null if there are too few seeds, a confirming run did not finish, or an attacker is missing:
-    a failure must not make the evidence look better. The second is null too if rows do not hold accuracies by class.
+    a failure must not make the evidence look better. The third is null too if rows do not hold accuracies by class.
 
     Args:
         frame: rows of ``trials.parquet``.
-        over: how attack success is aggregated over scenarios.
+        over: how the excess and attack success are aggregated over scenarios.
         confidence: in (0, 1).
     """
     rows = finished(frame, CONFIRMATION)
     if rows.empty:
-        return points(rows, over, CONFIRMATION).assign(asr_upper=[], min_class_acc_lower=[])
+        return points(rows, over, CONFIRMATION).assign(**{name: pd.Series(dtype=float) for name in BOUNDS})
     rows = beside_controls(rows, finished(frame, CONTROL))  # controls know nothing of the names given below
     varied, idle = environments(rows), harmless(rows)
     if len(idle) < varied.nunique():
@@ -167,13 +175,16 @@ def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9
     begun = frame[(frame["role"] == CONFIRMATION) & (frame["trial_status"] != FINISHED)]["config_id"]
     attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
     bounds = [
-        (None, None)
+        dict.fromkeys(BOUNDS)
         if config in set(begun)
         else _bounds(rows[rows["config_id"] == config], attackers, over, confidence)
         for config in table["config_id"]
     ]
-    names = ("asr_upper", "min_class_acc_lower")
-    return table.assign(**{name: pd.Series([b[i] for b in bounds], dtype=float) for i, name in enumerate(names)})
+    return table.assign(**{name: pd.Series([known[name] for known in bounds], dtype=float) for name in BOUNDS})
+
+
+BOUNDS = ("excess_upper", "asr_upper", "min_class_acc_lower")
+"""Columns that :func:`confirmed` adds to points."""
 
 
 def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -> Selection:
@@ -181,7 +192,7 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     table = confirmed(frame, asked.over, confidence)
     if table.empty:
         raise NotConfirmed("Not enough seeds: no setting was confirmed.")
-    counted = table[table["asr_upper"].notna()]
+    counted = table[table["excess_upper"].notna()]
     if counted.empty:
         raise NotConfirmed(
             f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
@@ -191,26 +202,27 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     sound = counted[comparable(counted)]
     if sound.empty:
         raise _nothing_qualifies(counted, finished(frame, CONFIRMATION), "", asked)
-    keeps = (sound["asr_upper"] <= asked.max_asr) & asked.accurate(sound, "min_class_acc_lower")
+    keeps = asked.kept(sound, by_bounds=True)
     unmeasured = unmeasured_classes(finished(frame, CONFIRMATION))
     if not keeps.any():
-        sound = sound.sort_values("asr_upper")
-        row = sound.iloc[int(asked.missed_by(sound, "asr_upper", "min_class_acc_lower").argmin())]
+        sound = sound.sort_values("excess_upper")
+        row = sound.iloc[int(asked.missed_by(sound, by_bounds=True).argmin())]
         why = f" {unmeasured_sentence(unmeasured)}" if unmeasured and asked.min_class_acc else ""
         raise BoundsMissed(
             f"At confidence {confidence:g} no setting has {asked}. Nearest is {_named(row)}: "
             f"{asked.compared(row, by_bounds=True)}.{why}"
         )
-    chosen = sound[keeps].sort_values(["val_acc", "asr_upper"], ascending=[False, True])
+    chosen = sound[keeps].sort_values(["val_acc", "excess_upper"], ascending=[False, True])
     point = as_rows(chosen)[0]
-    of_all = confirmed(frame, asked.over, 1 - (1 - confidence) / len(counted)).set_index("config_id")["asr_upper"]
+    at_once = confirmed(frame, asked.over, 1 - (1 - confidence) / len(counted)).set_index("config_id")
+    of_all = at_once.loc[point["config_id"]]
     return Selection(
         point,
         len(chosen) - 1,
         [],
-        asr_upper=point.pop("asr_upper"),
-        asr_upper_of_all=float(of_all[point["config_id"]]),
-        min_class_acc_lower=point.pop("min_class_acc_lower"),
+        excess_upper_of_all=float(of_all["excess_upper"]),
+        asr_upper_of_all=float(of_all["asr_upper"]),
+        **{name: point.pop(name) for name in BOUNDS},
         confirmed=len(counted),
         no_evidence=harmless(finished(frame, CONFIRMATION)),
         lost=lost_classes(frame).get(point["config_id"]),
@@ -218,42 +230,46 @@ def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -
     )
 
 
-def _bounds(
-    rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float
-) -> tuple[float | None, float | None]:
-    """Bounds of a confirmed setting from the seeds that met every attacker: the upper one of its attack success, and
-    the lower one of its accuracy on the worst class.
-    """
+def _bounds(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float) -> dict[str, float | None]:
+    """The :data:`BOUNDS` of a confirmed setting from the seeds that met every attacker."""
     attacked = rows[rows["poison_rate"] > 0]
-    asr = attacked.pivot(index="seed", columns="scenario", values="val_asr").reindex(columns=attackers).dropna()
-    if len(asr) < LEAST_SEEDS or asr.shape[1] == 0:
-        return None, None
-    images = attacked.pivot(index="seed", columns="scenario", values="n_eval").loc[asr.index, asr.columns]
-    upper = asr_upper(asr.to_numpy(float), images.to_numpy(int), over, confidence)
+
+    def by_seed(name: str) -> pd.DataFrame:
+        return attacked.pivot(index="seed", columns="scenario", values=name).reindex(columns=attackers)
+
+    added = by_seed("val_asr_excess").dropna()
+    if len(added) < LEAST_SEEDS or added.shape[1] == 0:
+        return dict.fromkeys(BOUNDS)
+    asr, images = (by_seed(name).loc[added.index].to_numpy() for name in ("val_asr", "n_eval"))
+    asr, images = asr.astype(float), images.astype(int)
+    upper: dict[str, float | None] = {
+        "excess_upper": excess_upper(added.to_numpy(float), asr, images, over, confidence),
+        "asr_upper": asr_upper(asr, images, over, confidence),
+    }
     accuracies, cells = (
-        rows.pivot(index="seed", columns="scenario", values=name).loc[asr.index].to_numpy()
+        rows.pivot(index="seed", columns="scenario", values=name).loc[added.index].to_numpy()
         for name in ("val_min_class_acc", "val_class_counts")
     )
     counts = [[class_counts(cell) for cell in line] for line in cells]
     if pd.isna(accuracies).any() or not all(map(all, counts)):
-        return upper, None
+        return upper | {"min_class_acc_lower": None}
     pairs = [[pair for classes in line for pair in classes.values()] for line in counts]
-    return upper, min_class_acc_lower(accuracies.astype(float), pairs, confidence)
+    return upper | {"min_class_acc_lower": min_class_acc_lower(accuracies.astype(float), pairs, confidence)}
 
 
 @dataclass(frozen=True)
 class _Asked:
     """The bounds that a setting must keep, as :func:`select` explains them."""
 
-    max_asr: float
+    attack: AttackBounds
     min_acc: float
     min_class_acc: float
     over: Over
 
     def __str__(self) -> str:
         accuracies = {"val_acc": self.min_acc, "val_min_class_acc": self.min_class_acc}
-        parts = [f"{name} >= {least:g}" for name, least in accuracies.items() if least]
-        return " and ".join([f"{self.over} val_asr <= {self.max_asr:g}", *parts])
+        parts = [f"{self.over} {limit.metric} <= {limit.most:g}" for limit in self.attack.limits]
+        return " and ".join([*parts, *(f"{name} >= {least:g}" for name, least in accuracies.items() if least)])
 
     def check_known(self, min_class_acc: pd.Series) -> None:
         """Check that some setting has an accuracy on its worst class, if a bound on it is asked for.
@@ -267,16 +283,22 @@ class _Asked:
                 "leave out --min-class-acc, or run the sweep again."
             )
 
-    def accurate(self, table: pd.DataFrame, min_class_acc: str) -> pd.Series:
-        """Whether each setting keeps the bounds on accuracy; the column named holds that on the worst class."""
-        return (table["val_acc"] >= self.min_acc) & (
-            (table[min_class_acc] >= self.min_class_acc) | (not self.min_class_acc)
-        )
+    def kept(self, table: pd.DataFrame, by_bounds: bool = False) -> pd.Series:
+        """Whether each setting keeps the bounds.
 
-    def missed_by(self, table: pd.DataFrame, asr: str, min_class_acc: str) -> pd.Series:
-        """By how much each setting misses the bounds, in sum; the column named holds attack success."""
-        of_class = self.min_class_acc - table[min_class_acc].astype(float).fillna(0.0)
-        misses = (table[asr] - self.max_asr, self.min_acc - table["val_acc"], of_class)
+        Args:
+            table: its rows.
+            by_bounds: whether its confidence bounds must keep what was asked for, and not its means.
+        """
+        of_class = table[_worst_class(by_bounds)] >= self.min_class_acc
+        accurate = (table["val_acc"] >= self.min_acc) & (of_class | (not self.min_class_acc))
+        return self.attack.kept(table, by_bounds) & accurate
+
+    def missed_by(self, table: pd.DataFrame, by_bounds: bool = False) -> pd.Series:
+        """By how much each setting misses the bounds, in sum; arguments as those of :meth:`kept`."""
+        of_class = self.min_class_acc - table[_worst_class(by_bounds)].astype(float).fillna(0.0)
+        of_attacks = [table[limit.upper if by_bounds else limit.mean] - limit.most for limit in self.attack.limits]
+        misses = (*of_attacks, self.min_acc - table["val_acc"], of_class)
         return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))
 
     def compared(self, point: Any, by_bounds: bool = False) -> str:
@@ -287,19 +309,25 @@ class _Asked:
             by_bounds: whether its confidence bounds must keep what was asked for, and not its means.
         """
         upper, lower = ("upper bound of ", "lower bound of ") if by_bounds else ("", "")
-        asr, of_class = ("asr_upper", "min_class_acc_lower") if by_bounds else ("val_asr", "val_min_class_acc")
+        limits = self.attack.limits
         figures = [
-            (f"{upper}{self.over} val_asr", point[asr], self.max_asr, "above"),
-            ("val_acc", point["val_acc"], self.min_acc, "below"),
+            (f"{upper}{self.over} {limit.metric}", point[limit.upper if by_bounds else limit.mean], limit.most, "above")
+            for limit in limits
         ]
+        figures.append(("val_acc", point["val_acc"], self.min_acc, "below"))
         if self.min_class_acc:
-            figures.append((f"{lower}val_min_class_acc", point[of_class], self.min_class_acc, "below"))
+            worst_class = point[_worst_class(by_bounds)]
+            figures.append((f"{lower}val_min_class_acc", worst_class, self.min_class_acc, "below"))
         missed: list[str] = []
-        kept = [f"floor {point['asr_floor']:.3f}"]
+        # Bounded figures follow; attack success is bounded where it is highest, which may be in another scenario.
+        bounded = {limit.metric for limit in limits if not by_bounds and point[limit.mean] == point[limit.metric]}
+        shown = [name for name in ("val_asr_excess", "val_asr") if name not in bounded]
+        if by_bounds and self.min_class_acc:
+            shown.append("val_min_class_acc")
+        means = [f"{name} {format_cell(point[name])}" for name in shown]
         if by_bounds:
-            means = {"val_asr": True, "val_min_class_acc": self.min_class_acc > 0}
-            shown = [f"{name} {format_cell(point[name])}" for name, asked in means.items() if asked]
-            kept = [f"means of {point['seeds']} seeds: {', '.join(shown)}", *kept]
+            means = [f"means of {point['seeds']} seeds: {', '.join(means)}"]
+        kept = [*means, f"floor {point['asr_floor']:.3f}"]
         for name, value, bound, side in figures:
             if pd.isna(value):
                 missed.append(f"its {name} is not known")
@@ -309,10 +337,10 @@ class _Asked:
                 kept.append(f"{name} {value:.3f}")
         return f"{' and '.join(missed)} ({', '.join(kept)})"
 
-    def accuracies(self, point: Any) -> str:
-        """The accuracies of a setting on which there are bounds, for messages."""
-        of_class = f" and val_min_class_acc {format_cell(point['val_min_class_acc'])}" if self.min_class_acc else ""
-        return f"val_acc {point['val_acc']:.3f}{of_class}"
+
+def _worst_class(by_bounds: bool) -> str:
+    """The column with the accuracy on the worst class, or with its lower confidence bound."""
+    return "min_class_acc_lower" if by_bounds else "val_min_class_acc"
 
 
 def _named(point: Any) -> str:
@@ -333,12 +361,17 @@ def _nothing_qualifies(group: pd.DataFrame, rows: pd.DataFrame, environment: str
     sound = group[group["weak"] == ""]
     if sound.empty:
         return NothingQualifies(f"No setting{where} rests on sound evidence. {' '.join(_why_weak(rows))}")
-    if sound["val_asr"].isna().all():
+    if sound["val_asr_worst"].isna().all():
         return NothingQualifies(f"No setting{where} was measured under attack.")
+    if sound["val_asr_excess"].isna().all():
+        return NothingQualifies(
+            f"No setting{where} has a floor of its attack success, since an earlier version of this program trained "
+            "it: run the sweep again."
+        )
     defined = sound[comparable(sound)]
     if defined.empty:
         return NothingQualifies(f"No setting{where} keeps the constraints of the sweep.")
-    row = defined.iloc[int(asked.missed_by(defined, "val_asr", "val_min_class_acc").argmin())]
+    row = defined.iloc[int(asked.missed_by(defined).argmin())]
     return BoundsMissed(
         f"No setting{where} has {asked}. Nearest is {_named(row)} ({row['trials']}): {asked.compared(row)}."
     )

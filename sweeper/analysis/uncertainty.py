@@ -1,7 +1,7 @@
 """How far figures can be trusted: aggregates over scenarios, a bootstrap over seeds, and upper bounds."""
 
 from collections.abc import Callable, Sequence
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import special
 
 Over = Literal["worst", "mean", "cvar"]
-"""How attack success is aggregated over scenarios: the worst, the mean, or the mean of the worst half."""
+"""How a figure of an attack is aggregated over scenarios: the worst, the mean, or the mean of the worst half."""
 
 CVAR_SHARE = 0.5
 """Conditional value at risk here is the mean of the worst half of the scenarios, rounded up."""
@@ -25,19 +25,19 @@ def how_many(over: Over, scenarios: int) -> int:
     return {"worst": min(1, scenarios), "cvar": ceil(CVAR_SHARE * scenarios), "mean": scenarios}[over]
 
 
-def over_scenarios(asr: Array, over: Over) -> Array:
+def over_scenarios(figure: Array, over: Over) -> Array:
     """Aggregate over the last axis: float (..., C) to (...). Scenarios without the figure (NaN) do not count."""
-    ordered = -np.sort(-asr, axis=-1)  # NaN comes last
-    known = (~np.isnan(asr)).sum(axis=-1)
-    limit = np.array([how_many(over, n) for n in range(asr.shape[-1] + 1)])[known]
-    counts = np.arange(asr.shape[-1]) < limit[..., None]
+    ordered = -np.sort(-figure, axis=-1)  # NaN comes last
+    known = (~np.isnan(figure)).sum(axis=-1)
+    limit = np.array([how_many(over, n) for n in range(figure.shape[-1] + 1)])[known]
+    counts = np.arange(figure.shape[-1]) < limit[..., None]
     total = np.where(counts, ordered, 0.0).sum(axis=-1)
     return np.where(limit > 0, total / np.maximum(limit, 1), np.nan)
 
 
 def bootstrap(
     acc: Array,
-    asr: Array,
+    added: Array,
     usable: Array,
     over: Over,
     resamples: int,
@@ -50,30 +50,30 @@ def bootstrap(
 
     Args:
         acc: accuracy of K settings with S seeds in C scenarios, float (K, S, C); NaN where missing.
-        asr: attack success, likewise.
+        added: what the trigger adds, likewise.
         usable: bool (K,), settings that may be on the frontier.
-        over: how attack success is aggregated over scenarios.
+        over: how the second figure is aggregated over scenarios.
         resamples: how often to draw.
         interval: quantiles of the low and the high end.
-        frontier: gets accuracy and attack success, float (M,) each; returns which are on the frontier, bool (M,).
+        frontier: gets both figures, float (M,) each; returns which are on the frontier, bool (M,).
 
     Returns:
-        Float (K, 5): low and high end of accuracy, low and high end of attack success, and the share of the samples
-        whose frontier holds the setting.
+        Float (K, 5): low and high end of accuracy, low and high end of what the trigger adds, and the share of the
+        samples whose frontier holds the setting.
     """
     settings, seeds, _ = acc.shape
     random = np.random.default_rng(0)
     draws = random.integers(seeds, size=(resamples, seeds))
     # Few seeds give few different draws; each is evaluated once.
     drawn, times = np.unique([np.bincount(draw, minlength=seeds) for draw in draws], axis=0, return_counts=True)
-    accs, asrs = np.empty((len(drawn), settings)), np.empty((len(drawn), settings))
+    accs, excesses = np.empty((len(drawn), settings)), np.empty((len(drawn), settings))
     held = np.zeros(settings)
     for number, (weights, count) in enumerate(zip(drawn, times, strict=True)):
         accs[number] = over_scenarios(_weighted(acc, weights), "mean")
-        asrs[number] = over_scenarios(_weighted(asr, weights), over)
-        there = np.flatnonzero(usable & ~np.isnan(accs[number]) & ~np.isnan(asrs[number]))
-        held[there[frontier(accs[number, there], asrs[number, there])]] += count
-    ends = [_quantile(values, times, q) for values in (accs, asrs) for q in interval]
+        excesses[number] = over_scenarios(_weighted(added, weights), over)
+        there = np.flatnonzero(usable & ~np.isnan(accs[number]) & ~np.isnan(excesses[number]))
+        held[there[frontier(accs[number, there], excesses[number, there])]] += count
+    ends = [_quantile(values, times, q) for values in (accs, excesses) for q in interval]
     return np.column_stack([*ends, np.where(usable, held / resamples, np.nan)])
 
 
@@ -113,6 +113,13 @@ def clopper_pearson_upper(hits: int, trials: int, confidence: float) -> float:
     return 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, confidence))
 
 
+def clopper_pearson_lower(hits: int, trials: int, confidence: float) -> float:
+    """One-sided lower confidence bound of a share, likewise: the share at which ``hits`` or more of ``trials`` have a
+    probability of 1 - ``confidence``.
+    """
+    return 1 - clopper_pearson_upper(trials - hits, trials, confidence)
+
+
 def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, int]]], confidence: float) -> float:
     """Lower bound of a setting's accuracy on its worst class: the smaller of Student's t over seeds, and of Clopper and
     Pearson's over the images of each class in the worst seed.
@@ -126,7 +133,7 @@ def min_class_acc_lower(accuracies: Array, counts: Sequence[Sequence[tuple[int, 
         confidence: in (0, 1).
     """
     by_seed = accuracies.min(axis=1)
-    of_classes = [1 - clopper_pearson_upper(n - right, n, confidence) for right, n in counts[int(by_seed.argmin())]]
+    of_classes = [clopper_pearson_lower(right, n, confidence) for right, n in counts[int(by_seed.argmin())]]
     return max(min(1 - student_upper((1 - by_seed).tolist(), confidence), *of_classes), 0.0)
 
 
@@ -161,3 +168,32 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
     hits = ceil(by_seed[worst] * shown - 1e-9)
     bound = max(student_upper(by_seed.tolist(), confidence), clopper_pearson_upper(hits, shown, confidence))
     return min(bound, 1.0)  # Student's t may exceed 1
+
+
+def excess_upper(added: Array, asr: Array, images: Array, over: Over, confidence: float) -> float:
+    """Upper bound of what the trigger adds, likewise: the larger of Student's t over seeds, and of a bound over the
+    images of the worst seed.
+
+    The second is the upper bound of attack success less the lower bound of the floor (both Clopper-Pearson), each at
+    half the error, 1 - (1 - ``confidence``) / 2, so that both hold at once. It is too wide rather than too narrow,
+    since both shares are measured on the same images. Where attack success is below the floor, and the excess 0, the
+    floor counts as attack success. Of scenarios with the same excess those with the highest attack success count, of
+    seeds likewise, since there images tell least.
+
+    Args:
+        added: the excess by seed and scenario, float (S, C), nothing missing.
+        asr: attack success, likewise.
+        images: triggered images behind each figure, int (S, C).
+        over: how the excess is aggregated over scenarios.
+        confidence: in (0, 1).
+    """
+    by_seed = over_scenarios(added, over)
+    counted = np.lexsort((-asr, -added), axis=-1)[:, : how_many(over, added.shape[1])]
+    success = np.take_along_axis(asr, counted, axis=1).mean(axis=1)
+    worst = int(np.lexsort((success, by_seed))[-1])
+    shown = int(images[worst, counted[worst]].min())  # one scenario's, as in asr_upper
+    without = success[worst] - by_seed[worst]
+    each = 1 - (1 - confidence) / 2
+    highest = clopper_pearson_upper(ceil(success[worst] * shown - 1e-9), shown, each)
+    lowest = clopper_pearson_lower(floor(without * shown + 1e-9), shown, each)
+    return min(max(student_upper(by_seed.tolist(), confidence), highest - lowest), 1.0)

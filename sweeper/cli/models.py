@@ -19,20 +19,28 @@ app = typer.Typer()
 @app.command(name="select")
 def select_(
     folder: RunDir,
-    max_asr: Annotated[float, typer.Option(help="Highest attack success (val_asr) to accept; see --over.")],
+    max_excess: Annotated[
+        float | None,
+        typer.Option(
+            help="Most that a trigger may add to the floor (val_asr_excess); see --over. This or --max-asr is needed."
+        ),
+    ] = None,
+    max_asr: Annotated[
+        float | None, typer.Option(help="Highest attack success (val_asr), floor included; see --over.")
+    ] = None,
     min_acc: Annotated[float, typer.Option(help="Lowest mean accuracy (val_acc) to accept.")] = 0.0,
     min_class_acc: Annotated[
         float, typer.Option(help="Lowest accuracy on the worst class, in the worst scenario, to accept.")
     ] = 0.0,
     poison_rate: Annotated[float | None, typer.Option(help="Use only trials with this poison rate.")] = None,
     over: Annotated[
-        Over, typer.Option(help="How attack success is aggregated over scenarios; cvar: the mean of the worst half.")
+        Over, typer.Option(help="How either is aggregated over scenarios; cvar: the mean of the worst half.")
     ] = "worst",
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Compare bounds at this confidence (e.g. 0.9) with --max-asr and --min-class-acc, each by itself; "
-            "uses confirmed runs only."
+            help="Compare bounds at this confidence (e.g. 0.9) with --max-excess, --max-asr and --min-class-acc, each "
+            "by itself; uses confirmed runs only."
         ),
     ] = None,
     defense: Annotated[str | None, typer.Option(help="Use only settings of this defense.")] = None,
@@ -46,7 +54,7 @@ def select_(
     from sweeper.words import command
 
     with one_sentence():
-        bounds = Bounds(max_asr, min_acc, min_class_acc, poison_rate, over, confidence, defense)
+        bounds = Bounds(max_excess, max_asr, min_acc, min_class_acc, poison_rate, over, confidence, defense)
         run_folder = RunFolder.open(resolve_run_folder(folder))
         try:
             selected = select_setting(run_folder, bounds)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
+from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.analysis.uncertainty import LEAST_SEEDS
 from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, place_run_folder, resolve_run_folder
 from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
@@ -102,22 +103,26 @@ def confirm_(
     folder: RunDir,
     top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers to run.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = LEAST_SEEDS,
+    max_excess: Annotated[
+        float | None, typer.Option(help="Rank settings whose trigger adds at most this (val_asr_excess) first.")
+    ] = None,
     max_asr: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Rank settings with at most this attack success first.")
+        float | None, typer.Option(help="Rank settings with at most this attack success (val_asr) first.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
 ) -> None:
     """Run the leading settings (or attackers) again with fresh seeds, as select --confidence requires."""
     with one_sentence():
+        most = AttackBounds(max_excess, max_asr)
         path = resolve_run_folder(folder)
         if detach:
-            more = ["--max-asr", str(max_asr)] if max_asr is not None else []
+            more = [word for limit in most.limits for word in (f"--{limit.option}", str(limit.most))]
             _detach(["confirm", str(path.resolve()), "--top", str(top), "--seeds", str(seeds), *more], path)
             return
         from sweeper.launch import confirm
 
-        ended = confirm(path, console, top, seeds, max_asr)
-    _show(ended, max_asr)
+        ended = confirm(path, console, top, seeds, most)
+    _show(ended, most)
 
 
 @app.command(name="track")
@@ -162,8 +167,8 @@ def stop_(sweep: RunDirOrJob) -> None:
         say(f"Stopping {stop(folder)}; to continue: {command('resume', folder.path)}")
 
 
-def _show(ended: "Ended", max_asr: float | None = None) -> None:
-    """Print the tables of a sweep, what failed, and what to do next, for the bound that the user gave, if any."""
+def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
+    """Print the tables of a sweep, what failed, and what to do next, for the bounds that the user gave, if any."""
     from sweeper.cli.next_step import next_lines
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
     from sweeper.words import command
@@ -190,7 +195,7 @@ def _show(ended: "Ended", max_asr: float | None = None) -> None:
     compare = store if store.startswith("http") else command("ui", path)
     say(f"Compare runs: {compare}")
     if ended.attackers is None and ended.table["on_frontier"].any():
-        for line in next_lines(path, ended.frame, max_asr):
+        for line in next_lines(path, ended.frame, most):
             say(line)
     say_where_programs_are()
     if outcome.finished == 0:

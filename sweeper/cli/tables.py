@@ -54,8 +54,8 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
         if group.empty:
             console.print(f"Frontier{label}: no setting qualifies.", highlight=False)  # the caveats say why
             continue
-        headings = (*HEAD, "floor", "test_acc", "test_asr", "floor", "held")
-        others = ("asr_floor", "test_acc", "test_asr", "test_asr_floor", "frontier_share")
+        headings = (*HEAD, "control", "test_acc", "test excess", "test_asr", "floor", "held")
+        others = ("control_asr", "test_acc", "test_asr_excess", "test_asr", "test_asr_floor", "frontier_share")
         rows = [[*_head(row), *(format_cell(row[name]) for name in others)] for row in as_rows(group)]
         _print_table(console, f"Frontier{label} (hypervolume {volumes[environment]:.3f})", headings, rows)
         for row in as_rows(group):
@@ -79,28 +79,27 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
 
 def _print_many(console: Console, front: pd.DataFrame) -> None:
     """Print a line for each setting on the frontier of each environment."""
-    headings = ("attacker", *HEAD, "floor", "control")
-    rows = [
-        [row["environment"], *_head(row), format_cell(row["asr_floor"]), format_cell(row["control_asr"])]
-        for row in as_rows(front)
-    ]
+    headings = ("attacker", *HEAD, "control")
+    rows = [[row["environment"], *_head(row), format_cell(row["control_asr"])] for row in as_rows(front)]
     _print_table(console, "Frontier by attacker", headings, rows)
 
 
 def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
-        headings = (*HEAD[:-1], "at least", HEAD[-1], "at most", "floor")
+        headings = (*HEAD[:-3], "at least", "excess", "at most", "val_asr", "floor", "val_asr at most")
         rows = []
         for row in as_rows(table):
-            *figures, asr = _head(row, spread)
-            least, most, floor = (format_cell(row[name]) for name in ("min_class_acc_lower", "asr_upper", "asr_floor"))
-            rows.append([*figures, least, asr, most, floor])
+            *figures, excess, asr, floor = _head(row, spread)
+            least, added, most = (
+                format_cell(row[name]) for name in ("min_class_acc_lower", "excess_upper", "asr_upper")
+            )
+            rows.append([*figures, least, excess, added, asr, floor, most])
         title = f"Confirmed with fresh seeds (at least, at most: bounds at confidence {CONFIDENCE:g})"
         _print_table(console, title, headings, rows)
 
 
-HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "val_asr")
+HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "excess", "val_asr", "floor")
 """Headings of :func:`_head`."""
 
 
@@ -110,14 +109,16 @@ def _plain(row: Mapping[str, Any], name: str) -> str:
 
 
 def _head(row: Mapping[str, Any], of_class: Callable[[Mapping[str, Any], str], str] = _plain) -> list[str]:
-    """The first cells of a setting's row: its id, number of seeds, accuracies and attack success.
+    """The first cells of a setting's row: its id, number of seeds, accuracies, what the trigger adds, attack success
+    and floor.
 
     Args:
         row: of the frontier's table.
         of_class: writes a figure on accuracies by class.
     """
     of_classes = [of_class(row, name) for name in ("val_balanced_acc", "val_min_class_acc")]
-    return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), *of_classes, spread(row, "val_asr")]
+    attack = [spread(row, "val_asr_excess"), spread(row, "val_asr"), format_cell(row["asr_floor"])]
+    return [row["config_id"], str(row["seeds"]), spread(row, "val_acc"), *of_classes, *attack]
 
 
 def _varied(frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -143,7 +144,7 @@ def print_comparison(console: Console, frame: pd.DataFrame, table: pd.DataFrame)
     table = standings(frame)
     headings, rows = grid_rows(table)
     if rows:
-        _print_table(console, "Attack success (and its floor) of each defense against each attack", headings, rows)
+        _print_table(console, "Excess (attack success, floor) of each defense against each attack", headings, rows)
     _print_table(console, "Each defense against each attack", STANDING_HEADINGS, standing_rows(table))
     console.print(NOTE)
 
@@ -162,7 +163,9 @@ def print_breaking(console: Console, frame: pd.DataFrame) -> None:
     """Print the smallest poison rate at which each attack succeeds, for settings that were run at several rates."""
     rows = breaking_rows(breaking_points(frame))
     if rows:
-        title = f"Breaking point: the smallest poison rate with val_asr {SUCCEEDS_AT:g} or more, and figures there"
+        title = (
+            f"Breaking point: the smallest poison rate with val_asr_excess {SUCCEEDS_AT:g} or more, and figures there"
+        )
         _print_table(console, title, BREAKING_HEADINGS, rows)
 
 
@@ -191,7 +194,6 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
         searched: the values that the search chose, as text; empty: none.
     """
     point, confidence = chosen.point, bounds.confidence
-    bound = "" if chosen.asr_upper is None else f", at most {chosen.asr_upper:.3f} at confidence {confidence:g}"
     lower = chosen.min_class_acc_lower
     least = "" if lower is None else f", at least {lower:.3f} at confidence {confidence:g}"
     known = point["val_min_class_acc"] is not None
@@ -199,8 +201,7 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
     others = f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
     lines = [
         f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
-        f"{worst_class}{bounds.over} val_asr {spread(point, 'val_asr')}{bound} "
-        f"(floor {point['asr_floor']:.3f}, control {point['control_asr']:.3f}); {others}."
+        f"{worst_class}{_attack_figures(chosen, bounds)}; {others}."
     ]
     if chosen.lost is not None:
         hint = "" if bounds.min_class_acc else " --min-class-acc bounds the mean over seeds, not every training."
@@ -210,11 +211,13 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
     if searched:
         lines.append(f"Found by the search: {searched}")
     if confidence is not None:
-        if chosen.asr_upper_of_all is not None and chosen.confirmed > 1:
-            lines.append(
-                f"The bound on val_asr is for this setting alone; a bound for all {chosen.confirmed} confirmed "
-                f"settings at once is {chosen.asr_upper_of_all:.3f}."
-            )
+        at_once = {"val_asr_excess": chosen.excess_upper_of_all, "val_asr": chosen.asr_upper_of_all}
+        for metric in dict.fromkeys(("val_asr_excess", *(limit.metric for limit in bounds.attack.limits))):
+            if chosen.confirmed > 1:
+                lines.append(
+                    f"The bound on {metric} is for this setting alone; a bound for all {chosen.confirmed} confirmed "
+                    f"settings at once is {format_cell(at_once[metric])}."
+                )
         lines.append(
             f"A bound assumes a normal distribution over seeds. Without that assumption, {point['seeds']} seeds "
             f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
@@ -232,6 +235,23 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
     return lines
 
 
+def _attack_figures(chosen: Selection, bounds: Bounds) -> str:
+    """What an attack achieves against the chosen setting, as text: the excess, and attack success, floor and control
+    beside it; with a bound on attack success also where that is highest.
+    """
+    point, limits = chosen.point, {limit.metric for limit in bounds.attack.limits}
+
+    def bound(upper: float | None) -> str:
+        return "" if upper is None else f", at most {upper:.3f} at confidence {bounds.confidence:g}"
+
+    parts = [f"{bounds.over} val_asr_excess {spread(point, 'val_asr_excess')}{bound(chosen.excess_upper)} ("]
+    parts.append(f"val_asr {spread(point, 'val_asr')}, floor {point['asr_floor']:.3f}, ")
+    parts.append(f"control {point['control_asr']:.3f})")
+    if "val_asr" in limits:
+        parts.append(f", {bounds.over} val_asr {point['val_asr_worst']:.3f}{bound(chosen.asr_upper)}")
+    return "".join(parts)
+
+
 def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
     """Lines of text about a setting that was chosen without a confidence: its figures with fresh seeds, if there are
     any, and the commands that choose with a confidence.
@@ -245,7 +265,8 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
     if again is not None:
         lines.append(
             f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which only --confidence uses: "
-            f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr {spread(again, 'val_asr')}."
+            f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr_excess {spread(again, 'val_asr_excess')} "
+            f"(val_asr {spread(again, 'val_asr')}, floor {again['asr_floor']:.3f})."
         )
     if again is None and folder.numerics != NUMERICS:  # new trainings would not be comparable
         return lines

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sweeper.analysis.attack_bounds import AttackBounds, check_share
 from sweeper.analysis.uncertainty import Over
 from sweeper.words import command
 from trainers.errors import ConfigError
@@ -16,10 +17,11 @@ class Bounds:
     """Bounds that the setting must keep; :func:`sweeper.analysis.selection.select` explains each.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or there is no bound on the attack.
     """
 
-    max_asr: float
+    max_excess: float | None = None
+    max_asr: float | None = None
     min_acc: float = 0.0
     min_class_acc: float = 0.0
     poison_rate: float | None = None
@@ -28,17 +30,18 @@ class Bounds:
     defense: str | None = None
 
     def __post_init__(self) -> None:
-        shares = {
-            "max-asr": self.max_asr,
-            "min-acc": self.min_acc,
-            "min-class-acc": self.min_class_acc,
-            "poison-rate": self.poison_rate,
-        }
-        for name, value in shares.items():
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"--{name} must lie in [0, 1], but got {value:g}.")
+        if not self.attack.limits:
+            raise ConfigError("Give --max-excess, the most that a trigger may add to the floor, or --max-asr, or both.")
+        check_share("min-acc", self.min_acc)
+        check_share("min-class-acc", self.min_class_acc)
+        check_share("poison-rate", self.poison_rate)
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
             raise ConfigError(f"--confidence must lie in [0.5, 1), but got {self.confidence:g}.")
+
+    @property
+    def attack(self) -> AttackBounds:
+        """The bounds on what an attack may achieve."""
+        return AttackBounds(self.max_excess, self.max_asr)
 
 
 def select_command(path: Path, bounds: Bounds) -> str:
@@ -51,6 +54,7 @@ def select_command(path: Path, bounds: Bounds) -> str:
     return command(
         "select",
         path,
+        max_excess=bounds.max_excess,
         max_asr=bounds.max_asr,
         min_acc=bounds.min_acc or None,
         min_class_acc=bounds.min_class_acc or None,
@@ -67,5 +71,7 @@ def confident_command(path: Path, bounds: Bounds) -> str:
 
 
 def confirm_command(path: Path, bounds: Bounds) -> str:
-    """The command that trains the leading settings again with fresh seeds, those that keep ``max_asr`` first."""
-    return command("confirm", path, max_asr=bounds.max_asr)
+    """The command that trains the leading settings again with fresh seeds, those that keep the bounds on the attack
+    first.
+    """
+    return command("confirm", path, max_excess=bounds.max_excess, max_asr=bounds.max_asr)

@@ -188,7 +188,8 @@ _READ_ALIKE = ("image_size", "background", "max_value", "image_column", "label_c
 """Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = (
     "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",
-    "val_asr", "val_asr_sd", "asr_floor", "seeds",
+    "val_asr_excess", "val_asr_excess_sd", "val_asr", "val_asr_sd", "asr_floor", "val_asr_worst", "control_asr",
+    "seeds",
 )  # fmt: skip
 
 
@@ -211,8 +212,9 @@ def deployment(
     evidence = [
         {key: row.get(key) for key in (
             "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc",
-            "val_balanced_acc", "val_min_class_acc", "val_asr", "asr_floor", "control_asr", "test_acc",
-            "test_balanced_acc", "test_min_class_acc", "test_asr", "test_asr_floor", "n_eval",
+            "val_balanced_acc", "val_min_class_acc", "val_asr_excess", "val_asr", "asr_floor", "control_asr",
+            "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr_excess", "test_asr", "test_asr_floor",
+            "n_eval",
         )} for row in rows
     ]  # fmt: skip
     return {
@@ -230,6 +232,8 @@ def deployment(
             "no_evidence": list(selection.no_evidence),
         },
         **{name: point[name] for name in _FIGURES},
+        "excess_upper": selection.excess_upper,
+        "excess_upper_of_all": selection.excess_upper_of_all,
         "asr_upper": selection.asr_upper,
         "asr_upper_of_all": selection.asr_upper_of_all,
         "min_class_acc_lower": selection.min_class_acc_lower,

@@ -156,10 +156,10 @@ class SweepSpec(_Strict):
     objectives: list[Objective] = Field(
         default=[
             Objective(metric="val_acc", direction="maximize"),
-            Objective(metric="val_asr", direction="minimize"),
+            Objective(metric="val_asr_excess", direction="minimize"),
         ],
         min_length=1,
-        description="figures to maximize or minimize; by default val_acc up and val_asr down",
+        description="figures to maximize or minimize; by default val_acc up and val_asr_excess down",
     )
     constraints: list[Constraint] = Field(
         default=[], description="bounds on figures; settings that violate one are excluded from the frontier"
@@ -265,6 +265,12 @@ class SweepSpec(_Strict):
     def attacking(self) -> bool:
         """Whether this is an attacker's sweep, which maximizes attack success."""
         return any(o.metric in ATTACK_SUCCESS and o.direction == "maximize" for o in self.objectives)
+
+    @property
+    def attack_metric(self) -> str:
+        """The metric of an attack's success that is an objective, the maximized one first; else ``val_asr_excess``."""
+        known = sorted(self.objectives, key=lambda objective: objective.direction != "maximize")
+        return next((o.metric for o in known if o.metric in ATTACK_SUCCESS), "val_asr_excess")
 
     @cached_property
     def scenario_blocks(self) -> list[Block]:

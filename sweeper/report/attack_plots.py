@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, success_by_rate
-from sweeper.analysis.frontier import non_dominated
+from sweeper.analysis.frontier import axes_of, non_dominated
 from sweeper.report.plots import BLUE, GREY, RED, save_figure
 
 COLUMNS = 4
@@ -36,7 +36,7 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
         title: of the figure.
         path: of the PNG.
     """
-    table = success_by_rate(frame).dropna(subset=["val_asr", "val_acc"])
+    table = success_by_rate(frame).dropna(subset=["val_asr_excess", "val_acc"])
     rates = table["poison_rate"]
     norm = LogNorm(rates.min(), rates.max()) if rates.nunique() > 1 else Normalize(0, 2 * rates.max())
     colours = colormaps["viridis_r"]
@@ -46,24 +46,25 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
             group, colour = rows[rows["poison_rate"] == rate], colours(float(norm(rate)))
             own, control = group[group["config_id"].notna()], group[group["config_id"].isna()]
             sound, weak = own[own["sound"]], own[~own["sound"]]
-            best = sound[non_dominated(sound["val_acc"].to_numpy(float), sound["val_asr"].to_numpy(float))]
-            best = best.sort_values("val_asr")
-            axes.scatter(sound["val_asr"], sound["val_acc"], color=colour, s=16, alpha=0.6)
-            axes.scatter(weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=[colour], s=24)
+            best = sound[non_dominated(*axes_of(sound))].sort_values("val_asr_excess")
+            axes.scatter(sound["val_asr_excess"], sound["val_acc"], color=colour, s=16, alpha=0.6)
+            axes.scatter(weak["val_asr_excess"], weak["val_acc"], facecolors="none", edgecolors=[colour], s=24)
             axes.step(
-                best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", ms=6, label=f"{rate:.3g}"
+                best["val_asr_excess"], best["val_acc"], where="post", color=colour, marker="o", ms=6,
+                label=f"{rate:.3g}",
+            )  # fmt: skip
+            axes.scatter(best["val_asr"], best["val_acc"], color=colour, marker="|", s=50, lw=1)
+            axes.scatter(
+                control["val_asr_excess"], control["val_acc"], color=colour, marker="X", s=70, edgecolors=RED, lw=1
             )
-            axes.scatter(control["val_asr"], control["val_acc"], color=colour, marker="X", s=70, edgecolors=RED, lw=1)
-        floor = rows["asr_floor"].median()
-        axes.axvline(floor, color=BLUE, ls=":", lw=1)
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(0, 1.03)
-        axes.set_xlabel("attack success (val_asr)")
+        axes.set_xlabel("attack success above the floor (val_asr_excess)")
         axes.set_ylabel("clean accuracy (val_acc)")
         axes.legend(title="poison rate", loc="lower center", fontsize=7, title_fontsize=8, frameon=False)
     note = (
-        "dots: settings, lines: frontier; hollow: the attack is weak, so no evidence; crosses with a red edge: no "
-        "defense; dotted: ASR floor"
+        "dots: settings, lines: frontier, strokes: its attack success with the floor (val_asr); hollow: the attack is "
+        "weak, so no evidence; crosses with a red edge: no defense"
     )
     figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
     figure.tight_layout()
@@ -71,8 +72,8 @@ def draw_map(frame: pd.DataFrame, title: str, path: Path) -> Path:
 
 
 def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
-    """Draw attack success against poison rate: a panel for each scenario that has several rates, with settings, no
-    defense, and the floor.
+    """Draw what the trigger adds against poison rate: a panel for each scenario that has several rates, with settings,
+    no defense, and attack success and floor beside.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -83,19 +84,14 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
     table = table[table.groupby("scenario")["poison_rate"].transform("nunique") > 1]
     figure, panels = _panels(table, title)
     for axes, (_, rows) in panels:
-        control = rows[rows["config_id"].isna()]
-        axes.errorbar(
-            control["poison_rate"],
-            control["val_asr"],
-            control["val_asr_sd"].fillna(0),
-            color=RED,
-            marker="X",
-            capsize=2,
-        )
-        for _, own in rows[rows["config_id"].notna()].groupby("config_id"):
-            axes.errorbar(
-                own["poison_rate"], own["val_asr"], own["val_asr_sd"].fillna(0), color=BLUE, marker="o", capsize=2
-            )
+        settings = [own for _, own in rows[rows["config_id"].notna()].groupby("config_id")]
+        for own, colour, marker in (
+            (rows[rows["config_id"].isna()], RED, "X"),
+            *((own, BLUE, "o") for own in settings),
+        ):
+            spread = own["val_asr_excess_sd"].fillna(0)
+            axes.errorbar(own["poison_rate"], own["val_asr_excess"], spread, color=colour, marker=marker, capsize=2)
+            axes.plot(own["poison_rate"], own["val_asr"], color=colour, ls="--", lw=0.8)
         floor = rows.groupby("poison_rate")["asr_floor"].median()
         axes.plot(floor.index, floor, color=GREY, ls=":")
         axes.axhline(SUCCEEDS_AT, color=GREY, lw=0.8)
@@ -106,8 +102,11 @@ def draw_breaking(frame: pd.DataFrame, title: str, path: Path) -> Path:
         axes.tick_params(axis="x", labelsize=7, rotation=45)
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("poison rate")
-        axes.set_ylabel("attack success (val_asr)")
-    note = "red: no defense; blue: settings of the defense; dotted: ASR floor; line at 0.5; bars: standard deviation"
+        axes.set_ylabel("attack success above the floor (val_asr_excess)", fontsize=8)
+    note = (
+        "red: no defense; blue: settings of the defense; dashed: attack success with the floor (val_asr); dotted: ASR "
+        "floor; line at 0.5; bars: standard deviation"
+    )
     figure.text(0.5, 0, note, ha="center", va="top", fontsize=9)
     figure.tight_layout()
     return save_figure(figure, path)
@@ -149,42 +148,43 @@ def _over(seeds: pd.Series) -> str:
     return "one seed" if seeds.max() == 1 else f"means over {seeds.max()} seeds"
 
 
-def draw_attackers(table: pd.DataFrame, title: str, path: Path) -> Path:
+def draw_attackers(table: pd.DataFrame, metric: str, title: str, path: Path) -> Path:
     """Draw attack success against poison rate: a point per attacker, coloured by how well the defense found the poison.
 
     Args:
         table: from :func:`sweeper.analysis.attackers.attackers`.
+        metric: the attack success that the attackers maximize.
         title: of the figure.
         path: of the PNG.
     """
     figure, axes = plt.subplots(figsize=(6.4, 4.4))
     sound, weak = table[table["sound"]], table[~table["sound"]]
     axes.scatter(
-        weak["poison_rate"], weak["val_asr"], facecolors="none", edgecolors=GREY, s=30, label="a constraint is broken"
+        weak["poison_rate"], weak[metric], facecolors="none", edgecolors=GREY, s=30, label="a constraint is broken"
     )
     auroc = sound["detection_auroc"].astype(float)
     lowest = min(0.5, auroc.min()) if auroc.notna().any() else 0.5
     colours = colormaps["viridis"].with_extremes(bad=GREY)  # not every defense gives scores
     shown = axes.scatter(
-        sound["poison_rate"], sound["val_asr"], c=auroc, cmap=colours, vmin=lowest, vmax=1, s=46, plotnonfinite=True
+        sound["poison_rate"], sound[metric], c=auroc, cmap=colours, vmin=lowest, vmax=1, s=46, plotnonfinite=True
     ) if len(sound) else None  # fmt: skip
     if shown is not None and np.isfinite(auroc).any():
         figure.colorbar(shown, ax=axes, label="detection AUROC of the defense")
     axes.errorbar(
-        table["poison_rate"], table["val_asr"], table["val_asr_sd"].astype(float).fillna(0), fmt="none", ecolor=GREY,
+        table["poison_rate"], table[metric], table[f"{metric}_sd"].astype(float).fillna(0), fmt="none", ecolor=GREY,
         lw=0.8, zorder=0,
     )  # fmt: skip
     axes.scatter(table["poison_rate"], table["asr_floor"], color=BLUE, marker="_", s=40, label="ASR floor")
     leads = table[table["leads"]]
     axes.scatter(
-        leads["poison_rate"], leads["val_asr"], facecolors="none", edgecolors=RED, s=110, label="leads (non-dominated)"
+        leads["poison_rate"], leads[metric], facecolors="none", edgecolors=RED, s=110, label="leads (non-dominated)"
     )
     axes.set_xlabel("poison rate")
-    axes.set_ylabel("attack success against the defense (val_asr)")
+    axes.set_ylabel(f"attack success against the defense ({metric})")
     axes.set_ylim(-0.03, 1.03)
     axes.grid(alpha=0.25)
     figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
-    bars = "; bars: standard deviation" if table["val_asr_sd"].notna().any() else ""
+    bars = "; bars: standard deviation" if table[f"{metric}_sd"].notna().any() else ""
     axes.set_title(f"{title} ({_over(table['seeds'])}{bars})", fontsize=11)
     figure.tight_layout()
     return save_figure(figure, path)

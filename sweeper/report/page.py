@@ -47,11 +47,15 @@ MOST_HISTOGRAMS = 12
 BINS = np.linspace(0, 1, 41)
 POINT_FIGURES = (
     "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
-    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr", "val_asr_sd",
-    "val_asr_low", "val_asr_high", "asr_floor", "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr",
-    "control_acc", "control_asr", "lost_classes", "weak", "on_frontier", "frontier_share",
+    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr_excess",
+    "val_asr_excess_sd", "val_asr_excess_low", "val_asr_excess_high", "val_asr", "val_asr_sd", "asr_floor", "test_acc",
+    "test_balanced_acc", "test_min_class_acc", "test_asr_excess", "test_asr", "test_asr_floor", "control_acc",
+    "control_asr", "control_asr_excess", "lost_classes", "weak", "on_frontier", "frontier_share",
 )  # fmt: skip
-AGAIN = ("config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr", "val_asr_sd")
+AGAIN = (
+    "config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr_excess", "val_asr_excess_sd", "val_asr",
+    "val_asr_sd", "asr_floor",
+)  # fmt: skip
 """Columns shown of settings that were run again with fresh seeds."""
 
 
@@ -197,7 +201,8 @@ def _points(
 
 
 def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
-    """For each scenario and poison rate: attack success of every setting, of the control, and the floor.
+    """For each scenario and poison rate: attack success of every setting, of the control, and the floor; and the median
+    of what the trigger adds.
 
     An attacker's sweep gets no medians: its trials at one rate are other attackers than those at the next.
     """
@@ -210,14 +215,16 @@ def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
     for scenario, rows in attacked.groupby("scenario"):
         rates = []
         for rate, group in rows.groupby("poison_rate"):
-            asr = np.sort(group.groupby(KEYS)["val_asr"].mean().dropna().to_numpy(float))
+            means = group.groupby(KEYS)[["val_asr", "val_asr_excess"]].mean().astype(float)
+            asr = np.sort(means["val_asr"].dropna().to_numpy())
             same = controls[(controls["scenario"] == scenario) & (controls["poison_rate"] == rate)]
             kept = np.unique(np.linspace(0, max(len(asr) - 1, 0), MOST_DOTS).astype(int))[: len(asr)]
             rates.append(
                 {
                     "rate": rate,
                     "settings": asr[kept].tolist(),
-                    "median": float(np.median(asr)) if len(asr) and not spec.attacking else None,
+                    "median": None if spec.attacking else means["val_asr"].median(),
+                    "added": None if spec.attacking else means["val_asr_excess"].median(),
                     "control": same["val_asr"].mean(),
                     "floor": group["asr_floor"].median(),
                 }
@@ -304,12 +311,14 @@ def _data_findings(sweep: Mapping[str, Any]) -> list[str]:
 
 def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
     """A confirmed setting as the page shows it."""
-    names = {"accuracy": "val_acc", "worst_class": "val_min_class_acc", "asr": "val_asr"}
+    names = {"accuracy": "val_acc", "worst_class": "val_min_class_acc", "excess": "val_asr_excess", "asr": "val_asr"}
     figures = {shown: spread(row, name) for shown, name in names.items()}
-    known = row["asr_upper"] is not None
+    known = row["excess_upper"] is not None
     bounds = {
         "at_least": format_cell(row["min_class_acc_lower"]),
-        "at_most": format_cell(row["asr_upper"]) if known else "too little evidence",
+        "excess_at_most": format_cell(row["excess_upper"]) if known else "too little evidence",
+        "asr_at_most": format_cell(row["asr_upper"]) if known else "too little evidence",
+        "floor": format_cell(row["asr_floor"]),
     }
     return {"setting": row["config_id"], "n": row["seeds"], **figures, **bounds, "weak": row["weak"]}
 

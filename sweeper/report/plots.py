@@ -42,7 +42,8 @@ def _write(figure: Figure, path: Path) -> Path:
 
 
 def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], path: Path, again: pd.DataFrame) -> Path:
-    """Draw clean accuracy against worst attack success, a panel per environment, with control and ASR floor.
+    """Draw clean accuracy against what the trigger adds in its worst scenario, a panel per environment, with the
+    control, and with the attack success of the settings on the frontier, floor included.
 
     Args:
         table: from :func:`sweeper.analysis.frontier.points`.
@@ -70,7 +71,7 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
         area = f"hypervolume {volumes[environment]:.3f}" if environment in volumes else ""
         axes.set_title(": ".join(part for part in (environment, area) if part), fontsize=10)
         axes.set_ylabel("clean accuracy (val_acc)")
-        axes.set_xlabel("attack success, worst scenario (val_asr)")
+        axes.set_xlabel("attack success above the floor, worst scenario (val_asr_excess)")
     for axes in list(grid.flat)[len(environments) :]:
         axes.set_visible(False)
     seeds = int(table["seeds"].min()) if len(table) else 0
@@ -94,43 +95,43 @@ def draw_frontier(table: pd.DataFrame, title: str, volumes: dict[str, float], pa
 def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
     sound, weak = group[comparable(group)], group[group["weak"] != ""]
     broken = group[(group["weak"] == "") & ~group["constraints_kept"]]
-    front = group[group["on_frontier"]].sort_values("val_asr")
+    front = group[group["on_frontier"]].sort_values("val_asr_excess")
     if several:
         _own_frontiers(axes, sound)
     else:
-        axes.scatter(sound["val_asr"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
+        axes.scatter(sound["val_asr_excess"], sound["val_acc"], color=GREY, s=28, alpha=0.7, label="setting")
     if len(weak):
         axes.scatter(
-            weak["val_asr"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28, label="weak attack: no evidence"
-        )
+            weak["val_asr_excess"], weak["val_acc"], facecolors="none", edgecolors=GREY, s=28,
+            label="weak attack: no evidence",
+        )  # fmt: skip
     if len(broken):
         axes.scatter(
-            broken["val_asr"], broken["val_acc"], facecolors="none", edgecolors=GREY, marker="s", s=28,
+            broken["val_asr_excess"], broken["val_acc"], facecolors="none", edgecolors=GREY, marker="s", s=28,
             label="a constraint is broken",
         )  # fmt: skip
     for row in front.dropna(subset=["val_acc_low"]).to_dict("records"):
-        axes.plot([row["val_asr_low"], row["val_asr_high"]], [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
-        axes.plot([row["val_asr"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
+        ends = [row["val_asr_excess_low"], row["val_asr_excess_high"]]
+        axes.plot(ends, [row["val_acc"]] * 2, color=BLUE, lw=1, alpha=0.6)
+        axes.plot([row["val_asr_excess"]] * 2, [row["val_acc_low"], row["val_acc_high"]], color=BLUE, lw=1, alpha=0.6)
     if len(front) and several:
         axes.step(
-            front["val_asr"], front["val_acc"], where="post", color="black", lw=0.8, marker="o", markersize=11,
+            front["val_asr_excess"], front["val_acc"], where="post", color="black", lw=0.8, marker="o", markersize=11,
             markerfacecolor="none", label="joint frontier",
         )  # fmt: skip
     elif len(front):
         axes.step(
-            front["val_asr"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7, label="frontier"
-        )
-    # With several defenses, only settings on their own frontier count: a collapsed setting has another floor.
-    floor = (sound[own_frontiers(sound)] if several else group)["asr_floor"].dropna()
-    if len(floor):
-        colour = GREY if several else BLUE
-        axes.axvspan(0, float(floor.max()), color=colour, alpha=0.08, lw=0)
-        axes.axvline(
-            float(floor.median()), color=colour, ls=":", lw=1.2, label="ASR floor (median; shaded up to the highest)"
-        )
-    control = group[["control_asr", "control_acc"]].dropna().drop_duplicates()
+            front["val_asr_excess"], front["val_acc"], where="post", color=BLUE, marker="o", markersize=7,
+            label="frontier",
+        )  # fmt: skip
+    if len(front):
+        axes.scatter(
+            front["val_asr"], front["val_acc"], color="black", marker="|", s=70, lw=1,
+            label="attack success of the frontier, floor included (val_asr)",
+        )  # fmt: skip
+    control = group[["control_asr_excess", "control_acc"]].dropna().drop_duplicates()
     axes.scatter(
-        control["control_asr"], control["control_acc"], color=RED, marker="X", s=80, label="no defense (control)"
+        control["control_asr_excess"], control["control_acc"], color=RED, marker="X", s=80, label="no defense (control)"
     )
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(0, 1.03)
@@ -140,16 +141,18 @@ def _frontier_panel(axes: Axes, group: pd.DataFrame, several: bool) -> None:
 def _confirmed(axes: Axes, group: pd.DataFrame, again: pd.DataFrame, several: bool) -> None:
     """Draw settings with their figures from fresh seeds, each joined by a line to its figures from the search."""
     before = group.drop_duplicates("config_id").set_index("config_id")
-    for row in again.dropna(subset=["val_asr", "val_acc"]).to_dict("records"):
+    for row in again.dropna(subset=["val_asr_excess", "val_acc"]).to_dict("records"):
         colour = DEFENSE_COLOURS[row["defense"]] if several else BLUE
         if row["config_id"] in before.index:
             earlier = before.loc[row["config_id"]]
             axes.plot(
-                [earlier["val_asr"], row["val_asr"]], [earlier["val_acc"], row["val_acc"]], color=colour, lw=1, ls="--"
-            )
+                [earlier["val_asr_excess"], row["val_asr_excess"]], [earlier["val_acc"], row["val_acc"]], color=colour,
+                lw=1, ls="--",
+            )  # fmt: skip
         axes.errorbar(
-            row["val_asr"], row["val_acc"], xerr=_known(row["val_asr_sd"]), yerr=_known(row["val_acc_sd"]), fmt="D",
-            color=colour, markeredgecolor="black", markersize=8, capsize=3, lw=1.2, zorder=5,
+            row["val_asr_excess"], row["val_acc"], xerr=_known(row["val_asr_excess_sd"]),
+            yerr=_known(row["val_acc_sd"]), fmt="D", color=colour, markeredgecolor="black", markersize=8, capsize=3,
+            lw=1.2, zorder=5,
         )  # fmt: skip
     counts = sorted({int(seeds) for seeds in again["seeds"]})
     seeds = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
@@ -168,9 +171,11 @@ def _own_frontiers(axes: Axes, sound: pd.DataFrame) -> None:
         own = sound[sound["defense"] == name]
         if own.empty:
             continue
-        best = own[leads[own.index]].sort_values("val_asr")
-        axes.scatter(own["val_asr"], own["val_acc"], color=colour, s=14, marker="s", alpha=0.6)
-        axes.step(best["val_asr"], best["val_acc"], where="post", color=colour, marker="o", markersize=5, label=name)
+        best = own[leads[own.index]].sort_values("val_asr_excess")
+        axes.scatter(own["val_asr_excess"], own["val_acc"], color=colour, s=14, marker="s", alpha=0.6)
+        axes.step(
+            best["val_asr_excess"], best["val_acc"], where="post", color=colour, marker="o", markersize=5, label=name
+        )
     if (~leads).any():
         axes.scatter([], [], color=GREY, s=14, marker="s", label="dominated by another setting of its defense")
 

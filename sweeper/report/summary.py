@@ -153,7 +153,8 @@ def caveats(table: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
         target = _only_target(attacked[attacked["scenario"] == scenario])
         texts.append(
             f"In {scenario} half of the models classify {floor:.0%} or more of the images as the target class{target} "
-            "without any trigger (the floor): attack success near the floor means nothing."
+            "without any trigger (the floor): attack success near the floor means nothing, and a trigger can "
+            "add only what is left."
         )
     return texts
 
@@ -215,13 +216,13 @@ def _together(environments: set[str]) -> str:
 
 
 NEAR_THE_FLOOR = 0.1
-"""If attack success exceeds the floor by less than this, a leading attacker gets a warning."""
+"""If its trigger adds less than this, a leading attacker gets a warning."""
 NOTE = (
-    "Setting: the one that represents a defense against every attack. It is the nearest to accuracy 1 and attack "
-    "success 0 (mean accuracy, worst attack) of the confirmed settings; if none was confirmed, of all that the search "
-    "tried, and then it looks better than it is. n: number of seeds. control: attack success without a defense. AUROC: "
-    "how well the defense detects poisoned samples; below 0.5 it takes clean ones for poisoned. images: images seen in "
-    "training. s: seconds of training."
+    "Setting: the one that represents a defense against every attack. It is the nearest to accuracy 1 at an excess of "
+    "0 (mean accuracy, worst attack) of the confirmed settings; if none was confirmed, of all that the search tried, "
+    "and then it looks better than it is. n: number of seeds. excess: what the trigger adds (val_asr less its floor, "
+    "or 0). control: attack success without a defense. AUROC: how well the defense detects poisoned samples; below 0.5 "
+    "it takes clean ones for poisoned. images: images seen in training. s: seconds of training."
 )
 
 
@@ -231,7 +232,7 @@ def notes(table: pd.DataFrame) -> list[str]:
         f"The leading attackers are the best of {len(table)} on the seeds of the search, so they look stronger than "
         "they are: sweeper confirm runs them again with fresh seeds."
     ]
-    broken = table[table["leads"] & (table["val_asr"] - table["asr_floor"] < NEAR_THE_FLOOR)]
+    broken = table[table["leads"] & (table["val_asr_excess"] < NEAR_THE_FLOOR)]
     if len(broken):
         texts.append(
             f"{', '.join(broken['trial_id'])}: attack success is hardly above asr_floor, so the trigger has no effect: "

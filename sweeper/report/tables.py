@@ -19,7 +19,7 @@ HOLDER_HEADINGS = (
     "settings",
     "hypervolume",
     "on the joint frontier",
-    "with val_asr",
+    "with val_asr_excess",
     "hypervolume lost without it",
 )
 STANDING_HEADINGS = (
@@ -29,6 +29,7 @@ STANDING_HEADINGS = (
     "n",
     "val_acc",
     "worst class",
+    "excess",
     "val_asr",
     "floor",
     "control",
@@ -39,7 +40,8 @@ STANDING_HEADINGS = (
 MOST_ATTACKS = 8
 """Most attacks, and so columns, of :func:`grid_rows`."""
 BREAKING_HEADINGS = (
-    "scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n",
+    "scenario", "config_id", "defense", "breaks at", "excess", "val_asr", "floor", "val_acc", "no defense", "excess",
+    "val_asr", "n",
 )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def holder_rows(table: pd.DataFrame) -> list[list[str]]:
     """Rows of text for :func:`~sweeper.analysis.comparison.holders` in one environment (:data:`HOLDER_HEADINGS`)."""
     rows = []
     for row in as_rows(table):
-        ends = [] if row["asr_from"] is None else sorted({f"{row['asr_from']:.3f}", f"{row['asr_to']:.3f}"})
+        ends = [] if row["excess_from"] is None else sorted({f"{row['excess_from']:.3f}", f"{row['excess_to']:.3f}"})
         reach = " to ".join(ends) or "-"
         figures = [format_cell(row["hypervolume"]), str(row["joint"]), reach, format_cell(row["alone"])]
         rows.append([row["defense"], str(row["settings"]), *figures])
@@ -62,26 +64,31 @@ def holder_rows(table: pd.DataFrame) -> list[list[str]]:
 
 
 def grid_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text for :func:`sweeper.analysis.comparison.standings`: a row for each setting, with attack
-    success, and the floor in brackets, in a column for each attack. No rows if there are too many attacks for columns.
+    """Headings and rows of text for :func:`sweeper.analysis.comparison.standings`: a row for each setting, with what
+    the trigger adds, and attack success and floor in brackets, in a column for each attack. No rows if there are too
+    many attacks for columns.
 
     The first row is the control without a defense; the others are sorted by their worst attack.
     """
     table = table.assign(attack=[_attack_label(row) for row in as_rows(table)])
     attacks = list(dict.fromkeys(table["attack"]))
-    headings = ["defense", "setting", "val_acc", "worst val_asr", *attacks]
+    headings = ["defense", "setting", "val_acc", "worst excess", *attacks]
     if len(attacks) > MOST_ATTACKS:
         return headings, []
     sortable = []
     for (defense, config), rows in table.groupby(["defense", "config_id"]):
         own = {row["attack"]: row for row in as_rows(rows)}
-        cells = [
-            f"{spread(own[a], 'val_asr')} ({format_cell(own[a]['asr_floor'])})" if a in own else "-" for a in attacks
-        ]
-        worst = rows["val_asr"].max()
+        cells = [_attack_cell(own[attack]) if attack in own else "-" for attack in attacks]
+        worst = rows["val_asr_excess"].max()
         figures = [format_cell(rows["val_acc"].mean()), format_cell(worst)]
         sortable.append((defense != NO_DEFENSE, worst, [str(defense), str(config), *figures, *cells]))
     return headings, [row for *_, row in sorted(sortable, key=lambda item: item[:2])]
+
+
+def _attack_cell(row: dict[str, Any]) -> str:
+    """What the trigger adds, and attack success and floor in brackets: means, so that many columns fit."""
+    excess, asr, floor = (format_cell(row[name]) for name in ("val_asr_excess", "val_asr", "asr_floor"))
+    return f"{excess} ({asr}, {floor})"
 
 
 def _attack_label(row: dict[str, Any]) -> str:
@@ -93,12 +100,12 @@ def standing_rows(table: pd.DataFrame) -> list[list[str]]:
     rows = []
     for row in as_rows(table):
         accuracies = [spread(row, "val_acc"), spread(row, "val_min_class_acc")]
-        figures = [*accuracies, spread(row, "val_asr"), format_cell(row["asr_floor"])]
+        success = [spread(row, "val_asr_excess"), spread(row, "val_asr"), format_cell(row["asr_floor"])]
         control = "-" if row["defense"] == NO_DEFENSE else format_cell(row["control_asr"])
         budget = [f"{row['images_seen']:,.0f}", f"{row['seconds']:.0f}"]
         auroc = spread(row, "detection_auroc")
         setting = [row["defense"], row["config_id"], str(row["seeds"])]
-        rows.append([_attack_label(row), *setting, *figures, control, auroc, *budget])
+        rows.append([_attack_label(row), *setting, *accuracies, *success, control, auroc, *budget])
     return rows
 
 
@@ -121,7 +128,8 @@ def breaking_rows(points: list[BreakingPoint]) -> list[list[str]]:
     rows = []
     for point in points:
         own, plain = point.defended, point.undefended
-        figures = [spread(asdict(own), "val_asr"), format_cell(own.asr_floor), format_cell(own.val_acc)]
-        without = [str(plain), spread(asdict(plain), "val_asr")]
+        success = [spread(asdict(own), "val_asr_excess"), spread(asdict(own), "val_asr")]
+        figures = [*success, format_cell(own.asr_floor), format_cell(own.val_acc)]
+        without = [str(plain), spread(asdict(plain), "val_asr_excess"), spread(asdict(plain), "val_asr")]
         rows.append([point.scenario, point.config_id, point.defense, str(own), *figures, *without, str(own.seeds)])
     return rows

@@ -47,7 +47,7 @@ MEASURED: dict[str, str] = {
         for name, meaning in ((val, about), (val.replace("val_", "test_", 1), f"The same as {val}, on the test half."))
     },
     "asr_floor": "The share of the same images, without the trigger, that are classified as the attacker wants. It is "
-    "the attack success that a model without a backdoor would have; compare val_asr with it.",
+    "the attack success that a model without a backdoor would have; val_asr_excess is what the trigger adds to it.",
     "test_asr_floor": "The same as asr_floor on the test half.",
     "control_asr": "Attack success of the control: the same poisoned data trained without a defense.",
     "weak_attack": "Whether control_asr is below 0.8. Such a scenario is no evidence for any defense.",
@@ -95,21 +95,28 @@ SETTING: dict[str, str] = {
     "val_acc_high": "High end of it.",
     "val_balanced_acc_sd": "Standard deviation of val_balanced_acc over seeds (n - 1).",
     "val_min_class_acc_sd": "Standard deviation of val_min_class_acc over seeds (n - 1), in the worst scenario.",
+    "val_asr_excess_sd": "Standard deviation of val_asr_excess over seeds (n - 1), in the scenarios that count.",
+    "val_asr_excess_low": "Low end of the 95% bootstrap interval of val_asr_excess over seeds.",
+    "val_asr_excess_high": "High end of it.",
     "val_asr_sd": "Standard deviation of val_asr over seeds (n - 1), in the scenarios that count.",
-    "val_asr_low": "Low end of the 95% bootstrap interval of val_asr over seeds.",
-    "val_asr_high": "High end of it.",
+    "val_asr_worst": "Attack success in the scenario in which it is highest, whatever the trigger adds there: what "
+    "`select --max-asr` bounds. val_asr beside it is of the scenario in which the trigger adds most.",
     "control_acc": "Clean accuracy of the controls.",
+    "control_asr_excess": "What the trigger adds without a defense: val_asr_excess of the control that has the lowest.",
     "lost_classes": "Classes that the setting lost in any training: the accuracy on them is below a tenth of that of "
     "the control. Empty if there is none, null if it is not known.",
     "weak": "Scenarios whose control failed or stayed below 0.8. A setting with any is not on the frontier.",
     "constraints_kept": "Whether the setting satisfies all constraints of the sweep.",
-    "on_frontier": "Whether no other setting of its environment is better in both accuracy and attack success.",
+    "on_frontier": "Whether no other setting of its environment is better in both val_acc and val_asr_excess.",
     "frontier_share": "The share of bootstrap samples whose frontier holds the setting; tables call it held.",
+    "excess_upper": "Upper confidence bound of what the trigger adds to a confirmed setting.",
+    "excess_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
     "asr_upper": "Upper confidence bound of the attack success of a confirmed setting.",
     "asr_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
     "min_class_acc_lower": "Lower confidence bound of the accuracy on the worst class of a confirmed setting; 0 if a "
     "class has no validation image.",
-    "hypervolume": "Area that a frontier dominates. 1 would be accuracy 1 at attack success 0.",
+    "hypervolume": "Area that a frontier of val_acc and val_asr_excess dominates. 1 would be accuracy 1 with a trigger "
+    "that adds nothing.",
 }
 """Figures of a setting over its seeds and scenarios, in ``frontier.parquet``, tables and ``deploy.yaml``."""
 

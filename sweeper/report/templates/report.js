@@ -16,11 +16,12 @@ const named = (name, value) => (isClass(name, value) && data.class_names[value] 
 // Plotly reads tags in text, and names of classes come from the data.
 const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const share = (value, spread) => (value === null ? "-" : value.toFixed(3) + (spread === null ? "" : " ± " + spread.toFixed(3)));
+const success = (p) => `val_asr ${share(p.val_asr, p.val_asr_sd)}, floor ${shown(p.asr_floor)}`;
 const layout = (more) => ({ margin: { l: 55, r: 15, t: 30, b: 50 }, font: { size: 12 }, hovermode: "closest", ...more });
 
 let environment = data.environments[0] ?? "";
 let picked = null;
-let order = { key: "val_asr", down: false };
+let order = { key: "val_asr_excess", down: false };
 let limit = PAGE_ROWS;
 const here = () => data.points.filter((point) => point.environment === environment);
 
@@ -28,7 +29,7 @@ function frontier() {
   const points = here();
   const defenses = Object.keys(data.colours);
   const settings = points.filter((p) => !p.on_frontier && !p.weak);
-  const front = points.filter((p) => p.on_frontier).sort((a, b) => a.val_asr - b.val_asr);
+  const front = points.filter((p) => p.on_frontier).sort((a, b) => a.val_asr_excess - b.val_asr_excess);
   const groups = [
     ...(defenses.length
       ? defenses.map((d) => [d, settings.filter((p) => p.defense === d), { color: data.colours[d], size: 8 }])
@@ -38,7 +39,7 @@ function frontier() {
       ? { color: front.map((p) => data.colours[p.defense]), size: 12, line: { color: "black", width: 2 } }
       : { color: BLUE, size: 11 }],
   // A defense stays in the legend if all of its settings are on the frontier.
-  ].filter(([name, group]) => group.some((p) => p.val_asr !== null)
+  ].filter(([name, group]) => group.some((p) => p.val_asr_excess !== null)
     || (defenses.includes(name) && front.some((p) => p.defense === name)));
   const bars = (group, name) => ({
     type: "data", symmetric: false, thickness: 1,
@@ -49,41 +50,39 @@ function frontier() {
   const traces = groups.map(([name, group, marker]) => ({
     name, type: group.length > MANY ? "scattergl" : "scatter", mode: name === "frontier" ? "lines+markers" : "markers", marker,
     line: { shape: "hv", color: defenses.length ? GREY : BLUE, width: 1 },
-    x: group.length ? group.map((p) => p.val_asr) : [null], y: group.length ? group.map((p) => p.val_acc) : [null],
+    x: group.length ? group.map((p) => p.val_asr_excess) : [null], y: group.length ? group.map((p) => p.val_acc) : [null],
     customdata: group.map((p) => p.config_id),
-    error_x: bars(group, "val_asr"), error_y: bars(group, "val_acc"),
-    text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, val_asr `
-      + `${share(p.val_asr, p.val_asr_sd)} (n ${p.seeds})<br>floor ${shown(p.asr_floor)}, control ${shown(p.control_asr)}`
+    error_x: bars(group, "val_asr_excess"), error_y: bars(group, "val_acc"),
+    text: group.map((p) => `<b>${p.config_id}</b> ${p.trials}, ${p.defense}<br>val_acc ${share(p.val_acc, p.val_acc_sd)}, `
+      + `val_asr_excess ${share(p.val_asr_excess, p.val_asr_excess_sd)} (n ${p.seeds})<br>${success(p)}, control ${shown(p.control_asr)}`
       + `<br>worst class ${shown(p.val_min_class_acc)}${p.lost_classes ? ", lost a class" : ""}`
       + data.params.filter((name) => p.params[name] !== null).map((name) => `<br>${name} ${plain(named(name, p.params[name]))}`).join("")),
     hovertemplate: "%{text}<extra></extra>",
   }));
-  const controls = [...new Map(points.filter((p) => p.control_asr !== null && p.control_acc !== null)
-    .map((p) => [`${p.control_asr} ${p.control_acc}`, p])).values()];
+  const controls = [...new Map(points.filter((p) => p.control_asr_excess !== null && p.control_acc !== null)
+    .map((p) => [`${p.control_asr_excess} ${p.control_acc}`, p])).values()];
   traces.push({
     name: "no defense (control)", type: "scatter", mode: "markers", marker: { color: RED, symbol: "x", size: 12 },
-    x: controls.map((p) => p.control_asr), y: controls.map((p) => p.control_acc),
-    hovertemplate: "no defense<br>accuracy %{y:.3f}, worst ASR %{x:.3f}<extra></extra>",
+    x: controls.map((p) => p.control_asr_excess), y: controls.map((p) => p.control_acc),
+    text: controls.map((p) => shown(p.control_asr)),
+    hovertemplate: "no defense, least successful attack<br>accuracy %{y:.3f}, val_asr_excess %{x:.3f}, val_asr %{text}<extra></extra>",
   });
-  const again = environment === "" ? data.confirmed.filter((p) => p.val_asr !== null && p.val_acc !== null) : [];
+  const again = environment === "" ? data.confirmed.filter((p) => p.val_asr_excess !== null && p.val_acc !== null) : [];
   if (again.length) {
     const spread = (name) => ({ type: "data", thickness: 1.2, array: again.map((p) => p[name + "_sd"] ?? 0) });
     traces.push({
       name: "again with fresh seeds (mean, sd)", type: "scatter", mode: "markers",
       marker: { symbol: "diamond", size: 11, color: again.map((p) => data.colours[p.defense] ?? BLUE), line: { color: "black", width: 1 } },
-      x: again.map((p) => p.val_asr), y: again.map((p) => p.val_acc), customdata: again.map((p) => p.config_id),
-      error_x: spread("val_asr"), error_y: spread("val_acc"),
+      x: again.map((p) => p.val_asr_excess), y: again.map((p) => p.val_acc), customdata: again.map((p) => p.config_id),
+      error_x: spread("val_asr_excess"), error_y: spread("val_acc"),
       text: again.map((p) => `<b>${p.config_id}</b> ${p.defense}, again with ${p.seeds} fresh seeds<br>val_acc `
-        + `${share(p.val_acc, p.val_acc_sd)}, val_asr ${share(p.val_asr, p.val_asr_sd)}`),
+        + `${share(p.val_acc, p.val_acc_sd)}, val_asr_excess ${share(p.val_asr_excess, p.val_asr_excess_sd)}<br>${success(p)}`),
       hovertemplate: "%{text}<extra></extra>",
     });
   }
-  const floors = points.map((p) => p.asr_floor).filter((v) => v !== null);
-  const shapes = floors.length ? [{ type: "rect", xref: "x", yref: "paper", x0: 0, x1: Math.max(...floors), y0: 0, y1: 1,
-    fillcolor: BLUE, opacity: 0.08, line: { width: 0 } }] : [];
   Plotly.react("frontier", traces, layout({
-    shapes, dragmode: "select", legend: { orientation: "h", y: -0.16 },
-    xaxis: { title: { text: "attack success (val_asr)" }, range: [-0.03, 1.03] },
+    dragmode: "select", legend: { orientation: "h", y: -0.16 },
+    xaxis: { title: { text: "attack success above the floor (val_asr_excess)" }, range: [-0.03, 1.03] },
     yaxis: { title: { text: "clean accuracy (val_acc)" }, range: [0, 1.03] },
   }), CONFIG);
 }
@@ -96,9 +95,10 @@ function pick(ids) {
 
 const COLUMNS = [
   ["config_id", "setting"], ["trials", "trials"], ...(Object.keys(data.colours).length ? [["defense", "defense"]] : []), ["seeds", "n"], ["val_acc", "val_acc"],
-  ["val_balanced_acc", "balanced"], ["val_min_class_acc", "worst class"], ["lost_classes", "lost"], ["val_asr", "val_asr"],
-  ["asr_floor", "floor"], ["test_acc", "test_acc"], ["test_balanced_acc", "test balanced"],
-  ["test_min_class_acc", "test worst class"], ["test_asr", "test_asr"], ["control_asr", "control"],
+  ["val_balanced_acc", "balanced"], ["val_min_class_acc", "worst class"], ["lost_classes", "lost"],
+  ["val_asr_excess", "excess"], ["val_asr", "val_asr"], ["asr_floor", "floor"], ["control_asr", "control"],
+  ["test_acc", "test_acc"], ["test_balanced_acc", "test balanced"], ["test_min_class_acc", "test worst class"],
+  ["test_asr_excess", "test excess"], ["test_asr", "test_asr"], ["test_asr_floor", "test floor"],
   ["frontier_share", "held"],
 ];
 const PARAMS = data.params.filter((name) => name !== "defense");
@@ -165,9 +165,9 @@ function heat() {
   const [x, y] = [byId("heat-x").value, byId("heat-y").value];
   const attackers = data.environment_params.includes(x) || data.environment_params.includes(y);
   const points = (attackers ? data.points : here())
-    .filter((p) => p.params[x] !== null && p.params[y] !== null && p.val_asr !== null);
+    .filter((p) => p.params[x] !== null && p.params[y] !== null && p.val_asr_excess !== null);
   const [across, up] = [bins(points.map((p) => p.params[x]), x), bins(points.map((p) => p.params[y]), y)];
-  for (const [id, name, scale] of [["heat-acc", "val_acc", "Blues"], ["heat-asr", "val_asr", "Reds"]]) {
+  for (const [id, name, scale] of [["heat-acc", "val_acc", "Blues"], ["heat-excess", "val_asr_excess", "Reds"]]) {
     const cells = up.names.map(() => across.names.map(() => []));
     for (const p of points) cells[up.index(p.params[y])][across.index(p.params[x])].push(p[name]);
     const mean = (list) => (list.length ? list.reduce((a, b) => a + b) / list.length : null);
@@ -189,7 +189,7 @@ function rates() {
     const line = (name, key, dash) => ({
       name: `${scenario}: ${name}`, legendgroup: scenario, mode: data.attacking ? "markers" : "lines+markers",
       line: { color, dash },
-      marker: { color, symbol: { dot: "line-ew-open", dash: "x" }[dash] ?? "diamond" },
+      marker: { color, symbol: { dot: "line-ew-open", dash: "x", dashdot: "circle-open" }[dash] ?? "diamond" },
       x: known.map((r) => r.rate), y: known.map((r) => r[key]),
       hovertemplate: `${scenario}, ${name}<br>rate %{x}, %{y:.3f}<extra></extra>`,
     });
@@ -198,7 +198,7 @@ function rates() {
       { name: `${scenario}: settings`, legendgroup: scenario, mode: "markers", marker: { color, opacity: 0.5, size: 6 },
         x: dots.map((d) => d[0]), y: dots.map((d) => d[1]),
         hovertemplate: `${scenario}<br>rate %{x}, val_asr %{y:.3f}<extra></extra>` },
-      line("median of settings", "median", "solid"), line("control", "control", "dash"), line("floor", "floor", "dot"),
+      line("median of settings", "median", "solid"), line("median of what the trigger adds", "added", "dashdot"), line("control", "control", "dash"), line("floor", "floor", "dot"),
     ];
   });
   const highest = Math.max(0, ...data.rates.flatMap(({ rates: known }) => known.map((r) => r.rate)));

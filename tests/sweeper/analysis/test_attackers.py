@@ -57,6 +57,20 @@ def test_the_leading_ones_come_first_and_the_unsound_last() -> None:
     assert attackers(frame_of(*rows), spec())["trial_id"].tolist() == ["t2", "t1", "t0", "t3"]
 
 
+def test_attackers_come_in_the_order_of_the_success_that_they_maximize() -> None:
+    """At a high floor attack success is high, and the trigger adds little."""
+    rows = [attacker("t0", 0.1, 0.9, asr_floor=0.8), attacker("t1", 0.1, 0.7)]
+    by_excess = make_objectives(("val_asr_excess", "maximize"), ("poison_rate", "minimize"))
+    assert attackers(frame_of(*rows), spec())["trial_id"].tolist() == ["t0", "t1"]
+    table = attackers(frame_of(*rows), spec(objectives=by_excess))
+    assert table["trial_id"].tolist() == ["t1", "t0"]
+    assert table["leads"].tolist() == [True, False]
+    assert table["val_asr_excess"].tolist() == pytest.approx([0.65, 0.1])
+    headings, lines = attacker_rows(table)
+    shown = dict(zip(headings, lines[1], strict=True))
+    assert (shown["val_asr"], shown["asr_floor"], shown["val_asr_excess"]) == ("0.900", "0.800", "0.100")
+
+
 def test_figures_are_means_over_seeds_with_their_spread() -> None:
     rows = [
         attacker("t0", 0.1, asr, seed=seed, detection_auroc=auroc, val_acc=acc, control_asr=control, asr_floor=floor)

@@ -15,16 +15,22 @@ ALPHA = "param.scenario.alpha"
 
 
 def against(config: str, *asr: float | None, rates: tuple[float, ...] = RATES, **changes: Any) -> list[dict[str, Any]]:
-    """A setting at these rates."""
+    """A setting at these rates, by what the trigger adds to a floor of 0.05."""
     return [
-        row_with(f"{config}-{rate}", config, poison_rate=rate, val_asr=value, **changes)
+        row_with(f"{config}-{rate}", config, poison_rate=rate, **attacked(value), **changes)
         for rate, value in zip(rates, asr, strict=True)
     ]
 
 
+def attacked(excess: float | None) -> dict[str, Any]:
+    if excess is None:
+        return {"val_asr": None}
+    return {"val_asr": round(excess + 0.05, 9), "asr_floor": 0.05, "val_asr_excess": excess}
+
+
 def undefended(*asr: float, rates: tuple[float, ...] = RATES, **changes: Any) -> list[dict[str, Any]]:
     return [
-        control_row(trial=f"c{rate}", poison_rate=rate, val_asr=value, **changes)
+        control_row(trial=f"c{rate}", poison_rate=rate, **attacked(value), **changes)
         for rate, value in zip(rates, asr, strict=True)
     ]
 
@@ -38,7 +44,14 @@ def test_the_smallest_rate_that_reaches_a_half_counts() -> None:
     points = breaking_points(frame)
     assert found(points) == [("badnets", "a", 0.1, 0.01), ("badnets", "b", 0.01, 0.01)]
     assert points[0].defense == "vab"
-    assert points[0].defended == Break(0.1, 0.05, 0.1, 0.51, None, 0.05, 0.8, 1)
+    assert points[0].defended == Break(0.1, 0.05, 0.1, 0.51, None, 0.56, None, 0.05, 0.8, 1)
+
+
+def test_a_model_that_collapsed_onto_the_target_class_was_not_broken_by_the_trigger() -> None:
+    collapsed = {"val_asr": 0.9, "asr_floor": 0.8}
+    rows = [row_with(f"a-{rate}", "a", poison_rate=rate, **collapsed) for rate in RATES]
+    (point,) = breaking_points(frame_of(*rows, *undefended(0.1, 0.9, 0.9)))
+    assert (str(point.defended), point.undefended.rate) == ("not up to 0.1", 0.05)
 
 
 def test_it_is_the_mean_over_seeds_that_must_reach_a_half() -> None:
@@ -48,9 +61,11 @@ def test_it_is_the_mean_over_seeds_that_must_reach_a_half() -> None:
     )  # fmt: skip
     (point,) = breaking_points(frame)
     assert (point.defended.rate, point.undefended.rate, point.defended.seeds) == (0.1, 0.05, 2)
-    assert point.defended.val_asr_sd == pytest.approx(math.sqrt(2 * 0.05**2))
+    assert point.defended.val_asr_excess_sd == pytest.approx(math.sqrt(2 * 0.05**2))
+    assert (point.defended.val_asr, point.defended.val_asr_sd) == (pytest.approx(0.9), pytest.approx(0.05 * 2**0.5))
     by_rate = success_by_rate(frame).set_index(["config_id", "poison_rate"])
-    assert by_rate.loc[("a", 0.05), "val_asr"] == pytest.approx(0.45)
+    assert by_rate.loc[("a", 0.05), "val_asr_excess"] == pytest.approx(0.45)
+    assert by_rate.loc[("a", 0.05), "val_asr"] == pytest.approx(0.5)
     assert by_rate.loc[("a", 0.05), "val_asr_sd"] == pytest.approx(math.sqrt(2 * 0.45**2))
     assert by_rate.loc[("a", 0.05), "seeds"] == 2
 
@@ -60,7 +75,7 @@ def test_a_setting_that_was_proposed_twice_is_no_more_seeds() -> None:
     twice = [row | {"trial_id": f"{row['trial_id']}-again"} for row in once if row["seed"] == 1]
     for rows in (once, once + twice):
         (point,) = as_rows(success_by_rate(frame_of(*rows)))
-        assert (point["val_asr"], point["seeds"]) == (pytest.approx(0.4), 2)
+        assert (point["val_asr_excess"], point["seeds"]) == (pytest.approx(0.4), 2)
         assert point["val_asr_sd"] == pytest.approx(0.2 * math.sqrt(2))
 
 
@@ -148,25 +163,27 @@ def test_the_table_on_the_screen() -> None:
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     lines = printed([*undefended(0.9, 0.9, 0.9), *against("a", 0.1, 0.1, 0.1)]).splitlines()
-    assert lines[0].startswith("Breaking point: the smallest poison rate with val_asr 0.5 or more")
+    assert lines[0].startswith("Breaking point: the smallest poison rate with val_asr_excess 0.5 or more")
     (line,) = [line for line in lines if "badnets" in line]
     assert [part.strip() for part in line.split("  ") if part.strip()] == [
-        "badnets", "a", "vab", "not up to 0.1", "-", "-", "-", "0.01 or less", "0.900", "1",
+        "badnets", "a", "vab", "not up to 0.1", "-", "-", "-", "-", "0.01 or less", "0.900", "0.950", "1",
     ]  # fmt: skip
     seeds = [row for seed, asr in enumerate((0.6, 0.8)) for row in against("a", 0.1, asr, 0.9, seed=seed)]
     (line,) = [line for line in printed(seeds).splitlines() if "badnets" in line]
     assert [part.strip() for part in line.split("  ") if part.strip()] == [
-        "badnets", "a", "vab", "0.05 (not 0.01)", "0.700 ± 0.141", "0.050", "0.800", "-", "-", "2",
+        "badnets", "a", "vab", "0.05 (not 0.01)", "0.700 ± 0.141", "0.750 ± 0.141", "0.050", "0.800", "-", "-",
+        "-", "2",
     ]  # fmt: skip
     assert printed(against("a", 0.1, rates=(0.01,)) + against("b", 0.1, rates=(0.05,))) == ""
 
 
 def test_success_has_a_row_for_each_attack_rate_and_setting() -> None:
-    frame = frame_of(*undefended(0.7, 0.8, 0.9), *against("a", 0.1, 0.2, 0.3, val_acc=0.6, asr_floor=0.02))
-    rows = as_rows(success_by_rate(frame)[["poison_rate", "config_id", "defense", "val_acc", "val_asr", "asr_floor"]])
+    frame = frame_of(*undefended(0.7, 0.8, 0.9), *against("a", 0.1, 0.2, 0.3, val_acc=0.6))
+    names = ["poison_rate", "config_id", "defense", "val_acc", "val_asr_excess", "val_asr", "asr_floor"]
+    rows = as_rows(success_by_rate(frame)[names].round(9))
     by_key = {(row["poison_rate"], row["config_id"]): tuple(row.values())[2:] for row in rows}
     assert by_key == {
-        (0.01, "a"): ("vab", 0.6, 0.1, 0.02), (0.01, None): ("none", 0.9, 0.7, 0.05),
-        (0.05, "a"): ("vab", 0.6, 0.2, 0.02), (0.05, None): ("none", 0.9, 0.8, 0.05),
-        (0.1, "a"): ("vab", 0.6, 0.3, 0.02), (0.1, None): ("none", 0.9, 0.9, 0.05),
+        (0.01, "a"): ("vab", 0.6, 0.1, 0.15, 0.05), (0.01, None): ("none", 0.9, 0.7, 0.75, 0.05),
+        (0.05, "a"): ("vab", 0.6, 0.2, 0.25, 0.05), (0.05, None): ("none", 0.9, 0.8, 0.85, 0.05),
+        (0.1, "a"): ("vab", 0.6, 0.3, 0.35, 0.05), (0.1, None): ("none", 0.9, 0.9, 0.95, 0.05),
     }  # fmt: skip

@@ -32,10 +32,11 @@ FRONT = {
 
 
 def trials(front: dict[str, tuple[str, float, float]] = FRONT, **changes: Any) -> pd.DataFrame:
-    """A trial for each setting: its defense, accuracy and attack success."""
+    """A trial for each setting: its defense, accuracy, and what the trigger adds to a floor of 0.05."""
+    known = {"images_seen": 1000, "seconds": 2.0, **changes}
     rows = [
-        row_with(f"t{n}", name, defense=defense, val_acc=acc, val_asr=asr, images_seen=1000, seconds=2.0, **changes)
-        for n, (name, (defense, acc, asr)) in enumerate(front.items())
+        row_with(f"t{n}", name, defense=defense, val_acc=acc, val_asr=added + 0.05, val_asr_excess=added, **known)
+        for n, (name, (defense, acc, added)) in enumerate(front.items())
     ]
     return frame_of(*rows, control_row(images_seen=500, seconds=1.0))
 
@@ -54,12 +55,12 @@ def test_each_defense_has_a_frontier_of_its_own() -> None:
 
 
 def test_who_holds_what_of_the_joint_frontier() -> None:
-    """Areas by hand: rectangles of accuracy times what attack success leaves."""
+    """Areas by hand: rectangles of accuracy times what the excess leaves."""
     table = holders(points(trials()))
     assert table["defense"].tolist() == ["vab", "abl"]
     vab, abl = table.to_dict("records")
-    assert (vab["settings"], vab["joint"], vab["asr_from"], vab["asr_to"]) == (2, 2, 0.0, 0.4)
-    assert (abl["settings"], abl["joint"], abl["asr_from"], abl["asr_to"]) == (2, 1, 0.2, 0.2)
+    assert (vab["settings"], vab["joint"], vab["excess_from"], vab["excess_to"]) == (2, 2, 0.0, 0.4)
+    assert (abl["settings"], abl["joint"], abl["excess_from"], abl["excess_to"]) == (2, 1, 0.2, 0.2)
     assert vab["hypervolume"] == pytest.approx(0.9 * 0.6 + 0.5 * 0.4)
     assert abl["hypervolume"] == pytest.approx(0.6 * 0.8)
     assert abl["alone"] == pytest.approx((0.6 - 0.5) * (0.4 - 0.2))
@@ -102,6 +103,12 @@ def test_the_setting_nearest_to_the_corner_stands_for_a_defense_and_confirmed_on
     assert found.groupby("defense")["seed"].apply(list).to_dict() == {"abl": [0], "vab": [5, 6]}
     assert set(found.loc[found["defense"] == "vab", "config_id"]) == {"careful"}
     assert representatives(trials(weak_attack=True)).empty
+
+
+def test_a_confirmed_setting_goes_before_one_that_beats_it_in_the_search() -> None:
+    """As where an earlier version confirmed what led by attack success alone."""
+    found = representatives(pd.concat([trials(), frame_of(confirmation("beaten", 5, defense="abl"))]))
+    assert set(found.loc[found["defense"] == "abl", "config_id"]) == {"beaten"}
 
 
 def test_a_weak_seed_among_the_confirming_ones_is_shown_and_does_not_bring_back_the_search() -> None:
@@ -179,24 +186,26 @@ def test_each_defense_against_each_attack_beside_no_defense() -> None:
     assert set(FIGURES) < set(table.columns)
     line = standing_rows(standings(frame))[0]
     assert line == [
-        "badnets 0.1", "abl", "abl-1", "2", "0.600 ± 0.000", "0.050 ± 0.071", "0.100 ± 0.000", "0.050", "1.000",
-        "0.800 ± 0.141", "1,500", "2",
+        "badnets 0.1", "abl", "abl-1", "2", "0.600 ± 0.000", "0.050 ± 0.071", "0.050 ± 0.000", "0.100 ± 0.000",
+        "0.050", "1.000", "0.800 ± 0.141", "1,500", "2",
     ]  # fmt: skip
 
 
 def test_attack_success_at_a_glance() -> None:
+    """ABL's Blend has a high attack success at a high floor: the trigger adds less to it than to BadNets."""
+    figures = {"vab": (0.6, (0.1, 0.05), (0.7, 0.05)), "abl": (0.5, (0.3, 0.05), (0.8, 0.7))}
     attacks = [
-        row_with(f"t{n}{attack}", name, scenario=attack, defense=name, val_acc=acc, val_asr=asr)
-        for n, (name, acc, found) in enumerate((("vab", 0.6, (0.1, 0.7)), ("abl", 0.5, (0.3, 0.2))))
-        for attack, asr in zip(("badnets", "blend"), found, strict=True)
+        row_with(f"t{n}{attack}", name, scenario=attack, defense=name, val_acc=acc, val_asr=asr, asr_floor=floor)
+        for n, (name, (acc, *found)) in enumerate(figures.items())
+        for attack, (asr, floor) in zip(("badnets", "blend"), found, strict=True)
     ]
     rows = [row | {"trial_id": row["trial_id"][:2]} for row in attacks]
     controls = [control_row(trial=f"c{n}", scenario=attack) for n, attack in enumerate(("badnets", "blend"))]
     headings, lines = grid_rows(standings(frame_of(*rows, *controls)))
-    assert headings == ["defense", "setting", "val_acc", "worst val_asr", "badnets 0.1", "blend 0.1"]
+    assert headings == ["defense", "setting", "val_acc", "worst excess", "badnets 0.1", "blend 0.1"]
     assert [line[0] for line in lines] == [NO_DEFENSE, "abl", "vab"], "by their worst attack, after no defense"
-    assert lines[1][2:] == ["0.500", "0.300", "0.300 (0.050)", "0.200 (0.050)"]
-    assert lines[2][2:] == ["0.600", "0.700", "0.100 (0.050)", "0.700 (0.050)"]
+    assert lines[1][2:] == ["0.500", "0.250", "0.250 (0.300, 0.050)", "0.100 (0.800, 0.700)"]
+    assert lines[2][2:] == ["0.600", "0.650", "0.050 (0.100, 0.050)", "0.650 (0.700, 0.050)"]
 
 
 def test_the_comparison_is_printed_and_one_defense_is_none() -> None:

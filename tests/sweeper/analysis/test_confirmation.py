@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.confirmation import confirmations, leaders
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import TrialRecord
@@ -106,8 +107,28 @@ def test_who_leads() -> None:
         row_with("t4", "weak", val_acc=1.0, val_asr=0.0, weak_attack=True),
     ]  # fmt: skip
     assert leaders(frame_of(*rows), 5) == ["balanced", "accurate", "safe"]
-    assert leaders(frame_of(*rows), 5, max_asr=0.2) == ["balanced", "safe", "accurate"]
-    assert leaders(frame_of(*rows), 1, max_asr=0.05) == ["safe"]
+    assert leaders(frame_of(*rows), 5, AttackBounds(max_excess=0.2)) == ["balanced", "safe", "accurate"]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_excess=0.04)) == ["safe"]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_asr=0.05)) == ["safe"]
+
+
+def test_leaders_keep_both_bounds_if_both_are_given() -> None:
+    """At a floor of 0.3 attack success is high, and the trigger adds little."""
+    rows = [
+        row_with("t0", "high floor", val_acc=0.9, val_asr=0.35, asr_floor=0.3),
+        row_with("t1", "low floor", val_acc=0.8, val_asr=0.04, asr_floor=0.0),
+    ]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_excess=0.1)) == ["high floor"]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_excess=0.1, max_asr=0.2)) == ["low floor"]
+
+
+def test_attack_success_is_bounded_in_the_scenario_in_which_it_is_highest() -> None:
+    """Which is not the one in which the trigger adds most."""
+    high = row_with("t0", "a", scenario="x", val_acc=0.9, val_asr=0.35, asr_floor=0.34)
+    rows = [high, row_with("t0", "a", scenario="y", val_acc=0.9, val_asr=0.1, asr_floor=0.02)]
+    rows += [row_with("t1", "b", scenario=name, val_acc=0.8, val_asr=0.07, asr_floor=0.02) for name in ("x", "y")]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_asr=0.2)) == ["b"]
+    assert leaders(frame_of(*rows), 1, AttackBounds(max_excess=0.2)) == ["a"]
 
 
 def test_without_sound_evidence_there_is_no_leader() -> None:
@@ -132,8 +153,9 @@ def test_of_an_attackers_sweep_the_leading_attackers_run_again() -> None:
     extra = confirmations(spec, frame(records), records, top=2, seeds=2)
     met = [(r.config.scenarios[0].poison_rate, r.config.repeats) for r in extra if r.config]
     assert met == [(0.1, (1,)), (0.1, (2,)), (0.02, (1,)), (0.02, (2,))], "the second is beaten by the first"
-    with pytest.raises(ConfigError, match="--max-asr ranks settings of a defense"):
-        confirmations(spec, frame(records), records, top=2, seeds=2, max_asr=0.1)
+    for bound, option in ((AttackBounds(max_asr=0.1), "--max-asr"), (AttackBounds(max_excess=0.1), "--max-excess")):
+        with pytest.raises(ConfigError, match=f"{option} ranks settings of a defense"):
+            confirmations(spec, frame(records), records, top=2, seeds=2, most=bound)
     weak = frame(records).assign(control_asr=0.5)
     with pytest.raises(ConfigError, match="No attacker keeps the constraints"):
         confirmations(spec, weak, records, top=2, seeds=2)
@@ -161,12 +183,14 @@ def test_who_met_several_attackers_is_ranked_by_the_worst() -> None:
         for scenario, (acc, asr) in zip(("badnets", "blend"), each, strict=True)
     ]
     assert leaders(frame_of(*rows), 1) == ["even"]
-    assert leaders(frame_of(*rows), 2, max_asr=0.1)[0] == "even"
+    assert leaders(frame_of(*rows), 2, AttackBounds(max_excess=0.1))[0] == "even"
 
 
 def test_a_leader_may_stand_at_the_bound_itself() -> None:
     rows = [row_with("t0", "at", val_acc=0.9, val_asr=0.2), row_with("t1", "below", val_acc=0.8, val_asr=0.1)]
-    assert leaders(frame_of(*rows), 2, max_asr=0.2) == ["at", "below"]
+    assert leaders(frame_of(*rows), 2, AttackBounds(max_asr=0.2)) == ["at", "below"]
+    rows = [row | {"val_asr_excess": row["val_asr"]} for row in rows]
+    assert leaders(frame_of(*rows), 2, AttackBounds(max_excess=0.2)) == ["at", "below"]
 
 
 def test_a_good_rank_makes_up_for_no_bad_one() -> None:
@@ -178,8 +202,8 @@ def test_a_good_rank_makes_up_for_no_bad_one() -> None:
         "d": ((0.5, 0.5), (0.8, 0.05)),
     }
     rows = [
-        row_with(f"t-{name}-{scenario}", name, scenario=scenario, attack=scenario, val_acc=acc, val_asr=asr)
+        row_with(f"t-{name}-{scenario}", name, scenario=scenario, attack=scenario, val_acc=acc, val_asr_excess=added)
         for name, each in figures.items()
-        for scenario, (acc, asr) in zip(("badnets", "blend"), each, strict=True)
+        for scenario, (acc, added) in zip(("badnets", "blend"), each, strict=True)
     ]
     assert leaders(frame_of(*rows), 4) == ["c", "b", "d", "a"]

@@ -54,6 +54,8 @@ def test_hypervolume_is_the_dominated_area(pairs: list[tuple[float, float]], are
 
 
 def test_figures_are_means_over_seeds_then_worst_or_mean_over_scenarios() -> None:
+    """Of attack success those of Blend, to which the trigger adds more, whatever attack success is by itself."""
+
     def run(scenario: str, seed: int, acc: float, asr: float, floor: float, control: float) -> dict[str, Any]:
         figures = {"val_acc": acc, "val_asr": asr, "asr_floor": floor, "test_acc": acc - 0.1, "test_asr": asr + 0.1,
                    "test_asr_floor": floor + 0.01, "control_asr": control}  # fmt: skip
@@ -63,20 +65,25 @@ def test_figures_are_means_over_seeds_then_worst_or_mean_over_scenarios() -> Non
         frame_of(
             run("badnets", 0, 0.8, 0.1, 0.02, 1.0), run("badnets", 1, 0.6, 0.3, 0.04, 0.9),
             run("blend", 0, 0.9, 0.5, 0.06, 0.85), run("blend", 1, 0.9, 0.1, 0.08, 0.87),
-            control_row(scenario="badnets", seed=0, val_acc=0.9), control_row(scenario="badnets", seed=1, val_acc=0.8),
-            control_row(scenario="blend", seed=0, val_acc=0.7), control_row(scenario="blend", seed=1, val_acc=0.6),
+            control_row(scenario="badnets", seed=0, val_acc=0.9, asr_floor=0.0),
+            control_row(scenario="badnets", seed=1, val_acc=0.8, asr_floor=0.1),
+            control_row(scenario="blend", seed=0, val_acc=0.7, asr_floor=0.2),
+            control_row(scenario="blend", seed=1, val_acc=0.6, asr_floor=0.4),
             control_row(scenario="blend", seed=2, val_acc=0.0),
         )
     )  # fmt: skip
     assert tuple(table.columns) == POINT_COLUMNS
     (point,) = table.to_dict("records")
     assert point["val_acc"] == pytest.approx((0.7 + 0.9) / 2)
-    assert point["val_asr"] == pytest.approx(0.3)  # blend's mean, not 0.5, its highest seed
+    assert point["val_asr_excess"] == pytest.approx((0.44 + 0.02) / 2)  # blend's mean, not 0.44, its highest seed
+    assert point["val_asr"] == pytest.approx(0.3)
     assert point["asr_floor"] == pytest.approx(0.07)  # of blend, the worst scenario
     assert point["test_acc"] == pytest.approx(0.7)
+    assert point["test_asr_excess"] == pytest.approx((0.53 + 0.11) / 2)
     assert point["test_asr"] == pytest.approx(0.4)
     assert point["test_asr_floor"] == pytest.approx(0.08)
     assert point["control_asr"] == pytest.approx(0.86)
+    assert point["control_asr_excess"] == pytest.approx((0.8 + 0.6) / 2)  # of blend's, the lower
     assert point["control_acc"] == pytest.approx((0.9 + 0.8 + 0.7 + 0.6) / 4)
     assert (point["seeds"], point["trials"], point["weak"]) == (2, "t0000", "")
     assert point["on_frontier"]
@@ -117,8 +124,65 @@ def test_the_worst_scenario_of_the_test_half_is_its_own() -> None:
     x = {"scenario": "x", "val_asr": 0.1, "asr_floor": 0.01, "test_asr": 0.6, "test_asr_floor": 0.02}
     y = {"scenario": "y", "val_asr": 0.3, "asr_floor": 0.03, "test_asr": 0.2, "test_asr_floor": 0.04}
     (point,) = points(frame_of(row_with(**x), row_with(**y))).to_dict("records")
-    assert (point["val_asr"], point["asr_floor"]) == (0.3, 0.03)
-    assert (point["test_asr"], point["test_asr_floor"]) == (0.6, 0.02)
+    assert (point["val_asr_excess"], point["val_asr"], point["asr_floor"]) == (pytest.approx(0.27), 0.3, 0.03)
+    assert (point["test_asr_excess"], point["test_asr"], point["test_asr_floor"]) == (pytest.approx(0.58), 0.6, 0.02)
+
+
+BROKEN = {"scenario": "broken", "val_asr": 0.5, "asr_floor": 0.45}
+"""A model that takes half of the images for the target class, and to which the trigger adds little."""
+POISONED = {"scenario": "poisoned", "val_asr": 0.3, "asr_floor": 0.02}
+
+
+def test_attack_success_and_floor_are_those_of_the_scenario_in_which_the_trigger_adds_most() -> None:
+    (point,) = points(frame_of(row_with(**BROKEN), row_with(**POISONED))).to_dict("records")
+    assert (point["val_asr_excess"], point["val_asr"], point["asr_floor"]) == (pytest.approx(0.28), 0.3, 0.02)
+    assert point["val_asr_worst"] == 0.5
+    (mean,) = points(frame_of(row_with(**BROKEN), row_with(**POISONED)), "mean").to_dict("records")
+    assert (mean["val_asr_excess"], mean["val_asr_worst"]) == (pytest.approx((0.05 + 0.28) / 2), pytest.approx(0.4))
+    assert (mean["val_asr"], mean["asr_floor"]) == (pytest.approx(0.4), pytest.approx(0.235))
+
+
+@pytest.mark.parametrize("order", [("x", "y", "z"), ("z", "y", "x")])
+def test_where_the_trigger_adds_nothing_the_highest_attack_success_is_shown(order: tuple[str, ...]) -> None:
+    figures = {"x": (0.02, 0.03), "y": (0.2, 0.25), "z": (0.1, 0.1)}
+    rows = [row_with(scenario=name, val_asr=figures[name][0], asr_floor=figures[name][1]) for name in order]
+    (point,) = points(frame_of(*rows)).to_dict("records")
+    assert (point["val_asr_excess"], point["val_asr"], point["asr_floor"]) == (0.0, 0.2, 0.25)
+    (half,) = points(frame_of(*rows), "cvar").to_dict("records")
+    assert (half["val_asr"], half["asr_floor"]) == (pytest.approx(0.15), pytest.approx(0.175))
+
+
+def test_the_excess_of_a_training_is_not_below_zero() -> None:
+    """So the mean of two is not the difference of two means."""
+    rows = [row_with("t0", "a", seed=0, val_asr=0.1, asr_floor=0.3), row_with("t1", "a", seed=1, val_asr=0.5)]
+    (point,) = points(frame_of(*rows)).to_dict("records")
+    assert point["val_asr_excess"] == pytest.approx((0 + 0.45) / 2)
+    assert point["val_asr"] - point["asr_floor"] == pytest.approx(0.125)
+
+
+def test_a_model_that_lost_the_target_class_leads_no_more_than_another_whose_trigger_does_nothing() -> None:
+    """By attack success alone all three would be on the frontier: the last for errors that no trigger made."""
+    rows = [
+        row_with("t0", "lost", val_acc=0.5, val_asr=0.0, asr_floor=0.0),
+        row_with("t1", "healthy", val_acc=0.8, val_asr=0.04, asr_floor=0.05),
+        row_with("t2", "worse", val_acc=0.7, val_asr=0.03, asr_floor=0.03),
+        row_with("t3", "poisoned", val_acc=0.9, val_asr=0.4, asr_floor=0.02),
+    ]
+    table = points(frame_of(*rows)).set_index("config_id")
+    assert table.index.tolist() == ["healthy", "worse", "lost", "poisoned"]
+    assert table["on_frontier"].to_dict() == {"healthy": True, "worse": False, "lost": False, "poisoned": True}
+    assert hypervolumes(table.reset_index()) == pytest.approx({"": 0.8 * 1.0 + 0.1 * (1 - 0.38)})
+
+
+def test_without_a_floor_nobody_knows_what_the_trigger_adds() -> None:
+    """As in a table of an earlier version that has no column for it."""
+    rows = [row_with("t0", "old", asr_floor=None), row_with("t1", "new", val_asr=0.9)]
+    table = points(frame_of(*rows)).set_index("config_id")
+    assert table["on_frontier"].to_dict() == {"old": False, "new": True}
+    assert np.isnan(table.loc["old", "val_asr_excess"])
+    assert np.isnan(table.loc["old", "val_asr"]), "no scenario counts"
+    with pytest.raises(NothingQualifies, match="No setting has a floor of its attack success"):
+        select(frame_of(rows[0]), max_asr=0.9)
 
 
 def test_points_come_by_environment_then_the_safest_then_the_most_accurate() -> None:
@@ -168,9 +232,9 @@ def test_one_weak_seed_spoils_the_scenario() -> None:
 def test_settings_are_compared_within_an_environment_only() -> None:
     table = points(
         frame_of(
-            row_with("t0", config="a", poison_rate=0.05, val_acc=0.9, val_asr=0.0),
-            row_with("t1", config="b", poison_rate=0.1, val_acc=0.7, val_asr=0.3),
-            row_with("t2", config="c", poison_rate=0.1, val_acc=0.6, val_asr=0.4),
+            row_with("t0", config="a", poison_rate=0.05, val_acc=0.9, val_asr_excess=0.0),
+            row_with("t1", config="b", poison_rate=0.1, val_acc=0.7, val_asr_excess=0.3),
+            row_with("t2", config="c", poison_rate=0.1, val_acc=0.6, val_asr_excess=0.4),
         )
     )
     on = table.set_index("config_id")["on_frontier"].to_dict()
@@ -247,8 +311,17 @@ def test_without_attack_success_a_setting_stands_on_no_frontier() -> None:
     assert set(table["weak"]) == {""}
 
 
+def test_a_scenario_without_poison_counts_for_accuracy_alone() -> None:
+    clean = {"poison_rate": 0.0, "val_asr": None, "weak_attack": None, "control_asr": None, "val_acc": 0.9}
+    rows = [row_with(scenario="x", val_acc=0.7, val_asr=0.3), row_with(scenario="clean", **clean)]
+    (point,) = points(frame_of(*rows), "mean").to_dict("records")
+    assert (point["val_acc"], point["val_asr_excess"]) == (pytest.approx(0.8), pytest.approx(0.25))
+    assert (point["val_asr"], point["asr_floor"], point["val_asr_worst"]) == (0.3, 0.05, 0.3)
+    assert point["on_frontier"]
+
+
 def test_what_is_no_evidence_adds_nothing_to_the_hypervolume() -> None:
-    table = points(frame_of(row_with("t0", val_acc=0.6, val_asr=0.5), row_with("t1", val_acc=1.0, weak_attack=True)))
+    table = points(frame_of(row_with("t0", val_acc=0.6, val_asr=0.55), row_with("t1", val_acc=1.0, weak_attack=True)))
     assert hypervolumes(table) == pytest.approx({"": 0.6 * 0.5})
 
 
@@ -337,7 +410,7 @@ def test_each_attacker_has_a_frontier_of_its_own() -> None:
     table = points(frame_of(*one_each()))
     on = {(row["environment"], row["config_id"]): row["on_frontier"] for row in table.to_dict("records")}
     assert on == {("badnets", "a"): True, ("badnets", "b"): False, ("blend", "a"): False, ("blend", "b"): True}
-    assert hypervolumes(table) == pytest.approx({"badnets": 0.9 * 0.9, "blend": 0.7 * 0.75})
+    assert hypervolumes(table) == pytest.approx({"badnets": 0.9 * (1 - 0.05), "blend": 0.7 * (1 - 0.2)})
     assert table.groupby("environment")["control_acc"].max().to_dict() == {"badnets": 0.95, "blend": 0.85}
 
 
@@ -363,7 +436,7 @@ def test_the_screen_shows_the_frontier_attacker_by_attacker(attackers: int) -> N
     assert (" bad " in text, "one seed" in text) == (False, True)
     if attackers > 2:
         rows = [line.split() for line in text.splitlines() if " good " in line]
-        assert rows == [[name, "good", "1", "0.800", "-", "-", "0.100", "0.050", "1.000"] for name in names]
+        assert rows == [[name, "good", "1", "0.800", "-", "-", "0.050", "0.100", "0.050", "1.000"] for name in names]
 
 
 def test_what_breaks_a_constraint_of_the_sweep_leads_nowhere(tmp_path: Path) -> None:

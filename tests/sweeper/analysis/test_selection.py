@@ -114,7 +114,7 @@ def test_the_nearest_is_named_with_its_figures() -> None:
     text = str(caught.value)
     assert text == (
         "No setting has worst val_asr <= 0.15. Nearest is vab config-t1 (t1): its worst val_asr of 0.300 is above 0.15 "
-        "(floor 0.050, val_acc 0.800)."
+        "(val_asr_excess 0.250, floor 0.050, val_acc 0.800)."
     )
 
 
@@ -124,10 +124,11 @@ def test_the_bounds_that_the_nearest_misses_are_named() -> None:
         select(frame_of(control_row(), row), max_asr=0.9, min_class_acc=0.5)
     assert str(caught.value) == (
         "No setting has worst val_asr <= 0.9 and val_min_class_acc >= 0.5. Nearest is vab config-t0 (t0): its "
-        "val_min_class_acc of 0.000 is below 0.5 (floor 0.000, worst val_asr 0.000, val_acc 0.105)."
+        "val_min_class_acc of 0.000 is below 0.5 (val_asr_excess 0.000, floor 0.000, worst val_asr 0.000, val_acc "
+        "0.105)."
     )
     with pytest.raises(BoundsMissed, match=r": its worst val_asr of 0\.300 is above 0\.2 and its val_acc of 0\.600 is "
-                       r"below 0\.7 \(floor 0\.050\)\."):  # fmt: skip
+                       r"below 0\.7 \(val_asr_excess 0\.250, floor 0\.050\)\."):  # fmt: skip
         select(frame((0.6, 0.3)), max_asr=0.2, min_acc=0.7)
 
 
@@ -176,7 +177,7 @@ def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
         row_with("t1", config="b", val_acc=0.1),
     )
     bounds = {"max_asr": 0.2, "min_acc": 0.0, "poison_rate": None}
-    content = deployment(select(table, 0.2), table, SWEEP, bounds)
+    content = deployment(select(table, max_asr=0.2), table, SWEEP, bounds)
     assert content["defense"] == "vab"
     assert content["params"]["threshold"] == 0.2
     assert (content["model"], content["augment"], content["amp"]) == ({"name": "tiny"}, {"crop": 0}, False)
@@ -235,12 +236,12 @@ def test_a_confidence_rests_on_confirmed_runs_alone() -> None:
 def test_the_evidence_of_a_confirmed_setting_is_its_confirming_runs() -> None:
     """The figures by which the search chose it flatter it, and confirming runs are no evidence of a search."""
     table = frame_of(*searched("a"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7))
-    content = deployment(select(table, 0.05, confidence=0.9), table, SWEEP, {})
+    content = deployment(select(table, max_asr=0.05, confidence=0.9), table, SWEEP, {})
     assert [(e["trial_id"], e["seed"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [
         ("k-a-None-1", 1, 0.7, 0.01), ("k-a-None-2", 2, 0.7, 0.02), ("k-a-None-3", 3, 0.7, 0.03),
     ]  # fmt: skip
     assert (content["val_acc"], content["seeds"]) == (pytest.approx(0.7), 3)
-    content = deployment(select(table, 0.05), table, SWEEP, {})
+    content = deployment(select(table, max_asr=0.05), table, SWEEP, {})
     assert [(e["trial_id"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [("t-a", 0.99, 0.0)]
 
 
@@ -255,8 +256,9 @@ def test_among_confirmed_settings_the_bounds_are_allowed_and_ties_go_to_the_lowe
 
 def test_the_nearest_of_the_confirmed_settings_is_named() -> None:
     rows = [*confirmed("far", 0.6, 0.6, 0.6, acc=0.9), *confirmed("near", 0.2, 0.2, 0.2, acc=0.5)]
-    missed = r"its upper bound of worst val_asr of 0\.20\d is above 0\.05 \(means of 3 seeds: val_asr 0\.200"
-    with pytest.raises(NothingQualifies, match=f"Nearest is vab near: {missed}"):
+    missed = r"its upper bound of worst val_asr of 0\.20\d is above 0\.05"
+    means = r"\(means of 3 seeds: val_asr_excess 0\.150, val_asr 0\.200"
+    with pytest.raises(NothingQualifies, match=f"Nearest is vab near: {missed} {means}"):
         select(frame_of(*rows), max_asr=0.05, confidence=0.9)
 
 
@@ -288,7 +290,7 @@ def test_fewer_than_three_seeds_are_not_enough(seeds: int) -> None:
 
 def test_a_mean_within_the_bound_is_not_enough() -> None:
     rows = [*searched("a"), *confirmed("a", 0.0, 0.04, 0.08)]
-    missed = r"of 0\.08\d is above 0\.05 \(means of 3 seeds: val_asr 0\.040"
+    missed = r"of 0\.08\d is above 0\.05 \(means of 3 seeds: val_asr_excess 0\.010, val_asr 0\.040"
     with pytest.raises(NothingQualifies, match=rf"At confidence 0\.9 .* {missed}"):
         select(frame_of(*rows), max_asr=0.05, confidence=0.9)
     assert select(frame_of(*rows), max_asr=0.09, confidence=0.9).point["config_id"] == "a"
@@ -352,21 +354,22 @@ def test_who_met_several_attackers_must_keep_the_bounds_against_each() -> None:
     rows = [*met("a", badnets=(0.95, 0.9), blend=(0.7, 0.05)), *met("b", badnets=(0.9, 0.02), blend=(0.65, 0.05))]
     chosen = select(frame_of(*rows), max_asr=0.15)
     assert (chosen.point["config_id"], chosen.point["environment"]) == ("b", "blend")
-    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is vab a, which "
-                       r"at badnets has val_asr 0\.900 \(floor 0\.050\) and val_acc 0\.950"):  # fmt: skip
+    with pytest.raises(NothingQualifies, match=r"No setting keeps the bounds at blend and .*; nearest is vab a: at "
+                       r"badnets its worst val_asr of 0\.900 is above 0\.15 \(val_asr_excess 0\.850, floor 0\.050, "
+                       r"val_acc 0\.950\)"):  # fmt: skip
         select(frame_of(*rows[:2], *met("b", badnets=(0.9, 0.02))), max_asr=0.15)
 
 
 def test_of_several_attackers_that_broke_a_setting_the_worst_is_named() -> None:
     rows = met("a", badnets=(0.9, 0.3), blend=(0.7, 0.05), sig=(0.9, 0.8))
     rows += met("b", badnets=(0.9, 0.02), sig=(0.9, 0.02))
-    with pytest.raises(NothingQualifies, match=r"nearest is vab a, which at sig has val_asr 0\.800"):
+    with pytest.raises(NothingQualifies, match=r"nearest is vab a: at sig its worst val_asr of 0\.800 is"):
         select(frame_of(*rows), max_asr=0.15)
 
 
 def test_the_evidence_of_a_setting_is_all_that_it_met() -> None:
     table = frame_of(*met("a", badnets=(0.9, 0.1), blend=(0.7, 0.05)), *met("b", badnets=(0.1, 0.1), blend=(0.1, 0.1)))
-    content = deployment(select(table, 0.15), table, SWEEP, {})
+    content = deployment(select(table, max_asr=0.15), table, SWEEP, {})
     assert {(e["trial_id"], e["scenario"]) for e in content["evidence"]} == {
         ("t-a-badnets", "badnets"), ("t-a-blend", "blend"),
     }  # fmt: skip
@@ -427,12 +430,12 @@ def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one
     assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
     t = 2.919986  # of two degrees of freedom at 0.95
     assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
-    lines = selection_lines(chosen, Bounds(0.2, confidence=0.9), "")
+    lines = selection_lines(chosen, Bounds(max_asr=0.2, confidence=0.9), "")
     assert any("a bound for all 2 confirmed settings at once is 0.037" in line for line in lines)
     assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
     alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
     assert alone.asr_upper_of_all == alone.asr_upper
-    assert not any("at once" in line for line in selection_lines(alone, Bounds(0.2, confidence=0.9), ""))
+    assert not any("at once" in line for line in selection_lines(alone, Bounds(max_asr=0.2, confidence=0.9), ""))
 
 
 def test_the_bound_for_all_counts_every_setting_that_has_one() -> None:
@@ -468,7 +471,8 @@ def test_a_setting_must_keep_the_bound_on_its_worst_class() -> None:
         select(frame_of(*rows), max_asr=0.2, min_acc=0.5, min_class_acc=0.6)
     assert str(caught.value) == (
         "No setting has worst val_asr <= 0.2 and val_acc >= 0.5 and val_min_class_acc >= 0.6. Nearest is vab b (t1): "
-        "its val_min_class_acc of 0.400 is below 0.6 (floor 0.050, worst val_asr 0.100, val_acc 0.700)."
+        "its val_min_class_acc of 0.400 is below 0.6 (val_asr_excess 0.050, floor 0.050, worst val_asr 0.100, val_acc "
+        "0.700)."
     )
 
 
@@ -485,7 +489,7 @@ def test_who_met_several_attackers_must_keep_the_bound_on_the_worst_class_agains
         for row, low in zip(met("a", x=(0.9, 0.1), y=(0.8, 0.1)), (0.5, 0.1), strict=True)
     ]
     rows += [row | {"val_min_class_acc": 0.5} for row in met("b", y=(0.7, 0.1))]
-    with pytest.raises(NothingQualifies, match=r"nearest is vab a, which at y has .* and val_min_class_acc 0\.100\."):
+    with pytest.raises(NothingQualifies, match=r"nearest is vab a: at y its val_min_class_acc of 0\.100 is "):
         select(frame_of(*rows), max_asr=0.2, min_class_acc=0.3)
 
 
@@ -507,12 +511,14 @@ def test_at_a_confidence_the_lower_bound_of_the_worst_class_counts() -> None:
     lower = 1 - clopper_pearson_upper(700, 1000, 0.9)
     assert 0.28 < lower < 0.3
     assert (chosen.point["config_id"], chosen.min_class_acc_lower) == ("a", pytest.approx(lower))
-    first, *_ = selection_lines(chosen, Bounds(0.2, confidence=0.9), "")
+    first, *_ = selection_lines(chosen, Bounds(max_asr=0.2, confidence=0.9), "")
     assert f"val_acc 0.800 ± 0.000, worst class 0.300 ± 0.000, at least {lower:.3f} at confidence 0.9, worst" in first
     with pytest.raises(NothingQualifies) as caught:
         select(frame_of(*rows), max_asr=0.1, min_class_acc=0.29, confidence=0.9)
     missed = f"its lower bound of val_min_class_acc of {lower:.3f} is below 0.29"
-    assert f"{missed} (means of 3 seeds: val_asr 0.000, val_min_class_acc 0.300," in str(caught.value)
+    assert f"{missed} (means of 3 seeds: val_asr_excess 0.000, val_asr 0.000, val_min_class_acc 0.300," in str(
+        caught.value
+    )
 
 
 def test_a_seed_without_its_worst_class_leaves_no_lower_bound() -> None:
@@ -534,9 +540,9 @@ def test_the_chosen_setting_tells_which_classes_it_lost(confidence: float | None
     assert deployment(chosen, table, SWEEP, {})["lost_classes"] == ["a"]
     there = "its accuracy there is below a tenth of that without a defense."
     lost = f"vab a has lost the class a (in 4 of 4 trainings): {there}"
-    lines = selection_lines(chosen, Bounds(0.2, confidence=confidence), "")
+    lines = selection_lines(chosen, Bounds(max_asr=0.2, confidence=confidence), "")
     assert f"{lost} --min-class-acc bounds the mean over seeds, not every training." in lines
-    lines = selection_lines(chosen, Bounds(0.2, min_class_acc=0.0001, confidence=confidence), "")
+    lines = selection_lines(chosen, Bounds(max_asr=0.2, min_class_acc=0.0001, confidence=confidence), "")
     assert lost in lines, "a training may lose a class though the mean keeps the bound"
 
 
@@ -548,7 +554,7 @@ def test_a_class_without_a_validation_image_is_named_and_has_no_lower_bound(conf
     assert chosen.min_class_acc_lower == (None if confidence is None else 0.0)
     assert deployment(chosen, frame_of(*rows), SWEEP, {})["unmeasured_classes"] == ["b"]
     unknown = "No validation image shows the class b: the accuracy on it cannot be known, and may be 0."
-    assert unknown in selection_lines(chosen, Bounds(0.2, confidence=confidence), "")
+    assert unknown in selection_lines(chosen, Bounds(max_asr=0.2, confidence=confidence), "")
     if confidence is not None:
         with pytest.raises(NothingQualifies, match=f"is below 0.1 .*{unknown}$"):
             select(frame_of(*rows), max_asr=0.2, min_class_acc=0.1, confidence=confidence)

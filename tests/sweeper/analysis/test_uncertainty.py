@@ -11,7 +11,9 @@ from sweeper.analysis.frontier import non_dominated, points
 from sweeper.analysis.uncertainty import (
     asr_upper,
     bootstrap,
+    clopper_pearson_lower,
     clopper_pearson_upper,
+    excess_upper,
     how_many,
     may_fail,
     min_class_acc_lower,
@@ -109,6 +111,69 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     assert missed / 400 <= 0.1
 
 
+@pytest.mark.parametrize(("hits", "trials"), [(0, 20), (1, 20), (20, 20)])
+def test_the_lower_bound_of_a_share(hits: int, trials: int) -> None:
+    """At the bound, as many hits as were seen have just the probability 1 - confidence."""
+    bound = clopper_pearson_lower(hits, trials, 0.9)
+    if hits == 0:
+        assert bound == 0
+        return
+    tail = sum(comb(trials, k) * bound**k * (1 - bound) ** (trials - k) for k in range(hits, trials + 1))
+    assert tail == pytest.approx(0.1, rel=1e-6)
+
+
+def test_the_bound_of_what_the_trigger_adds() -> None:
+    """The larger one of Student's t over seeds, and of success less floor over images, each at half the error."""
+    images = np.full((3, 1), 100)
+    asr, floor = np.array([[0.2], [0.3], [0.25]]), np.array([[0.1], [0.1], [0.1]])
+    of_images = clopper_pearson_upper(30, 100, 0.95) - clopper_pearson_lower(10, 100, 0.95)
+    assert of_images > student_upper([0.1, 0.2, 0.15], 0.9)
+    assert excess_upper(asr - floor, asr, images, "worst", 0.9) == pytest.approx(of_images)
+    many = np.full((3, 1), 10**7)
+    by_seeds = 0.15 + 1.8856 * 0.05 / sqrt(3)
+    assert excess_upper(asr - floor, asr, many, "worst", 0.9) == pytest.approx(max(by_seeds, 0.2), abs=1e-3)
+    wide = np.array([[0.0], [0.9], [0.9]])
+    assert excess_upper(wide, wide, images, "worst", 0.9) == 1.0
+
+
+def test_below_the_floor_the_trigger_adds_nothing_to_its_images_either() -> None:
+    """Attack success 0.1 at a floor of 0.4: the bound must not fall below that of ten images of a hundred twice."""
+    asr = np.full((3, 1), 0.1)
+    bound = excess_upper(np.zeros((3, 1)), asr, np.full((3, 1), 100), "worst", 0.9)
+    assert bound == pytest.approx(clopper_pearson_upper(10, 100, 0.95) - clopper_pearson_lower(10, 100, 0.95))
+
+
+def test_the_bound_of_what_the_trigger_adds_is_of_the_scenarios_in_which_it_adds_most() -> None:
+    """Not of the first, whose attack success is higher."""
+    asr, floor = np.tile([0.5, 0.3], (3, 1)), np.tile([0.45, 0.02], (3, 1))
+    images = np.full((3, 2), 100)
+    worst = excess_upper(asr - floor, asr, images, "worst", 0.9)
+    assert worst == pytest.approx(clopper_pearson_upper(30, 100, 0.95) - clopper_pearson_lower(2, 100, 0.95))
+    mean = excess_upper(asr - floor, asr, images, "mean", 0.9)
+    # Means 0.4 and 0.235: rounded so that the bound is the wider one.
+    assert mean == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(23, 100, 0.95))
+
+
+def test_where_the_trigger_adds_the_same_the_highest_attack_success_counts() -> None:
+    """Of the second seed, in the second scenario, with the images of that."""
+    asr = np.array([[0.0, 0.1], [0.0, 0.4], [0.2, 0.1]])
+    bound = excess_upper(np.zeros((3, 2)), asr, np.array([[50, 100]] * 3), "worst", 0.9)
+    assert bound == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(40, 100, 0.95))
+
+
+def test_the_bound_of_what_the_trigger_adds_holds_as_often_as_it_says() -> None:
+    """Three seeds, two scenarios: the true worst excess lies above the bound in at most a tenth."""
+    random = np.random.default_rng(1)
+    truth, floors = np.array([0.02, 0.05]), np.array([0.10, 0.04])
+    images = np.full((3, 2), 450)
+    missed = 0
+    for _ in range(400):
+        base = random.binomial(450, np.clip(floors + random.normal(0, 0.02, (3, 2)), 0, 1)) / 450
+        asr = random.binomial(450, np.clip(floors + truth + random.normal(0, 0.02, (3, 2)), 0, 1)) / 450
+        missed += excess_upper(np.maximum(asr - base, 0), asr, images, "worst", 0.9) < truth.max()
+    assert missed / 400 <= 0.1
+
+
 def test_the_lower_bound_of_the_worst_class() -> None:
     """The smaller one of Student's t over seeds and Clopper-Pearson over the classes of the worst seed."""
     apart = np.array([[0.8, 0.9], [0.6, 0.9], [0.7, 0.9]])
@@ -200,34 +265,34 @@ def test_where_a_sample_has_no_figure_there_is_no_interval() -> None:
 
 def test_spread_and_interval_of_a_point() -> None:
     def run(seed: int, scenario: str, acc: float, asr: float) -> dict[str, object]:
-        return row_with(config="a", seed=seed, scenario=scenario, val_acc=acc, val_asr=asr)
+        return row_with(config="a", seed=seed, scenario=scenario, val_acc=acc, val_asr=asr, asr_floor=0.1)
 
     frame = frame_of(
         run(0, "x", 0.8, 0.1), run(0, "y", 0.6, 0.4), run(1, "x", 0.9, 0.3), run(1, "y", 0.7, 0.2),
     )  # fmt: skip
     (point,) = points(frame).to_dict("records")
     assert point["seeds"] == 2
-    assert (point["val_acc"], point["val_asr"]) == (pytest.approx(0.75), pytest.approx(0.3))  # y is the worst
+    assert (point["val_acc"], point["val_asr_excess"]) == (pytest.approx(0.75), pytest.approx(0.2))  # y is the worst
     assert point["val_acc_sd"] == pytest.approx(abs(0.7 - 0.8) / sqrt(2))
-    assert point["val_asr_sd"] == pytest.approx(abs(0.4 - 0.2) / sqrt(2))
+    assert point["val_asr_excess_sd"] == point["val_asr_sd"] == pytest.approx(abs(0.4 - 0.2) / sqrt(2))
     assert (point["val_acc_low"], point["val_acc_high"]) == (pytest.approx(0.7), pytest.approx(0.8))
-    # Seed 0 twice: y counts with 0.4; seed 1 twice: x with 0.3; both once: y with 0.3.
-    assert (point["val_asr_low"], point["val_asr_high"]) == (pytest.approx(0.3), pytest.approx(0.4))
+    # Seed 0 twice: y counts with 0.3; seed 1 twice: x with 0.2; both once: y with 0.2.
+    assert (point["val_asr_excess_low"], point["val_asr_excess_high"]) == (pytest.approx(0.2), pytest.approx(0.3))
     assert point["frontier_share"] == 1
     (mean,) = points(frame, "mean").to_dict("records")
-    assert mean["val_asr"] == pytest.approx(0.25)
+    assert mean["val_asr_excess"] == pytest.approx(0.15)
 
 
 def test_one_seed_has_no_spread() -> None:
     (point,) = points(frame_of(row_with())).to_dict("records")
-    names = ("val_acc_sd", "val_asr_sd", "val_acc_low", "val_asr_high", "frontier_share")
+    names = ("val_acc_sd", "val_asr_excess_sd", "val_asr_sd", "val_acc_low", "val_asr_excess_high", "frontier_share")
     assert all(np.isnan(point[name]) for name in names)
 
 
 def test_one_seed_beside_settings_with_several_has_no_interval() -> None:
     rows = [row_with("t0", "one", val_acc=0.9), row_with("t1", "two", val_acc=0.5)]
     table = points(frame_of(*rows, row_with("t2", "two", seed=1, val_acc=0.7))).set_index("config_id")
-    names = ["val_acc_low", "val_acc_high", "val_asr_low", "val_asr_high", "frontier_share"]
+    names = ["val_acc_low", "val_acc_high", "val_asr_excess_low", "val_asr_excess_high", "frontier_share"]
     assert table.loc["one", names].isna().all()
     assert table.loc["two", ["val_acc_low", "val_acc_high"]].tolist() == pytest.approx([0.5, 0.7])
 

@@ -5,42 +5,54 @@ from typing import Any
 
 import pytest
 
+from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.cli.next_step import next_lines
 from tests.sweeper.small import control_row, frame_of, row_with
 
 DIR = Path("runs/a")
 
 
-def lines(max_asr: float | None, *more: dict[str, Any], asr: float = 0.1) -> list[str]:
-    return next_lines(DIR, frame_of(control_row(), row_with("t0", "a", val_asr=asr), *more), max_asr)
+def lines(most: AttackBounds, *more: dict[str, Any], asr: float = 0.1) -> list[str]:
+    return next_lines(DIR, frame_of(control_row(), row_with("t0", "a", val_asr=asr), *more), most)
 
 
-@pytest.mark.parametrize(("max_asr", "shown"), [(None, "0.15"), (0.3, "0.3")])
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [
+        (UNBOUNDED, "--max-excess 0.1"),
+        (AttackBounds(max_excess=0.3), "--max-excess 0.3"),
+        (AttackBounds(max_asr=0.3), "--max-asr 0.3"),
+        (AttackBounds(0.2, 0.3), "--max-excess 0.2 --max-asr 0.3"),
+    ],
+)
 def test_where_a_setting_qualifies_it_is_picked_and_confirmed_before_it_is_deployed(
-    max_asr: float | None, shown: str
+    most: AttackBounds, shown: str
 ) -> None:
-    assert lines(max_asr) == [
-        f"Pick a setting: sweeper select runs/a --max-asr {shown}",
-        f"Before deploying it: sweeper confirm runs/a --max-asr {shown}, and then sweeper select runs/a --max-asr "
-        f"{shown} --confidence 0.9",
+    assert lines(most) == [
+        f"Pick a setting: sweeper select runs/a {shown}",
+        f"Before deploying it: sweeper confirm runs/a {shown}, and then sweeper select runs/a {shown} --confidence 0.9",
     ]
 
 
 def test_where_none_qualifies_the_nearest_is_named_instead() -> None:
-    (line,) = lines(None, asr=0.765)
+    (line,) = lines(UNBOUNDED, asr=0.765)
     assert line == (
-        "No setting has worst val_asr <= 0.15. Nearest is vab a (t0): its worst val_asr of 0.765 is above 0.15 (floor "
-        "0.050, val_acc 0.800). Try more trials (sweeper resume runs/a --trials N), other ranges of the parameters, or "
-        "a higher --max-asr."
+        "No setting has worst val_asr_excess <= 0.1. Nearest is vab a (t0): its worst val_asr_excess of 0.715 is above "
+        "0.1 (val_asr 0.765, floor 0.050, val_acc 0.800). Try more trials (sweeper resume runs/a --trials N), other "
+        "ranges of the parameters, or a higher --max-excess."
     )
+    (line,) = lines(AttackBounds(0.2, 0.3), asr=0.765)
+    assert line.endswith("or a higher --max-excess and --max-asr.")
 
 
 def test_of_confirmed_settings_the_bound_counts() -> None:
     again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, val_asr=0.1, n_eval=1000) for seed in (1, 2, 3)]
-    assert lines(0.9, *again, asr=0.1) == ["Pick a setting: sweeper select runs/a --max-asr 0.9 --confidence 0.9"]
-    (line,) = lines(0.05, *again)
+    assert lines(AttackBounds(max_asr=0.9), *again, asr=0.1) == [
+        "Pick a setting: sweeper select runs/a --max-asr 0.9 --confidence 0.9"
+    ]
+    (line,) = lines(AttackBounds(max_asr=0.05), *again)
     assert line.startswith("At confidence 0.9 no setting has worst val_asr <= 0.05. Nearest is vab a")
-    assert lines(0.9, *again[:2]) == [
+    assert lines(AttackBounds(max_asr=0.9), *again[:2]) == [
         "Not enough seeds: a confidence needs at least 3 of a setting, all finished, against every attacker; the most "
         "that is there is 2. Run sweeper confirm runs/a --max-asr 0.9, and then sweeper select runs/a --max-asr 0.9 "
         "--confidence 0.9"
@@ -49,12 +61,14 @@ def test_of_confirmed_settings_the_bound_counts() -> None:
 
 def test_weak_attacks_are_said_without_a_hint_on_bounds() -> None:
     rows = frame_of(row_with(weak_attack=True, control_asr=0.4))
-    (line,) = next_lines(DIR, rows, None)
+    (line,) = next_lines(DIR, rows, UNBOUNDED)
     assert line.endswith("or train the control longer (control.epochs).")
 
 
 def test_a_path_with_a_space_can_be_pasted() -> None:
     frame = frame_of(control_row(), row_with("t0", "a"))
-    assert next_lines(Path("my runs"), frame, None)[0] == "Pick a setting: sweeper select 'my runs' --max-asr 0.15"
-    (line,) = next_lines(Path("my runs"), frame, 0.01)
+    assert (
+        next_lines(Path("my runs"), frame, UNBOUNDED)[0] == "Pick a setting: sweeper select 'my runs' --max-excess 0.1"
+    )
+    (line,) = next_lines(Path("my runs"), frame, AttackBounds(0.01))
     assert "Try more trials (sweeper resume 'my runs' --trials N), other" in line

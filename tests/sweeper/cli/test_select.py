@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sweeper.analysis.uncertainty import clopper_pearson_lower, clopper_pearson_upper
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
 from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
@@ -17,7 +18,8 @@ from trainers.defenses import DEFENSES
 def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
     result = call("select", str(run_dir), "--max-asr", "0.15")
     assert result.exit_code == 0, result.output
-    assert "config1 (t0001): val_acc 0.800, worst val_asr 0.100 (floor 0.050, control 1.000)" in result.stdout
+    attack = "worst val_asr_excess 0.050 (val_asr 0.100, floor 0.050, control 1.000), worst val_asr 0.100; "
+    assert f"config1 (t0001): val_acc 0.800, {attack}" in result.stdout
     assert "1 other qualified" in result.stdout
     assert "one seed" in result.stdout
     content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
@@ -25,6 +27,27 @@ def test_select_writes_the_setting_to_deploy(run_dir: Path) -> None:
     assert DEFENSES["vab"].Params(**content["params"]) == DEFENSES["vab"].Params(threshold=0.2)
     assert content["chosen_for"]["max_asr"] == 0.15
     assert content["source"]["config_id"] == "config1"
+
+
+def test_select_bounds_what_the_trigger_adds(run_dir: Path) -> None:
+    result = call("select", str(run_dir), "--max-excess", "0.05")
+    assert result.exit_code == 0, result.output
+    figures = "worst val_asr_excess 0.050 (val_asr 0.100, floor 0.050, control 1.000); "
+    assert f"config1 (t0001): val_acc 0.800, {figures}" in result.stdout
+    assert f"sweeper confirm {run_dir} --max-excess 0.05, and then sweeper select {run_dir} --max-excess 0.05 " in (
+        result.stdout
+    )
+    content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
+    assert (content["chosen_for"]["max_excess"], content["chosen_for"]["max_asr"]) == (0.05, None)
+    assert (content["val_asr_excess"], content["val_asr"], content["asr_floor"]) == (pytest.approx(0.05), 0.1, 0.05)
+    assert content["evidence"][0]["val_asr_excess"] == pytest.approx(0.05)
+    both = sentence(call("select", str(run_dir), "--max-excess", "0.05", "--max-asr", "0.01"), code=3)
+    assert "No setting has worst val_asr_excess <= 0.05 and worst val_asr <= 0.01." in both
+
+
+def test_select_without_a_bound_on_the_attack_says_what_is_missing(run_dir: Path) -> None:
+    text = sentence(call("select", str(run_dir), "--min-acc", "0.5"))
+    assert text == "Give --max-excess, the most that a trigger may add to the floor, or --max-asr, or both."
 
 
 def test_select_says_what_comes_nearest_and_exits_3(run_dir: Path) -> None:
@@ -48,7 +71,7 @@ def test_select_keeps_a_bound_on_the_worst_class_and_names_lost_classes(tmp_path
     write_rows(folder, rows)
     sentence_ = "vab a has lost the class cat: its accuracy there is below a tenth of that without a defense."
     text = call("select", str(folder.path), "--max-asr", "0.2").stdout
-    assert "vab a (t0): val_acc 0.900, worst class 0.000, worst val_asr 0.100" in text
+    assert "vab a (t0): val_acc 0.900, worst class 0.000, worst val_asr_excess 0.050 (val_asr 0.100," in text
     assert sentence_ in text
     text = call("select", str(folder.path), "--max-asr", "0.2", "--min-class-acc", "0.5").stdout
     assert "vab b (t1): val_acc 0.700, worst class 0.600" in text
@@ -105,7 +128,8 @@ def test_what_fresh_seeds_made_of_the_setting_is_said_before_it_is_deployed(run_
              for seed in (1, 2, 3)]  # fmt: skip
     write_rows(folder, [*as_rows(folder.read_trials().drop(columns="constraints_kept")), *again])
     text = call("select", str(run_dir), "--max-asr", "0.15").stdout
-    assert "With 3 fresh seeds, which only --confidence uses: val_acc 0.720 ± 0.010, worst val_asr 0.200" in text
+    again_ = "val_acc 0.720 ± 0.010, worst val_asr_excess 0.150 ± 0.000 (val_asr 0.200 ± 0.000, floor 0.050)."
+    assert f"With 3 fresh seeds, which only --confidence uses: {again_}" in text
     assert "before deploying: sweeper select" in text
     assert "sweeper confirm" not in text
     assert "deploy.yaml, replacing an earlier selection" in text
@@ -136,11 +160,16 @@ def test_select_wants_a_whole_description(run_dir: Path) -> None:
     assert "sweep.yaml cannot be read" in sentence(call("select", str(run_dir), "--max-asr", "0.15"))
 
 
-@pytest.mark.parametrize("bound", ["-0.1", "1.5", "much"])
-def test_a_bound_is_a_share(run_dir: Path, bound: str) -> None:
-    result = call("select", str(run_dir), "--max-asr", bound)
+@pytest.mark.parametrize("bound", ["-0.1", "1.5", "nan", "inf", "much"])
+@pytest.mark.parametrize("option", ["--max-excess", "--max-asr"])
+@pytest.mark.parametrize("command", ["select", "confirm"])
+def test_a_bound_is_a_share(run_dir: Path, command: str, option: str, bound: str) -> None:
+    result = call(command, str(run_dir), option, bound)
     assert result.exit_code == 2
-    assert "--max-asr" in result.stderr
+    if bound == "much":
+        assert option in result.stderr
+    else:
+        assert sentence(result) == f"{option} must lie in [0, 1], but got {float(bound):g}."
 
 
 def test_frontier_of_one_sweep(run_dir: Path) -> None:
@@ -205,7 +234,8 @@ def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -
     rows = [row_with("t0", "a", seed=s, val_acc=0.8 + s / 100, val_asr=0.1, **params()) for s in (0, 1)]
     write_rows(folder, rows)
     result = call("select", str(folder.path), "--max-asr", "0.2")
-    assert "val_acc 0.805 ± 0.007, worst val_asr 0.100 ± 0.000 (floor" in result.stdout
+    attack = "worst val_asr_excess 0.050 ± 0.000 (val_asr 0.100 ± 0.000, floor 0.050, control 1.000), worst val_asr 0.1"
+    assert f"val_acc 0.805 ± 0.007, {attack}" in result.stdout
     assert "looks better than it is" in result.stdout
     content = yaml.safe_load(folder.deploy.read_text())
     assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))
@@ -220,5 +250,8 @@ def test_bounds_of_confirmed_settings_stand_beside_their_figures(tmp_path: Path)
     write_rows(folder, [control_row(), row_with("t0", "a", **params()), *again])
     shown = call("frontier", str(folder.path)).stdout.split("Confirmed with fresh seeds")[1]
     headings, line = (row for row in map(str.strip, shown.splitlines()) if row.startswith(("config_id", "a ")))
-    assert headings.split("worst class")[1].split() == ["at", "least", "val_asr", "at", "most", "floor"]
-    assert line.split()[-9:] == ["0.600", "±", "0.000", "0.580", "0.100", "±", "0.000", "0.113", "0.050"]
+    bounds = ["excess", "at", "most", "val_asr", "floor", "val_asr", "at", "most"]
+    assert headings.split("worst class")[1].split() == ["at", "least", *bounds]
+    added = clopper_pearson_upper(100, 1000, 0.95) - clopper_pearson_lower(50, 1000, 0.95)
+    excess, asr = ["0.050", "±", "0.000", f"{added:.3f}"], ["0.100", "±", "0.000", "0.050", "0.113"]
+    assert line.split()[-13:] == ["0.600", "±", "0.000", "0.580", *excess, *asr]

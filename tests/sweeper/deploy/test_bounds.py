@@ -7,18 +7,22 @@ import pytest
 
 from sweeper.deploy.bounds import Bounds, confident_command, confirm_command, select_command
 
-ALL = Bounds(0.1, min_acc=0.5, min_class_acc=0.25, poison_rate=0.05, over="cvar", defense="bcu")
-OPTIONS = "--max-asr 0.1 --min-acc 0.5 --min-class-acc 0.25 --poison-rate 0.05 --over cvar --defense bcu"
+ALL = Bounds(0.05, 0.1, min_acc=0.5, min_class_acc=0.25, poison_rate=0.05, over="cvar", defense="bcu")
+OPTIONS = (
+    "--max-excess 0.05 --max-asr 0.1 --min-acc 0.5 --min-class-acc 0.25 --poison-rate 0.05 --over cvar --defense bcu"
+)
 DIR = Path("runs/a")
 
 
 def test_a_command_keeps_every_bound_that_was_given() -> None:
     assert select_command(DIR, ALL) == f"sweeper select runs/a {OPTIONS}"
-    assert "--max-asr 0.12345678 " in select_command(DIR, Bounds(0.12345678, over="mean")), "to its last digit"
-    assert select_command(DIR, Bounds(0.1)) == "sweeper select runs/a --max-asr 0.1"
+    exact = Bounds(max_asr=0.12345678, over="mean")
+    assert "--max-asr 0.12345678 " in select_command(DIR, exact), "to its last digit"
+    assert select_command(DIR, Bounds(0.1)) == "sweeper select runs/a --max-excess 0.1"
+    assert select_command(DIR, Bounds(max_asr=0.1)) == "sweeper select runs/a --max-asr 0.1"
     assert confident_command(DIR, ALL) == f"sweeper select runs/a {OPTIONS} --confidence 0.9"
-    assert confident_command(DIR, Bounds(0.1, confidence=0.99)).endswith("--max-asr 0.1 --confidence 0.99")
-    assert confirm_command(DIR, ALL) == "sweeper confirm runs/a --max-asr 0.1"
+    assert confident_command(DIR, Bounds(0.1, confidence=0.99)).endswith("--max-excess 0.1 --confidence 0.99")
+    assert confirm_command(DIR, ALL) == "sweeper confirm runs/a --max-excess 0.05 --max-asr 0.1"
 
 
 @pytest.mark.parametrize("name", ["my runs/a", "it's", "$HOME"])

@@ -39,6 +39,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 @pytest.mark.parametrize(
     ("bounds", "text"),
     [
+        ({}, r"^Give --max-excess, .*, or --max-asr, or both\.$"),
+        ({"max_excess": -0.5}, r"--max-excess must lie in \[0, 1\], but got -0.5"),
+        ({"max_asr": 0.1, "max_excess": float("inf")}, r"--max-excess must lie in \[0, 1\], but got inf"),
         ({"max_asr": 1.5}, r"--max-asr must lie in \[0, 1\], but got 1.5"),
         ({"max_asr": 0.1, "min_acc": -0.1}, r"--min-acc must lie in \[0, 1\], but got -0.1"),
         ({"max_asr": 0.1, "min_class_acc": 1.01}, r"--min-class-acc must lie in \[0, 1\], but got 1.01"),
@@ -78,7 +81,7 @@ def test_a_second_selection_takes_the_place_of_the_first(folder: RunFolder) -> N
     before = folder.deploy.read_text()
     assert yaml.safe_load(before)["defense"] == "bcu"
     with pytest.raises(NothingQualifies, match=r"Nearest is .*deploy\.yaml still holds an earlier selection"):
-        select_setting(folder, Bounds(0.01))
+        select_setting(folder, Bounds(max_asr=0.01))
     assert folder.deploy.read_text() == before
 
 

@@ -30,6 +30,26 @@ def test_mean_over_seeds_then_worst_or_mean_over_scenarios(
     assert objective.value(ROWS) == pytest.approx(expected)
 
 
+ADDED: list[dict[str, Any]] = [
+    {"scenario": "badnets", "val_asr_excess": 0.1},
+    {"scenario": "badnets", "val_asr_excess": 0.3},
+    {"scenario": "blend", "val_asr_excess": 0.4},
+    {"scenario": "clean", "val_asr_excess": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("direction", "aggregate", "expected"),
+    [("minimize", None, 0.4), ("minimize", "mean", 0.3), ("maximize", None, 0.2)],
+)
+def test_what_the_trigger_adds_is_that_of_the_worst_scenario(direction: Any, aggregate: Any, expected: float) -> None:
+    objective = Objective(metric="val_asr_excess", direction=direction, aggregate=aggregate)
+    assert objective.value(ADDED) == pytest.approx(expected)
+    assert objective.value(ADDED[-1:]) is None, "nothing is poisoned"
+    assert Constraint(metric="val_asr_excess", max=0.1).violation(ADDED) == pytest.approx(0.3)
+    assert Constraint(metric="val_asr_excess", max=0.1).violation(ADDED[-1:]) == float("inf")
+
+
 CLASSES: list[dict[str, Any]] = [
     {"scenario": "badnets", "val_balanced_acc": 0.8, "val_min_class_acc": 0.5},
     {"scenario": "badnets", "val_balanced_acc": 0.6, "val_min_class_acc": 0.1},

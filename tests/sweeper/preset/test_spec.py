@@ -5,7 +5,7 @@ import pytest
 from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError, preset_names
 from sweeper.preset.spec import SweepSpec
-from tests.sweeper.small import misfits_of
+from tests.sweeper.small import misfits_of, spec_with
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
 
@@ -32,7 +32,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("defense.thresh=0.1", ["defense", "thresh", "threshold"]),
         ("scenarios.0.poison_rate=1", ["scenarios.0", "poison_rate must be a number at least 0 and below 1", "1"]),
         ("scenarios.0.attack=magic", ["scenarios.0", "badnets, blend", "magic"]),
-        ("scenarios.0.poison_rate=0", ["val_asr is undefined"]),
+        ("scenarios.0.poison_rate=0", ["val_asr_excess is undefined"]),
         ("search.sampler=grid", ["grid", "vab.threshold is continuous"]),
         ("objectives=[{metric: test_acc, direction: maximize}]", ["objectives.0.metric", "test_acc"]),
         ("objectives=[{metric: poison_rate, direction: maximize}]", ["poison_rate may only be minimized"]),
@@ -43,7 +43,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),
         ("scenarios.0.poison_rate={float: [0.01, 0.1]}", ["badnets.poison_rate is continuous", "step"]),
-        ("scenarios.0.poison_rate={categorical: [0, 0.1]}", ["val_asr is undefined", "always above 0"]),
+        ("scenarios.0.poison_rate={categorical: [0, 0.1]}", ["val_asr_excess is undefined", "always above 0"]),
         ("scenarios.0.labels={categorical: [all_to_one, all_to_all]}", ["labels", "cannot be searched"]),
         ("constraints=[{metric: val_asr, max: .nan}]", ["constraints.0.max", "finite"]),
         (
@@ -125,6 +125,31 @@ def test_the_attacker_searches_its_own_parameters(make_spec: Make) -> None:
     )
     assert spec.environment() == {}
     assert "badnets.poison_rate" in spec.space()
+
+
+def test_a_defender_minimizes_what_the_trigger_adds_unless_it_says_otherwise(make_spec: Make) -> None:
+    assert [(o.metric, o.direction) for o in spec_with().objectives] == [
+        ("val_acc", "maximize"), ("val_asr_excess", "minimize"),
+    ]  # fmt: skip
+    assert not spec_with().attacking
+    assert [(o.metric, o.direction) for o in make_spec().objectives] == [
+        ("val_acc", "maximize"), ("val_asr_excess", "minimize"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objectives", "metric"),
+    [
+        ("[{metric: val_acc, direction: maximize}]", "val_asr_excess"),
+        ("[{metric: val_acc, direction: maximize}, {metric: val_asr, direction: minimize}]", "val_asr"),
+        ("[{metric: val_asr, direction: maximize}]", "val_asr"),
+        ("[{metric: val_asr, direction: minimize}, {metric: val_asr_excess, direction: maximize}]", "val_asr_excess"),
+    ],
+)
+def test_the_success_of_attacks_is_that_of_the_objectives(make_spec: Make, objectives: str, metric: str) -> None:
+    spec = make_spec(f"objectives={objectives}", "defense={name: vab, threshold: 0.2}")
+    assert spec.attack_metric == metric
+    assert spec.attacking == (f"{metric}, direction: maximize" in objectives)
 
 
 def test_a_list_of_defenses_is_searched_over(make_spec: Make) -> None:

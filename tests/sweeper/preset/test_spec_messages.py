@@ -187,7 +187,7 @@ def test_the_control_may_bound_a_search_only() -> None:
 
 def test_a_sweep_without_attack_may_look_at_accuracy_alone() -> None:
     clean = [{"attack": "badnets", "poison_rate": 0}]
-    assert "val_asr is undefined" in message(preset_with(scenarios=clean))
+    assert "val_asr_excess is undefined" in message(preset_with(scenarios=clean))
     assert spec_with(scenarios=clean, objectives=make_objectives(("val_acc", "maximize")))
     sometimes = [{"attack": "badnets", "poison_rate": {"categorical": [0, 0.1]}}]
     assert "always above 0" in message(preset_with(scenarios=sometimes))

@@ -40,12 +40,13 @@ def dots(axes: Axes) -> list[list[float]]:
 
 
 def run(config: str, scenario: str, rate: float, asr: float, acc: float = 0.8, **changes: Any) -> dict[str, Any]:
-    known = {"scenario": scenario, "poison_rate": rate, "val_asr": asr, "val_acc": acc}
+    known = {"scenario": scenario, "poison_rate": rate, "val_asr": asr, "asr_floor": 0.0, "val_acc": acc}
     return row_with(f"{config}-{scenario}-{rate}", config, **(known | changes))
 
 
 def control(scenario: str, rate: float, asr: float, **changes: Any) -> dict[str, Any]:
-    return control_row(trial=f"c-{scenario}-{rate}", scenario=scenario, poison_rate=rate, val_asr=asr, **changes)
+    known = {"scenario": scenario, "poison_rate": rate, "val_asr": asr, "asr_floor": 0.0}
+    return control_row(trial=f"c-{scenario}-{rate}", **(known | changes))
 
 
 def test_a_map_has_a_panel_for_each_attack_and_a_frontier_for_each_rate(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -65,7 +66,9 @@ def test_a_map_has_a_panel_for_each_attack_and_a_frontier_for_each_rate(tmp_path
     assert steps["0.01"].get_color() != steps["0.1"].get_color()
     other = {line.get_label(): line for line in found["blend"].lines}
     assert other["0.1"].get_color() == steps["0.1"].get_color(), "a rate has one colour in all panels"
-    assert dots(found["badnets"]) == [[0.05, 0.9], [0.1, 0.7], [0.2, 0.85], [0.4, 0.8], [0.5, 0.6], [0.95, 0.9]]
+    settings = [[0.05, 0.9], [0.1, 0.7], [0.2, 0.85], [0.4, 0.8], [0.5, 0.6], [0.95, 0.9]]
+    leading = [[0.05, 0.9], [0.1, 0.7], [0.4, 0.8]]
+    assert dots(found["badnets"]) == sorted(settings + leading), "the second time by attack success: the floor is 0"
     assert "one seed" in drawn[0].get_suptitle()
 
 
@@ -103,7 +106,7 @@ def test_success_over_the_rates_for_every_setting_and_without_a_defense(tmp_path
         *(control("badnets", rate, asr, seed=seed) for rate, asr in ((0.01, 0.6), (0.1, 1.0)) for seed in (0, 1)),
         *(run("a", "badnets", rate, asr, seed=seed) for seed, rate, asr in
           ((0, 0.01, 0.1), (1, 0.01, 0.3), (0, 0.1, 0.5), (1, 0.1, 0.9))),
-        *(run("b", "badnets", rate, 0.05, asr_floor=0.04, seed=seed) for rate in (0.01, 0.1) for seed in (0, 1)),
+        *(run("b", "badnets", rate, 0.75, asr_floor=0.5, seed=seed) for rate in (0.01, 0.1) for seed in (0, 1)),
         run("a", "once", 0.1, 0.9, seed=0),
     ]  # fmt: skip
     assert is_png(draw_breaking(frame_of(*rows), "small", tmp_path / "breaking.png"))
@@ -112,8 +115,10 @@ def test_success_over_the_rates_for_every_setting_and_without_a_defense(tmp_path
     axes = found["badnets"]
     assert lines(axes, RED) == [[[0.01, 0.6], [0.1, 1.0]]]
     assert lines(axes, BLUE) == [
-        [[0.01, pytest.approx(0.2)], [0.1, pytest.approx(0.7)]], [[0.01, 0.05], [0.1, 0.05]],
+        [[0.01, pytest.approx(0.2)], [0.1, pytest.approx(0.7)]], [[0.01, 0.25], [0.1, 0.25]],
     ]  # fmt: skip
+    raw = [line.get_xydata().tolist() for line in axes.lines if line.get_linestyle() == "--"]
+    assert [[0.01, 0.75], [0.1, 0.75]] in raw, "attack success beside it, with the floor"
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.01", "0.1"]
     assert "means over 2 seeds" in drawn[0].get_suptitle()
@@ -182,7 +187,7 @@ def test_attackers_by_rate_and_success(tmp_path: Path, drawn: list[Figure]) -> N
         run("a", "blend", 0.05, 0.4, detection_auroc=0.9), run("a", "blend", 0.1, 0.7, detection_auroc=0.45),
         run("a", "blend", 0.12, 0.6, detection_auroc=None), run("a", "blend", 0.02, 0.9, control_asr=0.2),
     )  # fmt: skip
-    assert is_png(draw_attackers(table, "small", tmp_path / "attackers.png"))
+    assert is_png(draw_attackers(table, "val_asr", "small", tmp_path / "attackers.png"))
     (figure,) = drawn
     axes = figure.axes[0]
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -194,10 +199,10 @@ def test_attackers_by_rate_and_success(tmp_path: Path, drawn: list[Figure]) -> N
     assert values == {(0.05, 0.4): 0.9, (0.1, 0.7): 0.45, (0.12, 0.6): pytest.approx(math.nan, nan_ok=True)}
     assert cloud.get_clim() == (0.45, 1), "what lies below 0.5 keeps a colour of its own"
     floors = sorted(map(tuple, found["ASR floor"].get_offsets().tolist()))
-    assert floors == [(0.02, 0.05), (0.05, 0.05), (0.1, 0.05), (0.12, 0.05)]
+    assert floors == [(0.02, 0.0), (0.05, 0.0), (0.1, 0.0), (0.12, 0.0)]
     assert "one seed" in axes.get_title()
     seeds = [run("a", "blend", 0.05, asr, seed=seed) for seed, asr in ((0, 0.4), (1, 0.6))]
-    draw_attackers(attackers_of(*seeds), "small", tmp_path / "attackers.png")
+    draw_attackers(attackers_of(*seeds), "val_asr", "small", tmp_path / "attackers.png")
     (bars,) = [c for c in drawn[1].axes[0].collections if hasattr(c, "get_segments") and len(c.get_segments())]
     spread = 0.1 * 2**0.5
     assert bars.get_segments()[0][:, 1].tolist() == pytest.approx([0.5 - spread, 0.5 + spread])
@@ -214,5 +219,5 @@ def test_attackers_by_rate_and_success(tmp_path: Path, drawn: list[Figure]) -> N
     ids=["none is sound", "no AUROC is known", "none finished"],
 )
 def test_a_poor_attackers_sweep_has_a_picture_too(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    assert is_png(draw_attackers(attackers_of(*rows), "small", tmp_path / "attackers.png"))
+    assert is_png(draw_attackers(attackers_of(*rows), "val_asr", "small", tmp_path / "attackers.png"))
     assert not plt.get_fignums()

@@ -11,6 +11,7 @@ import pytest
 
 from sweeper.analysis.frontier import points
 from sweeper.analysis.importance import importances
+from sweeper.analysis.uncertainty import clopper_pearson_lower, clopper_pearson_upper
 from sweeper.preset.spec import validate
 from sweeper.report.page import rewrite_report, write_report
 from sweeper.run_folder.folder import RunFolder
@@ -35,7 +36,8 @@ def written(
 
 
 def setting(number: int, **changes: Any) -> dict[str, Any]:
-    known = {"val_acc": 0.5 + number / 100, "val_asr": 0.01 * number, "param.defense.threshold": 0.1 + number / 100,
+    known = {"val_acc": 0.5 + number / 100, "val_asr": 0.01 * number, "asr_floor": 0.0,
+             "param.defense.threshold": 0.1 + number / 100,
              "param.defense.mixing": ["none", "attention"][number % 2]}  # fmt: skip
     return row_with(f"t{number:04d}", f"config{number}", **(known | changes))
 
@@ -109,7 +111,9 @@ def test_the_page_shows_balanced_accuracy_the_worst_class_and_lost_classes(tmp_p
     assert (second["lost_classes"], third["lost_classes"], third["val_min_class_acc"]) == ("", None, None)
     assert "vab config3 has lost the classes &lt;b&gt;class 0&lt;/b&gt;, " in text
     _, (_, *figures, _) = section(text, "Confirmed settings") or [[]]
-    assert figures == ["3", "0.800 ± 0.000", "0.200 ± 0.000", "0.184", "0.100 ± 0.000", "0.113"]
+    added = clopper_pearson_upper(100, 1000, 0.95) - clopper_pearson_lower(50, 1000, 0.95)
+    attack = ["0.050 ± 0.000", f"{added:.3f}", "0.100 ± 0.000", "0.050", "0.113"]
+    assert figures == ["3", "0.800 ± 0.000", "0.200 ± 0.000", "0.184", *attack]
 
 
 def test_attack_success_over_the_rates_with_control_and_floor(tmp_path: Path) -> None:
@@ -122,9 +126,10 @@ def test_attack_success_over_the_rates_with_control_and_floor(tmp_path: Path) ->
     (scenario,) = data["rates"]
     assert scenario["scenario"] == "badnets"
     assert scenario["rates"] == [
-        {"rate": 0.05, "settings": [0.2, 0.4], "median": pytest.approx(0.3), "control": 0.9, "floor": 0.05},
-        {"rate": 0.1, "settings": [0.6], "median": 0.6, "control": 1.0, "floor": 0.07},
-    ]
+        {"rate": 0.05, "settings": [0.2, 0.4], "median": pytest.approx(0.3), "added": pytest.approx(0.25),
+         "control": 0.9, "floor": 0.05},
+        {"rate": 0.1, "settings": [0.6], "median": 0.6, "added": pytest.approx(0.53), "control": 1.0, "floor": 0.07},
+    ]  # fmt: skip
     assert data["environments"] == ["poison_rate=0.05", "poison_rate=0.1"]
     assert data["environment_params"] == ["poison_rate"]
 
@@ -182,7 +187,7 @@ def test_importance_finds_the_parameter_that_matters() -> None:
     shares = {part["objective"]: dict(part["values"]) for part in found}
     assert set(shares["val_acc"]) == {"threshold", "mixing"}
     assert shares["val_acc"]["mixing"] > 0.8
-    assert shares["val_asr"]["threshold"] > 0.8
+    assert shares["val_asr_excess"]["threshold"] > 0.8
     assert "40 settings" in note
 
 
@@ -278,10 +283,12 @@ def test_where_each_setting_breaks(tmp_path: Path) -> None:
         tmp_path / "run", rows, scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}]
     )
     assert section(text, "Breaking points") == [
-        ["scenario", "config_id", "defense", "breaks at", "val_asr", "floor", "val_acc", "no defense", "val_asr", "n"],
-        ["badnets", "a", "vab", "0.1 (not 0.05)", "0.700", "0.050", "0.800", "0.01 or less", "0.600", "1"],
-        ["badnets", "b", "vab", "not up to 0.1", "-", "-", "-", "0.01 or less", "0.600", "1"],
-    ]
+        ["scenario", "config_id", "defense", "breaks at", "excess", "val_asr", "floor", "val_acc", "no defense",
+         "excess", "val_asr", "n"],
+        ["badnets", "a", "vab", "0.1 (not 0.05)", "0.650", "0.700", "0.050", "0.800", "0.01 or less", "0.550", "0.600",
+         "1"],
+        ["badnets", "b", "vab", "not up to 0.1", "-", "-", "-", "-", "0.01 or less", "0.550", "0.600", "1"],
+    ]  # fmt: skip
 
 
 def test_attackers_of_one_rate_are_told_apart(tmp_path: Path) -> None:
@@ -351,7 +358,7 @@ def test_importance_of_which_scenario_is_met() -> None:
     extra = [row | {"trial_id": f"u{row['trial_id']}", "config_id": f"x{row['config_id']}"} for row in rows]
     frame = frame_of(*rows, *extra)
     found, _ = importances(spec, points(frame), frame)
-    shares = {part["objective"]: dict(part["values"]) for part in found}["val_asr"]
+    shares = {part["objective"]: dict(part["values"]) for part in found}["val_asr_excess"]
     assert set(shares) == {"scenario", "mixing"}, "a parameter of one scenario is not there for all"
     assert shares["scenario"] > 0.8
 

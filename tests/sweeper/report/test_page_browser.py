@@ -128,10 +128,10 @@ def test_a_click_on_a_head_sorts(page: Page) -> None:
 
 
 def test_heat_maps_follow_the_chosen_parameters(page: Page) -> None:
-    before = page.locator("#heat-asr").inner_text()
+    before = page.locator("#heat-excess").inner_text()
     page.select_option("#heat-x", "threshold")
     page.select_option("#heat-y", "late_weight")
-    assert page.locator("#heat-asr").inner_text() != before
+    assert page.locator("#heat-excess").inner_text() != before
     assert page.locator("#heat-acc .hm image, #heat-acc .heatmaplayer image").count() == 1
 
 

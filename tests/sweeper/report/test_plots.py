@@ -28,20 +28,22 @@ def draw(tmp_path: Path, *rows: dict[str, Any]) -> Path:
     return plots.draw_frontier(table, "small", hypervolumes(table), tmp_path / "frontier.png", again)
 
 
-def test_the_frontier_with_control_floor_and_weak_points(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_the_frontier_with_control_attack_success_and_weak_points(tmp_path: Path, drawn: list[Figure]) -> None:
     weak = {"weak_attack": True, "control_asr": 0.4}
-    rows = [row_with("t0", val_acc=0.8, val_asr=0.1), row_with("t1", val_acc=0.9, val_asr=0.3, asr_floor=0.09),
-            row_with("t2", val_acc=0.5, val_asr=0.5), row_with("t3", val_acc=0.95, val_asr=0.0, **weak)]  # fmt: skip
-    path = draw(tmp_path, control_row(val_acc=0.92), *rows)
+    rows = [row_with("t0", val_acc=0.8, val_asr=0.125, asr_floor=0.125),
+            row_with("t1", val_acc=0.9, val_asr=0.375, asr_floor=0.125),
+            row_with("t2", val_acc=0.5, val_asr=0.5, asr_floor=0.0),
+            row_with("t3", val_acc=0.95, val_asr=0.0, **weak)]  # fmt: skip
+    path = draw(tmp_path, control_row(val_acc=0.92, asr_floor=0.25), *rows)
     assert is_png(path)
     (figure,) = drawn
     found = by_label(figure)
-    assert found["frontier"].get_xydata().tolist() == [[0.1, 0.8], [0.3, 0.9]]
-    assert sorted(found["setting"].get_offsets().tolist()) == [[0.1, 0.8], [0.3, 0.9], [0.5, 0.5]]
+    assert found["frontier"].get_xydata().tolist() == [[0.0, 0.8], [0.25, 0.9]]
+    assert sorted(found["setting"].get_offsets().tolist()) == [[0.0, 0.8], [0.25, 0.9], [0.5, 0.5]]
     assert found["weak attack: no evidence"].get_offsets().tolist() == [[0.0, 0.95]]
-    assert [1.0, 0.92] in found["no defense (control)"].get_offsets().tolist()
-    (floor,) = [label for label in found if label.startswith("ASR floor")]
-    assert found[floor].get_xdata()[0] == pytest.approx(0.05)
+    assert [0.75, 0.92] in found["no defense (control)"].get_offsets().tolist()
+    (raw,) = [label for label in found if label.endswith("floor included (val_asr)")]
+    assert found[raw].get_offsets().tolist() == [[0.125, 0.8], [0.375, 0.9]]
     assert "one seed" in figure.get_suptitle()
     assert "hypervolume" in figure.axes[0].get_title()
 
@@ -49,7 +51,7 @@ def test_the_frontier_with_control_floor_and_weak_points(tmp_path: Path, drawn: 
 def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[Figure]) -> None:
     """A legend names those of every panel."""
     known = [("vab", 0.8, 0.1), ("vab", 0.9, 0.3), ("abl", 0.7, 0.2), ("abl", 0.85, 0.4), ("abl", 0.5, 0.3)]
-    rows = [row_with(f"t{n}", defense=name, val_acc=acc, val_asr=asr) for n, (name, acc, asr) in enumerate(known)]
+    rows = [row_with(f"t{n}", defense=name, val_acc=acc, val_asr_excess=x) for n, (name, acc, x) in enumerate(known)]
     rows.append(row_with("t9", defense="bcu", poison_rate=0.2))
     draw(tmp_path, control_row(), *rows)
     (figure,) = drawn
@@ -67,10 +69,10 @@ def test_each_defense_has_a_frontier_in_its_colour(tmp_path: Path, drawn: list[F
 def test_what_fresh_seeds_made_of_a_setting_is_drawn_to_what_the_search_saw(
     tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    rows = [row_with("t0", "a", defense="pt", val_acc=0.85, val_asr=0.1),
-            row_with("t1", "b", defense="bcu", val_acc=0.8, val_asr=0.3)]  # fmt: skip
-    fresh = [row_with(f"k{seed}", "a", defense="pt", role="confirmation", seed=seed, val_acc=0.8, val_asr=asr)
-             for seed, asr in ((5, 0.9), (6, 1.0))]  # fmt: skip
+    rows = [row_with("t0", "a", defense="pt", val_acc=0.85, val_asr_excess=0.1),
+            row_with("t1", "b", defense="bcu", val_acc=0.8, val_asr_excess=0.3)]  # fmt: skip
+    fresh = [row_with(f"k{seed}", "a", defense="pt", role="confirmation", seed=seed, val_acc=0.8, val_asr_excess=x)
+             for seed, x in ((5, 0.9), (6, 1.0))]  # fmt: skip
     draw(tmp_path, control_row(), *rows, *fresh)
     (figure,) = drawn
     axes = figure.axes[0]
@@ -97,7 +99,7 @@ def test_a_panel_per_environment(tmp_path: Path, drawn: list[Figure]) -> None:
     assert is_png(draw(tmp_path, *rows))
     titles = [axes.get_title() for axes in drawn[0].axes if axes.get_visible()]
     assert len(titles) == 5
-    assert titles[0].startswith("poison_rate=0.01: hypervolume 0.72")
+    assert titles[0].startswith("poison_rate=0.01: hypervolume 0.76")
 
 
 def test_several_seeds_are_said(tmp_path: Path, drawn: list[Figure]) -> None:

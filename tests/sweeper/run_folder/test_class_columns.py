@@ -108,7 +108,7 @@ def test_names_are_no_markup_on_the_screen(folder: RunFolder) -> None:
     assert not screen.console._markup
     out = io.StringIO()
     print_frontier(Console(file=out, width=200, markup=False), frame, table, hypervolumes(table))
-    assert "Frontier at target=1 ([red]dog) (hypervolume 0.720)" in out.getvalue()
+    assert "Frontier at target=1 ([red]dog) (hypervolume 0.760)" in out.getvalue()
 
 
 def test_a_high_floor_names_the_class(folder: RunFolder) -> None:

@@ -95,9 +95,9 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
         assert "3/3" in text
     else:
         assert [line.strip() for line in text.splitlines()][1::2] == [
-            "1 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
-            "2 of 3 done, best of each so far: val_acc 0.800, val_asr 0.100, less than a minute left",
-            "3 of 3 done, 1 failed, best of each so far: val_acc 0.800, val_asr 0.100",
+            "1 of 3 done, best of each so far: val_acc 0.800, val_asr_excess 0.050, less than a minute left",
+            "2 of 3 done, best of each so far: val_acc 0.800, val_asr_excess 0.050, less than a minute left",
+            "3 of 3 done, 1 failed, best of each so far: val_acc 0.800, val_asr_excess 0.050",
         ]
 
 
@@ -107,7 +107,7 @@ def test_the_best_of_each_objective_and_what_ran_before_is_shown() -> None:
     display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [before, record_of("t0001")])
     record = finish(record_of("t0001"), val_acc=0.7, val_asr=0.05)
     display.trial_ended(record, record.rows({}))
-    assert "2 of 3 done, best of each so far: val_acc 0.900, val_asr 0.050" in file.getvalue()
+    assert "2 of 3 done, best of each so far: val_acc 0.900, val_asr_excess 0.000" in file.getvalue()
 
 
 def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:

@@ -16,7 +16,7 @@ MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
 def finish(searcher: SweepSearcher, ray_id: str, asr: float = 0.1, acc: float = 0.8) -> None:
     training = searcher.ledger.of(ray_id)
     success = asr if training.record.role == "trial" else 0.95
-    figures = {"epoch": 1, "stage": "mix", "val_acc": acc, "val_asr": success}
+    figures = {"epoch": 1, "stage": "mix", "val_acc": acc, "val_asr": success, "asr_floor": 0.0}
     training.record.add_epoch(training.run, figures, {"poison_share": 0.1, "n_eval": 9})
     searcher.on_trial_complete(ray_id, {"finished": True, "attempt": 1})
 

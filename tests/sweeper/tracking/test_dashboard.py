@@ -37,7 +37,7 @@ def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
     assert detail["directions"] == ["maximize", "minimize"]
     trials = detail["trials"]
     assert [trial["state"] for trial in trials] == ["Complete", "Complete", "Fail", "Pruned"]
-    assert [trial["values"] for trial in trials[:2]] == [[0.8, 0.1], [0.7, 0.1]]
+    assert [trial["values"] for trial in trials[:2]] == [[0.8, 0.05], [0.7, 0.05]]
     notes = [{note["key"]: note["value"] for note in trial["user_attrs"]} for trial in trials]
     # The dashboard's own column of constraints is that of older Optunas.
     violations = [json.loads(note["violations"]) for note in notes[:2]]
