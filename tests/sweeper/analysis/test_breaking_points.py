@@ -105,7 +105,7 @@ def test_an_attack_of_another_strength_is_another_attack() -> None:
 
 
 def test_what_does_not_count() -> None:
-    failed = {"status": "FAILED", "val_asr": None}
+    failed = {"status": "FAILED", "trial_status": "FAILED", "val_asr": None}
     frame = frame_of(
         *against("once", 0.9, rates=(0.05,)),  # one rate says nothing of where it breaks
         *against("clean", None, 0.1, rates=(0.0, 0.05)),

@@ -570,8 +570,8 @@ def test_what_broke_off_of_a_trial_that_left_is_not_tried_again(
     searcher.on_trial_complete("3", error=True)  # whether its host is gone is not known yet
     for ray_id in "012":
         end(searcher, ray_id)
-    end(searcher, "4", val_asr=0.7)
-    end(searcher, "5", val_asr=0.6)
+    end(searcher, "4", val_asr=0.9)
+    end(searcher, "5", val_asr=0.8)
     assert searcher.ledger.records["t0000"].status == PRUNED
     assert [path.name for path in (tmp_path / "states").glob("*")] == ["t0000-0"]
     assert start(searcher, "6") == ["FINISHED"]

@@ -108,7 +108,7 @@ class Sweep:
         """Let a training finish: by default, one that is as accurate as the others, and on which the attack fails."""
         control = training.record.role == CONTROL
         known = {"val_acc": 0.9, "val_asr": 1.0} if control else {"val_acc": 0.8, "val_asr": 0.0}
-        training.record.add_epoch(training.run, epoch_figures(1, **(known | figures)), FACTS)
+        training.record.add_epoch(training.run, epoch_figures(1, **({"asr_floor": 0.0} | known | figures)), FACTS)
         return self.agenda.ended(training, FINISHED)
 
     def skip_controls(self, count: int, **figures: Any) -> None:
@@ -263,7 +263,7 @@ def test_a_trial_leaves_with_its_reason_and_what_runs_of_it_is_to_be_stopped() -
     assert sweep.finish(badnets, val_asr=0.1) == []
     assert sweep.finish(blend, val_asr=0.9) == [again], "of two seeds, the mean is at least 0.45"
     record = sweep.trial()
-    reason = "val_asr is at least 0.450, above the interest of 0.4"
+    reason = "val_asr_excess is at least 0.450, above the interest of 0.4"
     assert (record.status, record.error, record.ended_by) == (PRUNED, reason, "blend")
     assert [(state.status, state.error, state.attempt) for state in record.trainings.values()] == [
         (FINISHED, None, 1), (PRUNED, reason, 1), (FINISHED, None, 1), (PRUNED, reason, 0),
