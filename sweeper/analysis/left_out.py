@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from sweeper.analysis.attack_bounds import AttackBounds
+from sweeper.analysis.uncertainty import Over
 from sweeper.preset.objectives import HEADROOM
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL
@@ -38,3 +40,24 @@ def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
         return f"{said} The leading attackers are those of all trainings, whatever the missing ones had given."
     below = "" if spec.search.interest == 1 else f" below an attack success of {spec.search.interest:g}"
     return f"{said} The frontier is that of all trials{below}; it assumes {assumed} (docs: racing)."
+
+
+def broken_early(frame: pd.DataFrame, bounds: AttackBounds, over: Over) -> dict[str, str]:
+    """Settings of trials that left their races after an attack had exceeded a bound for sure: even if their missing
+    trainings had come out at 0. By ``config_id``, with the reason why the trial left.
+
+    Args:
+        frame: rows of ``trials.parquet``.
+        bounds: on what attacks achieve.
+        over: how figures are aggregated over scenarios; of any but the worst, the mean is a lower bound.
+    """
+    rows = raced_out(frame)
+    rows = rows[rows["weak_attack"].ne(True).fillna(True)]
+    broken: dict[str, str] = {}
+    for limit in bounds.limits:
+        known = rows[limit.metric].astype(float).where(rows["status"] == FINISHED).fillna(0.0)
+        by_scenario = known.groupby([rows["trial_id"], rows["scenario"]]).mean().groupby("trial_id")
+        least = by_scenario.max() if over == "worst" else by_scenario.mean()
+        sure = rows[rows["trial_id"].isin(least.index[least > limit.most])].drop_duplicates("trial_id")
+        broken |= dict(zip(sure["config_id"].astype(str), sure["trial_error"].astype(str), strict=True))
+    return broken

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, in_order, points, points_of
+from sweeper.analysis.left_out import broken_early
 from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
 from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, excess_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
@@ -128,10 +129,17 @@ def select(
             rows = finished(frame)
             raise _nothing_qualifies(group, rows[environments(rows) == environment], str(environment), asked)
     best: dict[str, pd.DataFrame] = {}
+    early = broken_early(frame, asked.attack, over)
     for environment, fits in kept.groupby("environment"):
-        best[str(environment)] = fits[~fits["config_id"].isin(broken.index)]
+        best[str(environment)] = fits[~fits["config_id"].isin([*broken.index, *early])]
         if best[str(environment)].empty:
-            own, other = fits.iloc[0], broken.loc[fits["config_id"].iloc[0]]
+            own = fits.iloc[0]
+            if own["config_id"] in early:
+                raise BoundsMissed(
+                    f"No setting keeps the bounds at {environment} and against every other attacker that it met; "
+                    f"nearest is {_named(own)}, which left the race against another: {early[own['config_id']]}."
+                )
+            other = broken.loc[own["config_id"]]
             raise BoundsMissed(
                 f"No setting keeps the bounds at {environment} and against every other attacker that it met; nearest "
                 f"is {_named(own)}: at {other['environment']} {asked.compared(other)}."

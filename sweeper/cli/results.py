@@ -20,7 +20,7 @@ def frontier(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: the first run folder.")] = None,
 ) -> None:
     """Print and draw the frontier of one sweep, or of several sweeps together."""
-    from sweeper.cli.tables import print_comparison, print_frontier, print_reading_notes
+    from sweeper.cli.tables import print_comparison, print_frontier, print_left_out, print_reading_notes
     from sweeper.report.summary import write_joint_frontier
     from sweeper.run_folder.folder import RunFolder
 
@@ -30,6 +30,7 @@ def frontier(
         print_frontier(console, written.frame, written.table, written.volumes)
         print_comparison(console, written.frame, written.table)
         for path in paths:
+            print_left_out(console, RunFolder(path).read_trials(), RunFolder(path))
             print_reading_notes(console, RunFolder(path))
     say(f"Written: {', '.join(map(str, written.files))}")
     if out is None:

@@ -170,7 +170,7 @@ def stop_(sweep: RunDirOrJob) -> None:
 def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
     """Print the tables of a sweep, what failed, and what to do next, for the bounds that the user gave, if any."""
     from sweeper.cli.next_step import next_lines
-    from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier
+    from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier, print_left_out
     from sweeper.words import command
 
     path, outcome = ended.folder.path, ended.outcome
@@ -179,6 +179,7 @@ def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
     else:
         print_frontier(console, ended.frame, ended.table, ended.volumes)
         print_comparison(console, ended.frame, ended.table)
+    print_left_out(console, ended.frame, ended.folder)
     print_breaking(console, ended.frame)
     for reason in outcome.failed:
         say(f"FAILED {reason}")

@@ -12,6 +12,7 @@ from rich.table import Table
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.frontier import in_order
+from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.selection import Selection, confirmed
 from sweeper.analysis.uncertainty import may_fail
@@ -326,6 +327,13 @@ def _state_of(folder: RunFolder, training: Training, status: Status) -> str:
     except OSError:  # the store does not answer, or refuses access
         return "is open"
     return f"{'runs' if begun else 'waits'}{f', attempt {number}' if number > 1 else ''}"
+
+
+def print_left_out(console: Console, frame: pd.DataFrame, folder: RunFolder) -> None:
+    """Print what races left out of a sweep, given its rows of ``trials.parquet``."""
+    text = left_out(frame, folder.spec())
+    if text is not None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_reading_notes(console: Console, folder: RunFolder) -> None:

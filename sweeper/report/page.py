@@ -17,6 +17,7 @@ from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, in_order, points
 from sweeper.analysis.importance import importances
+from sweeper.analysis.left_out import left_out
 from sweeper.analysis.selection import confirmed
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.spec import SweepSpec
@@ -112,7 +113,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": reading_notes(folder) + _notes(frame, table, attacker_table) + _data_findings(sweep),
+        "notes": reading_notes(folder) + _notes(frame, table, spec, attacker_table) + _data_findings(sweep),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
@@ -290,8 +291,8 @@ def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tupl
     )
 
 
-def _notes(frame: pd.DataFrame, table: pd.DataFrame, attacker_table: pd.DataFrame | None) -> list[str]:
-    texts = caveats(table, frame)
+def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, attacker_table: pd.DataFrame | None) -> list[str]:
+    texts = [text for text in [left_out(frame, spec)] if text] + caveats(table, frame)
     if len(table) == 0:
         texts.append("No trial finished.")
     if attacker_table is not None:

@@ -1,6 +1,9 @@
 import pytest
 
-from sweeper.analysis.left_out import left_out, raced_out
+from sweeper.analysis.attack_bounds import AttackBounds
+from sweeper.analysis.left_out import broken_early, left_out, raced_out
+from sweeper.analysis.selection import BoundsMissed, select
+from sweeper.analysis.uncertainty import Over
 from tests.sweeper.small import control_row, frame_of, make_objectives, row_with, spec_with
 
 REASON = "val_asr_excess is at least 0.900, above the interest of 0.5"
@@ -47,3 +50,48 @@ def test_attackers_are_told_otherwise_and_whole_sweeps_nothing() -> None:
     assert said is not None
     assert said.endswith("The leading attackers are those of all trainings, whatever the missing ones had given.")
     assert left_out(frame_of(*ROWS[:3]), spec_with()) is None
+
+
+def pruned(trial: str, scenario: str, seed: int, excess: float | None, **changes: object) -> dict[str, object]:
+    """A row of a trial that left its race; null: this training did not run."""
+    ran = {"status": "FINISHED", "val_asr": (excess or 0) + 0.05, "val_asr_excess": excess}
+    missing = {"status": "PRUNED", "val_acc": None, "val_asr": None, "val_asr_excess": None}
+    state = missing if excess is None else ran
+    more = {"scenario": scenario, "seed": seed, "trial_status": "PRUNED", "trial_error": REASON}
+    return row_with(trial, **state | more | changes)
+
+
+@pytest.mark.parametrize(
+    ("over", "most", "expected"),
+    [
+        # Two seeds of each scenario: a is at 0.9 / 2 for sure, b at 0.2 / 2.
+        ("worst", 0.44, {"config-t0001"}),
+        ("worst", 0.46, set()),
+        ("mean", 0.27, {"config-t0001"}),  # (0.45 + 0.1) / 2
+        ("mean", 0.28, set()),
+        ("cvar", 0.27, {"config-t0001"}),
+    ],
+)
+def test_an_attack_that_broke_a_setting_for_sure_is_remembered(over: Over, most: float, expected: set[str]) -> None:
+    frame = frame_of(
+        pruned("t0001", "a", 0, 0.9), pruned("t0001", "a", 1, None), pruned("t0001", "b", 0, 0.2),
+        pruned("t0001", "b", 1, None), row_with("t0002", val_asr=1.0),
+    )  # fmt: skip
+    assert set(broken_early(frame, AttackBounds(max_excess=most), over)) == expected
+
+
+def test_attack_success_has_a_bound_of_its_own_and_weak_attacks_break_nothing() -> None:
+    frame = frame_of(pruned("t0001", "a", 0, 0.5), pruned("t0002", "a", 0, 0.5, weak_attack=True))
+    assert broken_early(frame, AttackBounds(max_asr=0.54), "worst") == {"config-t0001": REASON}
+    assert broken_early(frame, AttackBounds(max_asr=0.56), "worst") == {}
+
+
+def test_what_an_attack_broke_early_is_not_selected_on_the_word_of_another() -> None:
+    """The same setting was tried at two poison rates, and left the race at the higher one."""
+    kept = [row_with("t0000", "good", poison_rate=0.05, val_acc=0.6), row_with("t0001", "good", val_acc=0.8)]
+    easy = row_with("t0003", "broken", poison_rate=0.05, val_acc=0.7)
+    hard = pruned("t0004", "badnets", 0, 0.9, config="broken", poison_rate=0.1)
+    assert select(frame_of(*kept, easy), 0.2).point["config_id"] == "broken"
+    assert select(frame_of(*kept, easy, hard), 0.2).point["config_id"] == "good"
+    with pytest.raises(BoundsMissed, match=r"left the race against another: val_asr_excess is at least 0\.900"):
+        select(frame_of(kept[1], easy, hard), 0.2)
