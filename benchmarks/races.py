@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from benchmarks.timing import table
@@ -103,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for race in ("off", "learned"):
         found = Outcome.of_folder(run(race, args.data, args.out / race, args.small))
         rows.append([
-            race, f"{found.trainings} of {found.of}", f"{found.images:.1f}", f"{found.seconds:.0f}", f"{found.minutes:.1f}",
-            f"{found.below['val']:.3f}", f"{found.below['test']:.3f}", f"{found.broken:.2f}",
+            race, f"{found.trainings} of {found.of}", f"{found.images:.1f}", f"{found.seconds:.0f}",
+            f"{found.minutes:.1f}", f"{found.below['val']:.3f}", f"{found.below['test']:.3f}", f"{found.broken:.2f}",
         ])  # fmt: skip
     header = (
         "race",
