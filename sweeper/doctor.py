@@ -40,7 +40,7 @@ def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator
     """Run the checks, one after the other.
 
     Args:
-        spec: a sweep whose data is read. Its scenarios and defenses are to fit the data, its trials to fit on a host.
+        spec: a sweep whose data is read. Its scenarios and defenses are to fit the data, its trainings a host.
         preset: it was validated from.
         storage: where run folders go.
     """
@@ -103,13 +103,13 @@ def _versions() -> Finding:
 
 def _gpus() -> Finding:
     if not torch.cuda.is_available():
-        return Finding("GPUs", True, "torch sees none; trials run on the CPU")
+        return Finding("GPUs", True, "torch sees none; trainings run on the CPU")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Finding("GPUs", True, f"{', '.join(names)}; a trial uses one if its preset says resources.gpu")
+    return Finding("GPUs", True, f"{', '.join(names)}; a training uses one if its preset says resources.gpu")
 
 
 def _ray(spec: SweepSpec) -> tuple[Finding, int]:
-    """Whether Ray can be used, and how many trials fit on its hosts at once."""
+    """Whether Ray can be used, and how many trainings fit on its hosts at once."""
     with ray_runtime() as joined:
         known = hosts()
     cpus, gpus = (sum(host.has.get(name, 0.0) for host in known) for name in ("CPU", "GPU"))
@@ -118,19 +118,21 @@ def _ray(spec: SweepSpec) -> tuple[Finding, int]:
     wanted = spec.resources.by_name()
     room = sum(host.room(wanted) for host in known)
     if not room:
-        text = f"{text} ({where}); a trial asks for {asked(wanted)}, which no host has"
+        text = f"{text} ({where}); a training asks for {asked(wanted)}, which no host has"
         return Finding("Ray", False, text, "Change resources of the preset, or start hosts that have it."), room
     return Finding("Ray", True, f"{text} ({where})"), room
 
 
 def _memory(spec: SweepSpec, room: int = 0) -> Finding:
-    """Whether there is memory for the trials that run at once: of those for which there is room, at least one."""
+    """Whether there is memory for the trainings that run at once: of those for which there is room, at least one."""
     if os.environ.get(VARIABLE, "") not in ("", "local"):
         return Finding("memory", True, f"hosts of the cluster of {VARIABLE} look after it themselves")
-    workers = max(min(room, spec.search.workers or room, spec.search.trials), 1)
+    met = 1 if spec.search.scenarios == "one" else len(spec.scenarios)
+    trainings = spec.search.trials * met * len(spec.seeds)
+    workers = max(min(room, spec.search.workers or room, trainings), 1)
     lack = lack_of_memory(workers)
     if lack is None:
-        return Finding("memory", True, f"there is room for {workers} trial{'s' if workers > 1 else ''} at once")
+        return Finding("memory", True, f"there is room for {workers} training{'s' if workers > 1 else ''} at once")
     return Finding("memory", False, lack, _REMEDIES["memory"])
 
 

@@ -1,4 +1,4 @@
-"""The hosts of a running sweep: how many trials fit on them, and which hosts are avoided since trials fail there."""
+"""The hosts of a running sweep: how many trainings fit on them, and which are avoided since trainings fail there."""
 
 import math
 import time
@@ -13,16 +13,17 @@ LOOK_AGAIN_S = 0.5
 NOTICED_AFTER_S = 8.0
 """How long a cluster with the health checks of ``cluster.yaml`` may take to notice that a host is gone."""
 BAD_AFTER = 3
-"""Number of different trials that must fail on a host, with no progress between them, before it is avoided."""
+"""Different trials that must fail on a host, with no progress between them, before it is avoided: if trainings of one
+setting crash, that may be its own fault."""
 
 
 class Fleet:
-    """The hosts of a sweep, and how trials fared on them.
+    """The hosts of a sweep, and how trainings fared on them.
 
     Args:
-        wanted: resources that a trial asks for, by Ray's names.
+        wanted: resources that a training asks for, by Ray's names.
         look: finds the hosts that are there.
-        find_unusable: asks hosts whether they can load the module that runs trials, which may take them a minute.
+        find_unusable: asks hosts whether they can load the module that runs trainings, which may take them a minute.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Fleet:
         self._failed: dict[str, dict[str, int]] = {}
         """By host: trials that crashed there since one last made progress, with the moment of their first crash."""
         self._worked: dict[str, int] = {}
-        """By host: the moment when a trial last made progress there."""
+        """By host: the moment when a training last made progress there."""
         self.avoided: dict[str, str] = {}
-        """Hosts that get no more trials, with the last error there."""
+        """Hosts that get no more trainings, with the last error there."""
 
     def room(self) -> int:
-        """The number of trials that fit on the hosts now. Called often; the cluster is asked at most once a second.
+        """The number of trainings that fit on the hosts now. Called often; the cluster is asked at most once a second.
 
-        If only avoided hosts have room for a trial, they are tried again.
+        If only avoided hosts have room for a training, they are tried again.
         """
         self._refresh()
         if self.avoided and not any(host.room(self._wanted) for name, host in self._there.items()
@@ -58,7 +59,7 @@ class Fleet:
         return sum(host.room(self._wanted) for name, host in self._there.items() if name not in self.avoided)
 
     def is_gone(self, node_id: str, since: float) -> bool | None:
-        """Whether a host on which a trial broke off has left the cluster.
+        """Whether a host on which a training broke off has left the cluster.
 
         Args:
             node_id: Ray's name of the host.
@@ -84,15 +85,15 @@ class Fleet:
         return sum(self._there[name].room(self._wanted) > 0 for name in left)
 
     def worked(self, node_id: str) -> None:
-        """Record that a trial made progress on a host."""
+        """Record that a training made progress on a host."""
         self._worked[node_id] = next(self._moments)
         self._failed.pop(node_id, None)
 
     def failed(self, node_id: str, trial_id: str, reason: str) -> bool:
-        """Record that a trial crashed on a host; return whether the host is avoided from now on.
+        """Record that a training crashed on a host; return whether the host is avoided from now on.
 
-        A host is avoided once several trials have crashed on it with no progress between them, while a trial made
-        progress on another host that is still there: if trials crash everywhere, no host is to blame.
+        A host is avoided once trainings of several trials have crashed on it with no progress between them, while one
+        made progress on another host that is still there: if trials crash everywhere, no host is to blame.
         """
         crashed = self._failed.setdefault(node_id, {})
         crashed.setdefault(trial_id, next(self._moments))
@@ -107,7 +108,7 @@ class Fleet:
         return True
 
     def ask_whether_usable(self) -> Unusable:
-        """Ask the hosts whether they can load the module that runs trials, for :meth:`avoid_unusable_hosts`."""
+        """Ask the hosts whether they can load the module that runs trainings, for :meth:`avoid_unusable_hosts`."""
         self._refresh()
         return self._find_unusable([host for name, host in self._there.items() if name not in self.avoided])
 
@@ -123,7 +124,7 @@ class Fleet:
         self._refresh(0.0)
         left = self._there.keys() - self.avoided.keys()
         reasons = {name: reason for name, reason in reasons.items() if name in left}  # a host may have left meanwhile
-        if len(reasons) == len(left):  # no single host is to blame; the trials' errors tell what is wrong
+        if len(reasons) == len(left):  # no single host is to blame; the trainings' errors tell what is wrong
             return None
         self.avoided |= reasons
         said = [f"The host {self.name(name)} is avoided from now on, since it cannot load the trials' program: {reason}"

@@ -42,7 +42,7 @@ class Host:
     has: Mapping[str, float]
 
     def room(self, wanted: Mapping[str, float]) -> int:
-        """How many trials that each ask for ``wanted`` fit on it, if nothing else runs there."""
+        """How many trainings that each ask for ``wanted`` fit on it, if nothing else runs there."""
         return min(_fit(name, self.has.get(name, 0.0), amount) for name, amount in wanted.items() if amount > 0)
 
     def __str__(self) -> str:
@@ -65,30 +65,30 @@ def hosts() -> list[Host]:
 
 
 def room(wanted: Mapping[str, float]) -> int:
-    """How many trials fit on the hosts that are there now, if nothing else runs on them."""
+    """How many trainings fit on the hosts that are there now, if nothing else runs on them."""
     return sum(host.room(wanted) for host in hosts())
 
 
 def await_room(wanted: Mapping[str, float], patience_s: float) -> None:
-    """Wait until a trial fits on some host: those of a cluster that was just started join one after the other.
+    """Wait until a training fits on some host: those of a cluster that was just started join one after the other.
 
     Args:
-        wanted: what a trial asks for.
+        wanted: what a training asks for.
         patience_s: seconds; 0 where no other host can come.
 
     Raises:
-        ConfigError: a trial fits on no host.
+        ConfigError: a training fits on no host.
     """
     until = time.monotonic() + patience_s
     while not room(wanted):
         if time.monotonic() >= until:
             there = "; ".join(str(host) for host in hosts())
-            raise ConfigError(f"A trial asks for {asked(wanted)}, which no host has: {there}. Change resources.")
+            raise ConfigError(f"A training asks for {asked(wanted)}, which no host has: {there}. Change resources.")
         time.sleep(1.0)
 
 
 def asked(wanted: Mapping[str, float]) -> str:
-    """The resources that a trial asks for, as text."""
+    """The resources that a training asks for, as text."""
     return " and ".join(_amount(name, amount) for name, amount in wanted.items() if amount > 0)
 
 
@@ -97,11 +97,11 @@ def _amount(name: str, amount: float) -> str:
 
 
 Unusable = Callable[[], Mapping[str, str] | None]
-"""Returns the hosts that cannot load the module of trials, by their ids, with the reason; null if not yet known."""
+"""Returns the hosts that cannot load the module of trainings, by their ids, with the reason; null if not yet known."""
 
 
 def find_unusable_hosts(among: Sequence[Host], module: str) -> Unusable:
-    """Ask hosts, all at once, whether they can load the module of trials, without waiting for their answers.
+    """Ask hosts, all at once, whether they can load the module of trainings, without waiting for their answers.
 
     No thread waits for them either: if one still does when Ray is shut down, Ray ends the whole process (as of Ray
     2.60).
@@ -163,7 +163,7 @@ def _look(folder: Place, probe: str, module: str | None) -> dict[str, Any]:
     """On a host: report its versions, and whether it can see and write the folder.
 
     Raises:
-        Exception: the module that runs trials cannot be loaded there.
+        Exception: the module that runs trainings cannot be loaded there.
     """
     if module is not None:
         _load(module)
@@ -184,7 +184,7 @@ def check_hosts(folder: Place, module: str | None = None) -> None:
 
     Args:
         folder: of the sweep, or where sweeps go.
-        module: the module that runs trials; hosts load it too, which takes them seconds. Null: they do not.
+        module: the module that runs trainings; hosts load it too, which takes them seconds. Null: they do not.
 
     Raises:
         ConfigError: a host runs other code, does not share the folder, or does not answer.

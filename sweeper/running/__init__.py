@@ -3,7 +3,7 @@
 from sweeper.shadows import hidden_package
 
 WORKER = f"{__name__}.worker"
-"""The module that trials run, which each host must be able to load."""
+"""The module that trainings run, which each host must be able to load."""
 
 _hidden = hidden_package()
 if _hidden is not None:  # on a host; the command itself would have refused

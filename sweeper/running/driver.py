@@ -38,7 +38,7 @@ from trainers.errors import ConfigError
 from trainers.storage.files import remove_tree
 
 REUSE_ACTORS = True
-"""A fresh actor imports torch and Ray again, which takes longer than a small trial."""
+"""A fresh actor imports torch and Ray again, which takes longer than a small training."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run_sweep(
         say: prints a message for the user.
 
     Raises:
-        ConfigError: Ray cannot be started, no host has what one trial asks for, or a host is not fit for the sweep.
+        ConfigError: Ray cannot be started, no host has what one training asks for, or a host is not fit for the sweep.
         SweepBroken: the run folder cannot be written any more.
     """
     folder = ledger.folder
@@ -139,7 +139,7 @@ def run_sweep(
             searcher = SweepSearcher(agenda, ledger, stopper, fleet, spec.search.retries, spec.search.workers, say)
             ledger.write_tables()
             try:
-                _run_trials(_tuner(spec, splits, ledger, searcher, stopper, scratch), searcher, stopper, give_up)
+                _run_trainings(_tuner(spec, splits, ledger, searcher, stopper, scratch), searcher, stopper, give_up)
             finally:
                 end_of_ray.enter_context(Watchdog(stopper, give_up))
             if ledger.broken is not None:
@@ -151,7 +151,7 @@ def run_sweep(
     return Outcome.of(ledger.records.values(), stopper.reason)
 
 
-def _run_trials(
+def _run_trainings(
     tuner: tune.Tuner, searcher: SweepSearcher, stopper: SweepStopper, give_up: Callable[[str], None]
 ) -> None:
     """Let Ray run the trainings; what has not ended then is written down as such."""

@@ -94,7 +94,7 @@ class LiveDisplay:
 
     def trial_started(self, record: TrialRecord) -> None:
         """Show that a trial or control started."""
-        self._running[record.trial_id] = 0
+        self._running.setdefault(record.trial_id, 0)
         self._refresh()
 
     def epoch_ended(self, record: TrialRecord) -> None:

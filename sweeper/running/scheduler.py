@@ -1,4 +1,4 @@
-"""The scheduler, which decides which trials are stopped early."""
+"""The scheduler, which decides which trainings are stopped early."""
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -8,12 +8,12 @@ from sweeper.preset.spec import SweepSpec
 def make_scheduler(spec: SweepSpec, epochs: int) -> TrialScheduler:
     """The scheduler that the preset names.
 
-    ASHA (arXiv 1810.05934) compares trials by the objective at equal epochs; controls report no objective, so they are
-    never stopped.
+    ASHA (arXiv 1810.05934) compares trainings by the objective at equal epochs; controls report no objective, so they
+    are never stopped.
 
     Args:
         spec: the sweep; for ASHA it has one objective, one scenario and one seed.
-        epochs: the most epochs that a trial trains.
+        epochs: the most epochs of a training.
     """
     if spec.search.scheduler == "none":
         return FIFOScheduler()

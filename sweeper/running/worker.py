@@ -133,12 +133,12 @@ class TrainingActor(tune.Trainable):
         self._held: dict[str, Any] | None = None
         if self._unusable is not None:  # another version of the program may misread the job
             return
-        trial = TrialConfig.from_json(config["job"])
+        training = TrialConfig.from_json(config["job"])
         undefended = self._folder.undefended if self._keep_controls else None
         self._results: Iterator[EpochResult] = run_trial(
-            trial, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
+            training, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
         )
-        if trial.compute.compile:  # graphs of earlier trials count towards a limit, after which none is compiled
+        if training.compute.compile:  # graphs of earlier ones count towards a limit, after which none is compiled
             torch.compiler.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

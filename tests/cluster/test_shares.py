@@ -45,4 +45,4 @@ def test_four_trials_share_a_gpu_by_quarters_and_never_five(tmp_path: Path, monk
     assert len(ends) == 9
     # What is reported has run for WAIT_S, but reports come late: so much is sure, and so much may have been.
     assert most_at_once(ends, WAIT_S / 2) <= 4 <= most_at_once(ends, WAIT_S)
-    assert "A trial asks for 1 CPU and 2 GPUs, which no host has" in run(tmp_path / "two", 2)
+    assert "A training asks for 1 CPU and 2 GPUs, which no host has" in run(tmp_path / "two", 2)

@@ -98,7 +98,7 @@ def test_more_than_any_host_has_is_refused_within_half_a_minute(cluster: Cluster
     assert time.monotonic() - began < 60
     assert refused.returncode != 0
     text = " ".join(refused.stdout.split())
-    assert "A trial asks for 1 CPU and 1 GPU, which no host has:" in text
+    assert "A training asks for 1 CPU and 1 GPU, which no host has:" in text
     for name in ("head", "worker1", "worker2"):
         assert f"{cluster.hosts[name].address} has" in text
 

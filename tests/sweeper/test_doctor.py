@@ -101,7 +101,7 @@ def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) 
     greedy = spec.model_copy(update={"resources": Resources(cpu=64, gpu=1)})
     finding, room = REAL_RAY(greedy)
     assert (finding.fine, room) == (False, 0)
-    assert finding.found.endswith("; a trial asks for 64 CPUs and 1 GPU, which no host has")
+    assert finding.found.endswith("; a training asks for 64 CPUs and 1 GPU, which no host has")
 
 
 def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

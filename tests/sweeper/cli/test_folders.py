@@ -84,7 +84,7 @@ def test_resume_wants_a_sweep_of_this_version_that_nobody_works_on(run_dir: Path
 
 def test_a_sweep_that_is_refused_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> Outcome:
-        raise ConfigError("A trial asks for 64 CPUs, which no host has.")
+        raise ConfigError("A training asks for 64 CPUs, which no host has.")
 
     monkeypatch.setattr(launch, "run_sweep", refused)
     preset = write_preset(tmp_path / "p.yaml")

@@ -50,7 +50,7 @@ def test_what_the_cluster_has_is_named_where_nothing_fits(monkeypatch: pytest.Mo
     with pytest.raises(ConfigError) as caught:
         await_room({"CPU": 4, "GPU": 2, "a100": 1}, 0)
     assert str(caught.value) == (
-        "A trial asks for 4 CPUs and 2 GPUs and 1 a100, which no host has: 10.0.0.0 has 2 CPUs and 0 GPUs; "
+        "A training asks for 4 CPUs and 2 GPUs and 1 a100, which no host has: 10.0.0.0 has 2 CPUs and 0 GPUs; "
         "10.0.0.1 has 16 CPUs and 1 GPU and 1 t4. Change resources."
     )
 

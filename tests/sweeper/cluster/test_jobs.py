@@ -87,9 +87,9 @@ def test_a_sweep_is_handed_over_as_it_was_asked_for(
 
 def test_what_the_job_refuses_is_said_here(cluster: Cluster, tmp_path: Path) -> None:
     cluster.does = lambda _folder: JobStatus.FAILED
-    cluster.said = "Loading data ...\nA trial asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs.\n"
+    cluster.said = "Loading data ...\nA training asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs.\n"
     text = sentence(call("run", "quick.yaml", "--out", str(tmp_path / "run"), "--detach"))
-    assert text == "A trial asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs."
+    assert text == "A training asks for 1 CPU and 1 GPU, which no host has: h has 2 CPUs."
     cluster.said = ""
     assert "raysubmit_1 ended without any output" in sentence(call("run", "quick.yaml", "--out", "run", "--detach"))
 
