@@ -165,7 +165,8 @@ def synthetic(folder: RunFolder, trials: int, scenarios: int = 4, seeds: int = 3
     columns: dict[str, Any] = dict.fromkeys(TABLE_COLUMNS)
     columns |= {
         "trial_id": [f"t{n:04d}" for n in trial], "config_id": [f"config{n}" for n in trial], "role": "trial",
-        "status": "FINISHED", "trial_status": "FINISHED", "scenario": np.tile(np.repeat(names, seeds), trials), "attack": "badnets",
+        "status": "FINISHED", "trial_status": "FINISHED", "scenario": np.tile(np.repeat(names, seeds), trials),
+        "attack": "badnets",
         "poison_rate": 0.1, "poison_share": 0.1, "target": 0, "seed": np.tile(np.arange(seeds), trials * scenarios),
         "defense": "vab", "epoch": 9, "val_acc": np.clip(0.9 - threshold / 2 + random.normal(0, 0.02, count), 0, 1),
         "val_asr_excess": np.maximum(asr - floor, 0), "val_asr": asr, "asr_floor": floor, "test_acc": 0.5,
