@@ -8,6 +8,7 @@ The agenda of the product runs with a virtual clock: trainings take the seconds,
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class Extent:
     Args:
         interests: of the comparison of policies.
         policies: that are compared.
-        alone: whether each defense is swept alone too, and both with a budget of images.
+        alone: whether each defense is swept alone too.
         orders: of the settings.
         places: trainings at a time.
         samplers: with the number of seeds of each.
@@ -53,7 +54,7 @@ class Extent:
     sampled: int = 200
     many: int = 10_000
     many_places: tuple[int, ...] = (1, 10, 100, 1000)
-    grid: tuple[int, ...] = tuple(range(0, 976, 8))
+    grid: tuple[int, ...] = tuple(sorted({round(8 * 1.03**k) for k in range(164)}))
 
 
 SMALL = Extent((0.3,), PART_POLICIES, False, 2, (1, 100), (("random", 1), ("tpe", 1)), 30, 150, (10,))
@@ -70,7 +71,6 @@ def cases(extent: Extent) -> dict[str, Case]:
             found |= {
                 "Settings of V&B alone, interest 0.3": Case(interest, defenses=("vab",)),
                 "Settings of PT alone, interest 0.3": Case(interest, defenses=("pt",)),
-                "At most 75,000 images, interest 0.3": Case(interest, budget=True),
             }
     return found
 
@@ -84,22 +84,6 @@ def policies(path: Path, extent: Extent, runner: Runner, picture: Path | None) -
         ]
         scores = by_policy(runner(jobs))
         off = scores["off"]
-        rows = []
-        for name, own in scores.items():
-            paired = [a.near.trainings / b.near.trainings for a, b in zip(own, off, strict=True)]
-            rows.append([
-                name,
-                f"{mean([s.trainings for s in own]) / mean([s.trainings for s in off]):.3f}",
-                *(f"{ratio:.3f}" for ratio in (
-                    mean([s.near.trainings for s in own]) / mean([s.near.trainings for s in off]),
-                    mean([s.near.seconds for s in own]) / mean([s.near.seconds for s in off]),
-                    mean([s.most.trainings for s in own]) / mean([s.most.trainings for s in off]),
-                )),
-                mean_and_sd(paired, 2),
-                str(sum(not s.near.ever for s in own)),
-                f"{100 * mean([s.lost for s in own]):.2f} ({100 * max(s.lost for s in own):.2f})",
-                f"{max(s.gap for s in own):.3f}",
-            ])  # fmt: skip
         moments = whole(load(path), case)
         broken = mean([moment.attack > case.interest for moment in moments])
         near, most = (mean_and_sd([getattr(s, which).trainings for s in off], 0) for which in ("near", "most"))
@@ -109,13 +93,36 @@ def policies(path: Path, extent: Extent, runner: Runner, picture: Path | None) -
         )
         yield markdown(
             ["policy", "trainings run", "until 95%", "its seconds", "until 99%", "95%, order by order", "never",
-             "% lost, mean (worst)", "gap"], rows
+             "% lost, mean (worst)", "gap"], [[name, *_of_off(own, off)] for name, own in scores.items()]
         )  # fmt: skip
-        yield from _problems(off)
-        if case.interest == 0.3 and case.defenses == Case().defenses and not case.budget:
-            panels["With an adaptive attack" if not case.without else "Without the adaptive attack"] = scores
+        yield from _problems(score for own in scores.values() for score in own)
+        if case.interest == 0.3 and case.defenses == Case().defenses:
+            panels[f"{title}: {broken:.0%} broken"] = scores
     if picture is not None:
         replay_picture.draw(panels, extent.grid, picture)
+
+
+def _of_off(own: Sequence[Score], off: Sequence[Score]) -> list[str]:
+    """The figures of a policy's sweeps, as shares of those of ``off`` on the same orders."""
+    paired = [a.near.trainings / b.near.trainings for a, b in zip(own, off, strict=True)]
+    return [
+        _ratio([s.trainings for s in own], [s.trainings for s in off]),
+        _ratio([s.near.trainings for s in own], [s.near.trainings for s in off]),
+        _ratio([s.near.seconds for s in own], [s.near.seconds for s in off]),
+        _ratio([s.most.trainings for s in own], [s.most.trainings for s in off]),
+        mean_and_sd(paired, 2),
+        str(sum(not s.near.ever for s in own)),
+        f"{100 * mean([s.lost for s in own]):.2f} ({100 * max(s.lost for s in own):.2f})",
+        f"{max(s.gap for s in own):.4f}",
+    ]
+
+
+def _places(count: int) -> str:
+    return f"{count:,} place{'s' if count > 1 else ''}"
+
+
+def _ratio(own: Sequence[float], off: Sequence[float]) -> str:
+    return f"{mean(own) / mean(off):.3f}"
 
 
 def places(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iterator[str]:
@@ -127,12 +134,12 @@ def places(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iterat
         off = scores["off"]
         for name, own in scores.items():
             rows.append([
-                f"{count} places, {name}",
-                f"{mean([s.trainings for s in own]) / mean([s.trainings for s in off]):.3f}",
-                f"{mean([s.seconds for s in own]) / mean([s.seconds for s in off]):.3f}",
+                f"{_places(count)}, {name}",
+                _ratio([s.trainings for s in own], [s.trainings for s in off]),
+                _ratio([s.seconds for s in own], [s.seconds for s in off]),
                 mean_and_sd([s.makespan for s in own], 0),
-                f"{mean([s.makespan for s in own]) / mean([s.makespan for s in off]):.3f}",
-                f"{mean([s.near.at for s in own]) / mean([s.near.at for s in off]):.3f}",
+                _ratio([s.makespan for s in own], [s.makespan for s in off]),
+                _ratio([s.near.at for s in own], [s.near.at for s in off]),
                 f"{100 * mean([s.lost for s in own]):.2f}",
             ])  # fmt: skip
     yield "Four scenarios, interest 0.3, on several places; makespan in virtual seconds."
@@ -147,13 +154,13 @@ def samplers(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iter
         ["", "accuracy", "attack success above the floor"],
         [[name, *(f"{own:.3f} ({usual:.3f})" for own, usual in errors[name].values())] for name in errors],
     )
-    rows = []
-    for policy in ("off", "learned"):
-        for sampler, seeds in extent.samplers:
+    for title, case in {"Both defenses": Case(), "V&B alone": Case(defenses=("vab",))}.items():
+        rows = []
+        for policy, (sampler, seeds) in itertools.product(("off", "learned"), extent.samplers):
             if policy == "off" and sampler == "gp":
                 continue
             jobs = [
-                Job(path, Case(), policy, seed, 10, sampler, extent.sampled, grid=(200, 400)) for seed in range(seeds)
+                Job(path, case, policy, seed, 10, sampler, extent.sampled, grid=(200, 400)) for seed in range(seeds)
             ]
             own = list(runner(jobs).values())
             rows.append([
@@ -162,13 +169,13 @@ def samplers(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iter
                 f"{mean([s.study_ms * s.trainings for s in own]) / extent.sampled:.0f}",
             ])  # fmt: skip
             yield from _problems(own)
-    yield (
-        f"Samplers over the forest, {extent.sampled} trials on 10 places, four scenarios, interest 0.3: hypervolume "
-        "below the interest, as a share of the area."
-    )
-    yield markdown(
-        ["", "seeds", "trainings", "after 200 trainings", "after 400", "at the end", "study, ms a trial"], rows
-    )
+        yield (
+            f"{title}: samplers over the forest, {extent.sampled} trials on 10 places, four scenarios, interest 0.3: "
+            "hypervolume below the interest, as a share of the area."
+        )
+        yield markdown(
+            ["", "seeds", "trainings", "after 200 trainings", "after 400", "at the end", "study, ms a trial"], rows
+        )
 
 
 def many(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iterator[str]:
@@ -180,14 +187,14 @@ def many(path: Path, extent: Extent, runner: Runner, _: Path | None) -> Iterator
     rows, problems = [], []
     for job, score in runner(jobs).items():
         rows.append([
-            f"{job.policy}, {job.places} places" + (", losses" if job.lost_every else ""), f"{score.trainings:,}",
+            f"{job.policy}, {_places(job.places)}" + (", losses" if job.lost_every else ""), f"{score.trainings:,}",
             f"{score.broke_off:,}", f"{score.agenda_ms:.2f}", f"{score.slowest_ms:.0f}", f"{score.study_ms:.2f}",
             f"{score.mib:.0f}", f"{1000 * score.mib / job.trials:.1f}", str(len(score.problems)),
         ])  # fmt: skip
         problems += _problems([score])
     yield (
         f"{extent.many:,} trials of the random sampler over the forest, four scenarios, interest 0.3; with losses each "
-        "place loses its training every 100 s on average. Real ms of the agenda for each training."
+        "place loses its training every 100 s on average. Milliseconds of a core for each training."
     )
     yield markdown(
         ["", "trainings", "lost", "agenda, ms", "slowest call", "study, ms", "MiB more", "MiB a 1,000 trials",

@@ -53,9 +53,9 @@ class Replayed:
         makespan: virtual seconds from the beginning to the end.
         complete: trials of which every training has run, in the order of their ends.
         lost: trainings that broke off.
-        agenda_s: real seconds of the agenda, without those of the study.
-        study_s: real seconds of the study and its sampler.
-        slowest_s: the most real seconds of the agenda for one training.
+        agenda_s: seconds of this core that the agenda took, without those of the study.
+        study_s: those of the study and its sampler.
+        slowest_s: the most of one call of the agenda.
         problems: what went wrong; empty.
     """
 
@@ -183,9 +183,9 @@ class VirtualSweep:
 
     def _timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the agenda, and note the seconds that it takes without the study."""
-        before, began = self._watch.study_s, time.perf_counter()
+        before, began = self._watch.study_s, time.thread_time()
         found = function(*arguments)
-        took = time.perf_counter() - began - (self._watch.study_s - before)
+        took = time.thread_time() - began - (self._watch.study_s - before)
         self.result.agenda_s += took
         self.result.slowest_s = max(self.result.slowest_s, took)
         return found
@@ -292,7 +292,7 @@ class VirtualSweep:
 
 
 class Stopwatch:
-    """Real seconds that studies and their samplers take."""
+    """Seconds of this core that studies and their samplers take."""
 
     def __init__(self) -> None:
         self.study_s = 0.0
@@ -314,13 +314,13 @@ class Stopwatch:
         @wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
             self._depth += 1
-            began = time.perf_counter()
+            began = time.thread_time()
             try:
                 return function(*arguments, **named)
             finally:
                 self._depth -= 1
                 if not self._depth:
-                    self.study_s += time.perf_counter() - began
+                    self.study_s += time.thread_time() - began
 
         return timed
 

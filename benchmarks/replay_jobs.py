@@ -60,7 +60,7 @@ class Score:
         curve: the share of the full sweep's hypervolume at each number of trainings of the job's grid; of a sampler the
             hypervolume itself.
         broke_off: trainings that were lost with their place.
-        agenda_ms, slowest_ms, study_ms: real time: the agenda for each training, the most of one call, the study.
+        agenda_ms, slowest_ms, study_ms: of this core: the agenda for each training, the most of one call, the study.
         mib: by which the process has grown.
         problems: what went wrong.
     """

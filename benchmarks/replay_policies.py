@@ -70,19 +70,17 @@ success alone."""
 
 @dataclass(frozen=True)
 class Case:
-    """What is swept.
+    """What is swept. The preset's limit on images is left out: it rules out settings only once they are complete.
 
     Args:
         interest: attack objective above which a setting is of no use.
         without: scenarios that are left out.
         defenses: whose settings are swept.
-        budget: whether the preset's constraint on images is kept.
     """
 
     interest: float = 0.3
     without: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ("vab", "pt")
-    budget: bool = False
 
     def spec(self, policy: Policy, trials: int, sampler: str = "random", seed: int = 0) -> SweepSpec:
         """The sweep of this case with a policy, over the settings and attackers of the table.
@@ -100,7 +98,7 @@ class Case:
         own["objectives"] = [
             {"metric": "val_acc", "direction": "maximize"}, {"metric": "val_asr_excess", "direction": "minimize"}
         ]  # fmt: skip
-        own["constraints"] = preset.get("constraints", []) if self.budget else []
+        own["constraints"] = []
         own["search"] = {"sampler": sampler, "trials": trials, "race": policy.race, "interest": self.interest}
         return validate(own, "replay")
 
