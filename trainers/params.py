@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -96,11 +97,17 @@ class Parameters:
             raise ConfigError(
                 f"{name} is no parameter here; known are {', '.join(cls.keys())}.{did_you_mean(str(name), cls.keys())}"
             )
-        hint = get_type_hints(cls)[name]
+        hint = _hints(cls)[name]  # type: ignore[arg-type]  # a class is hashable
         metadata = next(f.metadata for f in fields(cls) if f.name == name)  # type: ignore[arg-type]
         if metadata.get("names_class"):
             return _checked_class(name, value, hint)
         return _checked(name, value, hint, metadata.get("bounds", {}), metadata.get("choices"))
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a class's fields, which take long to read from their text."""
+    return get_type_hints(kind)
 
 
 def _checked_class(name: str, value: Any, hint: Any) -> Any:

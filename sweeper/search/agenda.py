@@ -316,11 +316,11 @@ class Agenda:
 
     def _next_ahead(self) -> Training | None:
         """One more training of the open trial of which the fewest run."""
-        waiting = [(own, run) for own in self._open.values() if (run := self._waiting_of(own)) is not None]
-        if not waiting:
-            return None
-        own, run = min(waiting, key=lambda pair: len(pair[0].running))
-        return self._begin_of(own, run)
+        for own in sorted(self._open.values(), key=lambda own: len(own.running)):
+            run = self._waiting_of(own)
+            if run is not None:
+                return self._begin_of(own, run)
+        return None
 
     def _waiting_of(self, own: _Open) -> RunKey | None:
         """The training of a trial that comes next; null if all have begun."""
