@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.timing import table
 from search_spaces.loader import apply_overrides, read_preset
 from sweeper.analysis.frontier import comparable, hypervolume, points
-from sweeper.launch import begin, resume
+from sweeper.launch import Ended, begin, resume
 from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FINISHED, TRIAL
@@ -36,7 +36,7 @@ def run(race: str, data: str, out: Path, small: bool) -> RunFolder:
     """Run the sweep with races off or on, or resume it."""
     console = Console(file=sys.stderr)
     if (out / "sweep.yaml").exists():
-        return resume(out, console).folder
+        return _whole(resume(out, console))
     preset = read_preset("defenses_cifar10.yaml")
     preset["defense"] = [block for block in preset["defense"] if block["name"] in DEFENSES]
     if small:
@@ -44,7 +44,18 @@ def run(race: str, data: str, out: Path, small: bool) -> RunFolder:
             block |= {key: 1 for key in block if key.rpartition("_")[2] in LENGTHS and key != "partial_epochs"}
     changes = [f"data.source={data}", f"search.race={race}", *OVERRIDES, *(SMALL if small else ())]
     preset = apply_overrides(preset, changes, "races")
-    return begin(validate(preset, "races"), preset, out, console).folder
+    return _whole(begin(validate(preset, "races"), preset, out, console))
+
+
+def _whole(ended: Ended) -> RunFolder:
+    """The run folder of a sweep that ran to its end.
+
+    Raises:
+        SystemExit: it was interrupted; the same command goes on with it.
+    """
+    if ended.outcome.interrupted is not None:
+        raise SystemExit(f"{ended.folder.path} has not ended, since {ended.outcome.interrupted}.")
+    return ended.folder
 
 
 @dataclass(frozen=True)

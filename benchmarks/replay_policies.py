@@ -60,8 +60,8 @@ POLICIES = {
     "learned, preset order": Policy("learned", PresetOrder),
     "learned, learned order": Policy("learned", SeedBySeed),
     "learned": Policy("learned"),
-    "bounds, tolerance 0.01": Policy("bounds", tolerance=0.01),
-    "learned, tolerance 0.01": Policy("learned", tolerance=0.01),
+    "bounds, tolerance 0.02": Policy("bounds", tolerance=0.02),
+    "learned, tolerance 0.02": Policy("learned", tolerance=0.02),
     "learned, tolerance 0": Policy("learned", tolerance=0.0),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off. The tolerance concerns attack
