@@ -3,7 +3,7 @@
 python -m benchmarks.kills [--kills 24] [--seed 0]
 
 A kill is SIGKILL to the driver, to a worker, to one of the services of Ray's head, or to every process at once. Each
-sweep is killed up to four times and resumed after each; then table, study and MLflow must agree
+sweep is hit up to four times, and resumed where that ended it; then table, study and MLflow must agree
 (:func:`benchmarks.faults.agree`), and every trial must have all of its trainings, or a reason to do without.
 """
 
@@ -32,7 +32,7 @@ SHORT: dict[str, Any] = {
     "name": "kills",
     "defense": {**PRESET["defense"], "mix_epochs": 6, "suppression_epochs": 4},
     "scenarios": [{"attack": "badnets", "poison_rate": 0.1, "target": 0}, {"attack": "blend", "poison_rate": 0.1}],
-    "search": {"sampler": "random", "trials": 4, "workers": 2, "race": "learned"},
+    "search": {"sampler": "random", "trials": 4, "workers": 2, "race": "learned", "retries": KILLS_OF_A_SWEEP},
     "state_every_s": 0.3,
 }
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.uncertainty import Over
-from sweeper.preset.objectives import HEADROOM
+from sweeper.preset.objectives import ATTACK_SUCCESS, HEADROOM, TOLERANCE
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL
 
@@ -35,11 +35,14 @@ def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
     missing = int((left["status"] != FINISHED).sum())
     count, whole = left["trial_id"].nunique(), trials["trial_id"].nunique()
     said = f"{count} of {whole} trials left their races, so {missing} of {len(trials)} trainings were not needed."
-    assumed = ASSUMPTIONS[spec.race or "bounds"]
+    to_within = f"to within {TOLERANCE:g} of attack success"
     if spec.attacking:
-        return f"{said} The leading attackers are those of all trainings, whatever the missing ones had given."
-    below = "" if spec.search.interest == 1 else f" below an attack success of {spec.search.interest:g}"
-    return f"{said} The frontier is that of all trials{below}; it assumes {assumed} (docs: racing)."
+        return f"{said} The leading attackers are those of all trainings, {to_within} (docs: racing)."
+    attack = next((o.metric for o in spec.objectives if o.metric in ATTACK_SUCCESS), None)
+    limited = attack is not None and spec.search.interest < 1
+    below = f" below a {attack} of {spec.search.interest:g}" if limited else ""
+    assumed = ASSUMPTIONS[spec.race or "bounds"]
+    return f"{said} The frontier is that of all trials{below}, {to_within}; it assumes {assumed} (docs: racing)."
 
 
 def broken_early(frame: pd.DataFrame, bounds: AttackBounds, over: Over) -> dict[str, str]:

@@ -193,7 +193,7 @@ class RunFolder:
 
     def write_sweep(self, content: Mapping[str, Any]) -> None:
         """Write ``sweep.yaml``: the resolved preset and where it came from."""
-        write_text(self.sweep, yaml.safe_dump({"version": VERSION, **content}, sort_keys=False))
+        write_text(self.sweep, yaml.safe_dump({"version": VERSION} | {**content, "version": VERSION}, sort_keys=False))
 
     def read_sweep(self) -> dict[str, Any]:
         """Read ``sweep.yaml``.
@@ -213,6 +213,10 @@ class RunFolder:
         for key, kind in KEYS.items():
             if not isinstance(sweep.get(key), kind):
                 raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
+        if sweep.get("version") == 1:  # when there were no races; a part of a sweep without them goes on without
+            search = sweep["preset"].get("search", {})
+            if isinstance(search, dict):
+                sweep["preset"]["search"] = {"race": "off"} | search
         if type(sweep.setdefault("numerics", 1)) is not int:
             raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
         return sweep

@@ -146,9 +146,9 @@ def run_sweep(
                 raise ledger.broken
         except (OSError, StorageInternalError) as error:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
-    if not any(record.open for record in ledger.records.values()):
+    if not any(record.open for record in ledger.everything.values()):
         remove_tree(folder.states)
-    return Outcome.of(ledger.records.values(), stopper.reason)
+    return Outcome.of(ledger.everything.values(), stopper.reason)
 
 
 def _run_trainings(

@@ -54,7 +54,7 @@ class Ledger:
         self.control_asr: dict[str, float | None] = control_success(self.records.values())
         """Attack success of each finished control, by key of its configuration."""
         self.broken: Exception | None = None
-        """The first error of writing, after which nothing is written; null if there was none."""
+        """The first error of writing, which ends the sweep; null if there was none."""
         self._curves: dict[str, pa.Table] = {}
         """By trial id: what the records of ended trials have forgotten."""
         for record in self.records.values():
@@ -167,9 +167,14 @@ class Ledger:
 
     def _put_away(self, record: TrialRecord) -> None:
         """Keep the curves of an ended trial in a form that takes little memory."""
-        if record.config is not None:
+        if record.config is not None and record.trial_id not in self._curves:
             self._curves[record.trial_id] = table_of(record.curve_rows())
             record.forget_curves()
+
+    @property
+    def everything(self) -> dict[str, TrialRecord]:
+        """By trial id: all records, also those of trials that wait to be gone on with."""
+        return self.interrupted | self.records
 
     def running(self) -> list[TrialRecord]:
         """Trials and controls that have begun, or wait for their turn."""
@@ -180,6 +185,6 @@ class Ledger:
         began = time.monotonic()
         with self._writing():
             # A copy: the watchdog's thread may write them while the main thread adds a record.
-            self.folder.write_tables(list(self.records.values()), self.control_asr, dict(self._curves))
+            self.folder.write_tables(list(self.everything.values()), self.control_asr, dict(self._curves))
         self._tables_written_at = time.monotonic()
         self._writing_tables_took = self._tables_written_at - began

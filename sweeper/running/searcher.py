@@ -156,6 +156,10 @@ class SweepSearcher(Searcher):
         with self.ledger.guard():
             unwanted = self.agenda.ended(training, status, error)
             self.stopper.stop_some(ray_id for ray_id, running in self._running.items() if running in unwanted)
+            known = [*self._running.values(), *(waiting for waiting, _ in self._undecided)]
+            for waiting in unwanted:
+                if waiting not in known:  # it broke off, and would have been tried again
+                    self.ledger.release(waiting)
         self.ledger.release(training)
 
     # Ray pickles the searcher into files of its own, which nobody reads: the study and the run folder replace them.

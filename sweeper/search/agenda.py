@@ -27,7 +27,7 @@ from sweeper.run_folder.record import (
 from sweeper.search.pools import Pools
 from sweeper.search.race import Leaving, Race, Row, Run
 from sweeper.search.racing import Racing, control_figures
-from sweeper.search.study import make_sampler, verdict
+from sweeper.search.study import UNDEFINED, make_sampler, verdict
 from sweeper.search.turns import assign
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
@@ -248,6 +248,13 @@ class Agenda:
             self._book.end(record, FAILED, str(error))
             self._book.announce(record)
             return
+        ended = self._book.records.get(trial_id)
+        if ended is not None:  # in an earlier part of the sweep, and its controls did not
+            own = _Open(ended, self._racing.race(ended, self._controls), trial)
+            self._untold[trial_id] = own
+            if self._controls_ended(ended):
+                self._tell(own)
+            return
         controls = {(s.name, r): self._control_of(config, s, r).key for s, r in config.runs()}
         record = TrialRecord(trial_id, TRIAL, config, controls, chosen)
         self._go_on(record)
@@ -317,8 +324,9 @@ class Agenda:
     def _next_ahead(self) -> Training | None:
         """One more training of the open trial of which the fewest run."""
         for own in sorted(self._open.values(), key=lambda own: len(own.running)):
-            run = self._waiting_of(own)
-            if run is not None:
+            run, last = self._waiting_of(own), _last_ended(own)
+            # One that would leave now gets no more trainings; it leaves when one of those that run has ended.
+            if run is not None and (last is None or self._leaves(own, last) is None):
                 return self._begin_of(own, run)
         return None
 
@@ -367,6 +375,8 @@ class Agenda:
         record = own.record
         del self._open[record.trial_id]
         running = list(own.running.values())
+        if record.role == TRIAL and status == FINISHED and self._is_undefined(record):
+            status, error = FAILED, UNDEFINED
         self._book.end(record, status, error)
         if record.role == CONTROL:
             self._learn_control(record)
@@ -379,6 +389,11 @@ class Agenda:
         else:
             self._book.announce(record)
         return running
+
+    def _is_undefined(self, record: TrialRecord) -> bool:
+        """Whether an objective is undefined for a trial whose trainings have finished."""
+        rows = list(self._racing.race(record, self._controls).ended.values())
+        return any(objective.value(rows) is None for objective in self._spec.objectives)
 
     def _learn_control(self, record: TrialRecord) -> None:
         if record.status == FINISHED:
@@ -408,8 +423,6 @@ class Agenda:
         race = own.race or self._racing.race(record, self._controls)
         try:
             judged = verdict(self._spec, record, race)
-            if judged.state == TrialState.FAIL and record.status != FAILED:
-                self._book.end(record, FAILED, judged.error)
             self._racing.learn_end(record, race, self._controls)
             trial = own.trial
             assert trial is not None

@@ -14,14 +14,10 @@ from math import inf, sqrt
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, HEADROOM, Constraint, Objective
+from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, HEADROOM, TOLERANCE, Constraint, Objective
 
 Mode = Literal["bounds", "learned"]
 
-TOLERANCE = 0.01
-"""Attack success by which two settings may differ and still count as equal; seeds alone make a larger difference. With
-0.02, races over real trainings lost up to 6 % of the hypervolume below an interest of 0.2, with 0.01 at most 0.03 %
-(``benchmarks/replay.py``)."""
 STANDARD_ERRORS = 2.0
 """Standard errors above what a trial has shown that the learned ceiling leaves to its missing trainings."""
 FIRST_SPREAD, FIRST_TRIALS = 0.1, 3
@@ -54,12 +50,19 @@ class Rules:
         interest: attack success above which nobody would deploy a setting; null: attackers search.
         objectives: of the sweep.
         constraints: of the sweep.
+        axes: of the frontier, where they are no objectives: no trial leaves that could be on it.
     """
 
     mode: Mode
     interest: float | None
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint] = ()
+    axes: Sequence[Objective] = ()
+
+    @property
+    def compared(self) -> list[Objective]:
+        """The figures in which a trial must be at least as good as another that it rules out."""
+        return [*self.objectives, *self.axes]
 
     @property
     def attack(self) -> Objective | None:
@@ -75,7 +78,7 @@ class Complete:
     Args:
         name: its id.
         group: environment and turn: trials of one group are compared.
-        values: of the objectives.
+        values: of :attr:`Rules.compared`.
     """
 
     name: str
@@ -203,23 +206,28 @@ class Race:
 
     def _broken(self) -> str | None:
         for constraint in self._rules.constraints:
-            high = constraint.min is not None
-            if constraint.violation(self._hopeful(constraint.metric, high)) > 0:
+            if self.violation(constraint) > 0:
+                high = constraint.min is not None
                 bound = f"at least {constraint.min:g}" if high else f"at most {constraint.max:g}"
                 return f"{constraint.metric} cannot be {bound} any more"
         return None
 
+    def violation(self, constraint: Constraint) -> float:
+        """By how much a constraint is violated, if every missing training came out as well as it can."""
+        return constraint.violation(self._hopeful(constraint.metric, constraint.min is not None))
+
     def _dominated(self, complete: Iterable[Complete], experience: Experience) -> str | None:
         best = self.best(experience)
         for other in complete:
-            if other.group == self.group and all(map(_at_least_as_good, self._rules.objectives, other.values, best)):
-                return f"{other.name} is at least as good, whatever the missing trainings give"
+            if other.group == self.group and all(map(_at_least_as_good, self._rules.compared, other.values, best)):
+                expected = "can" if self._rules.mode == "bounds" else "is likely to"
+                return f"{other.name} is at least as good as it {expected} become"
         return None
 
     def best(self, experience: Experience) -> list[float | None]:
-        """Each objective, if every missing training came out as well as it can; null where it is undefined."""
+        """Each compared figure, if every missing training came out as well as it can; null where it is undefined."""
         found = []
-        for objective in self._rules.objectives:
+        for objective in self._rules.compared:
             high = objective.direction == "maximize"
             found.append(objective.value(self._hopeful(objective.metric, high, experience)))
         return found

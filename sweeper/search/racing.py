@@ -3,11 +3,13 @@
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from sweeper.preset.blocks import DEFENSE
-from sweeper.preset.objectives import BELOW_CONTROL, UNDER_ATTACK
+from search_spaces.distributions import Searched
+from sweeper.preset.blocks import DEFENSE, Block
+from sweeper.preset.objectives import BELOW_CONTROL, UNDER_ATTACK, Objective
 from sweeper.preset.spec import SCENARIO, SweepSpec
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, RunKey, TrialRecord
 from sweeper.search.race import Complete, Experience, Race, Row, Rules, Run
+from trainers.scenario import ScenarioConfig
 
 Controls = Mapping[str, Row]
 """Final figures of the controls that finished, by key of their configurations."""
@@ -23,6 +25,11 @@ def control_figures(records: Iterable[TrialRecord]) -> dict[str, Row]:
     return figures
 
 
+def open_controls(records: Iterable[TrialRecord]) -> set[str]:
+    """Keys of the controls that have not ended."""
+    return {key for record in records if record.role == CONTROL and record.open for key in record.controls.values()}
+
+
 class Racing:
     """The races of a sweep: their rules, and what they have learned so far.
 
@@ -36,7 +43,7 @@ class Racing:
         self._shared = (set() if spec.attacking else attacker) | ({DEFENSE} if spec.turns() else set())
         interest = None if spec.attacking else spec.search.interest
         # Without races, the same rules tell what to expect of trials that an earlier part of the sweep raced out.
-        self.rules = Rules(spec.race or "bounds", interest, spec.objectives, spec.constraints)
+        self.rules = Rules(spec.race or "bounds", interest, spec.objectives, spec.constraints, _axes(spec))
         self.experience = Experience()
         self._best: dict[Hashable, list[Complete]] = {}
 
@@ -85,7 +92,7 @@ class Racing:
         shown = {o.metric for o in self.rules.objectives if o.metric in BELOW_CONTROL}
         self.experience.add_complete({metric: race.distances(metric) for metric in shown})
         rows = list(race.ended.values())
-        values = [objective.value(rows) for objective in self.rules.objectives]
+        values = [objective.value(rows) for objective in self.rules.compared]
         known = [value for value in values if value is not None]
         kept = all(constraint.violation(rows) <= 0 for constraint in self.rules.constraints)
         if len(known) == len(values) and kept:
@@ -93,12 +100,14 @@ class Racing:
 
     def relearn(self, records: Iterable[TrialRecord], controls: Controls) -> None:
         """Learn from the records of an earlier part of the sweep."""
+        records = list(records)
+        missing = open_controls(records)
         for record in records:
             if record.role == TRIAL and record.config is not None:
                 race = self.race(record, controls)
                 for run, figures in race.ended.items():
                     self.learn_training(run.scenario, figures)
-                if not record.open:
+                if not record.open and missing.isdisjoint(record.controls.values()):
                     self.learn_end(record, race, controls)
 
     def _add(self, group: Hashable, new: Complete) -> None:
@@ -110,8 +119,22 @@ class Racing:
         known.append(new)
 
     def _rules_out_more(self, one: Complete, other: Complete) -> bool:
-        pairs = zip(self.rules.objectives, one.values, other.values, strict=True)
+        pairs = zip(self.rules.compared, one.values, other.values, strict=True)
         return all(mine >= theirs if o.direction == "maximize" else mine <= theirs for o, mine, theirs in pairs)
+
+
+def _axes(spec: SweepSpec) -> list[Objective]:
+    """The axes of a defender's frontier that are no objectives of the sweep."""
+    known = {objective.metric for objective in spec.objectives}
+    axes = [Objective(metric="val_acc", direction="maximize"), Objective(metric="val_asr_excess", direction="minimize")]
+    wanted = axes if any(map(_is_attack, spec.scenario_blocks)) else axes[:1]
+    return [] if spec.attacking else [axis for axis in wanted if axis.metric not in known]
+
+
+def _is_attack(block: Block) -> bool:
+    """Whether a scenario poisons anything, at any of its rates."""
+    rate = block.values.get("poison_rate", ScenarioConfig.poison_rate)
+    return bool(max(rate.corners()) > 0 if isinstance(rate, Searched) else rate > 0)
 
 
 def _before(poison_rate: float) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord
 from sweeper.search.race import Race
-from sweeper.search.racing import Racing, control_figures
+from sweeper.search.racing import Racing, control_figures, open_controls
 from trainers.seeding import derive_seed
 
+UNDEFINED = "An objective is undefined for this trial."
 STARTUP_TRIALS = 10
 """Random trials before a model is fitted (Optuna's default); of fewer than 20 trials, half are random."""
 
@@ -25,8 +26,8 @@ def fill_study(
 ) -> int:
     """Fill the new study of a sweep from its records.
 
-    Trials that ended are added with their results. Those that did not are queued with their numbers and values, so that
-    the study proposes them again. The points of a grid are queued too.
+    Trials that ended are added with their results. Those that did not, or whose controls did not, are queued with their
+    numbers and values, so that the study proposes them again. The points of a grid are queued too.
 
     Args:
         study: an empty study.
@@ -38,10 +39,10 @@ def fill_study(
         The number of trials that the records hold.
     """
     trials = {_number(record): record for record in records if record.role == TRIAL}
-    racing, controls = Racing(spec), control_figures(records)
+    racing, controls, missing = Racing(spec), control_figures(records), open_controls(records)
     for number in range(max(trials, default=-1) + 1):
         record = trials.get(number)
-        if record is None or record.open:
+        if record is None or record.open or not missing.isdisjoint(record.controls.values()):
             study.enqueue_trial(record.searched if record else {})
         else:
             race = None if record.config is None else racing.race(record, controls)
@@ -101,13 +102,16 @@ def verdict(spec: SweepSpec, record: TrialRecord, race: Race | None) -> Verdict:
         return Verdict(state, None, {}, record.error)
     rows = list(race.ended.values())
     constraints = {f"{i}-{c.metric}": c.violation(rows) for i, c in enumerate(spec.constraints)}
+    if raced_out:  # it may have left since a constraint is broken for sure, though not by what it has shown
+        sure = [race.violation(constraint) for constraint in spec.constraints]
+        constraints = {name: max(seen, least) for (name, seen), least in zip(constraints.items(), sure, strict=True)}
     values = race.expected() if raced_out else [objective.value(rows) for objective in spec.objectives]
     known = [value for value in values if value is not None]
     if len(known) == len(values):
         return Verdict(TrialState.COMPLETE, known, constraints, record.error, raced_out)
     if raced_out:
         return Verdict(TrialState.PRUNED, None, constraints, record.error, raced_out)
-    return Verdict(TrialState.FAIL, None, constraints, "An objective is undefined for this trial.")
+    return Verdict(TrialState.FAIL, None, constraints, UNDEFINED)
 
 
 def _number(record: TrialRecord) -> int:

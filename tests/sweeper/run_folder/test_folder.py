@@ -97,6 +97,19 @@ def test_a_folder_of_an_earlier_version_is_read(folder: RunFolder, version: int)
     assert RunFolder.open(folder.path).read_sweep()["version"] == version
 
 
+def test_a_folder_that_is_gone_on_with_has_the_version_of_what_is_written_now(folder: RunFolder) -> None:
+    """An older program would take its new records for damaged ones. The part before had no races."""
+    folder.write_sweep(sweep_with())
+    folder.sweep.write_text(
+        folder.sweep.read_text().replace(f"version: {VERSION}", "version: 1").replace("race: null", "")
+    )
+    before = folder.read_sweep()
+    assert folder.spec().race is None
+    folder.write_sweep(before)
+    assert folder.read_sweep()["version"] == VERSION
+    assert folder.spec().race is None, "the rest has none either"
+
+
 def test_a_second_process_is_refused_and_told_of_the_first(folder: RunFolder) -> None:
     hold = "import sys; from pathlib import Path; from sweeper.run_folder.folder import RunFolder\n"
     hold += "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"

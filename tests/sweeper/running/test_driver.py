@@ -1,18 +1,19 @@
 """What a sweep is made of; sweeps that run are in tests/sweeper/sweeps."""
 
 import time
-from collections.abc import Callable, Iterator, ValuesView
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from errno import ENOSPC
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
 from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
+from sweeper.run_folder.tables import as_rows
 from sweeper.running import driver, watchdog
 from sweeper.running.driver import Outcome, Plan, _longest_training, _request, run_sweep
 from sweeper.running.ledger import Ledger
@@ -152,7 +153,9 @@ class Ray:
             self.lost.append("raylet")
             time.sleep(self.ends_in_s)
 
-    def sweep(self, patch: pytest.MonkeyPatch, folder: Path) -> Outcome:
+    def sweep(
+        self, patch: pytest.MonkeyPatch, folder: Path, records: Mapping[str, TrialRecord] = MappingProxyType({})
+    ) -> Outcome:
         """A sweep of one trial; Ray is given 0.1 s to end."""
         for name in ("await_room", "check_hosts", "end_trials_alone", "keep_keys", "listen_to_losses"):
             patch.setattr(driver, name, lambda *_: None)
@@ -164,7 +167,7 @@ class Ray:
         patch.setattr(driver, "Watchdog", partial(Watchdog, patience_s=0.1))
         patch.setattr(watchdog, "EVERY_S", 0.01)
         data = Splits(colours(40), colours(20))
-        return run_sweep(spec_with(), sweep_with(), data, Ledger(RunFolder(folder), {}), Plan(1), print)
+        return run_sweep(spec_with(), sweep_with(), data, Ledger(RunFolder(folder), records), Plan(1, records), print)
 
 
 def test_ray_that_ends_misses_none_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +194,24 @@ def test_a_disk_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
         ray = Ray(fit, ends_in_s=0.0)
         outcome = ray.sweep(monkeypatch, tmp_path / str(number))
         assert (outcome.interrupted, ray.given_up) == ("the sweep was interrupted", [])
+
+
+def test_states_of_what_was_interrupted_outlast_an_end_before_it_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = record_of()
+    cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    ray = Ray(lambda _searcher, stopper: stopper.stop("the sweep was interrupted"), ends_in_s=0.0)
+    folder = RunFolder(tmp_path)
+    folder.write_record(cut)
+    state = tmp_path / "states" / "t0000-0" / "run-0.1.safetensors"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"x")
+    outcome = ray.sweep(monkeypatch, tmp_path, {"t0000": cut})
+    assert outcome.interrupted == "the sweep was interrupted"
+    assert state.exists()
+    rows = as_rows(folder.read_trials())
+    assert [(row["trial_id"], row["trial_status"]) for row in rows if row["role"] == "trial"] == [("t0000", FAILED)]
 
 
 def test_ray_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -557,6 +557,23 @@ def test_a_trial_that_leaves_its_race_stops_what_runs_of_it(make_searcher: MakeS
     assert [name for name, *_ in told.ends] == ["c0000", "c0001", "t0000"]
 
 
+def test_what_waits_to_be_tried_again_of_a_trial_that_left_leaves_no_states(
+    make_searcher: MakeSearcher, tmp_path: Path
+) -> None:
+    spec = spec_with(seeds=[0, 1, 2], search={"trials": 1, "retries": 1, "interest": 0.4})
+    searcher, _ = make_searcher(spec)
+    assert start(searcher, *"012345") == ["c0000", "c0001", "c0002", "t0000", "t0000", "t0000"]
+    for ray_id in "012":
+        end(searcher, ray_id)
+    begin_on_a_host(searcher, "3")
+    searcher.on_trial_complete("3", error=True)
+    end(searcher, "4", val_asr=0.9)
+    end(searcher, "5", val_asr=0.8)
+    assert searcher.ledger.records["t0000"].status == PRUNED
+    assert list((tmp_path / "states").glob("*")) == []
+    assert start(searcher, "6") == ["FINISHED"]
+
+
 def test_what_broke_off_of_a_trial_that_left_is_not_tried_again(
     make_searcher: MakeSearcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.exceptions import ExperimentalWarning
 
+from sweeper.preset.objectives import Constraint
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import (
     CONFIRMATION,
@@ -307,7 +308,7 @@ def test_a_race_that_waits_leaves_before_it_goes_on_once_another_trial_is_as_goo
     assert sweep.trial(1).status == RUNNING
     assert sweep.agenda.next() is None
     assert (sweep.trial(1).status, sweep.trial(1).ended_by) == (PRUNED, "badnets")
-    assert sweep.trial(1).error == "t0000 is at least as good, whatever the missing trainings give"
+    assert sweep.trial(1).error == "t0000 is at least as good as it can become"
     assert sweep.agenda.is_done
 
 
@@ -433,6 +434,64 @@ def test_a_trial_without_a_value_has_failed() -> None:
     assert (sweep.trial().status, sweep.states()) == (FAILED, ["FAIL"])
     assert sweep.trial().error == "An objective is undefined for this trial."
     assert sweep.trial().trainings[RUNS[0]].status == FINISHED
+
+
+def test_a_trial_without_a_value_has_failed_before_its_control_ends() -> None:
+    """Or a kill in between would leave it finished in its record, and failed in the study."""
+    sweep = Sweep(spec_with(search={"sampler": "random", "trials": 1}))
+    control, training = sweep.begin(2)
+    sweep.finish(training, val_asr=None)
+    assert (sweep.trial().status, sweep.states()) == (FAILED, ["RUNNING"])
+    again = Sweep(sweep.spec, sweep.book.written())
+    assert run(again) == [control.name]
+    assert (again.trial().status, again.states()) == (FAILED, ["FAIL"])
+
+
+@pytest.mark.parametrize("abandoned", [True, False])
+def test_a_trial_that_ended_before_its_control_is_judged_once_that_has_ended(abandoned: bool) -> None:
+    constraints = [{"metric": "control_asr", "min": 0.8}]
+    sweep = Sweep(spec_with(constraints=constraints, search={"sampler": "random", "trials": 2}))
+    _, training = sweep.begin(2)
+    sweep.finish(training)
+    if abandoned:
+        sweep.agenda.abandon("Not finished: the sweep was interrupted.")
+    again = Sweep(sweep.spec, sweep.book.written())
+    assert again.states() == ["WAITING"]
+    finished = run(again)
+    assert finished == ["c0000-0", "t0001-0"], "t0000 is not trained again"
+    assert again.states() == ["COMPLETE"] * 2
+    assert list(again.study.trials[0].constraints.values()) == pytest.approx([0.8 - 1.0])
+    assert again.study.trials[0].params == sweep.trial().searched
+    assert again.book.announced == ["c0000", "t0000", "t0001"]
+
+
+def test_a_constraint_that_is_broken_for_sure_is_told_as_broken() -> None:
+    """The one training that ran keeps it; the other control makes it impossible for the mean."""
+    spec = spec_of(trials=1, seeds=1, race="bounds")
+    spec = spec.model_copy(update={"constraints": [Constraint(metric="val_acc", min=0.8)]})
+    sweep = Sweep(spec)
+    for control in sweep.begin(2):
+        sweep.finish(control, val_acc=0.95 if control.run[0] == "badnets" else 0.6)
+    sweep.finish(*sweep.begin(), val_acc=0.85)
+    assert sweep.trial().error == "val_acc cannot be at least 0.8 any more"
+    (trial,) = sweep.study.trials
+    assert list(trial.constraints.values()) == pytest.approx([0.8 - (0.85 + 0.62) / 2])
+
+
+def test_a_trial_that_would_leave_gets_no_more_places_when_races_run_ahead() -> None:
+    sweep = Sweep(spec_of(trials=2, seeds=2, race="bounds"))
+    sweep.skip_controls(4)
+    good, bad = sweep.begin(2)
+    sweep.finish(bad, val_acc=0.1, val_asr=0.1)
+    (bad,) = sweep.begin()
+    for _ in range(3):
+        sweep.finish(good)
+        (good,) = sweep.begin()
+    sweep.finish(good)
+    assert (good.record.trial_id, bad.record.trial_id, good.record.status) == ("t0000", "t0001", FINISHED)
+    assert sweep.agenda.next() is None
+    sweep.finish(bad, val_acc=0.1, val_asr=0.1)
+    assert (sweep.trial(1).status, sweep.agenda.is_done) == (PRUNED, True)
 
 
 # Which trials are compared

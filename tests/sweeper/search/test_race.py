@@ -84,7 +84,7 @@ def test_nothing_is_left_of_a_trial_that_is_complete() -> None:
 def test_a_trial_leaves_when_a_complete_one_is_as_good_as_it_can_become(acc: float, asr: float, leaves: bool) -> None:
     told = see(race(rules(), seeds=1), a=[(0.8, 0.1)])
     reason = why(told, [Complete("t0003", "", (acc, asr))])
-    assert reason == ("t0003 is at least as good, whatever the missing trainings give" if leaves else None)
+    assert reason == ("t0003 is at least as good as it can become" if leaves else None)
 
 
 def test_trials_of_other_groups_and_undefined_objectives_dominate_nothing() -> None:
@@ -287,3 +287,15 @@ def test_with_bounds_nothing_of_interest_is_lost(drawn: tuple[list[Figures], flo
         if asr <= interest - 1e-9:
             as_good = [c for c in complete if c.values[0] >= acc - 1e-9 and c.values[1] <= asr + 0.01 + 1e-9]
             assert as_good, "a setting of interest was lost, and none as good was measured"
+
+
+# The frontier's axes
+
+
+def test_what_could_be_on_the_frontier_stays_whatever_the_objectives_are() -> None:
+    """Accuracy alone is an objective: the complete trial is more accurate, and its trigger works."""
+    told = see(race(rules(objectives=(ACC,), axes=(ASR,))), a=[(0.5, 0.0)])
+    assert told.best(Experience()) == [pytest.approx((0.5 + 3 * 0.92) / 4), 0.0]
+    assert why(told, [Complete("t0003", "", (1.0, 0.5))]) is None
+    assert why(told, [Complete("t0003", "", (1.0, 0.0))]) is not None
+    assert told.expected() == [pytest.approx(0.9 + 0.5 - 0.9)], "samplers are told objectives alone"
