@@ -76,6 +76,7 @@ class LiveDisplay:
         self._objectives, self._constraints = objectives, constraints
         self._budget = budget
         self._counts = dict.fromkeys((FINISHED, PRUNED, FAILED), 0)
+        self._counted: set[str] = set()
         self._not_needed = 0
         """Trainings that did not run, since their trials had left their races."""
         self._running: dict[str, int] = {}
@@ -129,6 +130,9 @@ class LiveDisplay:
             self._progress.stop()
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
+        if record.trial_id in self._counted:  # told again, since its control has ended only now
+            return
+        self._counted.add(record.trial_id)
         self._counts[record.status] += 1
         if record.raced_out:
             self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())

@@ -68,6 +68,14 @@ def test_what_a_trial_showed_before_it_left_its_race_stands_there() -> None:
     assert "1 of 3 done, 1 trainings not needed" in out.getvalue()
 
 
+def test_a_trial_that_is_told_again_counts_once() -> None:
+    known, out = finish(record_of()), io.StringIO()
+    with LiveDisplay(Console(file=out, width=200), [], [], 3, [known]) as display:
+        display.trial_ended(known, known.rows({}))
+        display.trial_ended(finish(record_of("t0001")), known.rows({}))
+    assert [line.strip() for line in out.getvalue().splitlines() if " done" in line][-1].startswith("2 of 3 done")
+
+
 def test_figures_that_are_undefined_are_left_out() -> None:
     record = finish(record_of(), val_asr=None)
     assert "badnets: acc 0.800 floor 0.050" in describe(record, record.rows({}))
