@@ -120,8 +120,8 @@ def select(
     no_evidence = harmless(rows)
     idle = no_evidence if len(no_evidence) < met.nunique() else []
     table = points(frame, over)
-    for environment in in_order(set(met) - {*table["environment"], *idle}):
-        raise _all_left(raced_out(rows[met == environment]), environment)
+    for unfinished in in_order(set(met) - {*table["environment"], *idle}):
+        raise _all_left(raced_out(rows[met == unfinished]), unfinished)
     asked.check_known(table["val_min_class_acc"])
     table = table[~table["environment"].isin(idle)]
     sound = table[comparable(table)]
