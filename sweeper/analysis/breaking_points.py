@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sweeper.analysis.left_out import raced_out
 from sweeper.run_folder.class_columns import shown_values
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
 from sweeper.run_folder.tables import as_rows
@@ -15,7 +16,7 @@ target class, attack success is high too, but the trigger has no part in it."""
 
 def has_rates(frame: pd.DataFrame) -> bool:
     """Whether an attack was run, with all else equal, at more than one poison rate above 0."""
-    rows = _attacked(frame)
+    rows = _measured(frame)
     return bool((rows[rows["role"] == TRIAL].groupby("scenario")["poison_rate"].nunique() > 1).any())
 
 
@@ -30,7 +31,7 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: rows of ``trials.parquet``.
     """
-    rows = _attacked(frame)
+    rows = _measured(frame)
     sound = rows["weak_attack"].eq(False).fillna(False).astype(bool)
     rows = rows.assign(config_id=rows["config_id"].where(rows["role"] == TRIAL), sound=sound)
     by = ["scenario", "poison_rate", "config_id", "defense"]
@@ -47,10 +48,30 @@ def success_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
     return spread.reset_index()
 
 
+def _least_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the trigger adds at the least where trials left their races: a row for each scenario, rate and setting.
+
+    Columns ``scenario``, ``poison_rate``, ``config_id``, ``defense`` and ``least``, the mean over seeds if the missing
+    trainings had come out at 0.
+    """
+    rows = raced_out(_attacked(frame))
+    known = rows["val_asr_excess"].astype(float).where(rows["status"] == FINISHED).fillna(0.0)
+    by = ["scenario", "poison_rate", "config_id", "defense"]
+    return rows.assign(least=known).groupby(by)["least"].mean().reset_index()
+
+
+def _measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """Those of the rows of :func:`_attacked` that have figures of whole trials."""
+    rows = _attacked(frame)
+    return rows[rows["trial_status"] == FINISHED]
+
+
 def _attacked(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of finished trials and controls under attack; scenario names hold parameters that vary, except the rate."""
-    known = (frame["trial_status"] == FINISHED) & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)
-    rows = frame[known]
+    """Rows under attack of controls and trials that finished, and of trials that left their races; scenario names hold
+    parameters that vary, except the rate.
+    """
+    ended = (frame["trial_status"] == FINISHED) | frame.index.isin(raced_out(frame).index)
+    rows = frame[ended & frame["role"].isin([TRIAL, CONTROL]) & (frame["poison_rate"] > 0)]
     name = rows["scenario"]
     for key in ("target", *sorted(c for c in rows.columns if c.startswith("param.scenario."))):
         varied = rows.groupby("scenario")[key].nunique(dropna=False) > 1
@@ -69,8 +90,10 @@ class Break:
         below: the next smaller one tried; null if there is none.
         highest: the largest one tried; null if none was.
         val_asr_excess, val_asr_excess_sd, val_asr, val_asr_sd, asr_floor, val_acc: figures at ``rate``; null if
-            ``rate`` is.
-        seeds: the fewest at any rate.
+            ``rate`` is, or if the trial left its race there.
+        seeds: the fewest at any rate that was measured.
+        left: rates below ``rate``, or all if that is null, at which the trial left its race before it was known
+            whether 0.5 is reached. They do not count as tried.
     """
 
     rate: float | None = None
@@ -83,35 +106,48 @@ class Break:
     asr_floor: float | None = None
     val_acc: float | None = None
     seeds: int = 0
+    left: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Break":
-        """The break in the rows of :func:`success_by_rate` for one scenario, and one setting or the controls."""
-        tried = rows[rows["val_asr_excess"].notna()].sort_values("poison_rate")
+        """The break of one scenario, and one setting or the controls.
+
+        Args:
+            rows: of :func:`success_by_rate`; where trials left their races ``least``, what the trigger adds at the
+                least, is the only figure.
+        """
+        rows = rows.sort_values("poison_rate")
+        added = rows["val_asr_excess"].astype(float)
+        reached = (added >= SUCCEEDS_AT) | (rows["least"] >= SUCCEEDS_AT)
+        tried, broken = rows[added.notna() | reached], rows[reached]
+        left = rows.loc[rows["least"] < SUCCEEDS_AT, "poison_rate"].astype(float)
         if tried.empty:
-            return cls()
-        highest, seeds = float(tried["poison_rate"].max()), int(tried["seeds"].min())
-        broken = tried[tried["val_asr_excess"] >= SUCCEEDS_AT]
+            return cls(left=tuple(left))
+        highest = float(tried["poison_rate"].max())
+        seeds = int(tried["seeds"].min()) if tried["seeds"].notna().any() else 0
         if broken.empty:
-            return cls(highest=highest, seeds=seeds)
+            return cls(highest=highest, seeds=seeds, left=tuple(left))
         at = as_rows(broken.head(1))[0]
         smaller = tried.loc[tried["poison_rate"] < at["poison_rate"], "poison_rate"]
         below = None if smaller.empty else float(smaller.max())
         figures = ("val_asr_excess", "val_asr_excess_sd", "val_asr", "val_asr_sd", "asr_floor", "val_acc")
         own = {name: at[name] for name in figures}
-        return cls(rate=at["poison_rate"], below=below, highest=highest, seeds=seeds, **own)
+        left = left[left < at["poison_rate"]]
+        return cls(rate=at["poison_rate"], below=below, highest=highest, seeds=seeds, left=tuple(left), **own)
 
     def __str__(self) -> str:
         """The rate as text.
 
         If the attack succeeds at the lowest rate tried, that rate is only an upper bound; if it succeeds at none, the
-        highest rate is a lower bound.
+        highest rate is a lower bound. Rates that were not measured, since a trial left its race there, are named.
         """
         if self.highest is None:
-            return "-"
-        if self.rate is None:
-            return f"not up to {self.highest:g}"
-        return f"{self.rate:g} or less" if self.below is None else f"{self.rate:g} (not {self.below:g})"
+            text = "-"
+        elif self.rate is None:
+            text = f"not up to {self.highest:g}"
+        else:
+            text = f"{self.rate:g} or less" if self.below is None else f"{self.rate:g} (not {self.below:g})"
+        return f"{text}; left its race at {', '.join(f'{rate:g}' for rate in self.left)}" if self.left else text
 
 
 @dataclass(frozen=True)
@@ -131,7 +167,10 @@ def breaking_points(frame: pd.DataFrame) -> list[BreakingPoint]:
     Args:
         frame: rows of ``trials.parquet``.
     """
-    table = success_by_rate(frame)
+    by = ["scenario", "poison_rate", "config_id", "defense"]
+    table = success_by_rate(frame).merge(_least_by_rate(frame), how="outer", on=by)
+    # A setting may have been proposed twice: what a whole trial shows counts.
+    table["least"] = table["least"].where(table["val_asr_excess"].isna())
     points = []
     for scenario, rows in table.groupby("scenario"):
         control = Break.of(rows[rows["config_id"].isna()])

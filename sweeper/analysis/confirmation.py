@@ -8,9 +8,9 @@ import pandas as pd
 from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.frontier import comparable, environments, harmless, points
+from sweeper.analysis.left_out import met_attackers
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONFIRMATION, FINISHED, TRIAL, TrialRecord, next_id
-from sweeper.run_folder.tables import finished
 from trainers.errors import ConfigError
 from trainers.trial import TrialConfig
 
@@ -25,8 +25,9 @@ def confirmations(
 ) -> list[TrialRecord]:
     """The trials still missing until each leader has run with ``seeds`` fresh seeds against every attacker.
 
-    Where attackers differ between trials (a searched poison rate), a leader is run against all of them. The leaders of
-    an attacker's sweep are attackers, each run against the one defense.
+    Where attackers differ between trials (a searched poison rate), a leader is run against all of them, also against
+    those at which every trial left its race. The leaders of an attacker's sweep are attackers, each run against the one
+    defense.
 
     Args:
         spec: the sweep.
@@ -68,9 +69,9 @@ def _against_every_attacker(
     leading = [setting for part in parts for setting in leaders(part, top, most)]
     if not leading:
         raise ConfigError("No setting with sound evidence is on the frontier, so there is nothing to confirm.")
-    ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.status == FINISHED and r.config}
-    settings = {records[name].config_id: config for name, config in ran.items()}
-    rows = finished(frame)
+    ran = {name: r.config for name, r in records.items() if r.role == TRIAL and r.config}
+    settings = {records[name].config_id: config for name, config in ran.items() if records[name].status == FINISHED}
+    rows = met_attackers(frame)
     threats = set(rows.loc[~environments(rows).isin(harmless(rows)), "trial_id"])
     met = {repr(config.scenarios): config.scenarios for name, config in ran.items() if name in threats}.values()
     return [replace(settings[setting], scenarios=scenarios) for setting in leading for scenarios in met]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweeper.analysis.controls import of_control
+from sweeper.analysis.left_out import met_attackers
 from sweeper.analysis.lost_classes import lost_by_training
 from sweeper.analysis.uncertainty import Over, bootstrap, how_many
 from sweeper.run_folder.class_columns import shown_values
@@ -74,7 +75,7 @@ def points(frame: pd.DataFrame, over: Over = "worst", role: str = TRIAL) -> pd.D
         return pd.DataFrame(columns=list(POINT_COLUMNS)).astype(kinds)
     trials = beside_controls(trials, finished(frame, CONTROL))
     # A confirmed setting meets every attacker: they are scenarios of one environment.
-    return points_of(trials.assign(environment=environments(trials) if role == TRIAL else ""), over)
+    return points_of(with_environments(trials, frame) if role == TRIAL else trials.assign(environment=""), over)
 
 
 def beside_controls(trials: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
@@ -161,6 +162,20 @@ def environments(trials: pd.DataFrame) -> pd.Series:
         text = (f"{key.removeprefix('param.scenario.')}=" + shown).reindex(label.index, fill_value="")
         label = label.where((label == "") | (text == ""), label + ", ") + text
     return trials["trial_id"].map(label)
+
+
+def with_environments(trials: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of FINISHED trials with a column ``environment``, as a table from :func:`points` names it.
+
+    Environments differ by all attackers that were met, also by one at which every trial left its race.
+
+    Args:
+        trials: the rows.
+        frame: rows of ``trials.parquet``.
+    """
+    met = met_attackers(frame)
+    names = dict(zip(met["trial_id"], environments(met), strict=True))
+    return trials.assign(environment=trials["trial_id"].map(names))
 
 
 def in_order(environments: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 from optuna.trial import create_trial
 
-from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments
+from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, with_environments
 from sweeper.preset.spec import SCENARIO, SweepSpec
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 
@@ -41,8 +41,7 @@ def importances(spec: SweepSpec, table: pd.DataFrame, frame: pd.DataFrame) -> tu
             f"Fewer than {FEWEST} settings finished on sound evidence: too few to tell which parameter matters."
         )
     points = points.iloc[np.linspace(0, len(points) - 1, min(MOST, len(points))).astype(int)]
-    trials = finished(frame)
-    trials = trials.assign(environment=environments(trials)).drop_duplicates([*KEYS, "scenario"])
+    trials = with_environments(finished(frame), frame).drop_duplicates([*KEYS, "scenario"])
     met = {key: {row["scenario"]: row for row in as_rows(group)} for key, group in trials.groupby(KEYS)}
     rows = as_rows(points[[*KEYS, *figures]])
     space = {name: searched for name, searched in spec.space().items() if name not in spec.environment()}

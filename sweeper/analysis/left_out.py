@@ -22,6 +22,15 @@ def raced_out(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[left]
 
 
+def met_attackers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that FINISHED or left their races, from the rows of ``trials.parquet``.
+
+    Which attackers a sweep holds must be read from these: an attacker that broke every setting has no FINISHED trial.
+    """
+    left = (frame["trial_status"] == PRUNED) & frame["trial_error"].notna()
+    return frame[(frame["role"] == TRIAL) & (left | (frame["trial_status"] == FINISHED))]
+
+
 def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
     """A sentence on what races left out, with the assumption behind it; null if they left out nothing.
 

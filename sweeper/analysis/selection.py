@@ -8,7 +8,7 @@ import pandas as pd
 
 from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, in_order, points, points_of
-from sweeper.analysis.left_out import broken_early
+from sweeper.analysis.left_out import broken_early, met_attackers, raced_out
 from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
 from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, excess_upper, min_class_acc_lower
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
@@ -78,9 +78,10 @@ def select(
 
     Settings with a weak scenario, and settings that violate a constraint of the sweep, do not qualify. Where the
     attacker varied something between trials (a searched poison rate, or the scenario that a trial meets), each of its
-    values must have a setting that qualifies. Of these settings the one with the least accuracy is selected, since it
-    met the hardest attacker. Values at which no attack works without a defense, in any run, are left out, since they
-    are no evidence. A setting that met several attackers must keep the bounds against each of them whose attack works.
+    values must have a setting that qualifies, also one at which every trial left its race. Of these settings the one
+    with the least accuracy is selected, since it met the hardest attacker. Values at which no attack works without a
+    defense, in any run, are left out, since they are no evidence. A setting that met several attackers must keep the
+    bounds against each of them whose attack works.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -104,21 +105,25 @@ def select(
             raise NothingQualifies(f"No trial with the defense {defense} finished; there are {', '.join(there)}.")
         frame = frame[(frame["defense"] == defense) | (frame["role"] == CONTROL)]
     if poison_rate is not None:
-        rates = sorted(finished(frame)["poison_rate"].unique())
+        rates = sorted(met_attackers(frame)["poison_rate"].unique())
         frame = frame[(frame["poison_rate"] - poison_rate).abs() < 1e-9]
-        if finished(frame).empty:
+        if met_attackers(frame).empty:
             known = ", ".join(f"{rate:g}" for rate in rates)
             raise NothingQualifies(f"No finished trial has the poison rate {poison_rate:g}; there are {known}.")
     asked = _Asked(AttackBounds(max_excess, max_asr), min_acc, min_class_acc, over)
     if confidence is not None:
         return _select_confirmed(frame, asked, confidence)
-    table = points(frame, over)
-    if table.empty:
+    rows = met_attackers(frame)
+    if rows.empty:
         raise NothingQualifies("No trial finished.")
+    met = environments(rows)
+    no_evidence = harmless(rows)
+    idle = no_evidence if len(no_evidence) < met.nunique() else []
+    table = points(frame, over)
+    for unfinished in in_order(set(met) - {*table["environment"], *idle}):
+        raise _all_left(raced_out(rows[met == unfinished]), unfinished)
     asked.check_known(table["val_min_class_acc"])
-    no_evidence = harmless(finished(frame))
-    if len(no_evidence) < table["environment"].nunique():
-        table = table[~table["environment"].isin(no_evidence)]
+    table = table[~table["environment"].isin(idle)]
     sound = table[comparable(table)]
     keeps = asked.kept(sound)
     broken = sound[~keeps].sort_values("val_asr_excess", ascending=False)
@@ -126,8 +131,7 @@ def select(
     kept = sound[keeps].sort_values(["val_acc", "val_asr_excess"], ascending=[False, True])
     for environment, group in table.groupby("environment"):
         if environment not in set(kept["environment"]):
-            rows = finished(frame)
-            raise _nothing_qualifies(group, rows[environments(rows) == environment], str(environment), asked)
+            raise _nothing_qualifies(group, finished(rows[met == environment]), str(environment), asked)
     best: dict[str, pd.DataFrame] = {}
     early = broken_early(frame, asked.attack, over)
     for environment, fits in kept.groupby("environment"):
@@ -382,6 +386,22 @@ def _nothing_qualifies(group: pd.DataFrame, rows: pd.DataFrame, environment: str
     row = defined.iloc[int(asked.missed_by(defined).argmin())]
     return BoundsMissed(
         f"No setting{where} has {asked}. Nearest is {_named(row)} ({row['trials']}): {asked.compared(row)}."
+    )
+
+
+def _all_left(rows: pd.DataFrame, environment: str) -> BoundsMissed:
+    """Why no setting of an environment finished: all its trials left their races.
+
+    Args:
+        rows: of ``trials.parquet``, of these trials.
+        environment: its name; empty: there is one only.
+    """
+    where = f" at {environment}" if environment else ""
+    accuracy = rows["val_acc"].astype(float).groupby(rows["trial_id"]).mean().fillna(0.0)
+    nearest = rows[rows["trial_id"] == accuracy.idxmax()].iloc[0]
+    return BoundsMissed(
+        f"No setting{where} finished, since every trial{where and ' there'} left its race; nearest is "
+        f"{_named(nearest)} ({nearest['trial_id']}): {nearest['trial_error']}."
     )
 
 

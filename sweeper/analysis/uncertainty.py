@@ -171,14 +171,15 @@ def asr_upper(asr: Array, images: Array, over: Over, confidence: float) -> float
 
 
 def excess_upper(added: Array, asr: Array, images: Array, over: Over, confidence: float) -> float:
-    """Upper bound of what the trigger adds, likewise: the larger of Student's t over seeds, and of a bound over the
-    images of the worst seed.
+    """Upper bound of what the trigger adds: the larger of Student's t over seeds, likewise, and of a bound over the
+    images.
 
-    The second is the upper bound of attack success less the lower bound of the floor (both Clopper-Pearson), each at
+    The second is made for each scenario and seed, aggregated over scenarios, and that of the seed with the highest
+    counts. It is the upper bound of attack success less the lower bound of the floor (both Clopper-Pearson), each at
     half the error, 1 - (1 - ``confidence``) / 2, so that both hold at once. It is too wide rather than too narrow,
-    since both shares are measured on the same images. Where attack success is below the floor, and the excess 0, the
-    floor counts as attack success. Of scenarios with the same excess those with the highest attack success count, of
-    seeds likewise, since there images tell least.
+    since both shares are measured on the same images. A difference is known less well the nearer its shares are to a
+    half, so the bound may be highest where the excess is not. Where attack success is below the floor, and the excess
+    0, the floor counts as attack success.
 
     Args:
         added: the excess by seed and scenario, float (S, C), nothing missing.
@@ -187,13 +188,12 @@ def excess_upper(added: Array, asr: Array, images: Array, over: Over, confidence
         over: how the excess is aggregated over scenarios.
         confidence: in (0, 1).
     """
-    by_seed = over_scenarios(added, over)
-    counted = np.lexsort((-asr, -added), axis=-1)[:, : how_many(over, added.shape[1])]
-    success = np.take_along_axis(asr, counted, axis=1).mean(axis=1)
-    worst = int(np.lexsort((success, by_seed))[-1])
-    shown = int(images[worst, counted[worst]].min())  # one scenario's, as in asr_upper
-    without = success[worst] - by_seed[worst]
     each = 1 - (1 - confidence) / 2
-    highest = clopper_pearson_upper(ceil(success[worst] * shown - 1e-9), shown, each)
-    lowest = clopper_pearson_lower(floor(without * shown + 1e-9), shown, each)
-    return min(max(student_upper(by_seed.tolist(), confidence), highest - lowest), 1.0)
+
+    def of_images(excess: float, success: float, shown: int) -> float:
+        highest = clopper_pearson_upper(ceil(success * shown - 1e-9), shown, each)
+        return highest - clopper_pearson_lower(floor((success - excess) * shown + 1e-9), shown, each)
+
+    by_images = over_scenarios(np.vectorize(of_images, otypes=[float])(added, asr, images), over)
+    by_seeds = student_upper(over_scenarios(added, over).tolist(), confidence)
+    return min(max(by_seeds, float(by_images.max())), 1.0)

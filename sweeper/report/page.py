@@ -15,7 +15,7 @@ from jinja2 import Environment
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
-from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, environments, in_order, points
+from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, in_order, points, with_environments
 from sweeper.analysis.importance import importances
 from sweeper.analysis.left_out import left_out
 from sweeper.analysis.selection import confirmed
@@ -187,7 +187,7 @@ def _points(
     trials = finished(frame)
     if trials.empty:
         return []
-    trials = trials.assign(environment=environments(trials))
+    trials = with_environments(trials, frame)
     first = trials.drop_duplicates(["config_id", "environment"]).set_index(["config_id", "environment"])
     values = {name: first[column].to_dict() for name, column in names.items()}
     rows = as_rows(table[list(POINT_FIGURES)])
@@ -210,7 +210,7 @@ def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
     trials, controls = finished(frame), finished(frame, CONTROL)
     if trials.empty:
         return []
-    trials = trials.assign(environment=environments(trials))
+    trials = with_environments(trials, frame)
     attacked = trials[trials["poison_rate"] > 0]
     by_scenario = []
     for scenario, rows in attacked.groupby("scenario"):

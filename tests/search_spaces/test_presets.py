@@ -122,6 +122,11 @@ def test_a_map_goes_over_the_rates_of_every_attack(name: str, settings: int) -> 
     assert Counter(map(scenarios_of, grid)) == {kind: settings * len(own) for kind, own in rates.items()}
 
 
+@pytest.mark.parametrize("name", ["poison_rate_map", "breaking_point"])
+def test_where_every_rate_of_every_setting_counts_no_trial_leaves_its_race(name: str) -> None:
+    assert spec(name).race is None
+
+
 def test_a_breaking_point_is_that_of_one_setting() -> None:
     found = spec("breaking_point")
     assert set(found.space()) == {"scenario", "scenario.poison_rate"}

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from sweeper.analysis.breaking_points import Break, BreakingPoint, breaking_points, has_rates, success_by_rate
 from sweeper.cli.tables import print_breaking
+from sweeper.report.tables import breaking_rows
 from sweeper.run_folder.tables import as_rows
 from tests.sweeper.small import control_row, frame_of, row_with
 
@@ -187,3 +188,53 @@ def test_success_has_a_row_for_each_attack_rate_and_setting() -> None:
         (0.05, "a"): ("vab", 0.6, 0.2, 0.25, 0.05), (0.05, None): ("none", 0.9, 0.8, 0.85, 0.05),
         (0.1, "a"): ("vab", 0.6, 0.3, 0.35, 0.05), (0.1, None): ("none", 0.9, 0.9, 0.95, 0.05),
     }  # fmt: skip
+
+
+def left_at(config: str, rate: float, *excess: float | None) -> list[dict[str, Any]]:
+    """A setting whose trial left its race at this rate, by seed; null: this training did not run."""
+    return [
+        row_with(
+            f"{config}-{rate}", config, poison_rate=rate, seed=seed, trial_status="PRUNED", trial_error="dominated",
+            status="PRUNED" if value is None else "FINISHED", **attacked(value),
+        )
+        for seed, value in enumerate(excess)
+    ]  # fmt: skip
+
+
+LOW = against("a", 0.1, rates=RATES[:1])
+HIGH = against("a", 0.9, 0.9, rates=RATES[1:])
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # At the least 0.5 and 0.45.
+        ([*LOW, *left_at("a", 0.05, 1.0, None)], "0.05 (not 0.01)"),
+        ([*LOW, *left_at("a", 0.05, 0.9, None)], "not up to 0.01; left its race at 0.05"),
+        (
+            [*LOW, *left_at("a", 0.05, 0.9, None), *left_at("a", 0.1, 1.0, None)],
+            "0.1 (not 0.01); left its race at 0.05",
+        ),
+        ([*left_at("a", 0.01, 0.1, None), *HIGH], "0.05 or less; left its race at 0.01"),
+        ([*HIGH[:1], *left_at("a", 0.1, 0.1, None)], "0.05 or less"),
+        ([*left_at("a", 0.01, 0.1, None), *left_at("a", 0.05, 0.1, None)], "-; left its race at 0.01, 0.05"),
+        ([*left_at("a", 0.01, 0.1, None), *left_at("a", 0.05, 0.9, 0.9)], "0.05 or less; left its race at 0.01"),
+    ],
+)
+def test_where_a_trial_left_its_race_no_break_is_overlooked(rows: list[dict[str, Any]], expected: str) -> None:
+    (point,) = breaking_points(frame_of(*rows, *undefended(0.9, 0.9, 0.9)))
+    assert (str(point.defended), str(point.undefended)) == (expected, "0.01 or less")
+    assert breaking_rows([point])[0][3] == expected
+    assert set(success_by_rate(frame_of(*rows))["poison_rate"]) == {
+        row["poison_rate"] for row in rows if row["trial_status"] == "FINISHED"
+    }
+
+
+def test_of_a_setting_proposed_twice_the_whole_trial_counts() -> None:
+    again = [row | {"trial_id": "again"} for row in left_at("a", 0.05, 0.1, None)]
+    (point,) = breaking_points(frame_of(*against("a", 0.1, 0.2, 0.9), *again))
+    assert str(point.defended) == "0.1 (not 0.05)"
+
+
+def test_rates_at_which_trials_left_make_no_picture() -> None:
+    assert not has_rates(frame_of(*against("a", 0.1, rates=RATES[:1]), *left_at("a", 0.05, 0.9, None)))

@@ -90,6 +90,17 @@ def test_a_leader_meets_every_attacker() -> None:
     assert met == {(0.1, 0.1), (0.1, 0.2), (0.3, 0.1), (0.3, 0.2)}
 
 
+def test_a_leader_meets_also_an_attacker_at_which_every_trial_left_its_race() -> None:
+    spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}}])
+    broken = trials_of(spec, 0.1, 0.3, rate=0.2)
+    for record in broken.values():
+        record.end("PRUNED", "val_asr_excess is at least 0.900, above the interest of 0.5")
+    records = trials_of(spec, 0.1, rate=0.1) | broken
+    extra = confirmations(spec, frame(records), records, top=5, seeds=1)
+    met = {(r.config.params["threshold"], r.config.scenarios[0].poison_rate) for r in extra if r.config}
+    assert met == {(0.1, 0.1), (0.1, 0.2)}
+
+
 def test_an_attacker_who_fails_undefended_is_not_met_again() -> None:
     spec = spec_with(scenarios=[{"attack": "badnets", "poison_rate": {"categorical": [0.1, 0.2]}}])
     records = {**trials_of(spec, 0.1, 0.2, rate=0.1), **trials_of(spec, 0.1, 0.2, rate=0.2)}

@@ -1,6 +1,7 @@
 import pytest
 
 from sweeper.analysis.attack_bounds import AttackBounds
+from sweeper.analysis.frontier import points
 from sweeper.analysis.left_out import broken_early, left_out, raced_out
 from sweeper.analysis.selection import BoundsMissed, select
 from sweeper.analysis.uncertainty import Over
@@ -97,3 +98,48 @@ def test_what_an_attack_broke_early_is_not_selected_on_the_word_of_another() -> 
     assert select(frame_of(*kept, easy, hard), 0.2).point["config_id"] == "good"
     with pytest.raises(BoundsMissed, match=r"left the race against another: val_asr_excess is at least 0\.900"):
         select(frame_of(kept[1], easy, hard), 0.2)
+
+
+def one_by_one(*attacks: str) -> list[dict[str, object]]:
+    """Two settings that keep BadNets out, and left their races at each of these attacks."""
+    rows = [row_with("t0000", "a", val_acc=0.8), row_with("t0001", "b", val_acc=0.7)]
+    for number, attack in enumerate(attacks):
+        for config, acc in (("a", 0.6), ("b", 0.9)):
+            trial, reason = f"t{config}{number}", f"{config} is broken by {attack}"
+            ran = pruned(trial, attack, 0, 0.9, config=config, val_acc=acc, trial_error=reason)
+            rows += [ran, pruned(trial, attack, 1, None, config=config, trial_error=reason)]
+    return rows
+
+
+def test_an_attack_that_breaks_every_setting_is_not_forgotten() -> None:
+    assert select(frame_of(*one_by_one()), 0.2).point["environment"] == ""
+    with pytest.raises(BoundsMissed) as error:
+        select(frame_of(*one_by_one("blend")), 0.2)
+    assert str(error.value) == (
+        "No setting at blend finished, since every trial there left its race; nearest is vab b (tb0): b is broken by "
+        "blend."
+    )
+    assert points(frame_of(*one_by_one("blend")))["environment"].to_list() == ["badnets"] * 2
+
+
+def test_where_every_trial_left_its_race_the_reason_is_named() -> None:
+    """Also if one poison rate, or the only attack, is looked at."""
+    with pytest.raises(BoundsMissed, match=r"^No setting finished, since every trial left .*: b is broken by blend\.$"):
+        select(frame_of(*one_by_one("blend")[2:]), 0.2)
+    hard = [row | {"poison_rate": 0.2} for row in one_by_one("badnets")[2:]]
+    frame = frame_of(*one_by_one(), *hard)
+    with pytest.raises(BoundsMissed, match=r"^No setting at poison_rate=0\.2 finished"):
+        select(frame, 0.2)
+    with pytest.raises(BoundsMissed, match=r"^No setting finished"):
+        select(frame, 0.2, poison_rate=0.2)
+    assert select(frame, 0.2, poison_rate=0.1).point["environment"] == ""
+
+
+def test_an_attack_that_fails_without_a_defense_may_make_trials_leave() -> None:
+    """By a constraint, say: it is no evidence, and asks for no setting."""
+    rows = one_by_one("blend")
+    faint = [row | {"weak_attack": True, "control_asr": 0.3} for row in rows[2:]]
+    chosen = select(frame_of(*rows[:2], *faint), 0.2)
+    assert (chosen.point["environment"], chosen.no_evidence) == ("badnets", ["blend"])
+    with pytest.raises(BoundsMissed, match=r"^No setting finished"):
+        select(frame_of(*faint), 0.2)

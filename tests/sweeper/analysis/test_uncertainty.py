@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sweeper.analysis.frontier import non_dominated, points
 from sweeper.analysis.uncertainty import (
+    Over,
     asr_upper,
     bootstrap,
     clopper_pearson_lower,
@@ -143,22 +144,33 @@ def test_below_the_floor_the_trigger_adds_nothing_to_its_images_either() -> None
     assert bound == pytest.approx(clopper_pearson_upper(10, 100, 0.95) - clopper_pearson_lower(10, 100, 0.95))
 
 
-def test_the_bound_of_what_the_trigger_adds_is_of_the_scenarios_in_which_it_adds_most() -> None:
-    """Not of the first, whose attack success is higher."""
+def test_the_bound_of_what_the_trigger_adds_is_aggregated_over_scenarios() -> None:
+    """The worst is not that of the first, whose attack success is higher."""
     asr, floor = np.tile([0.5, 0.3], (3, 1)), np.tile([0.45, 0.02], (3, 1))
     images = np.full((3, 2), 100)
-    worst = excess_upper(asr - floor, asr, images, "worst", 0.9)
-    assert worst == pytest.approx(clopper_pearson_upper(30, 100, 0.95) - clopper_pearson_lower(2, 100, 0.95))
-    mean = excess_upper(asr - floor, asr, images, "mean", 0.9)
-    # Means 0.4 and 0.235: rounded so that the bound is the wider one.
-    assert mean == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(23, 100, 0.95))
+    first = clopper_pearson_upper(50, 100, 0.95) - clopper_pearson_lower(45, 100, 0.95)
+    second = clopper_pearson_upper(30, 100, 0.95) - clopper_pearson_lower(2, 100, 0.95)
+    assert excess_upper(asr - floor, asr, images, "worst", 0.9) == pytest.approx(second)
+    assert excess_upper(asr - floor, asr, images, "cvar", 0.9) == pytest.approx(second)
+    assert excess_upper(asr - floor, asr, images, "mean", 0.9) == pytest.approx((first + second) / 2)
 
 
-def test_where_the_trigger_adds_the_same_the_highest_attack_success_counts() -> None:
-    """Of the second seed, in the second scenario, with the images of that."""
+@pytest.mark.parametrize("over", ["worst", "cvar"])
+def test_a_harmless_scenario_beside_another_lowers_no_bound(over: Over) -> None:
+    """It adds more, from 0 to 0.03, but is known better than the other, from 0.5 to 0.52."""
+    added, asr, images = np.tile([0.03, 0.02], (3, 1)), np.tile([0.03, 0.52], (3, 1)), np.full((3, 2), 100)
+    alone = excess_upper(added[:, 1:], asr[:, 1:], images[:, 1:], over, 0.9)
+    assert alone == pytest.approx(0.192, abs=1e-3)
+    assert excess_upper(added, asr, images, over, 0.9) == pytest.approx(alone)
+
+
+def test_where_the_trigger_adds_the_same_the_seed_and_scenario_with_the_widest_bound_counts() -> None:
+    """With many images the second seed in the second scenario; with few the third seed in the first."""
     asr = np.array([[0.0, 0.1], [0.0, 0.4], [0.2, 0.1]])
-    bound = excess_upper(np.zeros((3, 2)), asr, np.array([[50, 100]] * 3), "worst", 0.9)
-    assert bound == pytest.approx(clopper_pearson_upper(40, 100, 0.95) - clopper_pearson_lower(40, 100, 0.95))
+    for images, hits, shown in ((100, 40, 100), (50, 10, 50)):
+        bound = excess_upper(np.zeros((3, 2)), asr, np.array([[images, 100]] * 3), "worst", 0.9)
+        expected = clopper_pearson_upper(hits, shown, 0.95) - clopper_pearson_lower(hits, shown, 0.95)
+        assert bound == pytest.approx(expected)
 
 
 def test_the_bound_of_what_the_trigger_adds_holds_as_often_as_it_says() -> None:
@@ -171,6 +183,18 @@ def test_the_bound_of_what_the_trigger_adds_holds_as_often_as_it_says() -> None:
         base = random.binomial(450, np.clip(floors + random.normal(0, 0.02, (3, 2)), 0, 1)) / 450
         asr = random.binomial(450, np.clip(floors + truth + random.normal(0, 0.02, (3, 2)), 0, 1)) / 450
         missed += excess_upper(np.maximum(asr - base, 0), asr, images, "worst", 0.9) < truth.max()
+    assert missed / 400 <= 0.1
+
+
+def test_it_holds_as_often_where_a_harmless_scenario_has_the_higher_excess() -> None:
+    """Equal seeds, so that images alone make the bound: one from 0 to 0.035, the other from 0.475 to 0.525."""
+    random = np.random.default_rng(0)
+    images = np.full((3, 2), 1000)
+    missed = 0
+    for _ in range(400):
+        base, harmed, harmless = random.binomial(1000, [0.475, 0.525, 0.035]) / 1000
+        added, asr = np.array([harmless, max(harmed - base, 0)]), np.array([harmless, harmed])
+        missed += excess_upper(np.tile(added, (3, 1)), np.tile(asr, (3, 1)), images, "worst", 0.9) < 0.05
     assert missed / 400 <= 0.1
 
 

@@ -42,6 +42,14 @@ def setting(number: int, **changes: Any) -> dict[str, Any]:
     return row_with(f"t{number:04d}", f"config{number}", **(known | changes))
 
 
+def test_an_attack_at_which_every_trial_left_its_race_is_an_environment_of_the_page(tmp_path: Path) -> None:
+    left = {"trial_status": "PRUNED", "trial_error": "broken", "scenario": "blend", "attack": "blend"}
+    rows = [control_row(), *(setting(n, seed=s) for n in range(12) for s in (0, 1))]
+    _, data = written(tmp_path / "run", [*rows, setting(12, **left)])
+    assert {point["environment"] for point in data["points"]} == {"badnets"}
+    assert data["points"][3]["params"] == {"threshold": pytest.approx(0.13), "mixing": "attention"}
+
+
 def test_the_page_needs_no_network_and_holds_every_setting(tmp_path: Path) -> None:
     rows = [control_row(), *(setting(n, seed=s) for n in range(12) for s in (0, 1))]
     text, data = written(tmp_path / "run", rows)
