@@ -191,6 +191,7 @@ def test_a_disk_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
         ray = Ray(fit, ends_in_s=0.0)
         outcome = ray.sweep(monkeypatch, tmp_path / str(number))
         assert (outcome.interrupted, ray.given_up) == ("the sweep was interrupted", [])
+        assert outcome.in_haste
 
 
 def test_ray_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
