@@ -48,7 +48,7 @@ from sweeper.tracking.shared_studies import check_shared, share_study
 from sweeper.tracking.store import ExperimentDeleted, tracking_uri
 from sweeper.tracking.sweep_run import Tracker
 from sweeper.tracking.untracked import Untracked
-from sweeper.words import command
+from sweeper.words import command, lacking
 from trainers.attacks.pattern import fingerprint
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
@@ -346,17 +346,23 @@ def _run_here(
         write_roc(folder, frame, spec.name, folder.path)
         write_report(folder, frame, table, spec)
     except OSError as error:
-        tracker.sweep_ended([], {}, "KILLED")
+        _break_off(tracker, folder, console)
         raise SweepBroken(f"{folder.path} cannot be written any more: {error.strerror or error}.") from error
     except BaseException:
-        tracker.sweep_ended([], {}, "KILLED")
+        _break_off(tracker, folder, console)
         raise
-    if isinstance(tracker, BackgroundTracker) and len(tracker.behind) > MANY_BEHIND:
+    if outcome.in_haste:
+        tracker.make_haste()
+    elif isinstance(tracker, BackgroundTracker) and len(tracker.behind) > MANY_BEHIND:
         console.print(
             f"{len(tracker.behind)} trials are still to be sent to MLflow; Ctrl-C leaves them to "
             f"{command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    _close(tracker, folder, volumes)
+    try:
+        _close(tracker, folder, volumes)
+    except KeyboardInterrupt:
+        _say_lacking(tracker, folder, console)
+        raise
     try:
         share_study(folder)
     except ConfigError as error:  # the run folder has everything, and track can copy it later
@@ -379,6 +385,21 @@ def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> Back
         more = f"The sweep goes on without MLflow; when it is restored: {command('track', folder.path)}"
         console.print(f"{error}\n{more}", markup=False, highlight=False, soft_wrap=True)
         return Untracked(uri)
+
+
+def _break_off(tracker: BackgroundTracker | Untracked, folder: RunFolder, console: Console) -> None:
+    """Close the tracking run of a sweep that broke off, in seconds, and say what is not sent."""
+    tracker.make_haste()
+    try:
+        tracker.sweep_ended([], {}, "KILLED")
+    finally:  # also on Ctrl-C
+        _say_lacking(tracker, folder, console)
+
+
+def _say_lacking(tracker: BackgroundTracker | Untracked, folder: RunFolder, console: Console) -> None:
+    """Say what is not sent to MLflow, where nobody has said so and no table of the sweep is printed."""
+    if isinstance(tracker, BackgroundTracker) and tracker.behind:
+        console.print(lacking(tracker.behind, folder.path), markup=False, highlight=False, soft_wrap=True)
 
 
 def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:

@@ -1,11 +1,14 @@
 """Formats figures and commands for people to read."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+NAMED = 10
+"""Of what is missing, how much is named."""
 
 
 def spread(row: Mapping[str, Any], name: str) -> str:
@@ -24,6 +27,17 @@ def format_cell(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def lacking(names: Sequence[str], path: Path) -> str:
+    """What MLflow lacks of a sweep, and the command that sends it.
+
+    Args:
+        names: ids of trials, and the sweep's own run.
+        path: the run folder.
+    """
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"MLflow lacks {', '.join(names[:NAMED])}{more}; to send what is missing: {command('track', path)}"
 
 
 def command(name: str, path: Path, **options: float | str | None) -> str:

@@ -171,7 +171,7 @@ def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
     """Print the tables of a sweep, what failed, and what to do next, for the bounds that the user gave, if any."""
     from sweeper.cli.next_step import next_lines
     from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier, print_left_out
-    from sweeper.words import command
+    from sweeper.words import command, lacking
 
     path, outcome = ended.folder.path, ended.outcome
     if ended.attackers is not None:
@@ -186,7 +186,7 @@ def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
     if outcome.interrupted:
         say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: {command('resume', path)}")
     if ended.tracker.behind:
-        say(f"MLflow lacks {', '.join(ended.tracker.behind)}; once it answers: {command('track', path)}")
+        say(lacking(ended.tracker.behind, path))
     if ended.not_copied is not None:
         say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: {command('resume', path)}")
     elif ended.folder.store is not None:

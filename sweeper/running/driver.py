@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -49,11 +49,13 @@ class Outcome:
         finished: trials all of whose trainings finished, or that left their races.
         failed: reasons of the trials that failed.
         interrupted: why it ended early (the user, its time budget); null if it did not.
+        in_haste: whether somebody ended it who may not wait for long.
     """
 
     finished: int
     failed: list[str]
     interrupted: str | None
+    in_haste: bool = False
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
@@ -148,7 +150,7 @@ def run_sweep(
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
     if not any(record.open for record in ledger.everything.values()):
         remove_tree(folder.states)
-    return Outcome.of(ledger.everything.values(), stopper.reason)
+    return replace(Outcome.of(ledger.everything.values(), stopper.reason), in_haste=stopper.in_haste)
 
 
 def _run_trainings(

@@ -11,7 +11,7 @@ from ray.tune import Stopper
 
 class SweepStopper(Stopper):
     """Tells Ray to stop everything; as a context manager it listens to Ctrl-C, to SIGTERM, and to SIGHUP, by which a
-    terminal that is closed ends what runs in it (a second Ctrl-C ends the program at once; the others may come twice).
+    terminal that is closed ends what runs in it (a second Ctrl-C does not wait for Ray; the others may come twice).
 
     Args:
         time_budget_s: seconds from now; null: no limit.

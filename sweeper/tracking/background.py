@@ -1,6 +1,8 @@
 """MLflow written by a thread of its own, so that a store that is slow or away holds up no training."""
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +17,8 @@ from sweeper.tracking.sweep_run import WHOLE_SWEEP, Tracker
 
 WAIT_S = 1.0
 """Seconds for which the end of the thread is awaited at a time, so that signals are handled in between."""
+HASTE_S = 5.0
+"""Seconds for which the end of the thread is awaited in all, where the user does not want to wait."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,10 @@ class BackgroundTracker:
         self._lacking: set[str] = set()
         """What the store lacks, besides what waits."""
         self._close: Callable[[], None] | None = None
+        """Closes the sweep's own run; null until the sweep has ended."""
+        self._closed = False
+        """Whether that was tried."""
+        self._in_haste = False
         self._abandoned = False
         self._ended = Event()  # Thread.join forgets a thread that still runs when Ctrl-C interrupts it (bpo-45274)
         Thread(target=self._work, name="mlflow", daemon=True).start()
@@ -55,7 +63,9 @@ class BackgroundTracker:
     def behind(self) -> list[str]:
         """What MLflow lacks, in whole or in part: ids of ended trials, and the sweep's own run."""
         with self._news:
-            return sorted(self._lacking | {name for name, record in self._waiting.items() if record is None})
+            waiting = {name for name, record in self._waiting.items() if record is None}
+            closing = set() if self._close is None or self._closed else {WHOLE_SWEEP}
+            return sorted(self._lacking | waiting | closing)
 
     def trial_started(self, record: TrialRecord) -> None:
         """Record that a trial or control started or restarted."""
@@ -75,9 +85,13 @@ class BackgroundTracker:
             self._waiting[record.trial_id] = None
             self._news.notify()
 
+    def make_haste(self) -> None:
+        """Let :meth:`sweep_ended` wait for a few seconds at most, in which the parent run comes first."""
+        self._in_haste = True
+
     def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
         """Wait until everything is sent, or the store stops answering, and the parent run is closed with the sweep's
-        tables and pictures.
+        tables and pictures. What is not sent in the end is in :attr:`behind`.
 
         Args:
             artifacts: files; missing ones are left out.
@@ -87,12 +101,12 @@ class BackgroundTracker:
         with self._news:
             self._close = partial(self._tracker.sweep_ended, artifacts, metrics, status)
             self._news.notify()
+        until = time.monotonic() + HASTE_S if self._in_haste else math.inf
         try:
-            while not self._ended.wait(WAIT_S):
+            while not self._ended.wait(WAIT_S) and time.monotonic() < until:
                 pass
-        except BaseException:  # Ctrl-C: the run folder has everything
+        finally:  # also on Ctrl-C: the run folder has everything
             self._abandoned = True
-            raise
 
     def _put(self, record: TrialRecord) -> None:
         with self._news:
@@ -112,17 +126,24 @@ class BackgroundTracker:
             rest_s = self._tracker.rest_s
             with self._news:
                 self._news.wait_for(partial(self._is_due, rest_s), rest_s)
-                close = self._close
+                ending = self._close is not None
+            if ending and self._in_haste:
+                self._close_parent()
             if rest_s is not None:  # the pause is over, or the sweep has ended
                 self._safely(WHOLE_SWEEP, self._tracker.catch_up)
-                if close is not None and self._tracker.rest_s is not None:
+                if ending and self._tracker.rest_s is not None:
                     break
             elif self._waiting:
                 self._send_next()
             else:
                 break
-        if not self._abandoned and self._close is not None:
+        self._close_parent()
+
+    def _close_parent(self) -> None:
+        """Close the sweep's own run, once."""
+        if self._close is not None and not self._closed and not self._abandoned:
             self._safely(WHOLE_SWEEP, self._close)
+            self._closed = True
 
     def _is_due(self, rest_s: float | None) -> bool:
         """Whether something can be done now, given the pause of the tracker."""

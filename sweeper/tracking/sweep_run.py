@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, RunKey, TrialRecord
+from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, PRUNED, RUNNING, RunKey, TrialRecord
 from sweeper.tracking.content import (
     data_input,
     final_figures,
@@ -37,6 +37,8 @@ SECONDS_BETWEEN_REQUESTS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 """Seconds without a request after one failed; each failure doubles them."""
 TAG_LENGTH = 500
+FINAL = "final/"
+"""Start of the names of an ended trial's figures."""
 EVERY_EPOCH = "images_seen"
 """A metric that every epoch has: it tells which epochs MLflow holds."""
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED")
@@ -191,7 +193,7 @@ class Tracker:
     def _send(self, record: TrialRecord, rows: Sequence[dict[str, Any]] | None) -> None:
         """Bring a trial's run up to date. Its status is sent last, so that it shows that all the rest is there."""
         child = self._runs.get(record.trial_id) or self._open(record)
-        if rows is not None and (child.status, child.error) == (record.status, (record.error or "")[:TAG_LENGTH]):
+        if rows is not None and child.has(record, rows):
             return
         if child.status != RUNNING:
             self._client.update_run(child.run_id, status="RUNNING")
@@ -259,22 +261,25 @@ class Tracker:
     def _close(self, child: "_Child", record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         at = milliseconds(record.ended_at or record.began_at)
         step = max((max(epochs) for epochs in record.epochs.values() if epochs), default=0)
-        final = [Metric(f"final/{name}", value, at, step) for name, value in final_figures(rows).items()]
+        now = milliseconds(time.time())  # for what changed: of figures of one time MLflow shows the largest
+        final = child.new_figures(rows)
         if final:
-            self._client.log_batch(child.run_id, metrics=final)
+            metrics = [Metric(FINAL + k, v, now if k in child.final else at, step) for k, v in final.items()]
+            self._client.log_batch(child.run_id, metrics=metrics)
+            child.final |= final
         try:
             self._log_pictures(child.run_id, record)
         except Exception as error:  # noqa: BLE001  # figures are sent even if pictures fail
             log.warning("MLflow %s: no pictures of %s: %s", self.shown_uri, record.trial_id, shorten(error))
         tags = {"attempt": str(max((state.attempt for state in record.trainings.values()), default=0))}
         if record.error or child.before:
-            tags["error"] = (record.error or "")[:TAG_LENGTH]
-        weak = sorted({str(row["scenario"]) for row in rows if row["weak_attack"]})
-        if record.role != "control" and weak:
-            tags["weak_attack"] = ", ".join(weak)[:TAG_LENGTH]
+            tags["error"] = _error_tag(record)
+        weak = _weak_tag(record, rows)
+        if weak != child.weak_attack:
+            tags["weak_attack"] = weak
         self._client.log_batch(child.run_id, tags=[RunTag(k, v) for k, v in {**tags, "status": record.status}.items()])
         self._client.set_terminated(child.run_id, STATUS[record.status], at)
-        child.status, child.error = record.status, (record.error or "")[:TAG_LENGTH]
+        child.status, child.error, child.weak_attack = record.status, _error_tag(record), weak
         child.sent, child.before = {}, True  # should it go on, the store is asked what it has
 
     def _log_pictures(self, run_id: str, record: TrialRecord) -> None:
@@ -322,23 +327,57 @@ class _Child:
         before: whether the run was there before this process, so that the store must be asked what it has.
         status: as its tag says.
         error: as its tag says.
+        weak_attack: as its tag says.
+        final: figures of the ended trial.
     """
 
     def __init__(
-        self, run_id: str, sent: dict[RunKey, set[int]], before: bool = False, status: str = RUNNING, error: str = ""
+        self,
+        run_id: str,
+        sent: dict[RunKey, set[int]],
+        before: bool = False,
+        status: str = RUNNING,
+        error: str = "",
+        weak_attack: str = "",
+        final: dict[str, float] | None = None,
     ):
         self.run_id = run_id
         self.sent = sent
         self.before = before
         self.status = status
         self.error = error
+        self.weak_attack = weak_attack
+        self.final = final or {}
         self.introduced = False
         self.sent_at = 0.0
 
     @classmethod
     def found(cls, run: Run) -> "_Child":
         """The state of a run that the store already holds."""
-        status = run.data.tags.get("status", RUNNING)
+        tags = run.data.tags
+        status = tags.get("status", RUNNING)
         whole = run.info.status == STATUS.get(status)
-        error = run.data.tags.get("error", "")
-        return cls(run.info.run_id, {}, before=True, status=status if whole else "", error=error)
+        final = {k.removeprefix(FINAL): v for k, v in run.data.metrics.items() if k.startswith(FINAL)}
+        error, weak = tags.get("error", ""), tags.get("weak_attack", "")
+        return cls(run.info.run_id, {}, True, status if whole else "", error, weak, final)
+
+    def has(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> bool:
+        """Whether MLflow has all of an ended trial; its control may end later, and add to it."""
+        ended = (record.status, _error_tag(record), _weak_tag(record, rows))
+        return (self.status, self.error, self.weak_attack) == ended and not self.new_figures(rows)
+
+    def new_figures(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """The final figures that MLflow lacks, or has with other values."""
+        return {name: value for name, value in final_figures(rows).items() if self.final.get(name) != value}
+
+
+def _error_tag(record: TrialRecord) -> str:
+    """The tag with the error of a trial; empty if there was none."""
+    return (record.error or "")[:TAG_LENGTH]
+
+
+def _weak_tag(record: TrialRecord, rows: Sequence[dict[str, Any]]) -> str:
+    """The tag with the scenarios whose attack is weak; empty if there are none, and for controls."""
+    if record.role == CONTROL:
+        return ""
+    return ", ".join(sorted({str(row["scenario"]) for row in rows if row["weak_attack"]}))[:TAG_LENGTH]

@@ -35,5 +35,8 @@ class Untracked:
         """Note that the store lacks it."""
         self._ended.add(record.trial_id)
 
+    def make_haste(self) -> None:
+        """Nothing."""
+
     def sweep_ended(self, artifacts: Sequence[Path], metrics: dict[str, float], status: str) -> None:
         """Nothing."""

@@ -1,6 +1,8 @@
 """Sweeps as a whole, from what lies in their folders; sweeps that train are in tests/sweeper/sweeps."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from errno import ENOSPC
 from io import StringIO
 from pathlib import Path
 from threading import Event
@@ -18,11 +20,14 @@ from sweeper.preset import fitting
 from sweeper.preset import spec as preset_spec
 from sweeper.preset.spec import validate
 from sweeper.run_folder import folder as run_folder
-from sweeper.run_folder.errors import SweepInterrupted
+from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, FINISHED
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
+from sweeper.tracking import background
+from sweeper.tracking.sweep_run import WHOLE_SWEEP
+from sweeper.words import lacking
 from tests.sweeper.cli.calls import picture
 from tests.sweeper.small import (
     control_row,
@@ -210,6 +215,76 @@ def test_who_waits_for_mlflow_at_the_end_is_told_so(tmp_path: Path, monkeypatch:
     launch.begin(spec_with(), preset_with(), tmp_path / "run", Console(file=said, width=1000))
     waiting = f"4 trials are still to be sent to MLflow; Ctrl-C leaves them to sweeper track {tmp_path / 'run'}"
     assert waiting in said.getvalue().splitlines()
+
+
+@pytest.fixture
+def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Outcome], None]]:
+    """Lets sweeps of four trials end in some way, with a store that does not answer until the test is over."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    monkeypatch.setattr(background, "HASTE_S", 0.0)
+    monkeypatch.setattr(background, "WAIT_S", 0.0)
+    answers = Event()
+
+    def sweeps(outcome: Outcome) -> None:
+        def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+            for number in range(4):
+                record = finish(record_of(f"t000{number}"))
+                ledger.add(record)
+                ledger.announce(record)
+            return outcome
+
+        monkeypatch.setattr(launch, "run_sweep", sweep)
+
+    def answer(*_: Any) -> None:
+        assert answers.wait(60)
+
+    monkeypatch.setattr(launch, "MANY_BEHIND", 3)
+    monkeypatch.setattr(launch.Tracker, "trial_ended", answer)
+    yield sweeps
+    answers.set()
+
+
+LACKING = ["t0000", "t0001", "t0002", "t0003", WHOLE_SWEEP]
+
+
+def test_a_sweep_that_was_interrupted_does_not_wait_for_mlflow(
+    tmp_path: Path, silent: Callable[[Outcome], None]
+) -> None:
+    said = StringIO()
+    silent(Outcome(4, [], "the sweep was interrupted", in_haste=True))
+    ended = launch.begin(spec_with(), preset_with(), tmp_path / "run", Console(file=said, width=1000))
+    assert ended.tracker.behind == LACKING
+    assert "still to be sent" not in said.getvalue()
+    assert ended.folder.report.exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(ENOSPC, "No space left on device")])
+def test_a_sweep_that_breaks_off_does_not_wait_for_mlflow_and_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Callable[[Outcome], None], error: BaseException
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    said, path = StringIO(), tmp_path / "run"
+    silent(Outcome(4, [], None))
+    monkeypatch.setattr(launch, "write_frontier", broken)
+    with pytest.raises((SweepInterrupted, SweepBroken)):
+        launch.begin(spec_with(), preset_with(), path, Console(file=said, width=1000))
+    assert said.getvalue().splitlines()[-1] == lacking(LACKING, path)
+
+
+def test_ctrl_c_while_mlflow_is_waited_for_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Callable[[Outcome], None]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    said, path = StringIO(), tmp_path / "run"
+    silent(Outcome(4, [], None))
+    monkeypatch.setattr(launch, "_close", interrupted)
+    with pytest.raises(SweepInterrupted):
+        launch.begin(spec_with(), preset_with(), path, Console(file=said, width=1000))
+    assert said.getvalue().splitlines()[-1] == lacking(LACKING[:-1], path)
 
 
 @pytest.mark.parametrize("command", ["resume", "confirm"])

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -16,6 +17,7 @@ from sweeper.run_folder.folder import VERSION, RunFolder
 from sweeper.running import driver as runner
 from sweeper.running.driver import Outcome
 from sweeper.running.ledger import Ledger
+from sweeper.tracking import background
 from tests.sweeper.cli.calls import SWEEP, call, picture, sentence, write_preset
 from tests.sweeper.small import (
     control_row,
@@ -48,6 +50,29 @@ def test_if_every_trial_fails_the_exit_code_is_1_and_the_reason_is_shown(
     assert "FAILED t0000: The loss is nan." in result.stdout
     assert result.exit_code == (0 if completed else 1), result.output
     assert result.stderr.strip() == ("" if completed else "No trial finished.")
+
+
+def test_an_interrupted_sweep_says_what_mlflow_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Event()
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        record = finish(record_of())
+        ledger.add(record)
+        ledger.announce(record)
+        return Outcome(1, [], "the sweep was interrupted", in_haste=True)
+
+    def answer(*_: Any) -> None:
+        assert answers.wait(60)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch.Tracker, "trial_ended", answer)
+    for name in ("HASTE_S", "WAIT_S"):
+        monkeypatch.setattr(background, name, 0.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "tracking.db"))
+    result = call("run", write_preset(tmp_path / "p.yaml"), "--out", "run")
+    answers.set()
+    missing = "MLflow lacks t0000, the sweep's own run; to send what is missing: sweeper track run"
+    assert missing in result.stdout.splitlines()
 
 
 def test_a_grid_that_is_not_run_whole_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,7 @@ def test_a_disk_that_is_slow_when_the_user_ends_a_sweep_is_waited_for(
         ray = Ray(fit, ends_in_s=0.0)
         outcome = ray.sweep(monkeypatch, tmp_path / str(number))
         assert (outcome.interrupted, ray.given_up) == ("the sweep was interrupted", [])
+        assert outcome.in_haste
 
 
 def test_states_of_what_was_interrupted_outlast_an_end_before_it_is_gone_on_with(

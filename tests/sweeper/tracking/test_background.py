@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from sweeper.report.plots import draw_trial
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
+from sweeper.tracking import background
 from sweeper.tracking import sweep_run as tracking
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.sweep_run import WHOLE_SWEEP, Tracker
@@ -292,10 +293,61 @@ def test_ctrl_c_ends_the_wait_for_a_store_that_does_not_answer(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before[0])
         signal.signal(signal.SIGINT, before[1])
-    assert tracker.behind == ["t0000", "t0001"], "with what is under way"
+    assert tracker.behind == ["t0000", "t0001", WHOLE_SWEEP], "with what is under way"
     store.answers.set()
     assert tracker._ended.wait(SOON)
     assert [sent[0] for sent in store.sent] == ["t0000"], "what was under way is the last that is sent"
+
+
+def test_in_haste_the_rest_is_left(
+    store: HeldUp, tracker: BackgroundTracker, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "HASTE_S", 0.0)
+    monkeypatch.setattr(background, "WAIT_S", 0.0)
+    hold_up(store, tracker)
+    for name in ("t0000", "t0001"):
+        end(tracker, folder, record_of(name))
+    tracker.make_haste()
+    close(tracker)
+    assert tracker.behind == ["t0000", "t0001", WHOLE_SWEEP]
+    store.answers.set()
+    assert tracker._ended.wait(SOON)
+    assert [sent[0] for sent in store.sent] == ["t9999"], "what was under way is the last that is sent"
+
+
+@pytest.mark.parametrize("hurried", [True, False])
+def test_in_haste_the_sweep_itself_is_closed_first_and_the_trials_follow_while_there_is_time(
+    store: HeldUp, tracker: BackgroundTracker, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hurried: bool
+) -> None:
+    monkeypatch.setattr(background, "HASTE_S", SOON)
+    hold_up(store, tracker)
+    for name in ("t0000", "t0001"):
+        end(tracker, folder, record_of(name))
+    wait = tracker._ended.wait
+
+    def answer(timeout: float | None = None) -> bool:
+        """From when the end is waited for."""
+        store.answers.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(tracker._ended, "wait", answer)
+    if hurried:
+        tracker.make_haste()
+    close(tracker)
+    trials = ["t0000", "t0001"]
+    assert [sent[0] for sent in store.sent[1:]] == ([WHOLE_SWEEP, *trials] if hurried else [*trials, WHOLE_SWEEP])
+    assert tracker.behind == []
+
+
+def test_a_sweep_that_cannot_be_closed_in_haste_is_named(
+    store: HeldUp, tracker: BackgroundTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "HASTE_S", 0.0)
+    monkeypatch.setattr(background, "WAIT_S", 0.0)
+    hold_up(store, tracker)
+    tracker.make_haste()
+    close(tracker)
+    assert tracker.behind == [WHOLE_SWEEP]
 
 
 def test_a_record_may_change_while_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,6 +342,35 @@ def test_a_sweep_written_again_stands_there_once(make_tracker: MakeTracker, clie
     assert [step for step, _ in steps(client, "t0000", "loss")] == [1, 2, 3]
 
 
+def test_what_a_control_adds_to_an_ended_trial_is_sent(make_tracker: MakeTracker, client: MlflowClient) -> None:
+    """Ctrl-C may end a sweep between a trial and its control; resume or track tells of the trial again."""
+    record = finish(record_of("t0000"))
+    asr: dict[str, float | None] = {}
+    for figure, weak in ((None, None), (0.3, "badnets"), (0.2, "badnets"), (0.9, "")):  # of the same moment and epoch
+        asr = dict.fromkeys(record.controls.values(), figure)
+        make_tracker().trial_ended(record, record.rows(asr))
+        run = children(client)["t0000"]
+        assert (run.data.metrics.get("final/control_asr"), run.data.tags.get("weak_attack")) == (figure, weak)
+        assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "FINISHED")
+        assert run.info.end_time == int((record.ended_at or 0) * 1000)
+    assert len(steps(client, "t0000", "final/val_asr")) == 1, "only what is new is sent"
+    assert [step for step, _ in steps(client, "t0000", "loss")] == [1, 2, 3]
+
+
+def test_a_trial_that_mlflow_has_costs_no_request(make_tracker: MakeTracker) -> None:
+    ended = [finish(record_of("c0000", "control"), val_asr=0.3), finish(record_of("t0000"))]
+    told = [(record, record.rows(dict.fromkeys(record.controls.values(), 0.3))) for record in ended]
+    first = make_tracker()
+    for record, rows in told:
+        first.trial_ended(record, rows)
+    for tracker in (first, make_tracker()):
+        with pytest.MonkeyPatch.context() as patch:
+            cut_off(patch, tracker, ConnectionError("refused"))
+            for record, rows in told:
+                tracker.trial_ended(record, rows)
+        assert tracker.behind == []
+
+
 LOST = ("create_run", "log_batch", "log_artifact", "set_terminated", "log_inputs", "update_run", "search_runs")
 
 
