@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
+from sqlalchemy import event
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import TrialRecord
@@ -26,15 +27,23 @@ def open_study(spec: SweepSpec, database: Path, records: Mapping[str, TrialRecor
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     notes = _notes_in(database, spec.name) if database.exists() else {}
     with replacing(database) as beside:
-        storage = RDBStorage(f"sqlite:///{beside}")
+        storage = _storage(beside)
         study = optuna.create_study(
             storage=storage, study_name=spec.name, directions=[objective.direction for objective in spec.objectives]
         )
         known = fill_study(study, spec, (records or {}).values(), notes)
         storage.engine.dispose()
-    return optuna.load_study(
-        study_name=spec.name, storage=RDBStorage(f"sqlite:///{database}"), sampler=make_sampler(spec, known)
-    )
+    return optuna.load_study(study_name=spec.name, storage=_storage(database), sampler=make_sampler(spec, known))
+
+
+def _storage(database: Path) -> RDBStorage:
+    """The storage in a file. The disk is not waited for, which takes longer than most of what a sampler does: if the
+    machine loses its power, the study is written again from the records.
+    """
+    storage = RDBStorage(f"sqlite:///{database}")
+    event.listen(storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    storage.engine.dispose()  # connections made before
+    return storage
 
 
 def _notes_in(database: Path, name: str) -> dict[int, dict[str, Any]]:

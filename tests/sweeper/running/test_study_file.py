@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import optuna
 import pytest
+from optuna.storages._cached_storage import _CachedStorage
 
 from sweeper.running.study_file import open_study
 from tests.sweeper.small import finish, record_of, spec_with
@@ -33,3 +36,11 @@ def test_what_a_sampler_noted_is_taken_over_and_a_damaged_file_is_no_hindrance(
     assert [trial.system_attrs["nsga2:generation"] for trial in again.trials] == [7, 7]
     database.write_bytes(b"no database")
     assert [trial.system_attrs for trial in open_study(spec, database, records).trials] == [{}, {}]
+
+
+def test_the_disk_is_not_waited_for(tmp_path: Path) -> None:
+    study = open_study(spec_with(), tmp_path / "study.db")
+    storage = study._storage
+    assert isinstance(storage, _CachedStorage)
+    with storage._backend.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 0
