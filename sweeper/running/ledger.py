@@ -132,7 +132,7 @@ class Ledger:
             with self._writing():
                 self.folder.write_scores(record.trial_id, *run, result["scores"])
         if "figures" in result:
-            record.add_epoch(run, result["figures"], result["facts"])
+            record.add_epoch(run, dict(result["figures"]), dict(result["facts"]))
             for follower in self._followers:
                 follower.epoch_ended(record)
 

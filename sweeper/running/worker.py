@@ -201,9 +201,11 @@ class TrainingActor(tune.Trainable):
         return head if result is None else head | {"scenario": result.scenario.name, "seed": result.repeat}
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
+        facts = {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)}
+        # As pairs: of each number that it finds in dictionaries, Ray Tune keeps the last values and their means for good.
         figures = self._head(result) | {
-            "figures": asdict(result.measurement),
-            "facts": {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)},
+            "figures": list(asdict(result.measurement).items()),
+            "facts": list(facts.items()),
             "finished": result.final,
             "done": result.final,
         }

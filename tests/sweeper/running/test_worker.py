@@ -67,7 +67,7 @@ def reports(actor: TrainingActor) -> list[dict[str, Any]]:
 
 
 def without_time(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**r, "figures": {k: v for k, v in r["figures"].items() if k != "seconds"}} for r in results]
+    return [{**r, "figures": {k: v for k, v in r["figures"] if k != "seconds"}} for r in results]
 
 
 def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
@@ -97,21 +97,21 @@ def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwar
 def test_an_epoch_a_step_until_done(start: Start, tmp_path: Path) -> None:
     told = reports(start(job(seeds=[4])))
     results = [result for result in told if "scores" not in result]
-    assert [(r["scenario"], r["seed"], r["figures"]["epoch"]) for r in results] == [
+    assert [(r["scenario"], r["seed"], dict(r["figures"])["epoch"]) for r in results] == [
         ("badnets", 4, epoch) for epoch in (1, 2, 3, 4, 5)
     ]
     assert [r["finished"] for r in results] == [r["done"] for r in results] == [False] * 4 + [True]
     assert {r["attempt"] for r in results} == {1}
-    facts = results[0]["facts"]
+    facts = dict(results[0]["facts"])
     assert (facts["poison_share"], facts["n_eval"], facts["changed_share"]) == (0.1, 45, 0.1)
     assert 10 < facts["psnr"] < 40
     assert 0.5 < facts["ssim"] < 0.99
-    assert results[-1]["figures"]["test_acc"] is not None
-    assert results[-2]["figures"]["test_acc"] is None
+    assert dict(results[-1]["figures"])["test_acc"] is not None
+    assert dict(results[-2]["figures"])["test_acc"] is None
     assert "objective" not in results[-1]
     (before,) = [r for r in told if "scores" in r]
     assert (before["scenario"], before["seed"], before["done"]) == ("badnets", 4, False)
-    assert told[told.index(before) + 1]["figures"]["epoch"] == 5
+    assert dict(told[told.index(before) + 1]["figures"])["epoch"] == 5
     assert (before["scores"].num_rows, set(before["scores"].column_names)) == (
         200, {"label", "suspicion", "credible", "poisoned", "cover"},
     )  # fmt: skip
@@ -275,7 +275,7 @@ def test_the_objective_is_reported_for_trials_and_not_for_controls(start: Start)
     objective = Objective(metric="val_acc", direction="maximize")
     results = drain(start(job(), objective=objective))
     assert [r.get("epoch") for r in results] == [None, None, 3, 4, 5]  # the warm-up has no model to measure
-    assert all(r["objective"] == r["figures"]["val_acc"] for r in results[2:])
+    assert all(r["objective"] == dict(r["figures"])["val_acc"] for r in results[2:])
     assert "objective" not in drain(start(job("c0000", "control"), objective=objective))[0]
 
 
