@@ -202,7 +202,7 @@ class TrainingActor(tune.Trainable):
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
         facts = {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)}
-        # As pairs: of each number that it finds in dictionaries, Ray Tune keeps the last values and their means for good.
+        # As pairs: of each number that it finds in dictionaries, Ray Tune keeps the last values and their means.
         figures = self._head(result) | {
             "figures": list(asdict(result.measurement).items()),
             "facts": list(facts.items()),
