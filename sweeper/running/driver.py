@@ -115,8 +115,9 @@ def run_sweep(
     if plan.is_done:
         again = command("resume", folder.path, trials="N")
         say(f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}")
-        open_study(spec, folder.study, plan.records)  # a driver that was killed may have left both behind
+        open_study(spec, folder.study, plan.records)  # a driver that was killed may have left all three behind
         ledger.write_tables()
+        remove_tree(folder.states)
         if ledger.broken is not None:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(ledger.broken)}.") from ledger.broken
         return Outcome.of(plan.records.values(), None)

@@ -50,12 +50,15 @@ def test_a_plan_is_done_when_every_trial_and_control_has_ended() -> None:
 
 
 def test_what_is_done_is_written_again_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_states = tmp_path / "states"
+    (folder_states / "t0000-0").mkdir(parents=True)
     monkeypatch.setattr(driver, "ray_runtime", lambda: pytest.fail("Ray was started"))
     records = {"t0000": finish(record_of())}
     folder, said = RunFolder(tmp_path), []
     outcome = run_sweep(spec_with(), {}, None, Ledger(folder, records), Plan(1, records), said.append)
     more = f"sweeper resume {tmp_path} --trials N"
     assert outcome.finished == 1
+    assert not folder_states.exists(), "a driver that was killed may have left them"
     assert said == [f"Every trial has ended; nothing is left to run. For more trials, N in all: {more}"]
     assert folder.read_trials()["trial_id"].tolist() == ["t0000"]
     assert folder.study.exists()
