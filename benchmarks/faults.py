@@ -91,9 +91,9 @@ def agree(folder: RunFolder, uri: str) -> dict[str, str]:
     runs = client.search_runs(experiments, f"tags.sweep_id = '{folder.read_sweep()['sweep_id']}'")
     children = {run.data.tags["trial_id"]: run for run in runs if "trial_id" in run.data.tags}
     assert len(children) == len(runs) - 1, "a trial, or the sweep, is in MLflow twice"
-    assert {name: (run.info.status, run.data.tags["status"]) for name, run in children.items()} == {
-        name: (RUNS[word], word) for name, word in status.items()
-    }
+    tracked = {name: (run.info.status, run.data.tags["status"]) for name, run in children.items()}
+    known = {name: (RUNS[word], word) for name, word in status.items()}
+    assert tracked == known, f"MLflow says {tracked}, the table {known}"
     curves = as_rows(read_table(folder.curves))
     for name, run in children.items():
         for row in (row for row in rows if row["trial_id"] == name):
