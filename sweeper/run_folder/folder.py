@@ -118,6 +118,11 @@ class RunFolder:
             raise ConfigError(f"{folder.sweep} names the store {store}, which is no valid address.")
         return cls(path, at)
 
+    @property
+    def absolute(self) -> "RunFolder":
+        """The same folder by its absolute path, for threads: Ray Tune changes the working folder while it works."""
+        return RunFolder(self.path.resolve(), self.store)
+
     def check_writable(self) -> None:
         """Check that a file can be written into the folder, and into the store if there is one.
 
@@ -193,7 +198,7 @@ class RunFolder:
 
     def write_sweep(self, content: Mapping[str, Any]) -> None:
         """Write ``sweep.yaml``: the resolved preset and where it came from."""
-        write_text(self.sweep, yaml.safe_dump({"version": VERSION} | {**content, "version": VERSION}, sort_keys=False))
+        write_text(self.sweep, yaml.safe_dump({**content, "version": VERSION}, sort_keys=False))
 
     def read_sweep(self) -> dict[str, Any]:
         """Read ``sweep.yaml``.

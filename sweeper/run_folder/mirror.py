@@ -32,8 +32,7 @@ class Mirror:
 
     def __init__(self, folder: RunFolder):
         assert folder.store is not None
-        # An absolute path, since the working folder may change while a thread copies.
-        self._folder, self._store = RunFolder(folder.path.resolve(), folder.store), folder.store
+        self._folder, self._store = folder.absolute, folder.store
         self._copied: dict[Path, tuple[int, int]] = {}
         self._lock = Lock()
         self.behind: str | None = None

@@ -40,7 +40,7 @@ class BackgroundTracker:
         self.parent = tracker.parent
         """MLflow's id of the sweep's own run."""
         self._tracker = tracker
-        self._folder = folder
+        self._folder = folder.absolute
         self._failed: set[str] = set()
         """What broke outside the tracker's own care; for the thread alone."""
         self._news = Condition()
@@ -99,7 +99,7 @@ class BackgroundTracker:
             status: FINISHED, FAILED or KILLED.
         """
         with self._news:
-            self._close = partial(self._tracker.sweep_ended, artifacts, metrics, status)
+            self._close = partial(self._tracker.sweep_ended, [path.resolve() for path in artifacts], metrics, status)
             self._news.notify()
         until = time.monotonic() + HASTE_S if self._in_haste else math.inf
         try:

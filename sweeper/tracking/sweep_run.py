@@ -73,7 +73,7 @@ class Tracker:
     def __init__(self, uri: str, folder: RunFolder, sweep: dict[str, Any], draw_trial: DrawTrial):
         set_short_timeouts()
         self.shown_uri = without_secret(uri)
-        self._folder = folder
+        self._folder = folder.absolute
         self._sweep = sweep
         self._draw_trial = draw_trial
         self._tags = sweep_tags(sweep)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import Sweep, agree
-from sweeper.launch import track
 from sweeper.run_folder.tables import as_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -28,8 +27,6 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_trial(place: Path) -> None:
     (sweep.folder.records / ".beside-t0009-x.json").write_text("half")
     code, shown = sweep.start("resume").end()
     assert code == 0, shown
-    if "MLflow lacks" in shown:  # its file may be busy for long on busy cores
-        track(sweep.folder.path, sweep.store)
     assert set(agree(sweep.folder, sweep.store).values()) == {"FINISHED"}, shown
     rows = {row["trial_id"]: row for row in as_rows(sweep.folder.read_trials())}
     assert set(rows) == {"c0000", "t0000", "t0001"}

@@ -438,3 +438,37 @@ def test_mlflow_holds_the_same_as_without_the_thread(tmp_path: Path) -> None:
     assert set(held[0]) == {"c0000", "t0000", "t0001", "t0002", WHOLE_SWEEP}
     assert held[0]["t0000"][-1] == ["curves.png"]
     assert held[0] == held[1]
+
+
+def test_the_working_folder_may_change_while_the_thread_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Tune changes it, and run folders are often given by relative paths."""
+    uri, drawn = fresh_store(tmp_path / "mlflow.db"), []
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.create(Path("run"))
+    folder.write_sweep(sweep_with())
+
+    def draw(record: TrialRecord, where: RunFolder, _: Path) -> list[Path]:
+        drawn.append((record.trial_id, where.sweep.exists()))
+        return []
+
+    tracker = BackgroundTracker(Tracker(uri, folder, sweep_with(), draw), folder)
+    (tmp_path / "elsewhere").mkdir()
+    folder.write_record(finish(record_of()))
+    artifact = folder.sweep
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    record = finish(record_of())
+    tracker.trial_ended(record, record.rows({}))
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        end_it = background.Event.wait
+
+        def away(event: Event, timeout: float | None = None) -> bool:
+            patch.chdir(tmp_path / "elsewhere")
+            return end_it(event, timeout)
+
+        patch.setattr(background.Event, "wait", away)
+        tracker.sweep_ended([artifact], {}, "FINISHED")
+    assert tracker.behind == []
+    assert drawn == [("t0000", True)]
+    client = MlflowClient(tracking_uri=uri)
+    assert [file.path for file in client.list_artifacts(tracker.parent)] == ["sweep.yaml"]
