@@ -89,10 +89,8 @@ class MemoryBook:
         """As the protocol says."""
         self.records[record.trial_id] = record
 
-    def end_training(self, training: Training, status: str, error: str | None = None) -> None:
-        """As the protocol says."""
-        self.ended[training.record.trial_id, training.run] += 1
-        training.record.end_training(training.run, status, error)
+    def update(self, record: TrialRecord) -> None:
+        """As the protocol says; records are changed in memory already."""
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """As the protocol says."""
@@ -234,6 +232,7 @@ class VirtualSweep:
             self._timed(self._agenda.again, training)
             return
         training.record.add_epoch(training.run, dict(placed.outcome.final), {})
+        self.book.ended[training.record.trial_id, training.run] += 1
         for unwanted in self._timed(self._agenda.ended, training, FINISHED):
             if unwanted in self._placed:  # it may wait for a place
                 self._stop(self._placed[unwanted])

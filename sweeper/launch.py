@@ -31,13 +31,7 @@ from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import mirrored
 from sweeper.run_folder.provenance import provenance
-from sweeper.run_folder.record import (
-    CONFIRMATION,
-    FINISHED,
-    RUNNING,
-    TRIAL,
-    control_success,
-)
+from sweeper.run_folder.record import CONFIRMATION, FINISHED, RUNNING, TRIAL, control_success
 from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger

@@ -136,11 +136,10 @@ class Ledger:
             for follower in self._followers:
                 follower.epoch_ended(record)
 
-    def end_training(self, training: Training, status: str, error: str | None = None) -> None:
-        """Write down how a training ended."""
-        training.record.end_training(training.run, status, error)
+    def update(self, record: TrialRecord) -> None:
+        """Write down that a training of a trial that goes on has ended."""
         with self._writing():
-            self.folder.write_record(training.record)
+            self.folder.write_record(record)
 
     def release(self, training: Training) -> None:
         """Remove the states of a training that has ended, and that no worker runs any more."""

@@ -47,8 +47,8 @@ class Book(Protocol):
     def add(self, record: TrialRecord) -> None:
         """Note a trial or control that is to run."""
 
-    def end_training(self, training: Training, status: str, error: str | None = None) -> None:
-        """Note how a training ended."""
+    def update(self, record: TrialRecord) -> None:
+        """Note that a training of a trial that goes on has ended."""
 
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Note how a trial ended."""
@@ -173,7 +173,7 @@ class Agenda:
         if own is None or training.state.status != RUNNING:
             return []
         own.running.pop(training.run, None)
-        self._book.end_training(training, status, error)
+        training.record.end_training(training.run, status, error)
         if own.record.role == CONTROL:
             self._end(own, status, error)
             return []
@@ -190,6 +190,7 @@ class Agenda:
             return self._end(own, status, error if one or error is None else f"{_named(training.run)}: {error}")
         if all(state.status == FINISHED for state in own.record.trainings.values()):
             return self._end(own, FINISHED)
+        self._book.update(own.record)
         if not own.running:
             self._idle.append(own)
         return []

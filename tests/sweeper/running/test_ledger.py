@@ -58,7 +58,8 @@ def test_it_is_known_whether_this_program_is_at_work(tmp_path: Path, monkeypatch
     monkeypatch.setattr(module, "remove_tree", slow)
     ledger.folder.record_written = lambda: seen.__setitem__("record", ledger.is_writing)
     training = Training(record, RUN)
-    ledger.end_training(training, FINISHED)
+    training.record.end_training(RUN, FINISHED)
+    ledger.update(record)
     ledger.end(record, FINISHED)
     assert not ledger.is_writing
     ledger.announce(record)
@@ -83,7 +84,8 @@ def test_what_happens_to_a_trial_is_written_down_and_told_in_its_order(ledger: L
         ledger.hand_out(f"ray-{record.trial_id}", training)
         ledger.started(training)
         ledger.reported(training, report(1, val_asr=asr))
-        ledger.end_training(training, FINISHED)
+        record.end_training(RUN, FINISHED)
+        ledger.update(record)
         assert ledger.folder.read_records()[record.trial_id].trainings[RUN].status == FINISHED
         assert ledger.folder.read_records()[record.trial_id].open, "the trial has not ended yet"
         ledger.end(record, FINISHED)
@@ -131,7 +133,7 @@ def test_states_of_a_training_that_may_go_on_are_kept(ledger: Ledger) -> None:
         ledger.add(record)
     for training in trainings:
         ledger.states_of(training).mkdir(parents=True)
-    ledger.end_training(trainings[0], FINISHED)
+    trainings[0].record.end_training(trainings[0].run, FINISHED)
     ledger.end(left, PRUNED, "t0003 is at least as good, whatever the missing trainings give")
     ledger.end(cut, FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
     assert len(list(ledger.folder.states.glob("*"))) == 6, "workers may still write there"
@@ -145,7 +147,7 @@ def test_where_nothing_can_be_written_states_stay(ledger: Ledger) -> None:
     training = Training(record_of(), RUN)
     ledger.states_of(training).mkdir(parents=True)
     ledger.give_up(OSError(ENOSPC, "No space left on device"))
-    ledger.end_training(training, FINISHED)
+    training.record.end_training(RUN, FINISHED)
     ledger.release(training)
     assert ledger.states_of(training).exists()
 
@@ -165,7 +167,7 @@ def test_an_error_of_writing_is_noted_and_not_raised(ledger: Ledger, monkeypatch
         lambda: ledger.add(record),
         lambda: ledger.reported(training, {"scores": None}),
         ledger.write_tables,
-        lambda: ledger.end_training(training, FINISHED),
+        lambda: ledger.update(record),
         lambda: ledger.end(record, FINISHED),
     ):
         ledger.broken = None
