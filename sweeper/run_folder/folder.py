@@ -120,7 +120,7 @@ class RunFolder:
 
     @property
     def absolute(self) -> "RunFolder":
-        """The same folder by its absolute path, for threads: Ray Tune changes the working folder while it works."""
+        """The same folder by its absolute path, for threads: the working folder is another while Ray is started."""
         return RunFolder(self.path.resolve(), self.store)
 
     def check_writable(self) -> None:

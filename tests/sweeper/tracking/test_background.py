@@ -441,7 +441,7 @@ def test_mlflow_holds_the_same_as_without_the_thread(tmp_path: Path) -> None:
 
 
 def test_the_working_folder_may_change_while_the_thread_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray Tune changes it, and run folders are often given by relative paths."""
+    """It is another while Ray is started, and run folders are often given by relative paths."""
     uri, drawn = fresh_store(tmp_path / "mlflow.db"), []
     monkeypatch.chdir(tmp_path)
     folder = RunFolder.create(Path("run"))
