@@ -15,6 +15,7 @@ SHOWN = {
     "off": ("off: every training", "#6e6e6e", "-", 0.16),
     "bounds, preset order": ("bounds, scenarios in the preset's order", "#e08214", "--", 0.0),
     "bounds": ("bounds", "#e08214", "-", 0.0),
+    "learned, one by one": ("learned, one setting after the other", "#2166ac", "--", 0.0),
     "learned": ("learned", "#2166ac", "-", 0.16),
 }
 """Policies with their labels, colours, lines and the opacity of their bands."""

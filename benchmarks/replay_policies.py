@@ -15,8 +15,11 @@ from benchmarks.replay_clock import Moment, Replayed, VirtualSweep, races_of
 from benchmarks.replay_figures import FINGERPRINT, Outcomes, Setting, Table
 from benchmarks.replay_table import preset_of
 from sweeper.analysis.frontier import non_dominated
+from sweeper.preset.objectives import TOLERANCE
 from sweeper.preset.spec import SweepSpec, validate
+from sweeper.search import agenda as agenda_module
 from sweeper.search import race as race_module
+from sweeper.search.promise import WAITING
 from sweeper.search.race import Experience, Race, Run
 from sweeper.search.study import make_sampler
 
@@ -45,12 +48,14 @@ class Policy:
     Args:
         race: as in presets.
         kind: of the races.
-        tolerance: attack success by which two settings may differ and still count as equal; null: as in the product.
+        tolerance: attack success by which two settings may differ and still count as equal.
+        waiting: races that wait before the most promising of them goes on; 0: each goes on at once.
     """
 
     race: str
     kind: type[Race] = Race
-    tolerance: float | None = None
+    tolerance: float = TOLERANCE
+    waiting: int = WAITING
 
 
 POLICIES = {
@@ -60,12 +65,17 @@ POLICIES = {
     "learned, preset order": Policy("learned", PresetOrder),
     "learned, learned order": Policy("learned", SeedBySeed),
     "learned": Policy("learned"),
+    "bounds, one by one": Policy("bounds", waiting=0),
+    "learned, one by one": Policy("learned", waiting=0),
+    "learned, two wait": Policy("learned", waiting=2),
+    "learned, ten wait": Policy("learned", waiting=10),
     "bounds, tolerance 0.02": Policy("bounds", tolerance=0.02),
     "learned, tolerance 0.02": Policy("learned", tolerance=0.02),
+    "learned, tolerance 0.01": Policy("learned", tolerance=0.01),
     "learned, tolerance 0": Policy("learned", tolerance=0.0),
 }
-"""``bounds`` and ``learned`` are those of the product: in learned order, finishing off. The tolerance concerns attack
-success alone."""
+"""``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the
+most promising goes on. The tolerance concerns attack success alone."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,11 @@ def replay(
     study = optuna.create_study(directions=directions, sampler=make_sampler(spec, 0))
     for setting in proposals:
         study.enqueue_trial(setting.proposal if len(spec.defense) > 1 else dict(setting.searched))
-    tolerance = race_module.TOLERANCE if policy.tolerance is None else policy.tolerance
-    with races_of(policy.kind), patch.object(race_module, "TOLERANCE", tolerance):
+    with (
+        races_of(policy.kind),
+        patch.object(race_module, "TOLERANCE", policy.tolerance),
+        patch.object(agenda_module, "WAITING", policy.waiting),
+    ):
         return VirtualSweep(spec, study, outcomes, **how).run()
 
 

@@ -25,6 +25,7 @@ from sweeper.run_folder.record import (
     next_id,
 )
 from sweeper.search.pools import Pools
+from sweeper.search.promise import WAITING, promise
 from sweeper.search.race import Leaving, Race, Row, Run
 from sweeper.search.racing import Racing, control_figures
 from sweeper.search.study import UNDEFINED, make_sampler, verdict
@@ -104,8 +105,8 @@ class Agenda:
         self._again: deque[Training] = deque()
         self._first: deque[Training] = deque()
         """Controls that have not begun."""
-        self._idle: deque[_Open] = deque()
-        """Trials of which nothing runs."""
+        self._idle: list[_Open] = []
+        """Trials of which nothing runs, those first that have waited longest."""
         self._open: dict[str, _Open] = {}
         self._untold: dict[str, _Open] = {}
         """Trials that have ended, and wait for their controls until the study is told."""
@@ -140,18 +141,27 @@ class Agenda:
     def next(self) -> Training | None:
         """The training that begins now; null if there is none, until one ends.
 
-        What broke off comes first, then controls, then an open race of which nothing runs, then a new trial. So as many
-        races are open as trainings run at once. When no trial is left to propose, races give several trainings.
+        What broke off comes first, then controls, then a new trial, until enough races wait with some of their
+        trainings run; then the most promising of these goes on. So a few more races are open than trainings run at
+        once. When no trial is left to propose, races give several trainings.
         """
         while self._again:
             training = self._again.popleft()
             if training.state.status == RUNNING:  # else its trial has ended meanwhile
                 return self._begin(training)
-        first = self._next_of_idle()
-        while first is None and self._to_ask > 0:
-            self._ask()
-            first = self._next_of_idle()
-        return first or self._next_ahead()
+        while True:
+            if self._first:
+                return self._begin(self._first.popleft())
+            own = self._next_of_idle()
+            if own is not None:
+                self._idle.remove(own)
+                run = self._waiting_of(own)
+                if run is not None:
+                    return self._begin_of(own, run)
+            elif self._to_ask > 0:
+                self._ask()
+            else:
+                return self._next_ahead()
 
     def again(self, training: Training) -> None:
         """Take up a training again that broke off, before everything else."""
@@ -306,21 +316,24 @@ class Agenda:
 
     # Racing
 
-    def _next_of_idle(self) -> Training | None:
-        """A control, or a training of a trial of which nothing runs; null if there is none."""
-        if self._first:
-            return self._begin(self._first.popleft())
-        while self._idle:
-            own = self._idle.popleft()
+    def _next_of_idle(self) -> _Open | None:
+        """The trial that goes on, of those of which nothing runs; null if there is none, or a new one comes first."""
+        for own in list(self._idle):
             last = _last_ended(own)
-            left = None if last is None else self._leaves(own, last)
+            if last is None:  # it has not begun, or runs whole
+                return own
+            left = self._leaves(own, last)
             if left is not None:
+                self._idle.remove(own)
                 self._leave(own, left)
-                continue
-            run = self._waiting_of(own)
-            if run is not None:
-                return self._begin_of(own, run)
-        return None
+        if self._to_ask > 0 and len(self._idle) < WAITING:
+            return None
+        return max(self._idle, key=self._promise, default=None)
+
+    def _promise(self, own: _Open) -> tuple[float, int]:
+        """What a trial promises; of two that promise the same, the one that has run more comes first."""
+        assert own.race is not None
+        return promise(own.race, self._racing.candidates(own.race.group)), len(own.race.ended)
 
     def _next_ahead(self) -> Training | None:
         """One more training of the open trial of which the fewest run."""

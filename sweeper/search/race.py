@@ -140,7 +140,7 @@ class Race:
     """
 
     def __init__(self, rules: Rules, group: Hashable, before: Mapping[Run, Row]):
-        self._rules = rules
+        self.rules = rules
         self.group = group
         self._before = dict(before)
         self._seeds = list(dict.fromkeys(run.seed for run in before))
@@ -173,7 +173,7 @@ class Race:
 
     def _is_losing(self, scenario: str) -> bool:
         """Whether a scenario came out above the interest, and may end the trial with its missing seeds."""
-        attack, interest = self._rules.attack, self._rules.interest
+        attack, interest = self.rules.attack, self.rules.interest
         if attack is None or interest is None or attack.aggregate == "mean":
             return False
         own = [run for run in self._before if run.scenario == scenario]
@@ -196,7 +196,7 @@ class Race:
         return None if reason is None else Leaving(reason, last)
 
     def _beyond_interest(self) -> str | None:
-        attack, interest = self._rules.attack, self._rules.interest
+        attack, interest = self.rules.attack, self.rules.interest
         if attack is None or interest is None:
             return None
         least = attack.value(self._hopeful(attack.metric, high=False))
@@ -205,7 +205,7 @@ class Race:
         return f"{attack.metric} is at least {least:.3f}, above the interest of {interest:g}"
 
     def _broken(self) -> str | None:
-        for constraint in self._rules.constraints:
+        for constraint in self.rules.constraints:
             if self.violation(constraint) > 0:
                 high = constraint.min is not None
                 bound = f"at least {constraint.min:g}" if high else f"at most {constraint.max:g}"
@@ -219,15 +219,15 @@ class Race:
     def _dominated(self, complete: Iterable[Complete], experience: Experience) -> str | None:
         best = self.best(experience)
         for other in complete:
-            if other.group == self.group and all(map(_at_least_as_good, self._rules.compared, other.values, best)):
-                expected = "can" if self._rules.mode == "bounds" else "is likely to"
+            if other.group == self.group and all(map(_at_least_as_good, self.rules.compared, other.values, best)):
+                expected = "can" if self.rules.mode == "bounds" else "is likely to"
                 return f"{other.name} is at least as good as it {expected} become"
         return None
 
     def best(self, experience: Experience) -> list[float | None]:
         """Each compared figure, if every missing training came out as well as it can; null where it is undefined."""
         found = []
-        for objective in self._rules.compared:
+        for objective in self.rules.compared:
             high = objective.direction == "maximize"
             found.append(objective.value(self._hopeful(objective.metric, high, experience)))
         return found
@@ -235,7 +235,7 @@ class Race:
     def expected(self) -> list[float | None]:
         """Each objective as far as it was seen, for samplers: accuracies relative to the controls of all trainings."""
         found: list[float | None] = []
-        for objective in self._rules.objectives:
+        for objective in self.rules.objectives:
             metric = objective.metric
             distances = self.distances(metric)
             known = [row[metric] for row in self.controls.values() if row.get(metric) is not None]
@@ -278,7 +278,7 @@ class Race:
             return 1.0
         bound: float = min(control + HEADROOM, 1.0)
         distances = self.distances(metric)
-        if experience is None or self._rules.mode == "bounds" or not distances:
+        if experience is None or self.rules.mode == "bounds" or not distances:
             return bound
         error = experience.spread(metric) * sqrt(1 / len(distances) + 1 / len(self.missing))
         learned: float = control + fmean(distances) + STANDARD_ERRORS * error

@@ -28,12 +28,12 @@ def test_what_left_is_what_was_pruned_with_a_reason() -> None:
     [
         (
             {"race": "bounds"},
-            "The frontier is that of all trials below a val_asr_excess of 0.5, to within 0.01 of attack success; it "
+            "The frontier is that of all trials below a val_asr_excess of 0.5, to within 0.005 of attack success; it "
             "assumes that no training is more accurate than its control plus 0.02 (docs: racing).",
         ),
         (
             {"race": "learned", "interest": 1.0},
-            "The frontier is that of all trials, to within 0.01 of attack success; it assumes that no training is more "
+            "The frontier is that of all trials, to within 0.005 of attack success; it assumes that no training is more "
             "accurate than its control plus 0.02, or than the first trainings of its trial let expect (docs: racing).",
         ),
     ],
@@ -50,7 +50,7 @@ def test_attackers_are_told_otherwise_and_whole_sweeps_nothing() -> None:
     said = left_out(frame_of(*ROWS), attacking)
     assert said is not None
     assert said.endswith(
-        "The leading attackers are those of all trainings, to within 0.01 of attack success (docs: racing)."
+        "The leading attackers are those of all trainings, to within 0.005 of attack success (docs: racing)."
     )
     assert left_out(frame_of(*ROWS[:3]), spec_with()) is None
 

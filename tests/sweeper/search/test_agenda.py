@@ -17,6 +17,7 @@ from sweeper.run_folder.record import (
     TRIAL,
     TrialRecord,
 )
+from sweeper.search.promise import WAITING
 from tests.sweeper.search.in_memory import (
     RACED,
     RUNS,
@@ -78,10 +79,33 @@ def test_as_many_races_are_open_as_trainings_run_at_once(places: int) -> None:
     assert sweep.states() == ["COMPLETE"] * 6
 
 
-@pytest.mark.parametrize(("race", "order"), [("off", [0, 1, 2, 3]), ("bounds", [0, 2, 1, 3])])
-def test_one_trial_runs_to_its_end_where_one_training_runs_at_once(race: str, order: list[int]) -> None:
-    finished = run(Sweep(spec_of(trials=2, race=race)))
-    assert finished[4:] == [f"t000{trial}-{number}" for trial in range(2) for number in order]
+def test_without_races_one_trial_runs_to_its_end_where_one_training_runs_at_once() -> None:
+    finished = run(Sweep(spec_of(trials=2, race="off")))
+    assert finished[4:] == [f"t000{trial}-{number}" for trial in range(2) for number in range(4)]
+
+
+def test_a_race_goes_on_once_enough_of_them_wait_and_the_most_promising_goes_on_to_its_end() -> None:
+    """Where all promise the same, the one that has run more goes on, and the oldest of those."""
+    finished = run(Sweep(racing_spec(trials=WAITING + 2)), figures=lambda _: {"val_asr": 0.1})[4:]
+    assert [name[:5] for name in finished[: WAITING + 3]] == [f"t{k:04d}" for k in range(WAITING)] + ["t0000"] * 3
+    assert [name[:5] for name in finished[WAITING + 3 :]][:2] == [f"t{WAITING:04d}", "t0001"]
+
+    accuracy = {f"t{k:04d}": acc for k, acc in enumerate((0.1, 0.8, 0.2, 0.3, 0.3))}
+    sweep = Sweep(spec_of(trials=WAITING, race="learned"))
+    finished = run(sweep, figures=lambda t: {"val_acc": accuracy.get(t.record.trial_id, 0.9)})[4 + WAITING :]
+    assert [name[:5] for name in finished] == ["t0001"] * 3, "the others are not likely to become as good"
+    assert sweep.states() == ["COMPLETE"] * WAITING
+    assert [sweep.trial(k).status for k in range(WAITING)] == [PRUNED, FINISHED, PRUNED, PRUNED, PRUNED]
+
+
+def test_on_several_places_one_goes_on_for_each_that_ends_once_enough_wait() -> None:
+    sweep = Sweep(racing_spec(trials=20))
+    sweep.skip_controls(4)
+    running = deque(sweep.begin(3))
+    for count in (*range(4, 3 + WAITING), *[2 + WAITING] * 3):
+        sweep.finish(running.popleft())
+        running += sweep.begin(1)
+        assert len(sweep.study.trials) == count
 
 
 def test_when_no_trial_is_left_races_give_several_trainings_and_the_one_that_runs_least_first() -> None:
@@ -160,7 +184,7 @@ def test_a_trial_that_leaves_makes_room_for_the_next() -> None:
     sweep = Sweep(racing_spec(trials=3))
     finished = run(sweep, figures=lambda training: {"val_asr": 0.9} if training.record.trial_id == "t0001" else {})
     assert Counter(name[:5] for name in finished if name.startswith("t")) == {"t0000": 4, "t0001": 1, "t0002": 4}
-    assert sweep.trial(1).ended_by == "badnets"
+    assert sweep.trial(1).ended_by == "blend", "which nobody had tried until then"
 
 
 def test_a_race_that_waits_leaves_before_it_goes_on_once_another_trial_is_as_good() -> None:
@@ -410,7 +434,7 @@ def test_an_attacker_who_leaves_needs_no_further_control() -> None:
     sweep = Sweep(attackers_spec())
     success = {"t0000": 0.9, "t0001": 0.1}  # (0.1 + 1) / 2 is below 0.9
     finished = run(sweep, figures=lambda t: {"val_asr": success.get(t.record.trial_id, 1.0)})
-    assert finished == ["c0000-0", "t0000-0", "c0001-0", "t0000-1", "c0002-0", "t0001-0"]
+    assert finished == ["c0000-0", "t0000-0", "c0001-0", "t0001-0", "c0002-0", "t0000-1"]
     assert (sweep.trial(1).status, sweep.states()) == (PRUNED, ["COMPLETE"] * 2)
     assert len(sweep.trial(1).controls) == 2
     assert run(Sweep(attackers_spec(), sweep.book.written())) == [], "nor after a resume"

@@ -76,8 +76,8 @@ def test_nothing_is_left_of_a_trial_that_is_complete() -> None:
     [
         (0.861, 0.1, True),  # (0.8 + 0.92) / 2 is the accuracy that the trial can still reach
         (0.859, 0.1, False),
-        (0.861, 0.11, True),  # attack success within the tolerance
-        (0.861, 0.111, False),
+        (0.861, 0.105, True),  # attack success within the tolerance
+        (0.861, 0.106, False),
         (1.0, 0.0, True),
     ],
 )
@@ -139,7 +139,7 @@ def test_an_attackers_trial_leaves_when_a_complete_one_succeeds_at_least_as_ofte
         Objective(metric="val_asr", direction="maximize"), Objective(metric="poison_rate", direction="minimize"),
     )  # fmt: skip
     told = see(race(rules(objectives=objectives, interest=None), poison_rate=0.05), a=[(0.8, 0.3), (0.8, 0.3)])
-    for values, leaves in (((0.3, 0.05), True), ((0.28, 0.05), False), ((0.3, 0.06), False), ((0.29, 0.01), True)):
+    for values, leaves in (((0.3, 0.05), True), ((0.28, 0.05), False), ((0.3, 0.06), False), ((0.295, 0.01), True)):
         assert (why(told, [Complete("t0003", "", values)]) is not None) == leaves, values
 
 
@@ -285,7 +285,7 @@ def test_with_bounds_nothing_of_interest_is_lost(drawn: tuple[list[Figures], flo
     for figures in population:
         acc, asr = values_of(figures)
         if asr <= interest - 1e-9:
-            as_good = [c for c in complete if c.values[0] >= acc - 1e-9 and c.values[1] <= asr + 0.01 + 1e-9]
+            as_good = [c for c in complete if c.values[0] >= acc - 1e-9 and c.values[1] <= asr + 0.005 + 1e-9]
             assert as_good, "a setting of interest was lost, and none as good was measured"
 
 
