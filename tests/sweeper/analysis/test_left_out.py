@@ -33,8 +33,9 @@ def test_what_left_is_what_was_pruned_with_a_reason() -> None:
         ),
         (
             {"race": "learned", "interest": 1.0},
-            "The frontier is that of all trials, to within 0.005 of attack success; it assumes that no training is more "
-            "accurate than its control plus 0.02, or than the first trainings of its trial let expect (docs: racing).",
+            "The frontier is that of all trials, to within 0.005 of attack success; it assumes that no training is "
+            "more accurate than its control plus 0.02, or than the first trainings of its trial let expect (docs: "
+            "racing).",
         ),
     ],
 )
