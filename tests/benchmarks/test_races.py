@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import races_replay
 from benchmarks.races import Outcome, main
 from sweeper.run_folder.folder import RunFolder
 from tests.sweeper.small import finish, fresh_store, record_of, spec_with, sweep_with
@@ -37,6 +38,8 @@ def test_what_a_sweep_cost_and_found(tmp_path: Path) -> None:
     assert found.below["val"] == pytest.approx(0.8 * (1 - 0.05 / 0.5))
     assert found.below["test"] == pytest.approx(0.79 * (1 - 0.06 / 0.5))
     assert found.broken == 0.0
+    with pytest.raises(SystemExit, match="t0001 is PRUNED; every training is needed"):
+        races_replay.main([str(folder.path)])
 
 
 @pytest.mark.ray
@@ -50,3 +53,10 @@ def test_both_sweeps_run(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[-2:]] == ["off", "learned"]
     assert lines[-2].split("|")[2].strip() == "24 of 24"
+    # The trainings of the first, replayed.
+    assert races_replay.main([str(tmp_path / "races" / "off"), "--orders", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == len(races_replay.SHOWN) * len(races_replay.INTERESTS)
+    for line in lines:
+        assert 0 < float(line.split("|")[4].split("±")[0]) <= 1
+        assert float(line.split("|")[6].split("(")[0]) <= 1
