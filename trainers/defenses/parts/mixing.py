@@ -54,19 +54,19 @@ def attention_mix(
     return mixed_images, (1 - moved) * targets + moved * targets[partner]
 
 
-def beta_draw(b: float, generator: torch.Generator) -> float:
-    """A draw from Beta(b, b) by ``generator``, which torch.distributions does not accept."""
+def beta_draw(b: float, generator: torch.Generator) -> Tensor:
+    """A draw from Beta(b, b) by ``generator``, which torch.distributions does not accept: double scalar."""
     gamma = torch._standard_gamma(torch.full((2,), b, device=generator.device), generator=generator)
-    return float(gamma[0] / gamma.sum())
+    return (gamma[0] / gamma.sum()).double()
 
 
-def mixup(images: Tensor, targets: Tensor, partner: Tensor, keep: float) -> tuple[Tensor, Tensor]:
+def mixup(images: Tensor, targets: Tensor, partner: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """``keep * own + (1 - keep) * partner`` for images and targets (arXiv 1710.09412, equation 1)."""
     return keep * images + (1 - keep) * images[partner], keep * targets + (1 - keep) * targets[partner]
 
 
 def cutmix(
-    images: Tensor, targets: Tensor, partner: Tensor, keep: float, generator: torch.Generator
+    images: Tensor, targets: Tensor, partner: Tensor, keep: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Paste a box of the partner's pixels; the label follows the box's true area (arXiv 1905.04899, equations 1, 2).
 
@@ -74,22 +74,23 @@ def cutmix(
         images: float (N, C, H, W).
         targets: float (N, classes).
         partner: int64 (N,), a permutation.
-        keep: share of the image that stays, before the box is clipped at the border.
+        keep: double scalar, share of the image that stays, before the box is clipped at the border.
         generator: on the device of ``images``; draws one box for the whole batch.
     """
     height, width = images.shape[2:]
-    side = (1 - keep) ** 0.5
-    centre = torch.rand(2, generator=generator, device=images.device).tolist()
-    top, bottom = _span(centre[0] * height, side * height, height)
-    left, right = _span(centre[1] * width, side * width, width)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
-    kept = 1 - (bottom - top) * (right - left) / (height * width)
+    side = (1 - keep).sqrt()
+    centre = torch.rand(2, generator=generator, device=images.device).double()
+    rows, columns = _covered(centre[0], side, height), _covered(centre[1], side, width)
+    mixed = torch.where(rows[:, None] & columns, images[partner], images)
+    kept = 1 - rows.sum() * columns.sum() / (height * width)
     return mixed, kept * targets + (1 - kept) * targets[partner]
 
 
-def _span(centre: float, length: float, limit: int) -> tuple[int, int]:
-    return max(round(centre - length / 2), 0), min(round(centre + length / 2), limit)
+def _covered(centre: Tensor, side: Tensor, length: int) -> Tensor:
+    """Which of ``length`` pixels a box covers, given its centre and side as shares of the length: bool (length,)."""
+    first, end = ((centre * length + sign * side * length / 2).round() for sign in (-1, 1))
+    places = torch.arange(length, device=centre.device)
+    return (places >= first) & (places < end)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -26,9 +26,9 @@ def sharpen(shares: Tensor, temperature: float) -> Tensor:
     return (shares.clamp_min(torch.finfo(shares.dtype).tiny).log() / temperature).softmax(1)
 
 
-def keep_share(draw: float) -> float:
+def keep_share(draw: Tensor) -> Tensor:
     """``max(l, 1 - l)``: a mixed sample stays closer to its own image than to its partner (MixMatch, equation 9)."""
-    return max(draw, 1 - draw)
+    return torch.maximum(draw, 1 - draw)
 
 
 def unlabelled_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -179,8 +179,8 @@ def test_an_image_mixed_with_itself_is_itself(count: int) -> None:
     attention = attention_maps(torch.randn(count, 2, 3, 3, generator=draws), (6, 6), "nearest")
     for mixed, labels in (
         attention_mix(images, targets, attention, partner, 0.1),
-        mixup(images, targets, partner, 0.3),
-        cutmix(images, targets, partner, 0.3, draws),
+        mixup(images, targets, partner, torch.tensor(0.3)),
+        cutmix(images, targets, partner, torch.tensor(0.3), draws),
     ):
         assert mixed.allclose(images, atol=1e-6)
         assert labels.allclose(targets, atol=1e-6)
@@ -195,7 +195,7 @@ def test_suppressed_labels_may_be_mixed_too() -> None:
 
 def test_mixup_by_hand() -> None:
     images = torch.tensor([[[[1.0]]], [[[5.0]]]])
-    mixed, labels = mixup(images, one_hot([0, 2], 3), torch.tensor([1, 0]), 0.75)
+    mixed, labels = mixup(images, one_hot([0, 2], 3), torch.tensor([1, 0]), torch.tensor(0.75))
     assert mixed.flatten().tolist() == [2.0, 4.0]
     assert labels.tolist() == [[0.75, 0.0, 0.25], [0.25, 0.0, 0.75]]
 
@@ -204,7 +204,8 @@ def test_mixup_by_hand() -> None:
 @settings(max_examples=60)
 def test_cutmix_pastes_one_box_and_the_label_follows_its_area(keep: float, seed: int, height: int, width: int) -> None:
     own, other = torch.zeros(1, 2, height, width), torch.ones(1, 2, height, width)
-    mixed, labels = cutmix(torch.cat([own, other]), one_hot([0, 1], 2), torch.tensor([1, 0]), keep, seeded(seed))
+    images, partner, share = torch.cat([own, other]), torch.tensor([1, 0]), torch.tensor(keep).double()
+    mixed, labels = cutmix(images, one_hot([0, 1], 2), partner, share, seeded(seed))
     pasted = mixed[0, 0] == 1
     assert mixed[0, 1].equal(mixed[0, 0])  # every channel
     assert mixed[1].equal(1 - mixed[0])  # one box for the batch
@@ -224,7 +225,7 @@ def test_cutmix_keeps_about_the_share_it_is_told() -> None:
     images = torch.cat([torch.zeros(1, 1, 100, 100), torch.ones(1, 1, 100, 100)])
     draws, areas = seeded(0), []
     for _ in range(50):
-        mixed, _ = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), 0.75, draws)
+        mixed, _ = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), torch.tensor(0.75), draws)
         areas.append(float(mixed[0].mean()))
     # A box of 50 x 50, clipped at the border when its centre is near it.
     assert max(areas) == pytest.approx(0.25, abs=0.01)
@@ -235,7 +236,7 @@ def test_cutmix_keeps_about_the_share_it_is_told() -> None:
 @pytest.mark.parametrize(("keep", "share"), [(1.0, 0.0), (0.0, None)])
 def test_cutmix_at_the_ends(keep: float, share: float | None) -> None:
     images = torch.cat([torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)])
-    mixed, labels = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), keep, seeded(5))
+    mixed, labels = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), torch.tensor(keep).double(), seeded(5))
     assert float(mixed[0].mean()) == pytest.approx(float(labels[0, 1]))
     if share is not None:
         assert float(labels[0, 1]) == share
@@ -270,7 +271,7 @@ def test_suppression_by_hand() -> None:
 @pytest.mark.parametrize("b", [0.2, 1.0, 5.0])
 def test_beta_draws(b: float) -> None:
     generator = seeded(0)
-    draws = np.array([beta_draw(b, generator) for _ in range(800)])
+    draws = np.array([float(beta_draw(b, generator)) for _ in range(800)])
     assert ((draws >= 0) & (draws <= 1)).all()
     # Mean 1/2 and variance 1 / (4 (2 b + 1)) of Beta(b, b).
     assert draws.mean() == pytest.approx(0.5, abs=0.06)

@@ -37,7 +37,8 @@ def test_sharpening_bears_a_share_of_0() -> None:
 
 
 def test_a_mixed_sample_stays_closer_to_its_own() -> None:
-    assert [keep_share(draw) for draw in (0.0, 0.3, 0.5, 0.9)] == [1.0, 0.7, 0.5, 0.9]
+    draws = torch.tensor([0.0, 0.25, 0.5, 0.875])
+    assert keep_share(draws).tolist() == [1.0, 0.75, 0.5, 0.875]
 
 
 def test_the_unlabelled_loss_is_a_squared_distance_of_shares() -> None:
