@@ -39,30 +39,31 @@ class Recorded:
         self.spec = folder.spec()
         self.settings: list[Setting] = []
         self._trials: dict[Name, Outcome] = {}
-        self._controls: dict[tuple[str, int], Outcome] = {}
+        self._controls: dict[Name, Outcome] = {}
         for record in sorted(folder.read_records().values(), key=lambda record: record.trial_id):
             if record.status != FINISHED:
                 raise SystemExit(f"{folder.path}: {record.trial_id} is {record.status}; every training is needed.")
             for run in record.trainings:
                 final = record.final(run)
                 found = Outcome(final, [float(final["seconds"])])
-                if record.role == TRIAL:
-                    self._trials[str(record.config_id), *run] = found
-                else:
-                    self._controls[run] = found
+                known = self._trials if record.role == TRIAL else self._controls
+                name = (str(record.config_id) if record.role == TRIAL else "control", *run)
+                if name in known:
+                    raise SystemExit(f"{folder.path}: {' '.join(map(str, name))} is there twice.")
+                known[name] = found
             if record.role == TRIAL and record.config is not None:
                 searched = {name: value for name, value in record.searched.items() if name != DEFENSE}
                 self.settings.append(Setting(str(record.config_id), record.config.defense, 0, searched))
 
-    @property
-    def trainings(self) -> int:
-        """How many there are, controls not counted."""
-        return len(self._trials)
+    def beside_controls(self, found: Replayed) -> tuple[int, float]:
+        """The trainings that a sweep ran, and their seconds, those of the controls not counted."""
+        seconds = sum(outcome.ends[-1] for outcome in self._controls.values())
+        return found.trainings - len(self._controls), found.seconds - seconds
 
     def of(self, training: Training) -> Outcome:
         """The outcome of a training; the same whenever it is asked for."""
         if training.record.role != TRIAL:
-            return self._controls[training.run]
+            return self._controls["control", *training.run]
         return self._trials[str(training.record.config_id), *training.run]
 
     def in_order(self, order: int) -> list[Setting]:
@@ -93,18 +94,21 @@ def compared(recorded: Recorded, orders: int, places: int) -> Iterator[list[str]
     """A row for each interest and policy."""
     for interest in INTERESTS:
         full = [swept(recorded, "off", interest, order, places) for order in range(orders)]
-        controls = full[0].trainings - recorded.trainings
         wanted = volume(full[0].complete, interest)
         broken = mean([moment.attack > interest for moment in full[0].complete])
         for policy in SHOWN:
             own = [swept(recorded, policy, interest, order, places) for order in range(orders)]
-            run = [(a.trainings - controls) / (b.trainings - controls) for a, b in zip(own, full, strict=True)]
-            seconds = [a.seconds / b.seconds for a, b in zip(own, full, strict=True)]
+            run, seconds = zip(*(_shares(recorded, a, b) for a, b in zip(own, full, strict=True)), strict=True)
             lost = [100 * (1 - volume(a.complete, interest) / wanted) if wanted else 0.0 for a in own]
             yield [
                 f"{interest:g}", f"{broken:.2f}", policy, mean_and_sd(run, 2), mean_and_sd(seconds, 2),
                 f"{mean(lost):.2f} ({max(lost):.2f})",
             ]  # fmt: skip
+
+
+def _shares(recorded: Recorded, own: Replayed, full: Replayed) -> list[float]:
+    pairs = zip(recorded.beside_controls(own), recorded.beside_controls(full), strict=True)
+    return [mine / whole for mine, whole in pairs]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from sweeper.preset.objectives import TOLERANCE
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.search import agenda as agenda_module
 from sweeper.search import race as race_module
-from sweeper.search.promise import WAITING
+from sweeper.search.gain import WAITING
 from sweeper.search.race import Experience, Race, Run
 from sweeper.search.study import make_sampler
 

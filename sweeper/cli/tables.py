@@ -291,7 +291,7 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     parts = [f"{count} {word}" for count, word in ((status.raced_out, "left their races"), (stopped, "stopped early"),
                                                    (status.counts[FAILED], "failed")) if count]  # fmt: skip
     line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
-         + f"; {status.controls} controls")  # fmt: skip
+         + f"; {status.controls} control{'s' * (status.controls != 1)}")  # fmt: skip
     saved = f", {status.not_needed} more were not needed" if status.not_needed else ""
     line(f"{status.trainings} trainings finished{saved}")
     for text in _doing(folder, status):

@@ -9,7 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sweeper.preset.class_numbers import CLASS_KEYS
 from sweeper.preset.objectives import Constraint, Objective
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TrialRecord, control_success
+from sweeper.run_folder.record import (
+    CONFIRMATION,
+    CONTROL,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    RUNNING,
+    TrialRecord,
+    control_success,
+)
 from sweeper.words import parameter
 from trainers.data.class_names import class_label
 
@@ -27,7 +36,7 @@ def describe(record: TrialRecord, rows: Sequence[dict[str, Any]], class_names: S
         head += f" control of {rows[0]['scenario']} at rate {rows[0]['poison_rate']:g}, "
         if rows[0]["target"] is not None:
             head += f"target {class_label(rows[0]['target'], class_names)}, "
-        head += f"seed {rows[0]['seed']}"
+        head += f"seed {rows[0]['seed']}" + (", a weak attack" if rows[0]["weak_attack"] else "")
     if record.role == CONFIRMATION and record.config is not None:
         seeds = ", ".join(map(str, record.config.repeats))
         head += f" {record.config.defense} {record.config_id} again, seed {seeds}"
@@ -51,7 +60,8 @@ def _figures(row: dict[str, Any]) -> str:
 
 
 class LiveDisplay:
-    """A progress bar over the trials, and a line for each that ended. Without a terminal, only lines.
+    """A progress bar over the trials, and a line for each that ended. Without a terminal, only lines, which tell of the
+    trainings of open trials too.
 
     Args:
         console: where to write.
@@ -79,14 +89,20 @@ class LiveDisplay:
         self._counted: set[str] = set()
         self._not_needed = 0
         """Trainings that did not run, since their trials had left their races."""
-        self._running: dict[str, int] = {}
+        self._open: dict[str, TrialRecord] = {}
+        self._finished: dict[str, int] = {}
+        """By open trial: trainings that have finished, as last shown."""
+        self._ended = 0
+        """Trainings of trials that have ended, those included that did not run."""
+        self._each = 1
+        """Trainings of a trial."""
         self._best: dict[str, float] = {}
         self._progress: Progress | None = None
         controls = control_success(records)
         for record in records:
             if record.role != CONTROL and not record.open:
                 self._count(record, record.rows(controls))
-        self._done_before = sum(self._counts.values())
+        self._ended_before = self._ended
         self._began = time.monotonic()
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -95,17 +111,18 @@ class LiveDisplay:
 
     def trial_started(self, record: TrialRecord) -> None:
         """Show that a trial or control started."""
-        self._running.setdefault(record.trial_id, 0)
+        self._open[record.trial_id] = record
         self._refresh()
 
     def epoch_ended(self, record: TrialRecord) -> None:
         """Show that a trial has trained one more epoch."""
-        self._running[record.trial_id] = sum(len(epochs) for epochs in record.epochs.values())
+        self._open[record.trial_id] = record
         self._refresh()
 
     def trial_ended(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
         """Print a line about an ended trial; ``rows`` are its rows of ``trials.parquet``."""
-        self._running.pop(record.trial_id, None)
+        self._open.pop(record.trial_id, None)
+        self._finished.pop(record.trial_id, None)
         self._console.print(describe(record, rows, self._class_names), markup=False, highlight=False)
         if record.role != CONTROL and not record.open:
             self._count(record, rows)
@@ -134,6 +151,8 @@ class LiveDisplay:
             return
         self._counted.add(record.trial_id)
         self._counts[record.status] += 1
+        self._each = max(self._each, len(record.trainings))
+        self._ended += len(record.trainings) or self._each
         if record.raced_out:
             self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
         # Against an attack that fails without a defense, every setting looks good.
@@ -155,14 +174,33 @@ class LiveDisplay:
             each = " of each" if len(self._objectives) > 1 else ""
             values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
             parts.append(f"best{each} so far: {values}")
-        done = sum(self._counts.values())
-        if self._done_before < done < self._budget:
-            left = (time.monotonic() - self._began) / (done - self._done_before) * (self._budget - done)
+        done, all_of_them = self._ended + sum(self._finished.values()), self._budget * self._each
+        if self._ended_before < done < all_of_them:
+            left = (time.monotonic() - self._began) / (done - self._ended_before) * (all_of_them - done)
             parts.append(f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left")
         return "".join(f", {part}" for part in parts)
 
     def _refresh(self) -> None:
+        for name, record in self._open.items():
+            finished = sum(state.status == FINISHED for state in record.trainings.values())
+            if record.role != CONTROL and finished > self._finished.get(name, 0):
+                self._each, self._finished[name] = max(self._each, len(record.trainings)), finished
+                if self._progress is None and record.open:
+                    self._console.print(f"  {name}: {finished} of {len(record.trainings)} trainings{self._summary()}",
+                                        markup=False, highlight=False)  # fmt: skip
         if self._progress is None:
             return
-        running = ", ".join(f"{name} epoch {epoch}" for name, epoch in self._running.items()) or "waiting"
+        parts = [f"{name} epoch {_epochs(record)}" for name, record in self._open.items() if _runs(record)]
+        if len(parts) < len(self._open):
+            parts.append(f"{len(self._open) - len(parts)} waiting")
+        running = ", ".join(parts) or "waiting"
         self._progress.update(self._task, description=running + self._summary(), completed=sum(self._counts.values()))
+
+
+def _runs(record: TrialRecord) -> bool:
+    """Whether any training of a trial has begun and not ended."""
+    return any(state.status == RUNNING and state.attempt for state in record.trainings.values())
+
+
+def _epochs(record: TrialRecord) -> int:
+    return sum(len(epochs) for epochs in record.epochs.values())

@@ -24,8 +24,8 @@ from sweeper.run_folder.record import (
     TrialRecord,
     next_id,
 )
+from sweeper.search.gain import WAITING, gain
 from sweeper.search.pools import Pools
-from sweeper.search.promise import WAITING, promise
 from sweeper.search.race import Leaving, Race, Row, Run
 from sweeper.search.racing import Racing, control_figures
 from sweeper.search.study import UNDEFINED, make_sampler, verdict
@@ -141,9 +141,9 @@ class Agenda:
     def next(self) -> Training | None:
         """The training that begins now; null if there is none, until one ends.
 
-        What broke off comes first, then controls, then a new trial, until enough races wait with some of their
-        trainings run; then the most promising of these goes on. So a few more races are open than trainings run at
-        once. When no trial is left to propose, races give several trainings.
+        What broke off comes first, then controls, then trials that run whole or have not begun, then a new trial, until
+        enough races wait with some of their trainings run; then the most promising of these goes on. So a few more
+        races are open than trainings run at once. When no trial is left to propose, races give several trainings.
         """
         while self._again:
             training = self._again.popleft()
@@ -328,12 +328,12 @@ class Agenda:
                 self._leave(own, left)
         if self._to_ask > 0 and len(self._idle) < WAITING:
             return None
-        return max(self._idle, key=self._promise, default=None)
+        return max(self._idle, key=self._gain, default=None)
 
-    def _promise(self, own: _Open) -> tuple[float, int]:
-        """What a trial promises; of two that promise the same, the one that has run more comes first."""
+    def _gain(self, own: _Open) -> tuple[float, int]:
+        """What a trial would add; of two that would add the same, the one that has run more comes first."""
         assert own.race is not None
-        return promise(own.race, self._racing.candidates(own.race.group)), len(own.race.ended)
+        return gain(own.race, self._racing.candidates(own.race.group)), len(own.race.ended)
 
     def _next_ahead(self) -> Training | None:
         """One more training of the open trial of which the fewest run."""

@@ -233,7 +233,7 @@ class Race:
         return found
 
     def expected(self) -> list[float | None]:
-        """Each objective as far as it was seen, for samplers: accuracies relative to the controls of all trainings."""
+        """Each objective as far as it was seen; accuracies relative to the controls of all trainings."""
         found: list[float | None] = []
         for objective in self.rules.objectives:
             metric = objective.metric

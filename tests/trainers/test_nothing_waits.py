@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.trainers.attacks.quick import TRAINED, prepared, quick
 from tests.trainers.defenses import small_defenses, vab_small
@@ -32,15 +33,19 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [1.5, True])
-def test_what_waits_is_counted(value: float) -> None:
-    tensor = torch.tensor([value, 0])
+def test_what_waits_is_counted() -> None:
+    tensor, whole, mask = torch.tensor([1.5, 0]), torch.tensor([1, 2]), torch.tensor([True, False])
     with counted() as waits:
-        tensor + 1, tensor.sum(), tensor[0]
+        tensor + 1, tensor.sum(), tensor[0], tensor[whole - 1], functional.one_hot(whole, 3), tensor.where(mask, tensor)
     assert not waits.counts
+
+    def assign() -> None:
+        tensor.clone()[mask] = tensor[:1]
+
     read: list[Callable[[], Any]] = [
         tensor[0].item, lambda: float(tensor[0]), lambda: bool(tensor[0]), tensor.tolist, tensor.numpy, tensor.cpu,
-        tensor.nonzero, lambda: tensor[tensor > 0], lambda: torch.repeat_interleave(torch.tensor([1, 2])),
+        tensor.nonzero, lambda: tensor[mask], assign, lambda: tensor.masked_select(mask), lambda: tensor.equal(tensor),
+        tensor.unique, whole.bincount, lambda: torch.repeat_interleave(whole), whole.unique_consecutive,
     ]  # fmt: skip
     for call in read:
         with counted() as waits:

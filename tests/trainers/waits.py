@@ -1,4 +1,8 @@
-"""Counts the moments at which Python waits for the device to hand over a value, as they would be on a GPU."""
+"""Counts the moments at which Python waits for the device to hand over a value, as they would be on a GPU.
+
+On a CPU copies between host and device cannot be told from others (``.to``, ``copy_``, ``torch.tensor`` with a device);
+the count on a card sees those too.
+"""
 
 import warnings
 from collections import Counter
@@ -40,7 +44,9 @@ class _Methods(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in METHODS:
             self._waits.add(func.__name__)
-        return func(*args, **(kwargs or {}))
+        # With a number of classes, one_hot reads the labels, to check them, on a CPU alone.
+        known = func is torch.nn.functional.one_hot and (len(args) > 1 or (kwargs or {}).get("num_classes", -1) >= 0)
+        return (self._waits.uncounted(func) if known else func)(*args, **(kwargs or {}))
 
 
 class Waits:
@@ -48,22 +54,23 @@ class Waits:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._optimizing = False
+        self._counting = True
 
     def add(self, name: str) -> None:
-        # On a GPU optimisers keep what they read here, the number of steps, on the host.
-        if not self._optimizing:
+        if self._counting:
             self.counts[name] += 1
 
-    def outside_optimizers(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        def uncounted(*args: Any, **kwargs: Any) -> Any:
-            self._optimizing = True
-            try:
-                return step(*args, **kwargs)
-            finally:
-                self._optimizing = False
+    def uncounted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function in which nothing is counted."""
 
-        return uncounted
+        def called(*args: Any, **kwargs: Any) -> Any:
+            self._counting = False
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._counting = True
+
+        return called
 
 
 @contextmanager
@@ -72,7 +79,8 @@ def counted() -> Iterator[Waits]:
     waits = Waits()
     with ExitStack() as stack:
         for kind in (torch.optim.Adam, torch.optim.SGD):
-            stack.enter_context(patch.object(kind, "step", waits.outside_optimizers(kind.step)))
+            # On a GPU optimisers keep what they read here, the number of steps, on the host.
+            stack.enter_context(patch.object(kind, "step", waits.uncounted(kind.step)))
         stack.enter_context(_Methods(waits))
         stack.enter_context(_Operators(waits))
         yield waits

@@ -268,8 +268,7 @@ class Vab(Defense):
         passes = views if len(batch) > 1 else [torch.cat(views)]
         logits = torch.cat([self.run_network(self.beneficiary, images).logits.float() for images in passes])
         guess = logits.softmax(1).view(2, len(batch), -1).mean(0)
-        classes = torch.arange(self.one_hot.shape[1], device=self.device)
-        targets = (guess.argmax(1, keepdim=True) == classes).float()  # one_hot would wait to check the labels
+        targets = functional.one_hot(guess.argmax(1), self.one_hot.shape[1]).float()
         if self.params.suppression in ("both", "suspicious"):
             targets = suppress(targets, self._belief(batch))
         return torch.cat(views), targets.repeat(2, 1)

@@ -154,6 +154,32 @@ def test_an_interrupted_trial_has_not_failed() -> None:
     assert "failed" not in file.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_runs_what_waits_and_what_has_finished_of_open_trials(terminal: bool) -> None:
+    file, spec = io.StringIO(), spec_with(seeds=[0, 1])
+    display = LiveDisplay(Console(file=file, force_terminal=terminal, width=200), spec.objectives, [], budget=2)
+    first, second = record_of("t0000", spec=spec), record_of("t0001", spec=spec)
+    with display:
+        for record in (first, second):
+            record.trainings[RUN].attempt = 1
+            display.trial_started(record)
+            record.add_epoch(RUN, epoch_figures(1), FACTS)
+            display.epoch_ended(record)
+            if record is first:
+                record.end_training(RUN, "FINISHED")
+    text = file.getvalue()
+    if terminal:
+        assert "t0001 epoch 1, 1 waiting" in text
+    else:
+        assert text == "  t0000: 1 of 2 trainings, less than a minute left\n", "said once"
+
+
+def test_a_control_whose_attack_fails_is_called_weak() -> None:
+    for success, weak in ((0.79, True), (0.8, False)):
+        control = finish(record_of("c0000", "control"), val_asr=success)
+        assert (", a weak attack" in describe(control, control.rows(control_success([control])))) == weak
+
+
 def test_a_trial_that_was_never_started_may_end() -> None:
     written = io.StringIO()
     display = LiveDisplay(Console(file=written), spec_with().objectives, [], budget=1)

@@ -15,9 +15,10 @@ from sweeper.run_folder.record import (
     PRUNED,
     RUNNING,
     TRIAL,
+    Training,
     TrialRecord,
 )
-from sweeper.search.promise import WAITING
+from sweeper.search.gain import WAITING
 from tests.sweeper.search.in_memory import (
     RACED,
     RUNS,
@@ -58,8 +59,8 @@ def test_a_control_of_a_new_environment_comes_before_the_trial_that_needs_it() -
 
 
 @pytest.mark.parametrize("places", [1, 2, 3])
-def test_as_many_races_are_open_as_trainings_run_at_once(places: int) -> None:
-    """A race goes on before a new trial is proposed."""
+def test_without_races_as_many_trials_are_open_as_trainings_run_at_once(places: int) -> None:
+    """A trial goes on before a new one is proposed."""
     sweep = Sweep(spec_of(trials=6, race="off"))
     sweep.skip_controls(4)
     running = deque(sweep.begin(places))
@@ -96,6 +97,20 @@ def test_a_race_goes_on_once_enough_of_them_wait_and_the_most_promising_goes_on_
     assert [name[:5] for name in finished] == ["t0001"] * 3, "the others are not likely to become as good"
     assert sweep.states() == ["COMPLETE"] * WAITING
     assert [sweep.trial(k).status for k in range(WAITING)] == [PRUNED, FINISHED, PRUNED, PRUNED, PRUNED]
+
+
+def test_what_a_complete_trial_has_reached_already_promises_nothing_more() -> None:
+    """Once t0002 is complete, t0000 would add nothing, and t0001 a little, since it is more accurate."""
+    shown = {"t0000": (0.80, 0.0), "t0001": (0.82, 0.35), "t0002": (0.81, 0.0)}
+    sweep = Sweep(spec_of(trials=WAITING + 2, race="bounds", interest=0.4))
+
+    def figures(training: Training) -> dict[str, float]:
+        acc, asr = shown.get(training.record.trial_id, (0.1, 0.0))
+        return {} if training.record.role == CONTROL else {"val_acc": acc, "val_asr": asr}
+
+    finished = [name[:5] for name in run(sweep, figures=figures) if name.startswith("t")]
+    ends = {name: max(k for k, own in enumerate(finished) if own == name) for name in shown}
+    assert ends["t0002"] < ends["t0001"] < ends["t0000"]
 
 
 def test_on_several_places_one_goes_on_for_each_that_ends_once_enough_wait() -> None:

@@ -61,7 +61,10 @@ def beta_draw(b: float, generator: torch.Generator) -> Tensor:
 
 
 def mixup(images: Tensor, targets: Tensor, partner: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """``keep * own + (1 - keep) * partner`` for images and targets (arXiv 1710.09412, equation 1)."""
+    """``keep * own + (1 - keep) * partner`` for images and targets (arXiv 1710.09412, equation 1).
+
+    ``keep`` is a double scalar, so that ``1 - keep`` is rounded once.
+    """
     return keep * images + (1 - keep) * images[partner], keep * targets + (1 - keep) * targets[partner]
 
 
@@ -82,7 +85,7 @@ def cutmix(
     centre = torch.rand(2, generator=generator, device=images.device).double()
     rows, columns = _covered(centre[0], side, height), _covered(centre[1], side, width)
     mixed = torch.where(rows[:, None] & columns, images[partner], images)
-    kept = 1 - rows.sum() * columns.sum() / (height * width)
+    kept = 1 - (rows.sum() * columns.sum()).double() / (height * width)
     return mixed, kept * targets + (1 - kept) * targets[partner]
 
 

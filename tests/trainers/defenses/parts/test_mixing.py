@@ -85,6 +85,10 @@ def mix_by_hand(
     return mixed, labels
 
 
+def double(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.double)
+
+
 def one_hot(labels: list[int], classes: int) -> torch.Tensor:
     rows = torch.zeros(len(labels), classes)
     for row, label in enumerate(labels):
@@ -179,8 +183,8 @@ def test_an_image_mixed_with_itself_is_itself(count: int) -> None:
     attention = attention_maps(torch.randn(count, 2, 3, 3, generator=draws), (6, 6), "nearest")
     for mixed, labels in (
         attention_mix(images, targets, attention, partner, 0.1),
-        mixup(images, targets, partner, torch.tensor(0.3)),
-        cutmix(images, targets, partner, torch.tensor(0.3), draws),
+        mixup(images, targets, partner, double(0.3)),
+        cutmix(images, targets, partner, double(0.3), draws),
     ):
         assert mixed.allclose(images, atol=1e-6)
         assert labels.allclose(targets, atol=1e-6)
@@ -195,7 +199,7 @@ def test_suppressed_labels_may_be_mixed_too() -> None:
 
 def test_mixup_by_hand() -> None:
     images = torch.tensor([[[[1.0]]], [[[5.0]]]])
-    mixed, labels = mixup(images, one_hot([0, 2], 3), torch.tensor([1, 0]), torch.tensor(0.75))
+    mixed, labels = mixup(images, one_hot([0, 2], 3), torch.tensor([1, 0]), double(0.75))
     assert mixed.flatten().tolist() == [2.0, 4.0]
     assert labels.tolist() == [[0.75, 0.0, 0.25], [0.25, 0.0, 0.75]]
 
@@ -204,7 +208,7 @@ def test_mixup_by_hand() -> None:
 @settings(max_examples=60)
 def test_cutmix_pastes_one_box_and_the_label_follows_its_area(keep: float, seed: int, height: int, width: int) -> None:
     own, other = torch.zeros(1, 2, height, width), torch.ones(1, 2, height, width)
-    images, partner, share = torch.cat([own, other]), torch.tensor([1, 0]), torch.tensor(keep).double()
+    images, partner, share = torch.cat([own, other]), torch.tensor([1, 0]), double(keep)
     mixed, labels = cutmix(images, one_hot([0, 1], 2), partner, share, seeded(seed))
     pasted = mixed[0, 0] == 1
     assert mixed[0, 1].equal(mixed[0, 0])  # every channel
@@ -221,11 +225,21 @@ def test_cutmix_pastes_one_box_and_the_label_follows_its_area(keep: float, seed:
     assert int(columns.sum()) <= side * width + 1
 
 
+def test_labels_of_cutmix_are_those_of_python_numbers_to_the_last_bit() -> None:
+    """At 28 pixels a share of the area is no power of two, so that single precision would show."""
+    images, targets, draws = torch.zeros(2, 1, 28, 28), one_hot([0, 1], 2), seeded(1)
+    images[1] = 1.0
+    for number in range(60):
+        mixed, labels = cutmix(images, targets, torch.tensor([1, 0]), beta_draw(1.0, seeded(number)), draws)
+        kept = 1 - int(mixed[0].sum()) / (28 * 28)
+        assert labels.equal(kept * targets + (1 - kept) * targets[[1, 0]])
+
+
 def test_cutmix_keeps_about_the_share_it_is_told() -> None:
     images = torch.cat([torch.zeros(1, 1, 100, 100), torch.ones(1, 1, 100, 100)])
     draws, areas = seeded(0), []
     for _ in range(50):
-        mixed, _ = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), torch.tensor(0.75), draws)
+        mixed, _ = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), double(0.75), draws)
         areas.append(float(mixed[0].mean()))
     # A box of 50 x 50, clipped at the border when its centre is near it.
     assert max(areas) == pytest.approx(0.25, abs=0.01)
@@ -236,7 +250,7 @@ def test_cutmix_keeps_about_the_share_it_is_told() -> None:
 @pytest.mark.parametrize(("keep", "share"), [(1.0, 0.0), (0.0, None)])
 def test_cutmix_at_the_ends(keep: float, share: float | None) -> None:
     images = torch.cat([torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)])
-    mixed, labels = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), torch.tensor(keep).double(), seeded(5))
+    mixed, labels = cutmix(images, one_hot([0, 1], 2), torch.tensor([1, 0]), double(keep), seeded(5))
     assert float(mixed[0].mean()) == pytest.approx(float(labels[0, 1]))
     if share is not None:
         assert float(labels[0, 1]) == share
