@@ -51,6 +51,7 @@ def select_(
     from sweeper.deploy.bounds import Bounds
     from sweeper.deploy.select import select_setting
     from sweeper.run_folder.folder import RunFolder
+    from sweeper.run_folder.status import reading_notes
     from sweeper.words import command
 
     with one_sentence():
@@ -59,7 +60,8 @@ def select_(
         try:
             selected = select_setting(run_folder, bounds)
         except NothingQualifies as error:
-            complain(str(error))
+            for text in (str(error), *reading_notes(run_folder)):
+                complain(text)
             raise typer.Exit(NOTHING_QUALIFIES) from error
         for line in selection_lines(selected.selection, bounds, selected.searched):
             say(line)

@@ -144,6 +144,13 @@ def test_a_sweep_that_has_not_ended_says_so(run_dir: Path) -> None:
     assert "have ended" not in call("frontier", str(run_dir)).stdout
 
 
+def test_where_no_setting_qualifies_a_sweep_that_has_not_ended_says_so_too(run_dir: Path) -> None:
+    RunFolder(run_dir).write_record(finish(record_of("t0000")))
+    result = call("select", str(run_dir), "--max-asr", "0.0001")
+    assert result.exit_code == 3
+    assert f"Only 1 of 2 trials have ended; sweeper resume {run_dir} runs the rest." in result.stderr
+
+
 def test_weak_evidence_exits_3(tmp_path: Path) -> None:
     weak = sweep_at(tmp_path / "weak", weak_attack=True, control_asr=0.3)
     assert "sound evidence" in sentence(call("select", str(weak), "--max-asr", "0.5"), code=3)
