@@ -103,7 +103,8 @@ class LiveDisplay:
             if record.role != CONTROL and not record.open:
                 self._count(record, record.rows(controls))
         self._ended_before = self._ended
-        self._began = time.monotonic()
+        self._began: float | None = None
+        """When the first training of a trial began; controls come before."""
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, console=console)
@@ -112,6 +113,8 @@ class LiveDisplay:
     def trial_started(self, record: TrialRecord) -> None:
         """Show that a trial or control started."""
         self._open[record.trial_id] = record
+        if record.role != CONTROL and self._began is None:
+            self._began = time.monotonic()
         self._refresh()
 
     def epoch_ended(self, record: TrialRecord) -> None:
@@ -175,7 +178,7 @@ class LiveDisplay:
             values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
             parts.append(f"best{each} so far: {values}")
         done, all_of_them = self._ended + sum(self._finished.values()), self._budget * self._each
-        if self._ended_before < done < all_of_them:
+        if self._began is not None and self._ended_before < done < all_of_them:
             left = (time.monotonic() - self._began) / (done - self._ended_before) * (all_of_them - done)
             parts.append(f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left")
         return "".join(f", {part}" for part in parts)

@@ -130,7 +130,7 @@ def test_a_trial_that_breaks_a_constraint_is_no_best() -> None:
         record.end("FAILED", "why")
         display.trial_ended(record, record.rows({}))
     first, second = [line for line in file.getvalue().splitlines() if "of 3 done" in line]
-    assert "1 failed, best so far: val_acc 0.900, " in first
+    assert first.endswith("1 failed, best so far: val_acc 0.900")
     assert "best" not in second
 
 
@@ -172,6 +172,20 @@ def test_what_runs_what_waits_and_what_has_finished_of_open_trials(terminal: boo
         assert "t0001 epoch 1, 1 waiting" in text
     else:
         assert text == "  t0000: 1 of 2 trainings, less than a minute left\n", "said once"
+
+
+def test_the_time_of_controls_is_not_that_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A control takes 1000 s, then a trial 90 s; two more are to come."""
+    now = iter([1000.0, 1090.0])
+    monkeypatch.setattr("sweeper.running.progress.time.monotonic", lambda: next(now))
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], budget=3)
+    control, record = record_of("c0000", "control"), record_of()
+    display.trial_started(control)
+    display.trial_ended(finish(control), control.rows({}))
+    display.trial_started(record)
+    display.trial_ended(finish(record), record.rows({}))
+    assert "about 3 min left" in file.getvalue()
 
 
 def test_a_control_whose_attack_fails_is_called_weak() -> None:
