@@ -177,11 +177,15 @@ class LiveDisplay:
             each = " of each" if len(self._objectives) > 1 else ""
             values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
             parts.append(f"best{each} so far: {values}")
+        return "".join(f", {part}" for part in parts) + self._time_left()
+
+    def _time_left(self) -> str:
+        """The time left at the present pace, as the end of a sentence; empty if it is not known."""
         done, all_of_them = self._ended + sum(self._finished.values()), self._budget * self._each
-        if self._began is not None and self._ended_before < done < all_of_them:
-            left = (time.monotonic() - self._began) / (done - self._ended_before) * (all_of_them - done)
-            parts.append(f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left")
-        return "".join(f", {part}" for part in parts)
+        if self._began is None or not self._ended_before < done < all_of_them:
+            return ""
+        left = (time.monotonic() - self._began) / (done - self._ended_before) * (all_of_them - done)
+        return f", about {left / 60:.0f} min left" if left >= 60 else ", less than a minute left"
 
     def _refresh(self) -> None:
         for name, record in self._open.items():
@@ -189,8 +193,8 @@ class LiveDisplay:
             if record.role != CONTROL and finished > self._finished.get(name, 0):
                 self._each, self._finished[name] = max(self._each, len(record.trainings)), finished
                 if self._progress is None and record.open:
-                    self._console.print(f"  {name}: {finished} of {len(record.trainings)} trainings{self._summary()}",
-                                        markup=False, highlight=False)  # fmt: skip
+                    text = f"  {name}: {finished} of {len(record.trainings)} trainings{self._time_left()}"
+                    self._console.print(text, markup=False, highlight=False)
         if self._progress is None:
             return
         parts = [f"{name} epoch {_epochs(record)}" for name, record in self._open.items() if _runs(record)]
