@@ -100,10 +100,15 @@ def test_a_broken_setting_is_finished_off_by_its_next_seed(table: Table) -> None
     """Its second training of the scenario that broke it shows that nobody would deploy it."""
     broken = Table([s for s in table.settings if is_broken(s.trunk)], table.trainings)
     case = Case(interest=0.5, defenses=("pt",))
-    in_turn, finished_off = (sweep(broken, name, case) for name in ("bounds, preset order", "bounds"))
+    in_turn, finished_off, waiting = (
+        sweep(broken, name, case) for name in ("bounds, preset order", "bounds, one by one", "bounds")
+    )
     assert finished_off.complete == []
     assert in_turn.trainings - 8 == 4 * 8  # the adaptive scenario is the preset's last
     assert finished_off.trainings - 8 == 5 + 3 * 2  # the first shows which scenario ends trials
+    assert waiting.complete == []
+    # The one that shows it first waits behind the others, since it would add nothing.
+    assert finished_off.trainings < waiting.trainings < in_turn.trainings
 
 
 @pytest.mark.parametrize("places", [1, 7, 1000])

@@ -36,7 +36,7 @@ def test_a_control_comes_once_before_the_first_trial_that_needs_it(
     spec = make_spec("seeds=[0, 1]", "search.trials=3", "scenarios.0.poison_rate={categorical: [0.05, 0.1]}")
     searcher, study = make_searcher(spec)
     assert drain(searcher) == [
-        "c0000-0", "c0001-0", "t0000-0", "t0000-1", "c0002-0", "c0003-0", "t0001-0", "t0001-1", "t0002-0", "t0002-1",
+        "c0000-0", "c0001-0", "t0000-0", "c0002-0", "c0003-0", "t0001-0", "t0002-0", "t0000-1", "t0001-1", "t0002-1",
     ]  # fmt: skip
     assert [record.config.defense for record in searcher.ledger.records.values() if record.role == "control"] == [
         "none"
