@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from mlflow import MlflowClient
 
@@ -41,6 +42,7 @@ def check_store(uri: str) -> None:
     set_short_timeouts()
     try:
         reach(uri)
+        _make_file(uri)
         client = MlflowClient(tracking_uri=uri)
         name = "-".join(filter(None, [PROBE, os.environ.get("MLFLOW_TRACKING_USERNAME")]))
         probe = client.get_experiment_by_name(name)
@@ -50,6 +52,26 @@ def check_store(uri: str) -> None:
         client.delete_experiment(probe_id)
     except Exception as error:
         raise unusable(uri, error) from error
+
+
+def _make_file(uri: str) -> None:
+    """Make the file of an SQLite store that does not exist yet: beside its place first, then moved there.
+
+    MLflow makes its tables one by one, and cannot go on with a file in which some are missing.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists() or not path.parent.is_dir():
+        return
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")  # MLflow keeps a store open under its name
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        os.link(beside, path)
+    except FileExistsError:  # another sweep was first
+        pass
+    except OSError:  # no links on this disk
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 class ExperimentDeleted(ConfigError):

@@ -138,3 +138,26 @@ def test_a_sweep_goes_on_without_its_deleted_experiment_and_is_tracked_later(
         launch.track(path, uri)
     MlflowClient(tracking_uri=uri).restore_experiment(identity)
     assert launch.track(path, uri).behind == []
+
+
+def test_a_new_file_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was killed while MLflow made its tables left a file that nothing could use."""
+    file = tmp_path / "mlflow.db"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        assert not file.exists()
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.tracking.store.os.link", killed)
+        with pytest.raises(Killed):
+            check_store(f"sqlite:///{file}")
+    assert list(tmp_path.iterdir()) == []
+    check_store(f"sqlite:///{file}")
+    assert list(tmp_path.iterdir()) == [file]
+    before = file.stat().st_ino
+    check_store(f"sqlite:///{file}")
+    assert file.stat().st_ino == before, "one that is there stays"
