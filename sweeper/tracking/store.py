@@ -60,7 +60,8 @@ def _make_file(uri: str) -> None:
     MLflow makes its tables one by one, and cannot go on with a file in which some are missing.
     """
     path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists() or not path.parent.is_dir():
+    plain = uri.startswith("sqlite:///") and path.name != ":memory:" and "?" not in uri  # options are no part of a name
+    if not plain or path.exists() or not path.parent.is_dir():
         return
     beside = path.with_name(f".{path.name}.{uuid4().hex}")  # MLflow keeps a store open under its name
     try:

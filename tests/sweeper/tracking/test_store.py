@@ -161,3 +161,8 @@ def test_a_new_file_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     before = file.stat().st_ino
     check_store(f"sqlite:///{file}")
     assert file.stat().st_ino == before, "one that is there stays"
+
+
+def test_an_address_with_options_is_left_to_mlflow(tmp_path: Path) -> None:
+    check_store(f"sqlite:///{tmp_path / 'mlflow.db'}?timeout=5")
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
