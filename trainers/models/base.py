@@ -64,6 +64,22 @@ class Network(nn.Module):
         return {"stem": self.stem, **stages, "head": self.head}
 
 
+class Projection(nn.Conv2d):
+    """1x1 convolution of a shortcut, with a stride.
+
+    oneDNN 3.13 (torch 2.15) writes beyond its buffer, and ends the process, in the backward pass of a strided 1x1
+    convolution of fewer than 8 channels, channels last, on processors with AVX2 and without AVX-512. So that narrow
+    networks train there too, the pixels that the stride leaves out are left out beforehand; the result is the same.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``maps``: float (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        if self.in_channels >= 8:
+            return super().forward(maps)
+        rows, columns = self.stride
+        return functional.conv2d(maps[:, :, ::rows, ::columns], self.weight)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch-norm and a shortcut (He et al., arXiv 1512.03385, figure 2)."""
 
@@ -75,7 +91,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            projection = Projection(in_channels, out_channels, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -95,7 +111,7 @@ class PreActBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.projection: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
-            self.projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.projection = Projection(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """``maps``: float (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from trainers.errors import ConfigError
 from trainers.models import MODELS, ModelConfig, Network, build_model
-from trainers.models.base import PreActBlock, ResidualBlock
+from trainers.models.base import PreActBlock, Projection, ResidualBlock
 from trainers.seeding import seeded
 
 
@@ -161,3 +162,27 @@ def test_a_residual_block_whose_branch_is_off_passes_its_input_on() -> None:
     nn.init.zeros_(pre.conv2.weight)
     assert plain(maps).allclose(maps.clamp_min(0))  # ReLU after the sum
     assert pre(maps).allclose(maps)  # nothing after the sum
+
+
+@pytest.mark.parametrize("channels", [1, 4, 7, 8])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_projection_is_a_strided_convolution(channels: int, stride: int) -> None:
+    made = Projection(channels, 5, 1, stride, bias=False)
+    maps = torch.randn(2, channels, 7, 8, generator=seeded(0))
+    expected = torch.einsum("nchw,oc->nohw", maps, made.weight[:, :, 0, 0])[:, :, ::stride, ::stride]
+    assert made(maps).allclose(expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tiny", "resnet18", "preact_resnet18"])  # wide_resnet has 16 channels at least
+@pytest.mark.parametrize("width", [1, 2, 7])
+def test_narrow_networks_train_with_channels_last(name: str, width: int) -> None:
+    network = build_model(ModelConfig(name, width=width), 3, 4, 0).to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, 16, 16, generator=seeded(0)).contiguous(memory_format=torch.channels_last)
+    optimizer, losses = torch.optim.SGD(network.parameters(), 0.02), []
+    for _ in range(15):
+        loss = functional.cross_entropy(network(images).logits, torch.arange(4))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
