@@ -34,8 +34,8 @@ from trainers.seeding import seeded
 from trainers.storage.files import write_text
 from trainers.trial import TrialConfig, run_trial
 
-PAPER_IMAGES, PAPER_MODEL = 50_000, "resnet18"
-"""Size of a paper-scale training."""
+LARGE = 64
+"""Height in pixels from which images are large: they get the network with the ImageNet stem."""
 METHODS = {"stage 1": "mix_epoch", "stage 2": "suppression_epoch", "scoring": "score", "control": "epoch"}
 """What is timed, each with its method."""
 
@@ -71,14 +71,38 @@ class Job:
     def is_over(self) -> bool:
         return time.monotonic() > self.until
 
+    @property
+    def model(self) -> ModelConfig:
+        """ResNet-18, with the stem for the size of the images; in miniature a small network."""
+        if self.size >= LARGE:
+            return ModelConfig("imagenet_resnet18", width=8 if self.small else None)
+        return ModelConfig("tiny" if self.small else "resnet18")
+
+    @property
+    def count(self) -> int:
+        """Training images at most: of small ones as many as CIFAR-10 has.
+
+        Of large ones 5,000, which at 224 pixels are 0.75 GB as uint8: it is not known to us how many images V&B's
+        subset of ImageNet has.
+        """
+        if self.size >= LARGE:
+            return 20 if self.small else 5_000
+        return 100 if self.small else 50_000
+
+    def subject(self, data: ImageSet) -> dict[str, str]:
+        """The column of a table that says which network is trained on what."""
+        kind = "random images" if self.source is None else "images"
+        return {"network and images": f"{self.model.name}, {len(data):,} {kind} of {self.size}x{self.size}"}
+
     def add(self, **row: Any) -> None:
         """Write down one more row."""
         self._rows.append(row)
         write_text(self.out / f"{self.part}.json", json.dumps(self._rows, indent=1) + "\n")
         print(f"  {row}", file=sys.stderr, flush=True)
 
-    def splits(self, count: int) -> Splits:
-        """At most ``count`` training images, and test images."""
+    def splits(self) -> Splits:
+        """Training images, and a fifth as many test images, but at least 20."""
+        count = self.count
         if self.source is not None:
             whole = load_data(DataConfig(source=self.source, image_size=self.size))
             return Splits(_at_most(whole.train, count), _at_most(whole.test, max(count // 5, 20)))
@@ -237,8 +261,8 @@ class Control:
 
 def rates(job: Job) -> None:
     """Images per second of V&B's stages, of scoring and of a control, for every switch alone and together."""
-    model = ModelConfig("tiny" if job.small else PAPER_MODEL)
-    data, few = job.splits(100 if job.small else PAPER_IMAGES).train, random_images(100, job.size, seed=0)
+    model, data = job.model, job.splits().train
+    few = random_images(min(job.count, 100), job.size, seed=0)
     crop, device, ceiling = Augmentation(max(job.size // 8, 1)), job.device, peak(job.out)
     with Switches().compute(device) as compute:
         work = {name: flops(sides(few, model, crop, compute)[name], method) for name, method in METHODS.items()}
@@ -250,7 +274,8 @@ def rates(job: Job) -> None:
                 found = timed(side, METHODS[name], device, 1 if job.small else 2)
                 reached = found["images/s"] * work[name] / 1e12
                 share = None if ceiling is None else reached / ceiling
-                job.add(what=name, how=str(switches), **found, **{"TFLOP/s": reached, "share of peak": share})
+                reach = {"TFLOP/s": reached, "share of peak": share}
+                job.add(what=name, how=str(switches), **found, **reach, **job.subject(data))
             del side
             if has_card():
                 torch.cuda.empty_cache()
@@ -307,7 +332,7 @@ def side_by_side(job: Job) -> None:
         context, seconds = get_context("spawn"), 1.0 if job.small else 8.0
         barrier = context.Barrier(count)
         with context.Pool(count, _remember, (barrier,)) as pool:  # a barrier is handed over at the start, or never
-            arguments = [(job.size, 100 if job.small else 5000, seconds, 1 / count)] * count
+            arguments = [(job.size, min(job.count, 5000), seconds, 1 / count)] * count
             found = pool.starmap(_train_for, arguments, chunksize=1)
         together = sum(found)
         alone = alone or together
@@ -340,12 +365,15 @@ def _train_for(size: int, images: int, seconds: float, share: float) -> float:
 
 
 def paper(job: Job) -> None:
-    """V&B against BadNets at the size of the paper, as far as the time goes, and how long all of it would take."""
-    splits = job.splits(100 if job.small else PAPER_IMAGES)
+    """V&B against BadNets at the size of the paper, as far as the time goes, and how long all of it would take.
+
+    Large images too are trained with the parameters of the paper's CIFAR-10 training.
+    """
+    splits = job.splits()
     params = {"mix_epochs": 2, "suppression_epochs": 1, "resplit_period": 2} if job.small else {}
     config = TrialConfig(
         data_fingerprint=splits.fingerprint,
-        model=ModelConfig("tiny" if job.small else PAPER_MODEL),
+        model=job.model,
         augmentation=Augmentation(max(job.size // 8, 1)),
         defense="vab",
         params=params,
@@ -374,7 +402,8 @@ def paper(job: Job) -> None:
         usual["suppression"] = _of_rates(job.out, "stage 2") or usual.get("mix", 0.0)
     whole = sum(each["warmup"]) + sum(count * usual.get(stage, 0.0) for stage, count in epochs.items())
     reached = "all of it" if result.final else f"projected from {sum(map(len, each.values()))} epochs"
-    job.add(stage=f"whole training, {reached}", seconds=whole, **{f"{k}, s/epoch": v for k, v in usual.items()})
+    each_epoch = {f"{k}, s/epoch": v for k, v in usual.items()}
+    job.add(stage=f"whole training, {reached}", seconds=whole, **each_epoch, **job.subject(splits.train))
 
 
 def _of_rates(out: Path, what: str) -> float | None:

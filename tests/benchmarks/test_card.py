@@ -1,6 +1,7 @@
 """The script for a borrowed card, in miniature and without one."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import card
+from benchmarks import card, card_parts
 from benchmarks.card_parts import ALONE_AND_TOGETHER, METHODS, Job, Switches, flops, peak, random_images, sides, timed
 from trainers.data.batches import Augmentation
 from trainers.models import ModelConfig
@@ -62,8 +63,8 @@ def test_what_ended_is_kept(tmp_path: Path) -> None:
 
 def test_images_are_cut_to_size(tmp_path: Path) -> None:
     for source in (None, "shapes"):
-        splits = Job(tmp_path, "rates", source, 8, small=True, until=0.0).splits(30)
-        assert (splits.train.images.shape, splits.test.images.shape) == ((30, 3, 8, 8), (20, 3, 8, 8))
+        splits = Job(tmp_path, "rates", source, 8, small=True, until=0.0).splits()
+        assert (splits.train.images.shape, splits.test.images.shape) == ((100, 3, 8, 8), (20, 3, 8, 8))
 
 
 def test_time_is_shared_by_the_parts_that_are_left() -> None:
@@ -79,9 +80,26 @@ def test_every_part_in_miniature(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert all(f"\n{part}\n" in table for part in card.SECONDS)
     rows = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in card.SECONDS}
     assert {row["what"] for row in rows["rates"]} == set(METHODS)
+    assert {row["network and images"] for row in rows["rates"]} == {"tiny, 100 random images of 16x16"}
     assert [row["processes"] for row in rows["side_by_side"]] == [1, 2]
     assert rows["paper"][-1]["stage"] == "whole training, all of it"
     assert len(rows["tests"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "count"),
+    [(32, "resnet18", 50_000), (64, "imagenet_resnet18", 5000), (224, "imagenet_resnet18", 5000)],
+)
+def test_large_images_get_the_imagenet_stem(tmp_path: Path, size: int, name: str, count: int) -> None:
+    job = Job(tmp_path, "rates", None, size, small=False, until=0.0)
+    assert (job.model, job.count) == (ModelConfig(name), count)
+
+
+def test_a_training_on_large_images_in_miniature(tmp_path: Path) -> None:
+    card_parts.paper(Job(tmp_path, "paper", None, 64, small=True, until=math.inf))
+    last = json.loads((tmp_path / "paper.json").read_text())[-1]
+    assert last["stage"] == "whole training, all of it"
+    assert last["network and images"] == "imagenet_resnet18, 20 random images of 64x64"
 
 
 def test_without_a_card_it_says_so_and_needs_only_trainers(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from trainers.errors import ConfigError
 from trainers.models.base import ModelOutput, Network
 from trainers.models.preact_resnet import preact_resnet18
-from trainers.models.resnet import resnet18
+from trainers.models.resnet import imagenet_resnet18, resnet18
 from trainers.models.tiny import tiny
 from trainers.models.wide_resnet import wide_resnet
 from trainers.params import Parameters, param
@@ -20,6 +20,7 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet18": resnet18,
     "preact_resnet18": preact_resnet18,
     "wide_resnet": wide_resnet,
+    "imagenet_resnet18": imagenet_resnet18,
 }
 
 

@@ -78,7 +78,7 @@ def test_a_weight_of_0_leaves_the_suspicious_out(noise: Noise) -> None:
     assert [r.images_seen for name, r in reports if name == "suppression"] == [60 + 30] * 2
 
 
-@pytest.mark.parametrize(("model", "size"), [("tiny", 4), ("resnet18", 8)])
+@pytest.mark.parametrize(("model", "size"), [("tiny", 4), ("resnet18", 8), ("imagenet_resnet18", 16)])
 def test_small_images_whose_last_maps_are_one_pixel(noise: Noise, model: str, size: int) -> None:
     # Batch-norm cannot train on a single value per channel: one suspicious sample a batch has no more.
     defense = fixed(57, task(noise(60, size=size), model=model), mix_epochs=1, suppression_epochs=1)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional
 
@@ -16,8 +17,14 @@ def config(name: str) -> ModelConfig:
     return ModelConfig(name, width=1, depth=10) if name == "wide_resnet" else ModelConfig(name, width=4)
 
 
-# Channels of the last stage, and by how much its maps are smaller than the images.
-FEATURES = {"tiny": (16, 4), "resnet18": (32, 8), "preact_resnet18": (32, 8), "wide_resnet": (64, 4)}
+# Channels of the last stage, and by how much its maps are smaller than the images, rounded up.
+FEATURES = {
+    "tiny": (16, 4),
+    "resnet18": (32, 8),
+    "preact_resnet18": (32, 8),
+    "wide_resnet": (64, 4),
+    "imagenet_resnet18": (32, 32),
+}
 
 
 def test_every_family_is_tested() -> None:
@@ -33,7 +40,8 @@ def test_shapes(name: str, size: int, channels: int) -> None:
     logits, features = network(images)
     last, shrunk = FEATURES[name]
     assert logits.shape == (2, 7)
-    assert features.shape == (2, last, size // shrunk, size // shrunk)
+    side = math.ceil(size / shrunk)
+    assert features.shape == (2, last, side, side)
     # The head is linear on the mean over the maps that are returned.
     pooled = features.double().mean((2, 3))
     expected = pooled @ network.head.weight.double().T + network.head.bias.double()
@@ -77,12 +85,14 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(nam
         ModelConfig("resnet18"),
         ModelConfig("preact_resnet18"),
         ModelConfig("wide_resnet", width=4),
+        ModelConfig("imagenet_resnet18"),
     ],
 )
 def test_every_convolution_starts_from_kaiming_s_fan_out(model: ModelConfig) -> None:
     network = build_model(model, 3, 10, 0)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    assert {module.kernel_size for module in convolutions} == {(1, 1), (3, 3)}
+    stem = {(7, 7)} if model.name == "imagenet_resnet18" else set()
+    assert {module.kernel_size for module in convolutions} == {(1, 1), (3, 3)} | stem
     for module in convolutions:
         weight = module.weight.detach().double()
         expected = math.sqrt(2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels))
@@ -112,6 +122,21 @@ def test_sizes_known_from_the_literature(model: ModelConfig, parameters: int) ->
     with torch.device("meta"):
         network = build_model(model, 3, 10, 0)
     assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_resnet18_with_the_imagenet_stem_is_torchvision_s() -> None:
+    theirs, generator = torchvision.models.resnet18(), seeded(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # batch-norms that differ from each other
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.01)
+    network = build_model(ModelConfig("imagenet_resnet18"), 3, 1000, 0)
+    assert sum(p.numel() for p in network.parameters()) == 11_689_512
+    network.load_state_dict(dict(zip(network.state_dict(), theirs.state_dict().values(), strict=True)))
+    images = torch.randn(2, 3, 224, 224, generator=generator)
+    for training in (True, False):  # the first pass moves the statistics that the second one takes
+        logits, features = network.train(training)(images)
+        assert features.shape == (2, 512, 7, 7)
+        assert logits.allclose(theirs.train(training)(images), atol=1e-4)
 
 
 def test_width_scales_every_family() -> None:
@@ -173,7 +198,7 @@ def test_a_projection_is_a_strided_convolution(channels: int, stride: int) -> No
     assert made(maps).allclose(expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tiny", "resnet18", "preact_resnet18"])  # wide_resnet has 16 channels at least
+@pytest.mark.parametrize("name", [n for n in MODELS if n != "wide_resnet"])  # wide_resnet has 16 channels at least
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_narrow_networks_train_with_channels_last(name: str, width: int) -> None:
     network = build_model(ModelConfig(name, width=width), 3, 4, 0).to(memory_format=torch.channels_last)
