@@ -26,7 +26,7 @@ from sweeper.tracking.store import (
     tracking_uri,
     unusable,
 )
-from trainers.compute import Compute, ComputeConfig
+from trainers.compute import Compute
 from trainers.data import load_data
 from trainers.data.class_names import class_label
 from trainers.data.image_set import Splits
@@ -101,8 +101,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
     folder = out.resolve().parent
     uri = tracking_uri(folder)
     # Computed as in a trial, so that the images shown are those of a sweep of this preset.
-    config = ComputeConfig(spec.device, spec.resources.cpu, spec.amp, spec.compile)
-    compute = config.open(min(spec.resources.gpu, float(torch.cuda.is_available())))
+    compute = spec.compute.open(min(spec.resources.gpu, float(torch.cuda.is_available())))
     seen: list[Example] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

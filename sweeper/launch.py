@@ -105,6 +105,7 @@ def begin(
     misfits = Misfits([block.values["name"] for block in spec.scenario_blocks])
     fitted = fit_to_data(spec, preset, splits.train, misfits)
     spec, preset, left_out = fitted.spec, fitted.preset, fitted.left_out
+    spec = _settled(spec, console)
     spec.check_against(splits, misfits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
@@ -243,6 +244,17 @@ def _refuse_other_numerics(folder: RunFolder) -> None:
             "new figures would not be comparable; run its preset as a new sweep (select, report and track can read "
             "this one)."
         )
+
+
+def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
+    """The sweep with ``amp: auto`` decided by this machine's processor; prints what it chose."""
+    if spec.amp != "auto":
+        return spec
+    amp = spec.compute.settled().amp
+    here = "this processor computes in bfloat16" if amp else "this processor does not compute in bfloat16"
+    chosen = "on" if amp else "null (bfloat16 on CUDA only)"
+    console.print(f"amp: auto is {chosen} in this sweep, since {here}.", markup=False, highlight=False, soft_wrap=True)
+    return spec.model_copy(update={"amp": amp})
 
 
 def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:

@@ -1,13 +1,19 @@
 """Device, threads and numeric format of computations."""
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from trainers.errors import HostError
+from trainers.errors import ConfigError, HostError
 from trainers.params import Parameters, param
+
+PASS_IMAGES = 4096
+"""Largest number of images in one pass on CUDA: 16 times the two views of V&B's and ABL's usual batch of 128."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +24,39 @@ class ComputeConfig(Parameters):
         "auto", choices=("auto", "cpu", "cuda"), doc="where to compute; auto: on a GPU if the trial has a share of one"
     )
     threads: int = param(1, ge=1, doc="CPU threads of a trial")
-    amp: bool = param(True, doc="bfloat16 autocast, on CUDA only")
-    compile: bool = param(False, doc="whether networks are compiled by torch.compile")
+    amp: str | None = param(
+        None,
+        choices=("auto", "on", "off", None),
+        doc="bfloat16 autocast: null: on CUDA only; auto: also on a CPU that computes in bfloat16 (AVX512-BF16 or AMX)",
+    )
+    compile: bool = param(False, doc="compile the networks with torch.compile")
+    cuda_graphs: bool = param(
+        False, doc="run whole batches as CUDA graphs, with one launch for all kernels; needs compile: true"
+    )
+    fused: bool = param(True, doc="update all weights in one kernel, on CUDA only")
+    autotune: bool = param(
+        False, doc="cuDNN times its algorithms for each new batch size, on CUDA only; the last digits may differ"
+    )
+
+    pass_images: int | None = param(
+        None,
+        ge=2,
+        doc="largest number of images in one pass through a network in training; a step with more is divided into "
+        "passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
+    )
+
+    def __post_init__(self) -> None:
+        """Check combinations of fields."""
+        super().__post_init__()
+        if self.cuda_graphs and not self.compile:
+            raise ConfigError("cuda_graphs needs compile: true.")
+
+    def settled(self) -> "ComputeConfig":
+        """The configuration with ``amp: auto`` decided by the processor of this machine, for all trainings of a sweep.
+
+        Where the processor does not compute in bfloat16, ``amp`` becomes null, so that a GPU still does.
+        """
+        return replace(self, amp="on" if has_bfloat16() else None) if self.amp == "auto" else self
 
     def open(self, gpu_share: float = 0.0) -> "Compute":
         """Set the thread count, choose the device, and limit the trial to its share of a GPU's memory.
@@ -34,10 +71,20 @@ class ComputeConfig(Parameters):
         wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
         if wanted and not torch.cuda.is_available():
             raise HostError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
-        if wanted:  # a reused process would keep its last limit
-            torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
-        device = torch.device("cuda" if wanted else "cpu")
-        return Compute(device, self.amp and device.type == "cuda", self.compile)
+        amp = self.settled().amp
+        if not wanted:
+            return Compute(torch.device("cpu"), amp == "on", self.compile, pass_images=self.pass_images)
+        # A reused process would keep what the last training set.
+        torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
+        torch.backends.cudnn.benchmark = self.autotune
+        most = self.pass_images or PASS_IMAGES
+        return Compute(torch.device("cuda"), amp != "off", self.compile, self.cuda_graphs, self.fused, most)
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for products of bfloat16: AVX512-BF16 or AMX."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 @dataclass(frozen=True)
@@ -47,19 +94,40 @@ class Compute:
     device: torch.device
     amp: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
+    fused: bool = False
+    pass_images: int | None = None
 
     @property
     def identity(self) -> list[object]:
         """JSON values of everything here that may change the last digits of a result."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
-        return [self.device.type, self.amp, self.compile, threads, torch.__version__]
+        fused = ["fused"] if self.fused else []
+        return [self.device.type, self.amp, self.compile, threads, torch.__version__, *fused]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context for bfloat16 autocast; does nothing if ``amp`` is off."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext()
 
     def place(self, network: nn.Module) -> None:
-        """Move ``network`` to the device, channels last in memory; compile it if ``compile`` is on."""
+        """Move ``network`` to the device, channels last in memory; compile it, for any batch size, if wanted."""
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
-            network.compile()
+            network.compile(dynamic=True)
+
+    def for_whole_batches(self, network: nn.Module) -> Callable[..., Any]:
+        """The forward pass of a placed ``network`` for batches of a few sizes, each compiled by itself if wanted."""
+        if not self.compile:
+            return network
+        mode = "reduce-overhead" if self.cuda_graphs else None
+        return torch.compile(network.forward, dynamic=False, mode=mode)
+
+    def passes(self, images: int, at_most: int | None = None) -> int:
+        """In how many passes of about equal size ``images`` go through a network; ``at_most`` so many, if given."""
+        count = 1 if self.pass_images is None else max(math.ceil(images / self.pass_images), 1)
+        return count if at_most is None else min(count, max(at_most, 1))
+
+    def step_ended(self) -> None:
+        """Tell CUDA graphs that a step of training has ended: the next one may write over its results."""
+        if self.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()

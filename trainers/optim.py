@@ -25,9 +25,15 @@ class SgdParams(Parameters):
     )
     decay: float = param(0.1, gt=0, le=1, doc="factor of the learning rate at each milestone (schedule: step)")
 
-    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
-        """SGD over the parameters of ``network``."""
-        return torch.optim.SGD(network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+    def optimizer(self, network: nn.Module, fused: bool = False) -> torch.optim.SGD:
+        """SGD over the parameters of ``network``; ``fused``: in one kernel."""
+        return torch.optim.SGD(
+            network.parameters(),
+            self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=fused or None,
+        )
 
     def set_lr(self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int) -> None:
         """Set the learning rate of ``epoch``, counted from 0, of ``epochs``."""

@@ -93,6 +93,8 @@ class TrialConfig:
         fields["augmentation"] = Augmentation(**fields["augmentation"])
         fields["scenarios"] = tuple(ScenarioConfig(**scenario) for scenario in fields["scenarios"])
         fields["repeats"] = tuple(fields["repeats"])
+        if isinstance(fields["compute"]["amp"], bool):  # when it was for CUDA only
+            fields["compute"]["amp"] = None if fields["compute"]["amp"] else "off"
         fields["compute"] = ComputeConfig(**fields["compute"])
         return cls(**fields)
 

@@ -1,7 +1,7 @@
 """``deploy.yaml``: the setting that ``select`` chose, read again by ``train``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import yaml
@@ -21,6 +21,11 @@ from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
 from trainers.unlabelled import HELD_OUT, check_count
+
+
+def _as_it_was(amp: Any) -> Any:
+    """Earlier versions wrote true for bfloat16 on CUDA only, and false for none."""
+    return {True: None, False: "off"}[amp] if isinstance(amp, bool) else amp
 
 
 class _Images(BaseModel):
@@ -49,7 +54,8 @@ class Deployment(BaseModel):
     params: dict[str, Any]
     model: Annotated[ModelConfig, BeforeValidator(read_parameters(ModelConfig))]
     augment: Annotated[Augmentation, BeforeValidator(read_parameters(Augmentation))]
-    amp: bool = True
+    amp: Annotated[Literal["auto", "on", "off"] | None, BeforeValidator(_as_it_was)] = None
+    pass_images: Annotated[int, Field(ge=2)] | None = None
     images: _Images
     source: dict[str, Any] = {}
 
@@ -223,6 +229,7 @@ def deployment(
         "model": preset["model"],
         "augment": preset["augment"],
         "amp": preset["amp"],
+        "pass_images": preset.get("pass_images"),
         "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
         | {key: preset["data"][key] for key in _READ_ALIKE if key in preset["data"]},
         "chosen_for": {

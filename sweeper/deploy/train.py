@@ -86,6 +86,7 @@ def train(
         setting,
         compute.device.type,  # a CPU's generator states do not fit a GPU
         compute.amp,
+        *([] if compute.pass_images is None else [compute.pass_images]),
         data.fingerprint,
         None if unlabelled is None else pixels_fingerprint(unlabelled),
     )

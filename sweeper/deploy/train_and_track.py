@@ -87,7 +87,8 @@ def train_and_track(
             "evidence may not hold for a model trained now."
         )
         console.print(text, highlight=False, soft_wrap=True)
-    compute = ComputeConfig(device, threads, deployment.amp).open(float(torch.cuda.is_available()))
+    asked = ComputeConfig(device, threads, deployment.amp, pass_images=deployment.pass_images)
+    compute = asked.open(float(torch.cuda.is_available()))
     config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
     findings = Findings()

@@ -64,6 +64,11 @@ def _off(value: Any) -> Any:
     return "off" if value is False else value
 
 
+def _on_or_off(value: Any) -> Any:
+    """YAML reads ``on`` and ``off`` as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Search(_Strict):
     """How the space is searched."""
 
@@ -169,8 +174,27 @@ class SweepSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to compute; auto: a GPU if the trial reserves a share of one"
     )
-    amp: bool = Field(default=True, description="bfloat16 autocast, on CUDA only")
+    amp: Annotated[Literal["auto", "on", "off"] | None, BeforeValidator(_on_or_off)] = Field(
+        default=None,
+        description="bfloat16 autocast: on, off, auto (on CUDA, and on a CPU that computes in bfloat16: AVX512-BF16 or "
+        "AMX), or null (on CUDA only); auto is decided where the sweep starts, for all of its trainings",
+    )
     compile: bool = Field(default=False, description="compile the networks with torch.compile")
+    cuda_graphs: bool = Field(
+        default=False, description="run whole batches as CUDA graphs, which need one launch; needs compile: true"
+    )
+    fused: bool = Field(default=True, description="update all weights in one kernel, on CUDA only")
+    autotune: bool = Field(
+        default=False,
+        description="cuDNN times its algorithms for each new batch size, on CUDA only; the last digits may differ",
+    )
+    pass_images: int | None = Field(
+        default=None,
+        ge=2,
+        le=LARGEST,
+        description="largest number of images in one pass through a network in training; a step with more is divided "
+        "into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
+    )
     state_every_s: float = Field(default=60.0, gt=0, description="seconds between saved states of a trial")
 
     @model_validator(mode="after")
@@ -183,6 +207,8 @@ class SweepSpec(_Strict):
             raise ValueError("seeds: a seed is listed twice.")
         if self.device == "cuda" and self.resources.gpu == 0:
             raise ValueError("device: cuda needs resources.gpu above 0, so that Ray reserves a GPU for each trial.")
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs needs compile: true.")
         if self.search.scheduler == "asha":
             if len(self.objectives) > 1 or len(self.scenarios) > 1 or len(self.seeds) > 1:
                 raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
@@ -337,7 +363,21 @@ class SweepSpec(_Strict):
             scenarios=tuple(scenario_config(b.kind, b.draw(choose)) for b in scenarios),
             repeats=tuple(self.seeds),
             sweep_seed=self.seed,
-            compute=ComputeConfig(self.device, self.resources.cpu, self.amp, self.compile),
+            compute=self.compute,
+        )
+
+    @property
+    def compute(self) -> ComputeConfig:
+        """Device, threads and numeric format of every training."""
+        return ComputeConfig(
+            device=self.device,
+            threads=self.resources.cpu,
+            amp=self.amp,
+            compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
+            fused=self.fused,
+            autotune=self.autotune,
+            pass_images=self.pass_images,
         )
 
     def load(self) -> Splits:

@@ -35,6 +35,7 @@ from sweeper.report.tables import (
 )
 from sweeper.run_folder.class_columns import CLASS_COLUMNS
 from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.provenance import numeric_format
 from sweeper.run_folder.record import CONFIRMATION, CONTROL, TRIAL
 from sweeper.run_folder.status import reading_notes
 from sweeper.run_folder.tables import as_rows, finished, read_table
@@ -340,6 +341,7 @@ def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
         "code": str(origin.get("git_commit") or "unknown"),
         "versions": versions or "unknown",
         "machine": str(origin.get("machine", "unknown")),
+        "computed in": numeric_format(sweep["preset"]),
         "data": str(sweep["preset"]["data"]["source"]),
         "data fingerprint": str(sweep["data_fingerprint"]),
     }

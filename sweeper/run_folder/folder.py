@@ -222,6 +222,9 @@ class RunFolder:
             search = sweep["preset"].get("search", {})
             if isinstance(search, dict):
                 sweep["preset"]["search"] = {"race": "off"} | search
+        amp = sweep["preset"].get("amp")
+        if isinstance(amp, bool):  # when it was for CUDA only
+            sweep["preset"]["amp"] = None if amp else "off"
         if type(sweep.setdefault("numerics", 1)) is not int:
             raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
         return sweep

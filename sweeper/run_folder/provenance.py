@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,13 @@ def provenance() -> dict[str, Any]:
         "versions": package_versions(PACKAGES),
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def numeric_format(preset: Mapping[str, Any]) -> str:
+    """Device and numeric format of a sweep's trainings, given its preset as ``sweep.yaml`` has it."""
+    on_gpu = preset["device"] != "cpu" and preset["resources"]["gpu"] > 0
+    half = preset.get("amp") == "on" or (on_gpu and preset.get("amp") != "off")
+    return f"{'bfloat16 autocast' if half else 'float32'} on {'CUDA' if on_gpu else 'CPUs'}"
 
 
 def git_commit() -> str | None:

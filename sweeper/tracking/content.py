@@ -9,6 +9,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
 
 from sweeper.run_folder.class_columns import names_of
+from sweeper.run_folder.provenance import numeric_format
 from sweeper.run_folder.record import RunKey, TrialRecord
 from trainers.data.class_names import class_label
 
@@ -29,6 +30,7 @@ def sweep_params(sweep: dict[str, Any]) -> dict[str, Any]:
     return {
         "data.source": preset["data"]["source"],
         "model": preset["model"]["name"],
+        "computed_in": numeric_format(preset),
         "sampler": preset["search"]["sampler"],
         "scheduler": preset["search"]["scheduler"],
         "seeds": preset["seeds"],

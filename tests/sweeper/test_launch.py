@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -41,6 +42,33 @@ from tests.sweeper.small import (
     write_rows,
 )
 from trainers.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "chosen", "words"),
+    [(True, "on", "on in this sweep, since this processor computes in bfloat16"),
+     (False, None, "null (bfloat16 on CUDA only) in this sweep, since this processor does not compute in bfloat16")],
+)  # fmt: skip
+def test_the_numeric_format_is_chosen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, chosen: str | None, words: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16})
+    trained: list[Any] = []
+
+    def sweep(spec: Any, content: Any, splits: Any, ledger: Ledger, *_: Any) -> Outcome:
+        trained.append(spec.amp)
+        write_rows(ledger.folder, [control_row(), row_with("t0000")])
+        return Outcome(1, [], None)
+
+    monkeypatch.setattr(launch, "run_sweep", sweep)
+    monkeypatch.setattr(launch.Tracker, "sweep_ended", lambda *_: None)
+    preset, said = preset_with(amp="auto"), StringIO()
+    launch.begin(validate(preset, "small.yaml"), preset, tmp_path / "run", Console(file=said, width=200))
+    assert f"amp: auto is {words}." in said.getvalue()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not bfloat16})
+    folder = RunFolder.open(tmp_path / "run")
+    assert (trained, folder.spec().amp) == ([chosen], chosen), "also where the sweep is resumed"
 
 
 def test_track_writes_a_study_that_is_missing_before_it_is_shared(

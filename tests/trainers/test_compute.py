@@ -33,8 +33,8 @@ def test_a_gpu_that_torch_cannot_see(monkeypatch: pytest.MonkeyPatch, device: st
         ("auto", False, 0.0, Compute(torch.device("cpu"))),
         ("cpu", True, 0.0, Compute(torch.device("cpu"))),
         ("cpu", False, 1.0, Compute(torch.device("cpu"))),
-        ("auto", True, 0.5, Compute(torch.device("cuda"), amp=True)),
-        ("cuda", True, 1.0, Compute(torch.device("cuda"), amp=True)),
+        ("auto", True, 0.5, Compute(torch.device("cuda"), amp=True, fused=True, pass_images=4096)),
+        ("cuda", True, 1.0, Compute(torch.device("cuda"), amp=True, fused=True, pass_images=4096)),
     ],
 )
 def test_the_device_and_its_format(
@@ -54,6 +54,59 @@ def test_a_trial_with_whole_gpus_may_use_their_memory_again(monkeypatch: pytest.
     for share in (0.25, 2.0, 0.0):
         ComputeConfig(device="cuda").open(share)
     assert given == [0.25, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize(
+    ("amp", "on_cuda", "on_cpu"),
+    [(None, True, False), ("on", True, True), ("off", False, False), ("auto", True, "as the processor does")],
+)
+def test_where_autocast_is_on(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, amp: str | None, on_cuda: bool, on_cpu: bool | str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16, "amx_bf16": False})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda _: None)
+    config = ComputeConfig(amp=amp)
+    expected = bfloat16 if isinstance(on_cpu, str) else on_cpu
+    for each in (config, config.settled()):
+        assert each.open(1.0).amp is on_cuda
+        assert each.open(0.0).amp is expected
+    assert config.settled().amp == (amp if amp != "auto" else "on" if bfloat16 else None)
+
+
+@pytest.mark.parametrize("autotune", [True, False])
+def test_autotuning_holds_for_one_training(monkeypatch: pytest.MonkeyPatch, autotune: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda _: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not autotune)
+    ComputeConfig(device="cuda", autotune=autotune).open()
+    assert torch.backends.cudnn.benchmark is autotune
+
+
+def test_graphs_are_of_compiled_networks() -> None:
+    with pytest.raises(ConfigError, match="cuda_graphs needs compile: true"):
+        ComputeConfig(cuda_graphs=True)
+    assert ComputeConfig(cuda_graphs=True, compile=True).cuda_graphs
+
+
+@pytest.mark.parametrize(
+    ("most", "images", "at_most", "passes"),
+    [
+        (None, 10**6, None, 1), (8, 0, None, 1), (8, 1, None, 1), (8, 8, None, 1), (8, 9, None, 2), (8, 17, None, 3),
+        (8, 100, 4, 4), (8, 100, 0, 1),
+    ],
+)  # fmt: skip
+def test_images_are_divided_into_passes(most: int | None, images: int, at_most: int | None, passes: int) -> None:
+    assert Compute(torch.device("cpu"), pass_images=most).passes(images, at_most) == passes
+
+
+def test_only_what_changes_digits_is_part_of_the_identity() -> None:
+    plain = Compute(torch.device("cpu"))
+    assert Compute(torch.device("cpu"), pass_images=8).identity == plain.identity
+    others = [Compute(torch.device("cpu"), amp=True), Compute(torch.device("cpu"), compile=True)]
+    others.append(Compute(torch.device("cuda"), fused=True))
+    assert len({str(each.identity) for each in (plain, Compute(torch.device("cuda")), *others)}) == 5
 
 
 def test_autocast_only_where_it_is_on() -> None:

@@ -65,8 +65,8 @@ def test_no_batch_of_a_defense_waits(
     noise: Noise, monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, Any]
 ) -> None:
     steps = Counter[str]()
-    step = Defense.step
-    monkeypatch.setattr(Defense, "step", staticmethod(lambda *args: (steps.update(["all"]), step(*args))[1]))
+    step = Defense.step_in_passes
+    monkeypatch.setattr(Defense, "step_in_passes", lambda *args: (steps.update(["all"]), step(*args))[1])
 
     def waits_with(size: int) -> tuple[list[Counter[str]], int]:
         """What waits in each epoch with batches of a size, and how many steps there were."""

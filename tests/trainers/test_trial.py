@@ -343,6 +343,8 @@ def test_what_was_written_before_parameters_were_added_can_be_read() -> None:
     written = json.loads(WRITTEN)
     read = {key: config.params[key] for key in written["params"]}
     assert read == written["params"] | {"milestones": (0.25, 0.5, 0.75)}
+    assert config.compute == ComputeConfig("cpu"), "bfloat16 was for CUDA only"
+    assert TrialConfig.from_json(WRITTEN.replace('"amp": true', '"amp": false')).compute.amp == "off"
     assert config.scenarios == (scenario("s", attack="blend"),)
     for part in (written["model"], written["augmentation"], written["compute"], written["scenarios"][0]["params"]):
         part.popitem()  # as if that one had been added since

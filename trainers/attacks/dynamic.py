@@ -170,7 +170,8 @@ class Dynamic(Attack):
         for module in (masker, painter, network):
             module.to(device)
         everything, generator = torch.arange(len(images), device=device), seeded(seed, device)
-        optimizer = torch.optim.Adam(masker.parameters(), GENERATOR_LR)
+        fused = compute.fused or None
+        optimizer = torch.optim.Adam(masker.parameters(), GENERATOR_LR, fused=fused)
         for _ in range(p.mask_epochs):
             for batch in shuffled_batches(everything, BATCH, generator):
                 scaled = images[batch].float() / 255
@@ -181,8 +182,8 @@ class Dynamic(Attack):
         masker.requires_grad_(False)
         # The surrogate has no warm-up of its own: it and the pattern generator start untrained, as in the paper.
         optimizers = (
-            torch.optim.Adam(painter.parameters(), GENERATOR_LR),
-            torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4),
+            torch.optim.Adam(painter.parameters(), GENERATOR_LR, fused=fused),
+            torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, fused=fused),
         )
         network.train()
         for _ in range(p.pattern_epochs):

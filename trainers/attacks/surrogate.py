@@ -85,7 +85,7 @@ def _train(
     network: Network, images: Tensor, labels: Tensor, normalise: Normalizer, epochs: int, compute: Compute, seed: int
 ) -> None:
     generator = seeded(seed, compute.device)
-    optimizer = TRAINING.optimizer(network)
+    optimizer = TRAINING.optimizer(network, compute.fused)
     everything = torch.arange(len(images), device=compute.device)
     network.train()
     for epoch in range(epochs):

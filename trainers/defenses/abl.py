@@ -52,7 +52,7 @@ class AblParams(SgdParams):
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends (ours)")
 
-    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
+    def optimizer(self, network: nn.Module, fused: bool = False) -> torch.optim.SGD:
         """SGD with Nesterov's momentum, as in the authors' code."""
         return torch.optim.SGD(
             network.parameters(),
@@ -60,6 +60,7 @@ class AblParams(SgdParams):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
+            fused=fused or None,
         )
 
 
@@ -98,7 +99,7 @@ class Abl(Isolating):
     def __init__(self, params: AblParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network)
+        self.optimizer = params.optimizer(self.network, task.compute.fused)
         self.optimizers["network"] = self.optimizer
 
     @classmethod

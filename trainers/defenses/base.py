@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -156,6 +156,9 @@ class Defense(ABC):
         self.tensors: dict[str, Tensor] = {}
         self._stage = 0
         self._epoch = 0
+        sizes = [value for key, value in params.as_dict().items() if key.endswith("batch_size")]
+        self._whole = {*sizes, *(2 * size for size in sizes)}
+        self._for_whole_batches: dict[nn.Module, Callable[..., ModelOutput]] = {}
 
     @classmethod  # noqa: B027  # most defenses have nothing to check
     def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
@@ -249,10 +252,18 @@ class Defense(ABC):
         return self.normalise(augment(self.images[indices], self.task.augmentation, self.generator))
 
     def run_network(self, network: nn.Module, images: Tensor) -> ModelOutput:
-        """Output of a forward pass, in bfloat16 if autocast is on."""
+        """Output of a forward pass, in bfloat16 if autocast is on.
+
+        Where networks are compiled, whole batches, and two views of them, run code for exactly this size; last batches
+        and others whose size changes share code for any size.
+        """
+        run: Callable[..., ModelOutput] = network
+        if self.task.compute.compile and len(images) in self._whole:
+            if network not in self._for_whole_batches:
+                self._for_whole_batches[network] = self.task.compute.for_whole_batches(network)
+            run = self._for_whole_batches[network]
         with self.task.compute.autocast():
-            output: ModelOutput = network(images)
-        return output
+            return run(images)
 
     @torch.no_grad()
     def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
@@ -261,9 +272,25 @@ class Defense(ABC):
         chunks = images.to(self.device).split(batch_size)
         return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])
 
-    @staticmethod
-    def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         """One step of gradient descent on ``loss``."""
+        self.step_in_passes(optimizer, [loss])
+
+    def step_in_passes(self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor]) -> Tensor:
+        """One step of gradient descent on the sum of ``losses``.
+
+        Args:
+            optimizer: of the network.
+            losses: float scalars; each is computed when the memory of the one before it has been freed.
+
+        Returns:
+            The sum, detached: float scalar.
+        """
+        total = torch.zeros((), device=self.device)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for loss in losses:
+            loss.backward()
+            total += loss.detach()
         optimizer.step()
+        self.task.compute.step_ended()
+        return total

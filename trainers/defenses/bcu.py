@@ -76,7 +76,10 @@ class Bcu(Defense):
         self.optimizers["teacher"] = self.training.optimizer
         self.student = self.new_network("student")
         self.optimizers["student"] = torch.optim.SGD(
-            self.student.parameters(), momentum=params.momentum, weight_decay=params.weight_decay
+            self.student.parameters(),
+            momentum=params.momentum,
+            weight_decay=params.weight_decay,
+            fused=task.compute.fused or None,
         )
 
     @classmethod

@@ -1,5 +1,6 @@
 """DLP: active defense with a decoupled learning process (arXiv 2406.13098, Cybersecurity 2023)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,7 +74,7 @@ class Dlp(Isolating):
     def __init__(self, params: DlpParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network)
+        self.optimizer = params.optimizer(self.network, task.compute.fused)
         self.optimizers["network"] = self.optimizer
         self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
 
@@ -147,12 +148,20 @@ class Dlp(Isolating):
             targets = torch.cat([self.one_hot[batch], guesses])
             partner = torch.randperm(len(images), device=self.device, generator=self.generator)
             images, targets = mixup(images, targets, partner, keep_share(beta_draw(p.mix_beta, self.generator)))
-            logits = self.run_network(self.network, images).logits
-            loss = soft_cross_entropy(logits[: len(batch)], targets[: len(batch)])
-            loss = loss + weight * unlabelled_loss(logits[len(batch) :], targets[len(batch) :])
-            self.step(self.optimizer, loss)
+            loss = self.step_in_passes(self.optimizer, self._losses(images, targets, len(batch), weight))
             meter.add(loss, len(images))
         return self.report(meter, self.network)
+
+    def _losses(self, images: Tensor, targets: Tensor, labelled: int, weight: float) -> Iterator[Tensor]:
+        """Parts of the loss of a batch, one for each pass; the first images are ``labelled``, the others guessed."""
+        passes, guessed = self.task.compute.passes(len(images), labelled), len(images) - labelled
+        own = zip(images[:labelled].tensor_split(passes), targets[:labelled].tensor_split(passes), strict=True)
+        others = zip(images[labelled:].tensor_split(passes), targets[labelled:].tensor_split(passes), strict=True)
+        for (kept, wanted), (filtered, guesses) in zip(own, others, strict=True):
+            logits = self.run_network(self.network, torch.cat([kept, filtered])).logits
+            loss = len(kept) / labelled * soft_cross_entropy(logits[: len(kept)], wanted)
+            share = len(filtered) / max(guessed, 1)
+            yield loss + share * weight * unlabelled_loss(logits[len(kept) :], guesses)
 
     @torch.no_grad()
     def _guessed(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,6 +171,8 @@ class Dlp(Isolating):
         if not len(batch):
             return views[0], self.one_hot[:0]
         self.network.eval()  # filtered samples alone would shift batch-norm's statistics
-        guess = guess_labels([self.run_network(self.network, images).logits for images in views], p.temperature)
+        parts = [images.tensor_split(self.task.compute.passes(len(images))) for images in views]
+        logits = [torch.cat([self.run_network(self.network, part).logits for part in images]) for images in parts]
+        guess = guess_labels(logits, p.temperature)
         self.network.train()
         return torch.cat(views), guess.repeat(p.guesses, 1)

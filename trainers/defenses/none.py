@@ -29,7 +29,7 @@ class NoDefense(Defense):
     def __init__(self, params: NoneParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network)
+        self.optimizer = params.optimizer(self.network, task.compute.fused)
         self.optimizers["network"] = self.optimizer
 
     def stages(self) -> list[Stage]:

@@ -99,9 +99,13 @@ class Pt(Isolating):
         self.network = self.new_network("network")
         trained = [parameter for parameter in self.isolator.parameters() if parameter.requires_grad]
         self.optimizers["isolator"] = torch.optim.SGD(
-            trained, params.partial_lr, momentum=params.momentum, weight_decay=params.weight_decay
+            trained,
+            params.partial_lr,
+            momentum=params.momentum,
+            weight_decay=params.weight_decay,
+            fused=task.compute.fused or None,
         )
-        self.optimizers["network"] = params.optimizer(self.network)
+        self.optimizers["network"] = params.optimizer(self.network, task.compute.fused)
 
     @classmethod
     def check(cls, params: PtParams, data: ImageSet, model: ModelConfig) -> None:

@@ -6,6 +6,7 @@ CIFAR-10 code, except that attention is upsampled as in the paper, and that the 
 Beneficiary's (the authors always use ResNet-18).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import ClassVar
@@ -96,9 +97,11 @@ class Vab(Defense):
 
     The views of a step go through the Beneficiary in one pass, so that batch-norm takes its statistics over all of
     them: both mixed views in stage 1, the suspicious ones too in stage 2. The authors pass each view separately
-    (relative difference of the first update in stage 1: 0.11). An interpretation: if no sample is credible, an epoch
-    of the Beneficiary trains nothing. An extension: ``split_scope: class`` normalises the entropies within each given
-    label before they are divided ([where scores are compared](../defenses.md#where-scores-are-compared)).
+    (relative difference of the first update in stage 1: 0.11). Where a step of stage 2 has more images than
+    ``pass_images``, each of its passes has an equal part of both kinds, and batch-norm sees that part. An
+    interpretation: if no sample is credible, an epoch of the Beneficiary trains nothing. An extension:
+    ``split_scope: class`` normalises the entropies within each given label before they are divided
+    ([where scores are compared](../defenses.md#where-scores-are-compared)).
     """
 
     name: ClassVar[str] = "vab"
@@ -111,9 +114,12 @@ class Vab(Defense):
         self.victim = self.new_network("victim", victim_model)
         self.beneficiary = self.new_network("beneficiary")
         self.optimizers["victim"] = torch.optim.Adam(
-            self.victim.parameters(), params.victim_lr, weight_decay=params.victim_weight_decay
+            self.victim.parameters(),
+            params.victim_lr,
+            weight_decay=params.victim_weight_decay,
+            fused=task.compute.fused or None,
         )
-        self.optimizers["beneficiary"] = params.optimizer(self.beneficiary)
+        self.optimizers["beneficiary"] = params.optimizer(self.beneficiary, task.compute.fused)
         self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
 
     def stages(self) -> list[Stage]:
@@ -231,13 +237,24 @@ class Vab(Defense):
                 known = suppress(known, self._belief(batch))
             images, targets = self._mixed(batch, known)
             views, guesses = self._pseudo_labelled(others)
-            logits = self.run_network(self.beneficiary, torch.cat([images, views])).logits
-            loss = soft_cross_entropy(logits[: len(images)], targets)
-            if len(views):
-                loss = loss + weight * soft_cross_entropy(logits[len(images) :], guesses)
-            self.step(self.optimizers["beneficiary"], loss)
+            losses = self._suppression_losses(images, targets, views, guesses, weight)
+            loss = self.step_in_passes(self.optimizers["beneficiary"], losses)
             meter.add(loss, len(images) + len(views))
         return self._report(meter, self._update_split().images)
+
+    def _suppression_losses(
+        self, images: Tensor, targets: Tensor, views: Tensor, guesses: Tensor, weight: float
+    ) -> Iterator[Tensor]:
+        """Parts of the loss of a batch, one for each pass through the Beneficiary; each has its share of both."""
+        passes = self.task.compute.passes(len(images) + len(views), len(images))
+        parts = zip(*(whole.tensor_split(passes) for whole in (images, targets, views, guesses)), strict=True)
+        for mixed, wanted, others, guessed in parts:
+            logits = self.run_network(self.beneficiary, torch.cat([mixed, others])).logits
+            loss = len(mixed) / len(images) * soft_cross_entropy(logits[: len(mixed)], wanted)
+            if len(others):
+                share = len(others) / len(views)
+                loss = loss + share * weight * soft_cross_entropy(logits[len(mixed) :], guessed)
+            yield loss
 
     def _mixed(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Two augmented views of each sample, mixed with partners drawn from all views: 2 M images and targets."""
@@ -266,6 +283,7 @@ class Vab(Defense):
         views = [self.view(batch), self.view(batch)]
         # One view at a time, as the authors do; batch-norm cannot train on a single image, though.
         passes = views if len(batch) > 1 else [torch.cat(views)]
+        passes = [part for view in passes for part in view.tensor_split(self.task.compute.passes(len(view)))]
         logits = torch.cat([self.run_network(self.beneficiary, images).logits.float() for images in passes])
         guess = logits.softmax(1).view(2, len(batch), -1).mean(0)
         targets = functional.one_hot(guess.argmax(1), self.one_hot.shape[1]).float()

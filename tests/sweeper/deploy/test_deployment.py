@@ -31,8 +31,15 @@ def test_what_select_writes_is_read(tmp_path: Path) -> None:
     found = read_deployment(written(tmp_path / "deploy.yaml", GOOD))
     assert (found.setting.defense, found.setting.params) == ("vab", GOOD["params"])
     assert (found.setting.model.name, found.setting.augmentation.flip) == ("tiny", False)
-    assert found.amp, "as a sweep has it that does not say"
-    assert not read_deployment(written(tmp_path / "exact.yaml", {**GOOD, "amp": False})).amp
+    assert (found.amp, found.pass_images) == (None, None), "as a sweep has it that does not say"
+    assert read_deployment(written(tmp_path / "given.yaml", {**GOOD, "pass_images": 64})).pass_images == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [(True, None), (False, "off"), ("on", "on"), ("off", "off"), ("auto", "auto"), (None, None)]
+)
+def test_the_numeric_format_also_as_earlier_versions_wrote_it(tmp_path: Path, given: Any, read: str | None) -> None:
+    assert read_deployment(written(tmp_path / "deploy.yaml", {**GOOD, "amp": given})).amp == read
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,8 @@ def test_what_select_writes_is_read(tmp_path: Path) -> None:
         ({"model": {"name": "huge"}}, ["model", "name must be one of tiny"]),
         ({"model": ...}, ["model: is missing"]),
         ({"augment": {"crop": -1}}, ["augment", "crop must be"]),
-        ({"amp": "no"}, ["amp", "valid boolean"]),
+        ({"amp": "no"}, ["amp", "'auto', 'on' or 'off'"]),
+        ({"pass_images": 1}, ["pass_images", "greater than or equal to 2"]),
         ({"images": {"image_shape": [3, 16], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 0], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 16], "class_names": ["a"]}}, ["images.class_names"]),

@@ -8,6 +8,7 @@ from search_spaces.distributions import Searched
 from search_spaces.loader import PresetError
 from sweeper.preset.spec import DEFAULT_RACE, validate
 from tests.sweeper.small import make_objectives, misfits_of, preset_with, spec_with
+from trainers.compute import ComputeConfig
 from trainers.data.shapes import make_shapes
 from trainers.errors import ConfigError
 
@@ -81,7 +82,9 @@ def test_an_unknown_key_is_named_with_those_that_are_known(changes: dict[str, An
         ({"resources": {"cpu": 0}}, ["resources.cpu: ", "greater than or equal to 1"]),
         ({"resources": {"gpu": -0.5}}, ["resources.gpu: ", "greater than or equal to 0"]),
         ({"device": "tpu"}, ["device: ", "'auto', 'cpu' or 'cuda'"]),
-        ({"amp": "yes"}, ["amp: ", "valid boolean", "'yes'"]),
+        ({"amp": "yes"}, ["amp: ", "'auto', 'on' or 'off'", "'yes'"]),
+        ({"cuda_graphs": True}, ["cuda_graphs needs compile: true"]),
+        ({"pass_images": 1}, ["pass_images: ", "greater than or equal to 2"]),
         ({"data": "shapes"}, ["data: must be a mapping of source", "'shapes'"]),
         ({"data": {"train_size": "many"}}, ["data: train_size must be a whole number at least 2", "'many'"]),
         ({"model": {"name": "vgg"}}, ["model: name must be one of tiny, resnet18", "'vgg'"]),
@@ -299,9 +302,16 @@ def test_the_environment_holds_every_searched_attack_parameter_and_no_other() ->
     assert spec_with(scenarios=searched).space()["vab.threshold"] == Searched("float", (0.1, 0.5))
 
 
+@pytest.mark.parametrize(("given", "read"), [(True, "on"), (False, "off"), ("auto", "auto"), (None, None)])
+def test_yaml_reads_on_and_off_as_true_and_false(given: Any, read: str | None) -> None:
+    assert spec_with(amp=given).compute.amp == read
+
+
 def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
-    config = spec_with(resources={"cpu": 3}, amp=False, seeds=[4, 5], seed=7).trial(lambda _n, s: s.corners()[0], "f")
-    assert (config.compute.device, config.compute.threads, config.compute.amp) == ("cpu", 3, False)
+    config = spec_with(resources={"cpu": 3}, amp=False, pass_images=64, seeds=[4, 5], seed=7).trial(
+        lambda _n, s: s.corners()[0], "f"
+    )
+    assert config.compute == ComputeConfig("cpu", 3, amp="off", pass_images=64)
     assert (config.repeats, config.sweep_seed, config.data_fingerprint) == ((4, 5), 7, "f")
 
 

@@ -97,6 +97,13 @@ def test_a_folder_of_an_earlier_version_is_read(folder: RunFolder, version: int)
     assert RunFolder.open(folder.path).read_sweep()["version"] == version
 
 
+@pytest.mark.parametrize(("line", "read"), [("amp: true", None), ("amp: false", "off"), ("amp: 'on'", "on")])
+def test_bfloat16_was_for_cuda_only_when_it_was_true(folder: RunFolder, line: str, read: str | None) -> None:
+    folder.write_sweep(sweep_with())
+    folder.sweep.write_text(folder.sweep.read_text().replace("amp: null", line))
+    assert folder.spec().amp == read
+
+
 def test_a_folder_that_is_gone_on_with_has_the_version_of_what_is_written_now(folder: RunFolder) -> None:
     """An older program would take its new records for damaged ones. The part before had no races."""
     folder.write_sweep(sweep_with())

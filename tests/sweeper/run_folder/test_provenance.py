@@ -1,11 +1,20 @@
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from sweeper.run_folder import provenance as module
-from sweeper.run_folder.provenance import PACKAGES, code_digest, git_commit, package_versions, provenance
+from sweeper.run_folder.provenance import (
+    PACKAGES,
+    code_digest,
+    git_commit,
+    numeric_format,
+    package_versions,
+    provenance,
+)
+from tests.sweeper.small import sweep_with
 
 
 def test_what_a_figure_depends_on() -> None:
@@ -14,6 +23,20 @@ def test_what_a_figure_depends_on() -> None:
     assert set(found["versions"]) == set(PACKAGES)
     assert all(found["versions"].values())
     assert yaml.safe_load(yaml.safe_dump(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "float32 on CPUs"),
+        ({"amp": "on"}, "bfloat16 autocast on CPUs"),
+        ({"resources": {"gpu": 0.5}, "device": "auto"}, "bfloat16 autocast on CUDA"),
+        ({"resources": {"gpu": 0.5}, "device": "cuda", "amp": "off"}, "float32 on CUDA"),
+        ({"resources": {"gpu": 0.5}, "device": "cpu"}, "float32 on CPUs"),
+    ],
+)
+def test_device_and_format_are_named(changes: dict[str, Any], expected: str) -> None:
+    assert numeric_format(sweep_with(**changes)["preset"]) == expected
 
 
 def test_a_package_that_is_not_there_is_left_out() -> None:

@@ -134,6 +134,7 @@ def test_a_sweep_is_found_by_its_name_and_its_data() -> None:
     params = sweep_params(sweep)
     assert params["objectives"] == "maximize val_acc, minimize val_asr"
     assert (params["data.source"], params["model"], params["sampler"]) == ("shapes", "tiny", "random")
+    assert params["computed_in"] == "float32 on CPUs"
     assert params["seeds"] == [0]
     assert not any("trials" in name for name in params), "a resumed sweep may raise the number"
 

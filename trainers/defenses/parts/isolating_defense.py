@@ -128,12 +128,35 @@ class Isolating(Defense):
         network.train()
         meter = LossMeter(self.device)
         for kept, others in self.pairs(batch_size):
-            batch = torch.cat([kept, others])
-            losses = sample_losses(self.run_network(network, view(batch)).logits, self.labels[batch])
-            loss = losses[: len(kept)].mean() + weight * bounded_ascent(losses[len(kept) :], ceiling)
-            self.step(optimizer, loss)
-            meter.add(losses[: len(kept)].mean(), len(batch))
+            losses = self._forgetting(network, kept, others, weight, ceiling, view, meter)
+            self.step_in_passes(optimizer, losses)
         return meter
+
+    def _forgetting(
+        self,
+        network: nn.Module,
+        kept: Tensor,
+        others: Tensor,
+        weight: float,
+        ceiling: float,
+        view: View,
+        meter: LossMeter,
+    ) -> Iterator[Tensor]:
+        """Parts of the loss of a batch, one for each pass; the loss of kept samples goes to ``meter`` at the end."""
+        batch = torch.cat([kept, others])
+        images, labels, count = view(batch), self.labels[batch], len(kept)
+        passes = self.task.compute.passes(len(batch), count)
+        own = zip(images[:count].tensor_split(passes), labels[:count].tensor_split(passes), strict=True)
+        rest = zip(images[count:].tensor_split(passes), labels[count:].tensor_split(passes), strict=True)
+        of_kept = torch.zeros((), device=self.device)
+        for (credible, right), (isolated, wrong) in zip(own, rest, strict=True):
+            logits = self.run_network(network, torch.cat([credible, isolated])).logits
+            losses = sample_losses(logits, torch.cat([right, wrong]))
+            descent = len(credible) / count * losses[: len(credible)].mean()
+            of_kept += descent.detach()
+            share = len(isolated) / max(len(others), 1)
+            yield descent + share * weight * bounded_ascent(losses[len(credible) :], ceiling)
+        meter.add(of_kept, len(batch))
 
     def report(self, meter: LossMeter, network: Network | None) -> Report:
         """Report of an epoch, with suspicion scores and split once they exist."""
