@@ -1,7 +1,8 @@
 """Batches made on the device from resident uint8 images; crop, flip and normalisation are tensor operations."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ class Normalizer:
 
     mean: Tensor
     std: Tensor
+    _maps: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def fit(cls, images: Tensor, device: torch.device | None = None) -> "Normalizer":
@@ -46,9 +50,34 @@ class Normalizer:
         return cls(mean.float(), torch.where(std > 0, std, 1.0).float())
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``images``: uint8 (N, C, H, W) -> float (N, C, H, W), channels last in memory."""
-        scaled = images.to(torch.float32, memory_format=torch.channels_last) / 255
-        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        """``images``: uint8 or float32 (N, C, H, W) -> float32 (N, C, H, W), channels last in memory."""
+        mean, std = self._at_every_pixel(*images.shape[2:])
+        # Bytes are put in order before they become floats, so the larger copy is made once, by the division.
+        scaled = images.to(images.dtype, memory_format=torch.channels_last) / 255
+        return scaled.sub_(mean).div_(std)
+
+    def _at_every_pixel(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Mean and deviation repeated at every pixel: float (C, H, W) each, channels last; made once for a size.
+
+        With (C, 1, 1) the innermost loop of a CPU would be over C.
+        """
+        if (height, width) not in self._maps:
+            mean, std = (
+                statistic.expand(height, width, -1).contiguous().permute(2, 0, 1) for statistic in (self.mean, self.std)
+            )
+            self._maps[height, width] = mean, std
+        return self._maps[height, width]
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int, wide: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the pixels of a window lie in rows of ``wide`` pixels, made once for all batches.
+
+    Returns:
+        int64 (W,), places of the first row's pixels; int64 (W,), the same mirrored; int64 (H, 1), starts of the rows.
+    """
+    columns = torch.arange(width, device=device)
+    return columns, columns.flip(0), torch.arange(0, height * wide, wide, device=device)[:, None]
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
@@ -64,20 +93,21 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     """
     if not how.crop and not how.flip:
         return images
-    count, _, height, width = images.shape
-    device = images.device
-    rows = torch.arange(height, device=device).expand(count, -1)
-    columns = torch.arange(width, device=device).expand(count, -1)
+    count, channels, height, width = images.shape
+    device, wide = images.device, width + 2 * how.crop
+    columns, mirrored, rows = _places(height, width, wide, device)
     if how.flip:
         flipped = torch.rand(count, device=device, generator=generator) < 0.5
-        columns = torch.where(flipped[:, None], columns.flip(1), columns)
+        columns = torch.where(flipped[:, None], mirrored, columns)
     if how.crop:
         images = functional.pad(images, (how.crop,) * 4)
-        shift = torch.randint(2 * how.crop + 1, (2, count, 1), device=device, generator=generator)
-        rows, columns = rows + shift[0], columns + shift[1]
-    sample = torch.arange(count, device=device)[:, None, None]
-    # Indexing around the channel axis puts it last, so the permuted result is already channels-last in memory.
-    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        down, right = torch.randint(2 * how.crop + 1, (2, count, 1), device=device, generator=generator)
+        columns = columns + torch.add(right, down, alpha=wide)
+    places = (rows + columns[:, None]).view(count, 1, height * width).expand(-1, channels, -1)
+    # Written channels last, so that normalisation need not copy the batch once more.
+    views = images.new_empty(count, height, width, channels)
+    torch.gather(images.flatten(2), 2, places, out=views.flatten(1, 2).transpose(1, 2))
+    return views.permute(0, 3, 1, 2)
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -145,7 +145,7 @@ class Abl(Isolating):
         return self.report(meter, self.network)
 
     def _with_cutout(self, indices: Tensor) -> Tensor:
-        augmented = augment(self.images[indices], self.task.augmentation, self.generator)
+        augmented = augment(self.images.index_select(0, indices), self.task.augmentation, self.generator)
         return self.normalise(cutout(augmented, self.params.cutout, self.generator))
 
     def _unlearning_epoch(self, epoch: int) -> Report:

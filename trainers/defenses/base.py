@@ -249,7 +249,8 @@ class Defense(ABC):
 
     def view(self, indices: Tensor) -> Tensor:
         """Augmented, normalised training images: float (M, C, H, W)."""
-        return self.normalise(augment(self.images[indices], self.task.augmentation, self.generator))
+        chosen = self.images.index_select(0, indices)
+        return self.normalise(augment(chosen, self.task.augmentation, self.generator))
 
     def run_network(self, network: nn.Module, images: Tensor) -> ModelOutput:
         """Output of a forward pass, in bfloat16 if autocast is on.

@@ -134,8 +134,8 @@ class Bcu(Defense):
         meter = LossMeter(self.device)
         chosen = torch.arange(len(self.unlabelled_images), device=self.device)
         for batch in shuffled_batches(chosen, p.distillation_batch_size, self.generator):
-            views = augment(self.unlabelled_images[batch], self.task.augmentation, self.generator)
-            images = self.normalise(views)
+            drawn = self.unlabelled_images.index_select(0, batch)
+            images = self.normalise(augment(drawn, self.task.augmentation, self.generator))
             with torch.no_grad():
                 wanted = self.run_network(self.teacher, images).logits
             loss = distillation_loss(self.run_network(self.student, images).logits, wanted, temperature)

@@ -166,7 +166,7 @@ class Vab(Defense):
         for done, batch in enumerate(batches):
             if done == steps:
                 break
-            logits = self.run_network(self.victim, self.normalise(self.images[batch])).logits
+            logits = self.run_network(self.victim, self.normalise(self.images.index_select(0, batch))).logits
             loss = functional.cross_entropy(logits.float(), self.labels[batch])
             self.step(self.optimizers["victim"], loss)
             meter.add(loss, len(batch))

@@ -3,12 +3,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from trainers.data import ImageSet
 from trainers.data.batches import Augmentation, Normalizer, augment, cutout, shuffled_batches, spread
 from trainers.seeding import seeded
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+        ],
+    ),
+]
 
 
 def possible_views(image: torch.Tensor, crop: int, flip: bool) -> list[bytes]:
@@ -51,6 +63,60 @@ def test_every_view_is_a_crop_of_its_own_image(
     for image, view in zip(images, pixels_of(views), strict=True):
         assert view in possible_views(image, crop, flip)
     assert images.equal(before)
+
+
+def plainly_augmented(images: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """The draws and the crop, by indexing: uint8 (N, C, H, W), channels last."""
+    count, _, height, width = images.shape
+    rows, columns = (torch.arange(length, device=images.device).expand(count, -1) for length in (height, width))
+    if how.flip:
+        flipped = torch.rand(count, device=images.device, generator=generator) < 0.5
+        columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    if how.crop:
+        images = functional.pad(images, (how.crop,) * 4)
+        shift = torch.randint(2 * how.crop + 1, (2, count, 1), device=images.device, generator=generator)
+        rows, columns = rows + shift[0], columns + shift[1]
+    sample = torch.arange(count, device=images.device)[:, None, None]
+    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def plainly_normalised(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """The formula, one operation after the other: float (N, C, H, W), channels last."""
+    scaled = images.to(torch.float32, memory_format=torch.channels_last) / 255
+    return (scaled - mean[:, None, None]) / std[:, None, None]
+
+
+def assert_same_bits(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """The same floats, also where they are zeros of either sign, at the same places in memory."""
+    assert found.dtype == expected.dtype == torch.float32
+    assert found.stride() == expected.stride() or not found.numel()
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert found.view(torch.int32).equal(expected.view(torch.int32))
+
+
+@given(
+    st.integers(0, 5), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5), st.booleans(),
+    st.booleans(), st.integers(0, 99),
+)  # fmt: skip
+@example(count=1, channels=1, height=1, width=1, crop=3, flip=True, channels_last=False, seed=0)
+@example(count=1, channels=3, height=15, width=13, crop=2, flip=True, channels_last=False, seed=0)
+@example(count=4, channels=3, height=32, width=32, crop=4, flip=True, channels_last=True, seed=0)
+@settings(max_examples=60)
+@pytest.mark.parametrize("device", DEVICES)
+def test_views_have_the_bits_and_the_draws_of_the_plain_formulas(
+    device: str, count: int, channels: int, height: int, width: int, crop: int, flip: bool, channels_last: bool,
+    seed: int,
+) -> None:  # fmt: skip
+    images = random_images(count, channels, height, width, seed).to(device)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    how, here, there = Augmentation(crop, flip), seeded(seed, images.device), seeded(seed, images.device)
+    normalise = Normalizer.fit(random_images(3, channels, 5, 5).to(device))
+    for _ in range(2):
+        found = normalise(augment(images, how, here))
+        expected = plainly_augmented(images, how, there)
+        assert_same_bits(found, plainly_normalised(expected, normalise.mean, normalise.std))
+        assert here.get_state().equal(there.get_state())
 
 
 @pytest.mark.parametrize(("crop", "flip", "possible"), [(1, True, 18), (1, False, 9), (0, True, 2)])
@@ -142,6 +208,37 @@ def test_a_channel_that_never_varies_becomes_0() -> None:
     assert normalise(images)[:, 1].abs().max() < 1e-6
     one_pixel = torch.full((1, 1, 1, 1), 200, dtype=torch.uint8)
     assert float(Normalizer.fit(one_pixel)(one_pixel)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [1, 5])
+def test_every_value_is_normalised_to_the_bits_of_the_plain_formula(device: str, channels: int, count: int) -> None:
+    values = torch.arange(256, dtype=torch.uint8, device=device)
+    varied = torch.stack([values.roll(7 * place) for place in range(count * channels)]).view(count, channels, 8, 32)
+    steady = varied.clone()
+    steady[:, -1] = 77
+    for images in (varied, steady, varied.contiguous(memory_format=torch.channels_last), varied[:, :, 1:, 3:]):
+        normalise = Normalizer.fit(images)
+        for batch in (images, images.float(), images[:0], images[:, :, :7, :9]):
+            before = batch.clone()
+            assert_same_bits(normalise(batch), plainly_normalised(batch, normalise.mean, normalise.std))
+            assert batch.equal(before)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gradients_pass_the_normaliser_as_they_pass_the_plain_formula(channels_last: bool) -> None:
+    images = random_images(4, 3, 5, 7).float()
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    normalise, weight = Normalizer.fit(images), torch.rand(4, 3, 5, 7, generator=seeded(0))
+    found, expected = (
+        torch.autograd.grad((made * weight).sum(), leaf)[0]
+        for leaf in (images.requires_grad_(),)
+        for made in (normalise(leaf), plainly_normalised(leaf, normalise.mean, normalise.std))
+    )
+    assert found.stride() == expected.stride()
+    assert found.equal(expected)
 
 
 def test_the_normaliser_takes_an_empty_batch(noise: Callable[..., ImageSet]) -> None:

@@ -63,7 +63,7 @@ class Isolating(Defense):
 
     def plain(self, indices: Tensor) -> Tensor:
         """Normalised training images without augmentation: float (M, C, H, W)."""
-        return self.normalise(self.images[indices])
+        return self.normalise(self.images.index_select(0, indices))
 
     def descend(
         self,
