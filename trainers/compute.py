@@ -9,6 +9,9 @@ from torch import nn
 from trainers.errors import HostError
 from trainers.params import Parameters, param
 
+MOST_AT_ONCE = 4096
+"""Most images that go through a network in one pass of a training step."""
+
 
 @dataclass(frozen=True)
 class ComputeConfig(Parameters):

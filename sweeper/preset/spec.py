@@ -346,7 +346,7 @@ class SweepSpec(_Strict):
         Raises:
             ConfigError: a source is unknown or cannot be read.
         """
-        wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
+        wanted = [defense.unlabelled(params) for defense, params in self.corner_settings()]
         sources = {images.source for images in wanted if images is not None}
         splits = with_elsewhere(load_data(self.data), sources, self.data)
         warn_of_classes_not_validated(splits)
@@ -357,7 +357,7 @@ class SweepSpec(_Strict):
         drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
         return sorted({config.params["trigger"] for config in drawn if config.params.get("trigger") is not None})
 
-    def _corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
+    def corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
         """Each defense with its parameters at both ends of every range, and with every choice."""
         for block in self.defense:
             defense = DEFENSES[block.kind]
@@ -378,7 +378,7 @@ class SweepSpec(_Strict):
                 no sample, a part that the network does not have, ... All that does not fit is named.
         """
         blocks = self.scenario_blocks
-        for defense, params in self._corner_settings():
+        for defense, params in self.corner_settings():
             with misfits.of(f"defense {defense.name}"):
                 defense.check(params, splits.train, self.model)
                 wanted = defense.unlabelled(params)
