@@ -113,7 +113,11 @@ class Resources(_Strict):
     """What Ray reserves for a trial."""
 
     cpu: int = Field(default=1, ge=1, description="CPUs of a trial, and its number of threads")
-    gpu: float = Field(default=0.0, ge=0, description="GPUs of a trial; below 1: a share of one GPU and of its memory")
+    gpu: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs of a trial; below 1: a share of one GPU and of its memory, as doctor proposes it",
+    )
     custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="custom resources that hosts were started with, to choose among kinds of hosts"
     )
