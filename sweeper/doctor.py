@@ -12,6 +12,7 @@ import torch
 
 from sweeper.cluster.address import VARIABLE, RayUnavailable
 from sweeper.cluster.finding import Finding
+from sweeper.cluster.gpu_memory import GPU_MEMORY, gpu_memory
 from sweeper.cluster.hosts import asked, check_hosts, hosts
 from sweeper.cluster.memory import lack_of_memory
 from sweeper.cluster.runtime import ray_runtime
@@ -66,8 +67,10 @@ def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator
         ("data", data),
         ("preset", lambda: _preset(spec, preset, loaded[0])),
     ]
+    if spec.resources.gpu and spec.device != "cpu":
+        checks.insert(-1, (GPU_MEMORY, lambda: gpu_memory(spec, loaded[0])))
     for name, check in checks:
-        if name == "preset" and not loaded:
+        if name in (GPU_MEMORY, "preset") and not loaded:
             return
         try:
             yield check()
@@ -87,6 +90,7 @@ _REMEDIES = {
     "Ray": "Stop what is left of Ray (ray stop), or unset RAY_ADDRESS to run on this machine alone.",
     "storage": "Give --storage a folder that you may write, with space left; on a cluster, one that all hosts see, or s3://.",
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
+    GPU_MEMORY: "Check the driver with nvidia-smi.",
     "preset": "Change what is named, or leave it out (gallery does, and draws the others).",
     "data": "Check data of the preset; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
 }

@@ -6,11 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from trainers.card.need import MemoryNeed, memory_need
+from trainers.card.room import within
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Report, TrainingTask
+from trainers.defenses.footprint import DataSize
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, Network, build_model
 from trainers.storage.saved_model import SavedModel
@@ -73,8 +76,27 @@ def train_blind(
 
     Raises:
         ConfigError: a parameter is not allowed.
-        TrialError: a loss or a weight is not finite, or the defense left no model.
+        TrialError: a loss or a weight is not finite, the defense left no model, or the GPU's memory does not suffice.
     """
+    kind = DEFENSES[setting.defense]
+    size = DataSize.of(data, unlabelled=0 if unlabelled is None else len(unlabelled))
+
+    def need() -> MemoryNeed:
+        return memory_need(kind, kind.Params(**setting.params), setting.model, size, compute)
+
+    with within(compute, 1.0, need):
+        return _train(setting, data, compute, seed, store, progress, unlabelled)
+
+
+def _train(
+    setting: Setting,
+    data: ImageSet,
+    compute: Compute,
+    seed: int,
+    store: StateStore,
+    progress: Callable[[str, int, int, float | None], None],
+    unlabelled: Tensor | None,
+) -> Trained:
     kind = DEFENSES[setting.defense]
     data = replace(data, names=None)  # file names must not influence the defense
     task = TrainingTask(data, setting.model, setting.augmentation, compute, seed, unlabelled)

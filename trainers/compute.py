@@ -41,8 +41,8 @@ class ComputeConfig(Parameters):
     pass_images: int | None = param(
         None,
         ge=2,
-        doc="largest number of images in one pass through a network in training; a step with more is divided into "
-        "passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
+        doc="most images in one pass of a training step; where suspicious samples make a step larger, it is divided "
+        "into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
     )
 
     def __post_init__(self) -> None:
@@ -71,14 +71,18 @@ class ComputeConfig(Parameters):
         wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
         if wanted and not torch.cuda.is_available():
             raise HostError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
-        amp = self.settled().amp
         if not wanted:
-            return Compute(torch.device("cpu"), amp == "on", self.compile, pass_images=self.pass_images)
+            amp = self.settled().amp == "on"
+            return Compute(torch.device("cpu"), amp, self.compile, pass_images=self.pass_images)
         # A reused process would keep what the last training set.
         torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
         torch.backends.cudnn.benchmark = self.autotune
+        return self.on_cuda()
+
+    def on_cuda(self) -> "Compute":
+        """What :meth:`open` returns on a GPU; sets nothing."""
         most = self.pass_images or PASS_IMAGES
-        return Compute(torch.device("cuda"), amp != "off", self.compile, self.cuda_graphs, self.fused, most)
+        return Compute(torch.device("cuda"), self.amp != "off", self.compile, self.cuda_graphs, self.fused, most)
 
 
 def has_bfloat16() -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.compute import ComputeConfig
+from trainers.card.need import need_in_a_sweep
+from trainers.card.room import within
+from trainers.compute import Compute, ComputeConfig
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
@@ -159,9 +161,24 @@ def run_trial(
             defense trains its own, with the same numbers.
 
     Raises:
-        TrialError: a loss, a prediction or a score is not finite.
+        TrialError: a loss, a prediction or a score is not finite; or the memory of the trial's share of a GPU does not
+            suffice.
     """
     compute = config.compute.open(gpu_share)
+    kind = DEFENSES[config.defense]
+    params = kind.Params(**config.params)
+    with within(compute, gpu_share, lambda: need_in_a_sweep(kind, params, config.model, splits, compute)):
+        yield from _run_all(config, splits, compute, store, attack_cache, undefended)
+
+
+def _run_all(
+    config: TrialConfig,
+    splits: Splits,
+    compute: Compute,
+    store: StateStore | None,
+    attack_cache: Place | None,
+    undefended: Place | None,
+) -> Iterator[EpochResult]:
     for number, (scenario_config, repeat) in enumerate(config.runs()):
         scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
         seed = derive_seed(

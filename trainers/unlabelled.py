@@ -74,6 +74,15 @@ def check_unlabelled(wanted: Unlabelled, splits: Splits) -> None:
     check_count(wanted, len(images))
 
 
+def count_of(wanted: Unlabelled | None, splits: Splits) -> int:
+    """How many unlabelled images a defense gets of the ``splits``; 0 if they have none of that source."""
+    if wanted is None:
+        return 0
+    aside = splits.held_out
+    there = len(aside or ()) if wanted.source in HELD_OUT else len(splits.elsewhere.get(wanted.source, ()))
+    return there if wanted.count is None else min(wanted.count, there)
+
+
 def check_count(wanted: Unlabelled, there: int) -> None:
     """Check that there are as many images as wanted.
 

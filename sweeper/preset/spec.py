@@ -118,7 +118,11 @@ class Resources(_Strict):
     """What Ray reserves for a trial."""
 
     cpu: int = Field(default=1, ge=1, description="CPUs of a trial, and its number of threads")
-    gpu: float = Field(default=0.0, ge=0, description="GPUs of a trial; below 1: a share of one GPU and of its memory")
+    gpu: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs of a trial; below 1: a share of one GPU and of its memory, as doctor proposes it",
+    )
     custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="custom resources that hosts were started with, to choose among kinds of hosts"
     )
@@ -192,8 +196,8 @@ class SweepSpec(_Strict):
         default=None,
         ge=2,
         le=LARGEST,
-        description="largest number of images in one pass through a network in training; a step with more is divided "
-        "into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
+        description="most images in one pass of a training step; where suspicious samples make a step larger, it is "
+        "divided into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
     )
     state_every_s: float = Field(default=60.0, gt=0, description="seconds between saved states of a trial")
 
@@ -386,7 +390,7 @@ class SweepSpec(_Strict):
         Raises:
             ConfigError: a source is unknown or cannot be read.
         """
-        wanted = [defense.unlabelled(params) for defense, params in self._corner_settings()]
+        wanted = [defense.unlabelled(params) for defense, params in self.corner_settings()]
         sources = {images.source for images in wanted if images is not None}
         splits = with_elsewhere(load_data(self.data), sources, self.data)
         warn_of_classes_not_validated(splits)
@@ -397,7 +401,7 @@ class SweepSpec(_Strict):
         drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
         return sorted({config.params["trigger"] for config in drawn if config.params.get("trigger") is not None})
 
-    def _corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
+    def corner_settings(self) -> Iterator[tuple[type[Defense], Any]]:
         """Each defense with its parameters at both ends of every range, and with every choice."""
         for block in self.defense:
             defense = DEFENSES[block.kind]
@@ -418,7 +422,7 @@ class SweepSpec(_Strict):
                 no sample, a part that the network does not have, ... All that does not fit is named.
         """
         blocks = self.scenario_blocks
-        for defense, params in self._corner_settings():
+        for defense, params in self.corner_settings():
             with misfits.of(f"defense {defense.name}"):
                 defense.check(params, splits.train, self.model)
                 wanted = defense.unlabelled(params)

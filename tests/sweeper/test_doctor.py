@@ -104,6 +104,16 @@ def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) 
     assert finding.found.endswith("; a training asks for 64 CPUs and 1 GPU, which no host has")
 
 
+@pytest.mark.parametrize(("change", "asked"), [("device=auto", True), ("device=cpu", False)])
+def test_memory_of_a_card_is_looked_at_where_one_is_asked_for(tmp_path: Path, change: str, asked: bool) -> None:
+    content = apply_overrides(read_preset("quick.yaml"), ["resources.gpu=0.5", change], "quick.yaml")
+    findings = {finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path)}
+    assert ("GPU memory" in findings) == asked
+    if asked:
+        assert findings["GPU memory"].fine
+        assert findings["GPU memory"].found.startswith("a training needs about 0.6 GiB")
+
+
 def test_doctor_takes_a_preset_as_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["doctor", "--set", "data.train_size=500"])

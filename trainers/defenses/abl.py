@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainers.data.batches import augment, cutout
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
+from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import isolated_count
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
@@ -106,6 +107,13 @@ class Abl(Isolating):
     def check(cls, params: AblParams, data: ImageSet, model: ModelConfig) -> None:
         """Check that the isolation rate leaves samples on both sides."""
         isolated_count(params.isolation_rate, len(data))
+
+    @classmethod
+    def footprint(cls, params: AblParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """One network; with ``unlearning_rest``, each batch has isolated samples beside it."""
+        if not (params.unlearning_rest and params.unlearning_epochs):
+            return super().footprint(params, model, data, pass_images)
+        return Footprint((cls.trained_on_pairs(params, model, data, params.isolation_rate, 1, pass_images),))
 
     def stages(self) -> list[Stage]:
         """Isolation, fine-tuning on the rest, unlearning."""

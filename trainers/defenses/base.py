@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation, Normalizer, augment
 from trainers.data.image_set import ImageSet
+from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
+from trainers.optim import SgdParams
 from trainers.params import Parameters
 from trainers.seeding import derive_seed
+
+CHUNK = 1000
+"""Images in one pass of a prediction."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,24 @@ class Defense(ABC):
         """Parameters of the undefended training that the defense begins with; null if it does not."""
         return None
 
+    @classmethod
+    def footprint(cls, params: Any, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """What the defense keeps on the device; by default one network that is trained in batches.
+
+        Args:
+            params: parameters of the defense.
+            model: the network to train.
+            data: number and shape of the images.
+            pass_images: images that a step with more of them takes in one pass.
+        """
+        return Footprint((cls.trained(params, model, params.batch_size, data.images),))
+
+    @staticmethod
+    def trained(params: SgdParams, model: ModelConfig, batch_size: int, images: int) -> Trained:
+        """A network that SGD trains in batches of ``batch_size`` of ``images`` images."""
+        moments = int(params.momentum > 0)
+        return Trained(model, moments, min(batch_size, images), min(batch_size + 1, images))
+
     @abstractmethod
     def stages(self) -> list[Stage]:
         """The stages, in order. Together they read every parameter that changes the result."""
@@ -267,7 +290,7 @@ class Defense(ABC):
             return run(images)
 
     @torch.no_grad()
-    def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
+    def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = CHUNK) -> Tensor:
         """Logits of ``images``, uint8 (M, C, H, W), not augmented: float (M, classes). Leaves ``network`` in eval."""
         network.eval()
         chunks = images.to(self.device).split(batch_size)

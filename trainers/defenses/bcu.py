@@ -8,10 +8,11 @@ import torch
 
 from trainers.data.batches import augment, shuffled_batches
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Unlabelled
+from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.defenses.parts.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
 from trainers.errors import ConfigError
-from trainers.models import build_model
+from trainers.models import ModelConfig, build_model
 from trainers.optim import SgdParams, cosine, set_lr
 from trainers.params import param
 from trainers.seeding import derive_seed, seeded
@@ -91,6 +92,13 @@ class Bcu(Defense):
     def undefended(cls, params: BcuParams) -> dict[str, Any]:
         """Parameters of the undefended training that BCU begins with."""
         return params.training.as_dict()
+
+    @classmethod
+    def footprint(cls, params: BcuParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """Teacher and student; the undefended training has the images once more."""
+        teacher = cls.trained(params, model, params.batch_size, data.images)
+        student = cls.trained(params, model, params.distillation_batch_size, data.unlabelled)
+        return Footprint((teacher, student), copies=2)
 
     def stages(self) -> list[Stage]:
         """Undefended training, distillation."""

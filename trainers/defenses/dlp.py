@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
@@ -83,6 +84,17 @@ class Dlp(Isolating):
         """Check that the isolation rate leaves samples on both sides."""
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
+
+    @classmethod
+    def footprint(cls, params: DlpParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """One network, whose batches have filtered samples beside them, in fine-tuning in several views.
+
+        STRIP adds up two sets of images, of two bytes for each value, before it clips the sum.
+        """
+        views = params.guesses if params.finetune_epochs else min(params.unlearning_epochs, 1)
+        rate = params.isolation_rate if params.isolation == "rate" else None
+        network = cls.trained_on_pairs(params, model, data, rate, views, pass_images)
+        return Footprint((network,), copies=8 if params.filter == "strip" else 1)
 
     def stages(self) -> list[Stage]:
         """Supervised learning, active unlearning, active semi-supervised fine-tuning."""

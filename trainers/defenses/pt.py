@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
+from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
@@ -113,6 +114,15 @@ class Pt(Isolating):
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
         frozen_parts(params.frozen, build_model(model, data.images.shape[1], data.num_classes, seed=0))
+
+    @classmethod
+    def footprint(cls, params: PtParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """The isolator, and the clean model, whose batches have isolated samples beside them in fine-tuning."""
+        clean = isolator = cls.trained(params, model, params.batch_size, data.images)
+        if params.finetune_epochs:
+            rate = params.isolation_rate if params.isolation == "rate" else None
+            clean = cls.trained_on_pairs(params, model, data, rate, 1, pass_images)
+        return Footprint((isolator, clean))
 
     def stages(self) -> list[Stage]:
         """Partial training, the clean model, its fine-tuning."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.defenses.parts.entropy import (
     normalise,
     prediction_entropy,
@@ -121,6 +122,26 @@ class Vab(Defense):
         )
         self.optimizers["beneficiary"] = params.optimizer(self.beneficiary, task.compute.fused)
         self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
+
+    @classmethod
+    def footprint(cls, params: VabParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
+        """The Victim, and the Beneficiary with two views of each sample.
+
+        The suspicious samples of stage 2 are spread over the batches of credible ones. In the worst case there is one
+        such batch, and every other sample is beside it.
+        """
+        batch = min(params.batch_size, data.images)
+        labelled, most = 2 * batch, 2 * min(batch + 1, data.images)
+        if params.suppression_epochs and params.suppression != "filter" and params.early_weight + params.late_weight:
+            most = min(2 * data.images, max(most, pass_images))
+        victim_batch = min(params.victim_batch_size, data.images)
+        victim = ModelConfig(params.victim_model) if params.victim_model else model
+        return Footprint(
+            (
+                Trained(victim, 2, victim_batch, min(victim_batch + 1, data.images)),
+                Trained(model, int(params.momentum > 0), labelled, most),
+            )
+        )
 
     def stages(self) -> list[Stage]:
         """Warm-up of the Victim, then the Beneficiary's two stages."""

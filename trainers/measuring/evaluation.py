@@ -10,7 +10,7 @@ from torch import Tensor
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer
 from trainers.data.image_set import ImageSet
-from trainers.defenses.base import Report
+from trainers.defenses.base import CHUNK, Report
 from trainers.errors import TrialError
 from trainers.models import Network
 from trainers.scenario import ProbeSet, Scenario
@@ -134,7 +134,7 @@ class Monitor:
         return figures, [[name, *pair] for name, pair in zip(self._class_names, counts, strict=True)]
 
     @torch.no_grad()
-    def _predict(self, model: Network, images: Tensor, batch_size: int = 1000) -> Tensor:
+    def _predict(self, model: Network, images: Tensor, batch_size: int = CHUNK) -> Tensor:
         """Predicted classes, in float32 like a saved model's: many bfloat16 logits tie, and ties favour low classes."""
         model.eval()
         classes, finite = [], torch.ones((), dtype=torch.bool, device=self._compute.device)

@@ -1,18 +1,21 @@
 """Base class of ABL, PT and DLP: isolate samples by a score, train on the rest, and unlearn the isolated ones."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from trainers.data.batches import shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report
+from trainers.defenses.footprint import DataSize, Trained
 from trainers.defenses.parts.entropy import normalise
 from trainers.defenses.parts.isolation import isolate, sample_losses
 from trainers.defenses.parts.split_scope import normalise_within, rank_within
 from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.errors import TrialError
-from trainers.models import Network
+from trainers.models import ModelConfig, Network
+from trainers.optim import SgdParams
 
 Reduce = Callable[[Tensor], Tensor]
 View = Callable[[Tensor], Tensor]
@@ -24,6 +27,26 @@ class Isolating(Defense):
     An extension of all of them: ``split_scope: class`` compares scores within each given label
     (:mod:`trainers.defenses.parts.split_scope` says what for, and what it costs).
     """
+
+    @classmethod
+    def trained_on_pairs(
+        cls, params: SgdParams, model: ModelConfig, data: DataSize, rate: float | None, views: int, pass_images: int
+    ) -> Trained:
+        """A network that is trained on :meth:`pairs`.
+
+        Args:
+            params: batch size and momentum.
+            model: the network.
+            data: number and shape of the images.
+            rate: the share of the samples that is isolated; null: any, so that one batch may have all others beside it.
+            views: views of each isolated sample.
+            pass_images: images that a step with more of them takes in one pass.
+        """
+        alone = cls.trained(params, model, params.batch_size, data.images)
+        isolated = data.images if rate is None else round(rate * data.images)
+        batches = 1 if rate is None else max((data.images - isolated) // params.batch_size, 1)
+        most = alone.largest_pass + views * max(isolated // batches, 1)
+        return replace(alone, largest_pass=min(most, max(alone.largest_pass, pass_images)))
 
     def everything(self) -> Tensor:
         """Indices of all samples: int64 (N,)."""

@@ -1,0 +1,51 @@
+"""What the trainings of a preset need of a card's memory, and which share of a card would do."""
+
+from typing import Any
+
+import torch
+
+from sweeper.cluster.finding import Finding
+from sweeper.preset.spec import SweepSpec
+from trainers.card.need import MemoryNeed, need_in_a_sweep
+from trainers.card.room import LARGE_STEPS, Room, gib, proposed_share
+from trainers.data.image_set import Splits
+from trainers.defenses.base import Defense
+from trainers.defenses.none import NoDefense
+
+GPU_MEMORY = "GPU memory"
+"""What ``doctor`` calls the check."""
+
+
+def needs(spec: SweepSpec, splits: Splits) -> list[MemoryNeed]:
+    """The needs of the control, and of each defense at the corners of its parameters."""
+    settings: list[tuple[type[Defense], Any]] = [(NoDefense, spec.control), *spec.corner_settings()]
+    compute = spec.compute.on_cuda()
+    return [need_in_a_sweep(kind, params, spec.model, splits, compute) for kind, params in settings]
+
+
+def gpu_memory(spec: SweepSpec, splits: Splits) -> Finding:
+    """What a training needs, beside its share of the smallest card here; without a card, the need alone."""
+    known = needs(spec, splits)
+    certain, most = max(need.certain for need in known), max(need.most for need in known)
+    text = f"a training needs about {gib(most)}"
+    if gib(certain) != gib(most):
+        text = f"a training needs about {gib(certain)}, and up to {gib(most)} in its largest steps"
+    if not torch.cuda.is_available():
+        return Finding(GPU_MEMORY, True, f"{text}; torch sees no card here to compare that with")
+    rooms = [Room.of(index, spec.resources.gpu) for index in range(torch.cuda.device_count())]
+    room = min(rooms, key=lambda room: room.total)
+    share = proposed_share(most, room.total) or proposed_share(certain, room.total)
+    if certain > room.bytes:
+        remedy = room.remedy(certain) if share is None else f"set resources.gpu: {share:g}, or lower batch_size"
+        return Finding(GPU_MEMORY, False, f"{text}, and {room}", f"{remedy[0].upper()}{remedy[1:]}.")
+    assert share is not None, "it fits a share, so it fits the card"
+    at_once = int(1 / share)
+    text = f"{text}; this card has {gib(room.total)}: resources.gpu: {share:g} would do"
+    text += f" ({at_once} trainings at once)" if at_once > 1 else ""
+    notes = []
+    if most > room.bytes:
+        notes = [
+            f"Warning: a training whose steps become as large as they may does not fit, since {room}; it is FAILED "
+            f"then. To be sure, {room.remedy(most, LARGE_STEPS)}."
+        ]
+    return Finding(GPU_MEMORY, True, text, notes=tuple(notes))

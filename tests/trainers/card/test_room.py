@@ -1,0 +1,160 @@
+"""A training that does not fit its share of a card says so; the card is made up."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from trainers.card import room as room_module
+from trainers.card.need import MemoryNeed
+from trainers.card.room import GIB, Room, proposed_share, within
+from trainers.compute import Compute, ComputeConfig
+from trainers.data import ImageSet
+from trainers.data.batches import Augmentation
+from trainers.data.image_set import Splits
+from trainers.errors import TrialError
+from trainers.models import ModelConfig
+from trainers.scenario import ScenarioConfig
+from trainers.trial import TrialConfig, run_trial
+
+CARD = Compute(torch.device("cuda"))
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    def of(gibibytes: float) -> None:
+        found = SimpleNamespace(total_memory=int(gibibytes * GIB))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: found)
+
+    return of
+
+
+class Need(MemoryNeed):
+    """A need of so many GiB."""
+
+    def __init__(self, certain: float, most: float | None = None):
+        super().__init__(0, int(certain * GIB), int((certain if most is None else most) * GIB))
+
+    certain = property(lambda self: self.certain_step)  # type: ignore[assignment]
+    most = property(lambda self: self.largest_step)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("total", "share", "needed", "said"),
+    [
+        (
+            16, 0.25, 12.3,
+            "This training needs about 12.3 GiB of GPU memory, and its share (resources.gpu: 0.25 of a card with "
+            "16.0 GiB) is 4.0 GiB; raise resources.gpu, or lower batch_size.",
+        ),
+        (
+            8, 0.25, 12.3,
+            "This training needs about 12.3 GiB of GPU memory, and its share (resources.gpu: 0.25 of a card with "
+            "8.0 GiB) is 2.0 GiB; lower batch_size, or use a card with more memory.",
+        ),
+        (
+            8, 1.0, 12.3,
+            "This training needs about 12.3 GiB of GPU memory, and the card has 8.0 GiB; lower batch_size, or use a "
+            "card with more memory.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_training_that_does_not_fit_does_not_begin(
+    card: Callable[[float], None], total: float, share: float, needed: float, said: str
+) -> None:
+    card(total)
+    with pytest.raises(TrialError) as caught, within(CARD, share, lambda: Need(needed)):
+        pytest.fail("it began")
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "said"),
+    [
+        (
+            0.25, 6.0,
+            "The GPU ran out of memory: this training needs up to about 6.0 GiB, and its share (resources.gpu: 0.25 of "
+            "a card with 16.0 GiB) is 4.0 GiB; raise resources.gpu, or lower batch_size or "
+            "pass_images.",
+        ),
+        (
+            0.0, 6.0,
+            "The GPU ran out of memory: this training needs up to about 6.0 GiB, and the card has 16.0 GiB; end what "
+            "else runs on the card, or lower batch_size or pass_images.",
+        ),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out_later_is_a_sentence_too(
+    card: Callable[[float], None], share: float, most: float, said: str
+) -> None:
+    card(16)
+    with pytest.raises(TrialError) as caught, within(CARD, share, lambda: Need(1.0, most)):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert str(caught.value) == said
+
+
+def test_other_errors_stay_what_they_are(card: Callable[[float], None]) -> None:
+    card(16)
+    with pytest.raises(RuntimeError, match=r"^no memory$"), within(CARD, 1.0, lambda: Need(1.0)):
+        raise RuntimeError("no memory")
+
+
+def test_on_the_cpu_nothing_is_estimated() -> None:
+    with within(Compute(torch.device("cpu")), 1.0, lambda: pytest.fail("it was estimated")):
+        pass
+
+
+@pytest.mark.parametrize(("share", "available"), [(0.0, 16), (0.5, 8), (1.0, 16), (2.0, 16)])
+def test_the_room_is_what_torch_is_limited_to(
+    card: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, share: float, available: int
+) -> None:
+    card(16)
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    ComputeConfig(device="cuda").open(share)
+    room = Room.of(0, share)
+    assert room.bytes == available * GIB == limits[0] * room.total
+
+
+@pytest.mark.parametrize(
+    ("need", "share"),
+    [(0.1, 0.125), (2, 0.125), (2.01, 0.142), (4, 0.25), (5.3, 0.333), (5.4, 0.5), (8.1, 1), (16, 1), (16.1, None)],
+)
+def test_proposed_shares(need: float, share: float | None) -> None:
+    assert proposed_share(int(need * GIB), 16 * GIB) == share
+
+
+@pytest.mark.parametrize(("share", "ends"), [(0.01, "raise resources.gpu, or lower batch_size."), (1.0, None)])
+def test_a_trial_on_a_card_is_refused_before_anything_is_built(
+    card: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    noise: Callable[..., ImageSet],
+    share: float,
+    ends: str | None,
+) -> None:
+    card(16)
+    built: list[Any] = []
+
+    def build(*args: Any) -> None:
+        built.append(args)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(ComputeConfig, "open", lambda _self, _share: CARD)
+    monkeypatch.setattr("trainers.trial.build_scenario", build)
+    config = TrialConfig(
+        data_fingerprint="f", model=ModelConfig("tiny", width=4), augmentation=Augmentation(crop=1), defense="none",
+        params={"epochs": 1}, scenarios=(ScenarioConfig(name="patch", attack="badnets"),), repeats=(0,),
+        sweep_seed=0, compute=ComputeConfig(device="cuda"),
+    )  # fmt: skip
+    with pytest.raises(TrialError) as caught:
+        next(run_trial(config, Splits(noise(60), noise(40, seed=1)), gpu_share=share))
+    assert bool(built) == (ends is None)
+    assert str(caught.value).startswith("The GPU ran out of memory" if built else "This training needs about 0.6 GiB")
+    assert str(caught.value).endswith(ends or "end what else runs on the card, or lower batch_size or pass_images.")
+
+
+def test_figures_are_in_gibibytes() -> None:
+    assert room_module.gib(3 * GIB // 2) == "1.5 GiB"

@@ -1,0 +1,108 @@
+"""Whether a training fits into its share of a card, and what is said if it does not."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from trainers.card.need import MemoryNeed
+from trainers.compute import Compute
+from trainers.errors import TrialError
+
+MOST_ON_A_CARD = 8
+"""Most trainings on one card that a share is proposed for."""
+LARGE_STEPS = "batch_size or pass_images"
+"""The keys on which the largest step depends."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Room:
+    """A training's share of a card's memory.
+
+    Args:
+        total: bytes of the card.
+        share: the share, at most 1.
+    """
+
+    total: int
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, device: torch.device | int, gpu_share: float) -> "Room":
+        """The room that :meth:`trainers.compute.ComputeConfig.open` leaves on ``device``."""
+        total = torch.cuda.get_device_properties(device).total_memory
+        return cls(total, gpu_share if 0 < gpu_share < 1 else 1.0)
+
+    @property
+    def bytes(self) -> int:
+        """The share in bytes."""
+        return int(self.total * self.share)
+
+    def __str__(self) -> str:
+        if self.share == 1:
+            return f"the card has {gib(self.total)}"
+        return f"its share (resources.gpu: {self.share:g} of a card with {gib(self.total)}) is {gib(self.bytes)}"
+
+    def remedy(self, need: int, lower: str = "batch_size") -> str:
+        """What to do where ``need`` bytes do not fit; ``lower``: the keys whose lower values need less."""
+        if need > self.total:
+            return f"lower {lower}, or use a card with more memory"
+        if self.share < 1:
+            return f"raise resources.gpu, or lower {lower}"
+        return f"end what else runs on the card, or lower {lower}"
+
+
+@contextmanager
+def within(compute: Compute, gpu_share: float, estimate: Callable[[], MemoryNeed]) -> Iterator[None]:
+    """Begin a training only if it fits, and say in a sentence if the card's memory does not suffice later.
+
+    A training that fits only if its steps stay below their largest is begun. On the CPU, nothing is checked.
+
+    Args:
+        compute: where to compute.
+        gpu_share: GPUs reserved for the training.
+        estimate: estimates the need; called on CUDA only.
+
+    Raises:
+        TrialError: what the training needs in any case does not fit, or torch ran out of the card's memory.
+    """
+    if compute.device.type != "cuda":
+        yield
+        return
+    room, need = Room.of(compute.device, gpu_share), estimate()
+    if need.certain > room.bytes:
+        raise TrialError(
+            f"This training needs about {gib(need.certain)} of GPU memory, and {room}; {room.remedy(need.certain)}."
+        )
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrialError(
+            f"The GPU ran out of memory: this training needs up to about {gib(need.most)}, and {room}; "
+            f"{room.remedy(need.most, LARGE_STEPS)}."
+        ) from error
+
+
+def proposed_share(need: int, total: int) -> float | None:
+    """The smallest share 1/k of a card, k at most ``MOST_ON_A_CARD``, rounded down to thousandths, that ``need`` fits.
+
+    Args:
+        need: bytes.
+        total: bytes of the card.
+
+    Returns:
+        The share; null if the need does not fit the whole card.
+    """
+    for count in range(MOST_ON_A_CARD, 0, -1):
+        share = math.floor(1000 / count) / 1000
+        if need <= Room(total, share).bytes:
+            return share
+    return None
+
+
+def gib(size: int) -> str:
+    """Bytes as text."""
+    return f"{size / GIB:.1f} GiB"
