@@ -1,128 +1,33 @@
 """The parts of ``benchmarks.card``."""
 
-import contextlib
-import json
 import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.card_job import Job, has_card, random_images
+from benchmarks.card_rates import MOST_IMAGES, measured, rates
+from benchmarks.multi_process_service import multi_process_service
 from benchmarks.project import ProjectVab
 from benchmarks.timing import rate
+from trainers.card.need import need_in_a_sweep
 from trainers.compute import Compute, ComputeConfig
-from trainers.data import ImageSet, Splits, load_data
-from trainers.data.batches import Augmentation, Normalizer
-from trainers.data.config import DataConfig
-from trainers.data.subset import stratified_indices
-from trainers.defenses.base import TrainingTask
-from trainers.defenses.none import NoDefense, NoneParams
+from trainers.data import Splits
+from trainers.data.batches import Augmentation
+from trainers.defenses.vab import Vab, VabParams
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig
-from trainers.seeding import seeded
-from trainers.storage.files import write_text
 from trainers.trial import TrialConfig, run_trial
 
-LARGE = 64
-"""Height in pixels from which images are large: they get the network with the ImageNet stem."""
-METHODS = {"stage 1": "mix_epoch", "stage 2": "suppression_epoch", "scoring": "score", "control": "epoch"}
-"""What is timed, each with its method."""
-
-
-@dataclass
-class Job:
-    """A part with what it measures on.
-
-    Args:
-        out: folder for results.
-        part: its name.
-        source: of the images; null: random ones.
-        size: height and width of the images.
-        small: in miniature.
-        until: when the part ends itself, by the monotonic clock.
-    """
-
-    out: Path
-    part: str
-    source: str | None
-    size: int
-    small: bool
-    until: float
-
-    def __post_init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cuda" if has_card() else "cpu")
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() > self.until
-
-    @property
-    def model(self) -> ModelConfig:
-        """ResNet-18, with the stem for the size of the images; in miniature a small network."""
-        if self.size >= LARGE:
-            return ModelConfig("imagenet_resnet18", width=8 if self.small else None)
-        return ModelConfig("tiny" if self.small else "resnet18")
-
-    @property
-    def count(self) -> int:
-        """Training images at most: of small ones as many as CIFAR-10 has.
-
-        Of large ones 5,000, which at 224 pixels are 0.75 GB as uint8: it is not known to us how many images V&B's
-        subset of ImageNet has.
-        """
-        if self.size >= LARGE:
-            return 20 if self.small else 5_000
-        return 100 if self.small else 50_000
-
-    def subject(self, data: ImageSet) -> dict[str, str]:
-        """The column of a table that says which network is trained on what."""
-        kind = "random images" if self.source is None else "images"
-        return {"network and images": f"{self.model.name}, {len(data):,} {kind} of {self.size}x{self.size}"}
-
-    def add(self, **row: Any) -> None:
-        """Write down one more row."""
-        self._rows.append(row)
-        write_text(self.out / f"{self.part}.json", json.dumps(self._rows, indent=1) + "\n")
-        print(f"  {row}", file=sys.stderr, flush=True)
-
-    def splits(self) -> Splits:
-        """Training images, and a fifth as many test images, but at least 20."""
-        count = self.count
-        if self.source is not None:
-            whole = load_data(DataConfig(source=self.source, image_size=self.size))
-            return Splits(_at_most(whole.train, count), _at_most(whole.test, max(count // 5, 20)))
-        return Splits(random_images(count, self.size, seed=0), random_images(max(count // 5, 20), self.size, seed=1))
-
-
-def has_card() -> bool:
-    """Whether torch sees a CUDA device."""
-    return torch.cuda.is_available()
-
-
-def random_images(count: int, size: int, seed: int) -> ImageSet:
-    """Images without anything to learn, in ten classes."""
-    images = torch.randint(256, (count, 3, size, size), generator=seeded(seed), dtype=torch.uint8)
-    return ImageSet(images, torch.arange(count) % 10, tuple(f"class {c}" for c in range(10)))
-
-
-def _at_most(data: ImageSet, count: int) -> ImageSet:
-    return data if len(data) <= count else data.subset(stratified_indices(data.labels, count, seed=0))
-
+__all__ = ["ceilings", "paper", "rates", "side_by_side", "tests"]
 
 # Ceilings
 
@@ -161,13 +66,6 @@ def _seconds(work: Callable[[], Any], device: torch.device, repeats: int = 20) -
     return statistics.median(found)
 
 
-def peak(out: Path) -> float | None:
-    """The measured rate of bf16 matrix products in TFLOP/s; null if it was not measured."""
-    path = out / "ceilings.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return next((row["value"] for row in rows if row["figure"].startswith("bf16")), None)
-
-
 # Tests
 
 
@@ -182,153 +80,25 @@ def tests(job: Job) -> None:
     job.add(result=lines[-1] if lines else done.stderr.strip()[-200:])
 
 
-# Images per second
-
-
-@dataclass(frozen=True)
-class Switches:
-    """How a network is computed.
-
-    Args:
-        amp: bfloat16 autocast; else float32.
-        channels_last: memory format of the networks; else contiguous.
-        autotuned: ``torch.backends.cudnn.benchmark``.
-        compiled: ``torch.compile`` of the networks.
-    """
-
-    amp: bool = False
-    channels_last: bool = False
-    autotuned: bool = False
-    compiled: bool = False
-
-    def __str__(self) -> str:
-        names = {"channels_last": self.channels_last, "autotuned": self.autotuned, "compiled": self.compiled}
-        return ", ".join(["bf16" if self.amp else "fp32", *(name for name, on in names.items() if on)])
-
-    @contextlib.contextmanager
-    def compute(self, device: torch.device) -> Iterator[Compute]:
-        """Where to compute in this way."""
-        before = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = self.autotuned
-        try:
-            yield (Compute if self.channels_last else _Contiguous)(device, self.amp, self.compiled)
-        finally:
-            torch.backends.cudnn.benchmark = before
-            torch.compiler.reset()
-
-
-class _Contiguous(Compute):
-    """Networks in torch's default memory format (NCHW)."""
-
-    def place(self, network: nn.Module) -> None:
-        network.to(self.device)
-        if self.compile:
-            network.compile()
-
-
-class _ContiguousNormalizer(Normalizer):
-    """Images in torch's default memory format (NCHW)."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return super().__call__(images).contiguous()
-
-
-ALONE_AND_TOGETHER = (
-    Switches(),
-    Switches(channels_last=True),
-    Switches(amp=True),
-    Switches(autotuned=True),
-    Switches(amp=True, channels_last=True),
-    Switches(amp=True, channels_last=True, autotuned=True),
-    Switches(amp=True, channels_last=True, autotuned=True, compiled=True),
-)
-
-
-class Control:
-    """Training without a defense, ready to be timed."""
-
-    def __init__(self, data: ImageSet, model: ModelConfig, augmentation: Augmentation, compute: Compute):
-        self.defense = NoDefense(NoneParams(epochs=1), TrainingTask(data, model, augmentation, compute, seed=0))
-        self._stage = self.defense.stages()[0]
-
-    def reset(self) -> None:
-        """Begin with other draws than the last time: nothing else matters for the time that it takes."""
-
-    def epoch(self) -> int:
-        """Train one epoch."""
-        return self._stage.run(0).images_seen
-
-
-def rates(job: Job) -> None:
-    """Images per second of V&B's stages, of scoring and of a control, for every switch alone and together."""
-    model, data = job.model, job.splits().train
-    few = random_images(min(job.count, 100), job.size, seed=0)
-    crop, device, ceiling = Augmentation(max(job.size // 8, 1)), job.device, peak(job.out)
-    with Switches().compute(device) as compute:
-        work = {name: flops(sides(few, model, crop, compute)[name], method) for name, method in METHODS.items()}
-    for switches in ALONE_AND_TOGETHER[:: 5 if job.small else 1]:
-        with switches.compute(device) as compute:
-            for name, side in sides(data, model, crop, compute).items():
-                if job.is_over:
-                    return
-                found = timed(side, METHODS[name], device, 1 if job.small else 2)
-                reached = found["images/s"] * work[name] / 1e12
-                share = None if ceiling is None else reached / ceiling
-                reach = {"TFLOP/s": reached, "share of peak": share}
-                job.add(what=name, how=str(switches), **found, **reach, **job.subject(data))
-            del side
-            if has_card():
-                torch.cuda.empty_cache()
-
-
-def sides(
-    data: ImageSet, model: ModelConfig, crop: Augmentation, compute: Compute
-) -> dict[str, "ProjectVab | Control"]:
-    """What is timed, by name."""
-    vab, control = ProjectVab(data, model, crop, compute), Control(data, model, crop, compute)
-    if isinstance(compute, _Contiguous):
-        for defense in (vab.defense, control.defense):
-            defense.normalise = _ContiguousNormalizer(defense.normalise.mean, defense.normalise.std)
-    return {"stage 1": vab, "stage 2": vab, "scoring": vab, "control": control}
-
-
-def timed(side: "ProjectVab | Control", method: str, device: torch.device, repeats: int) -> dict[str, Any]:
-    """Median images per second after one run that does not count, seconds of a run, and peak memory of the process."""
-    found, images = [], 0
-
-    def work() -> int:
-        nonlocal images
-        images = getattr(side, method)()
-        return images
-
-    for repeat in range(repeats + 1):
-        side.reset()
-        if repeat == 1 and device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        found.append(rate(work, device))
-    median = statistics.median(found[1:])
-    memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-    return {"images/s": median, "seconds": images / median, "first, s": images / found[0], "peak GiB": memory}
-
-
-def flops(side: "ProjectVab | Control", method: str) -> float:
-    """Floating-point operations of one image, counted by torch."""
-    side.reset()
-    with FlopCounterMode(display=False) as counter:
-        images = getattr(side, method)()
-    return counter.get_total_flops() / images
-
-
 # Side by side
 
 
 def side_by_side(job: Job) -> None:
-    """Trainings of the tiny network in one, two and four processes on the same card."""
+    """Trainings of the tiny network in one, two and four processes on the same card, without and with CUDA's MPS."""
     counts = (1, 2) if job.small else (1, 2, 4)
-    alone = None
+    alone = _side_by_side(job, counts, None, "no")
+    with multi_process_service(job.out / "mps") as runs:
+        if runs:
+            _side_by_side(job, counts[1:], alone, "yes")
+        else:
+            job.add(processes="-", MPS="cannot be started here")
+
+
+def _side_by_side(job: Job, counts: tuple[int, ...], alone: float | None, service: str) -> float | None:
+    """Measure, with the rate of one process ``alone`` if it is known; returns that rate."""
     for count in counts:
         if job.is_over:
-            return
+            break
         context, seconds = get_context("spawn"), 1.0 if job.small else 8.0
         barrier = context.Barrier(count)
         with context.Pool(count, _remember, (barrier,)) as pool:  # a barrier is handed over at the start, or never
@@ -337,7 +107,8 @@ def side_by_side(job: Job) -> None:
         together = sum(found)
         alone = alone or together
         row = {"images/s of all": together, "against one": together / alone, "slowest, images/s": min(found)}
-        job.add(processes=count, **row)
+        job.add(processes=count, MPS=service, **row)
+    return alone
 
 
 _barrier: Barrier | None = None
@@ -399,15 +170,22 @@ def paper(job: Job) -> None:
     epochs = {"mix": planned["mix_epochs"], "suppression": planned["suppression_epochs"]}
     usual = {stage: statistics.fmean(values[1:] or values) for stage, values in each.items()}
     if "suppression" not in usual:
-        usual["suppression"] = _of_rates(job.out, "stage 2") or usual.get("mix", 0.0)
+        usual["suppression"] = _of_rates(job, "stage 2") or usual.get("mix", 0.0)
     whole = sum(each["warmup"]) + sum(count * usual.get(stage, 0.0) for stage, count in epochs.items())
     reached = "all of it" if result.final else f"projected from {sum(map(len, each.values()))} epochs"
     each_epoch = {f"{k}, s/epoch": v for k, v in usual.items()}
-    job.add(stage=f"whole training, {reached}", seconds=whole, **each_epoch, **job.subject(splits.train))
+    memory = _memory(job, splits, VabParams(**config.params), config.compute.on_cuda())
+    job.add(stage=f"whole training, {reached}", seconds=whole, **each_epoch, **memory, **job.subject(splits.train))
 
 
-def _of_rates(out: Path, what: str) -> float | None:
-    """The least seconds of an epoch that the part ``rates`` has measured; null if it has none."""
-    path = out / "rates.json"
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return min((row["seconds"] for row in rows if row["what"] == what), default=None)
+def _of_rates(job: Job, what: str) -> float | None:
+    """Seconds of an epoch on all images, by the fastest way that the part ``rates`` has measured; null if by none."""
+    found = [row["seconds"] for row in measured(job.out, "rates") if row["what"] == what]
+    return min(found) * job.count / min(job.count, MOST_IMAGES) if found else None
+
+
+def _memory(job: Job, splits: Splits, params: VabParams, compute: Compute) -> dict[str, float | None]:
+    """Columns of the memory that was estimated and used, in GiB."""
+    need = need_in_a_sweep(Vab, params, job.model, splits, compute)
+    used = torch.cuda.max_memory_allocated() / 2**30 if has_card() else None
+    return {"need GiB": need.certain / 2**30, "at most GiB": need.most / 2**30, "peak GiB": used}
