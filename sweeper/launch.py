@@ -44,6 +44,7 @@ from sweeper.tracking.sweep_run import Tracker
 from sweeper.tracking.untracked import Untracked
 from sweeper.words import command, lacking
 from trainers.attacks.pattern import fingerprint
+from trainers.compute import has_bfloat16
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.seeding import NUMERICS
@@ -247,13 +248,20 @@ def _refuse_other_numerics(folder: RunFolder) -> None:
 
 
 def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
-    """The sweep with ``amp: auto`` decided by this machine's processor; prints what it chose."""
-    if spec.amp != "auto":
+    """The sweep with ``amp: auto`` decided by this machine's processor, for all hosts; prints what it chose."""
+    on_gpu = spec.device != "cpu" and spec.resources.gpu > 0
+    has = "computes" if has_bfloat16() else "does not compute"
+    if spec.amp == "on" and not on_gpu and not has_bfloat16():
+        text = "amp: on is slow here, since this processor has no instructions for bfloat16."
+    elif spec.amp == "auto" and on_gpu:
+        text = "amp: auto is bfloat16, since this sweep uses GPUs."
+    elif spec.amp == "auto":
+        chosen = "bfloat16" if has_bfloat16() else "float32"
+        text = f"amp: auto is {chosen} in this sweep, since the processor of this host {has} in bfloat16."
+    else:
         return spec
-    amp = spec.compute.settled().amp
-    here = "this processor computes in bfloat16" if amp else "this processor does not compute in bfloat16"
-    chosen = "on" if amp else "null (bfloat16 on CUDA only)"
-    console.print(f"amp: auto is {chosen} in this sweep, since {here}.", markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    amp = None if on_gpu and spec.amp == "auto" else spec.compute.settled().amp
     return spec.model_copy(update={"amp": amp})
 
 

@@ -40,7 +40,7 @@ class ComputeConfig(Parameters):
 
     pass_images: int | None = param(
         None,
-        ge=2,
+        ge=8,
         doc="most images in one pass of a training step; where suspicious samples make a step larger, it is divided "
         "into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",
     )
@@ -50,6 +50,11 @@ class ComputeConfig(Parameters):
         super().__post_init__()
         if self.cuda_graphs and not self.compile:
             raise ConfigError("cuda_graphs needs compile: true.")
+
+    def changed(self) -> dict[str, Any]:
+        """As for all parameters; ``amp: off`` enters keys as it did when it was false."""
+        found = super().changed()
+        return found | ({"amp": False} if self.amp == "off" else {})
 
     def settled(self) -> "ComputeConfig":
         """The configuration with ``amp: auto`` decided by the processor of this machine, for all trainings of a sweep.
@@ -76,13 +81,31 @@ class ComputeConfig(Parameters):
             return Compute(torch.device("cpu"), amp, self.compile, pass_images=self.pass_images)
         # A reused process would keep what the last training set.
         torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
-        torch.backends.cudnn.benchmark = self.autotune
-        return self.on_cuda()
+        compute = self.on_cuda()
+        torch.backends.cudnn.benchmark = compute.autotune
+        return compute
 
     def on_cuda(self) -> "Compute":
         """What :meth:`open` returns on a GPU; sets nothing."""
-        most = self.pass_images or PASS_IMAGES
-        return Compute(torch.device("cuda"), self.amp != "off", self.compile, self.cuda_graphs, self.fused, most)
+        return Compute(
+            torch.device("cuda"),
+            self.amp != "off",
+            self.compile,
+            self.cuda_graphs,
+            self.fused,
+            self.autotune,
+            self.pass_images or PASS_IMAGES,
+        )
+
+
+def amp_as_it_was(amp: Any) -> Any:
+    """``amp`` as earlier versions wrote it: true was bfloat16 on CUDA only, and false none."""
+    return {True: None, False: "off"}[amp] if isinstance(amp, bool) else amp
+
+
+def computed_in(amp: bool, on_cuda: bool) -> str:
+    """A numeric format and a kind of device, as text."""
+    return f"{'bfloat16 autocast' if amp else 'float32'} on {'CUDA' if on_cuda else 'CPUs'}"
 
 
 def has_bfloat16() -> bool:
@@ -100,14 +123,19 @@ class Compute:
     compile: bool = False
     cuda_graphs: bool = False
     fused: bool = False
+    autotune: bool = False
     pass_images: int | None = None
+
+    def __str__(self) -> str:
+        """Numeric format and device."""
+        return computed_in(self.amp, self.device.type == "cuda")
 
     @property
     def identity(self) -> list[object]:
         """JSON values of everything here that may change the last digits of a result."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
-        fused = ["fused"] if self.fused else []
-        return [self.device.type, self.amp, self.compile, threads, torch.__version__, *fused]
+        kernels = [name for name in ("fused", "autotune") if getattr(self, name)]
+        return [self.device.type, self.amp, self.compile, threads, torch.__version__, *kernels]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context for bfloat16 autocast; does nothing if ``amp`` is off."""
@@ -126,10 +154,9 @@ class Compute:
         mode = "reduce-overhead" if self.cuda_graphs else None
         return torch.compile(network.forward, dynamic=False, mode=mode)
 
-    def passes(self, images: int, at_most: int | None = None) -> int:
-        """In how many passes of about equal size ``images`` go through a network; ``at_most`` so many, if given."""
-        count = 1 if self.pass_images is None else max(math.ceil(images / self.pass_images), 1)
-        return count if at_most is None else min(count, max(at_most, 1))
+    def passes(self, images: int) -> int:
+        """In how many passes of about equal size ``images`` go through a network."""
+        return 1 if self.pass_images is None else max(math.ceil(images / self.pass_images), 1)
 
     def step_ended(self) -> None:
         """Tell CUDA graphs that a step of training has ended: the next one may write over its results."""

@@ -165,7 +165,7 @@ def _checked(name: str, value: Any, hint: Any, bounds: dict[str, float], choices
 
 def _allowed(kinds: list[Any], bounds: dict[str, float], choices: tuple[Any, ...] | None) -> str:
     if choices is not None:
-        return "one of " + ", ".join(map(str, choices))
+        return "one of " + ", ".join(str(choice) for choice in choices if choice is not None)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     text = " or ".join(words.get(k, "a list") for k in kinds)
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

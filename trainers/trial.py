@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainers.card.need import need_in_a_sweep
 from trainers.card.room import within
-from trainers.compute import Compute, ComputeConfig
+from trainers.compute import Compute, ComputeConfig, amp_as_it_was
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
@@ -95,9 +95,7 @@ class TrialConfig:
         fields["augmentation"] = Augmentation(**fields["augmentation"])
         fields["scenarios"] = tuple(ScenarioConfig(**scenario) for scenario in fields["scenarios"])
         fields["repeats"] = tuple(fields["repeats"])
-        if isinstance(fields["compute"]["amp"], bool):  # when it was for CUDA only
-            fields["compute"]["amp"] = None if fields["compute"]["amp"] else "off"
-        fields["compute"] = ComputeConfig(**fields["compute"])
+        fields["compute"] = ComputeConfig(**fields["compute"] | {"amp": amp_as_it_was(fields["compute"]["amp"])})
         return cls(**fields)
 
     def runs(self) -> list[tuple[ScenarioConfig, int]]:

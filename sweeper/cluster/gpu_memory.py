@@ -24,28 +24,28 @@ def needs(spec: SweepSpec, splits: Splits) -> list[MemoryNeed]:
 
 
 def gpu_memory(spec: SweepSpec, splits: Splits) -> Finding:
-    """What a training needs, beside its share of the smallest card here; without a card, the need alone."""
+    """What a training needs, beside its share of the smallest GPU here; without a GPU, the need alone."""
     known = needs(spec, splits)
-    certain, most = max(need.certain for need in known), max(need.most for need in known)
+    least, certain, most = (max(getattr(need, name) for need in known) for name in ("least", "certain", "most"))
     text = f"a training needs about {gib(most)}"
     if gib(certain) != gib(most):
         text = f"a training needs about {gib(certain)}, and up to {gib(most)} in its largest steps"
     if not torch.cuda.is_available():
-        return Finding(GPU_MEMORY, True, f"{text}; torch sees no card here to compare that with")
+        return Finding(GPU_MEMORY, True, f"{text}; torch sees no GPU here to compare that with")
     rooms = [Room.of(index, spec.resources.gpu) for index in range(torch.cuda.device_count())]
     room = min(rooms, key=lambda room: room.total)
-    share = proposed_share(most, room.total) or proposed_share(certain, room.total)
-    if certain > room.bytes:
-        remedy = room.remedy(certain) if share is None else f"set resources.gpu: {share:g}, or lower batch_size"
+    share = proposed_share(most, room.total)
+    if least > room.bytes:
+        remedy = room.remedy(least) if share is None else f"set resources.gpu: {share:g}, or lower batch_size"
         return Finding(GPU_MEMORY, False, f"{text}, and {room}", f"{remedy[0].upper()}{remedy[1:]}.")
-    assert share is not None, "it fits a share, so it fits the card"
-    at_once = int(1 / share)
-    text = f"{text}; this card has {gib(room.total)}: resources.gpu: {share:g} would do"
-    text += f" ({at_once} trainings at once)" if at_once > 1 else ""
+    text = f"{text}; the smallest GPU here has {gib(room.total)}"
+    if share is not None:
+        count = int(1 / share)
+        text += f": resources.gpu: {share:g} is enough" + (f" ({count} trainings at once)" if count > 1 else "")
     notes = []
     if most > room.bytes:
         notes = [
-            f"Warning: a training whose steps become as large as they may does not fit, since {room}; it is FAILED "
-            f"then. To be sure, {room.remedy(most, LARGE_STEPS)}."
+            f"Warning: the largest steps may not fit, since {room}; a training that runs out of memory is FAILED. To "
+            f"be sure, {room.remedy(most, LARGE_STEPS)}."
         ]
     return Finding(GPU_MEMORY, True, text, notes=tuple(notes))

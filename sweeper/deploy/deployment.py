@@ -1,7 +1,7 @@
 """``deploy.yaml``: the setting that ``select`` chose, read again by ``train``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 import yaml
@@ -9,9 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from torch import Tensor
 
 from sweeper.analysis.selection import Selection
-from sweeper.preset.spec import read_parameters
+from sweeper.preset.spec import read_amp, read_parameters
+from sweeper.run_folder.provenance import numeric_format
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
+from trainers.compute import amp_as_it_was
 from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.class_order import in_class_order
@@ -20,12 +22,8 @@ from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
+from trainers.params import LARGEST
 from trainers.unlabelled import HELD_OUT, check_count
-
-
-def _as_it_was(amp: Any) -> Any:
-    """Earlier versions wrote true for bfloat16 on CUDA only, and false for none."""
-    return {True: None, False: "off"}[amp] if isinstance(amp, bool) else amp
 
 
 class _Images(BaseModel):
@@ -54,10 +52,18 @@ class Deployment(BaseModel):
     params: dict[str, Any]
     model: Annotated[ModelConfig, BeforeValidator(read_parameters(ModelConfig))]
     augment: Annotated[Augmentation, BeforeValidator(read_parameters(Augmentation))]
-    amp: Annotated[Literal["auto", "on", "off"] | None, BeforeValidator(_as_it_was)] = None
-    pass_images: Annotated[int, Field(ge=2)] | None = None
+    amp: Annotated[str | None, BeforeValidator(read_amp)] = None
+    pass_images: Annotated[int, Field(ge=8, le=LARGEST)] | None = None
+    computed_in: str | None = None
     images: _Images
     source: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "pass_images" not in content:
+            return content | {"amp": amp_as_it_was(content.get("amp"))}
+        return content
 
     @model_validator(mode="after")
     def _check_defense(self) -> "Deployment":
@@ -230,6 +236,7 @@ def deployment(
         "augment": preset["augment"],
         "amp": preset["amp"],
         "pass_images": preset.get("pass_images"),
+        "computed_in": numeric_format(preset),
         "images": {key: sweep["data"][key] for key in ("image_shape", "class_names")}
         | {key: preset["data"][key] for key in _READ_ALIKE if key in preset["data"]},
         "chosen_for": {

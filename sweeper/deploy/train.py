@@ -86,9 +86,9 @@ def train(
         setting,
         compute.device.type,  # a CPU's generator states do not fit a GPU
         compute.amp,
-        *([] if compute.pass_images is None else [compute.pass_images]),
         data.fingerprint,
         None if unlabelled is None else pixels_fingerprint(unlabelled),
+        *[size for size in (deployment.pass_images,) if size is not None],  # a key that was added later
     )
     states = folder / "states" / f"{key:x}"
     store = StateStore(states, state_every_s)

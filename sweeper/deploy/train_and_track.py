@@ -89,6 +89,9 @@ def train_and_track(
         console.print(text, highlight=False, soft_wrap=True)
     asked = ComputeConfig(device, threads, deployment.amp, pass_images=deployment.pass_images)
     compute = asked.open(float(torch.cuda.is_available()))
+    found_in = deployment.computed_in
+    other = "" if found_in in (None, str(compute)) else f"; the setting was found in {found_in}"
+    console.print(f"Training in {compute}{other}.", highlight=False, soft_wrap=True)
     config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
     findings = Findings()

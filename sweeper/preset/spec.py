@@ -64,9 +64,13 @@ def _off(value: Any) -> Any:
     return "off" if value is False else value
 
 
-def _on_or_off(value: Any) -> Any:
-    """YAML reads ``on`` and ``off`` as true and false."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+def read_amp(value: Any) -> Any:
+    """``amp`` in its words. YAML reads ``on`` and ``off`` as true and false.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    return ComputeConfig.check("amp", {True: "on", False: "off"}[value] if isinstance(value, bool) else value)
 
 
 class Search(_Strict):
@@ -178,7 +182,7 @@ class SweepSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to compute; auto: a GPU if the trial reserves a share of one"
     )
-    amp: Annotated[Literal["auto", "on", "off"] | None, BeforeValidator(_on_or_off)] = Field(
+    amp: Annotated[Literal["auto", "on", "off"] | None, BeforeValidator(read_amp)] = Field(
         default=None,
         description="bfloat16 autocast: on, off, auto (on CUDA, and on a CPU that computes in bfloat16: AVX512-BF16 or "
         "AMX), or null (on CUDA only); auto is decided where the sweep starts, for all of its trainings",
@@ -194,7 +198,7 @@ class SweepSpec(_Strict):
     )
     pass_images: int | None = Field(
         default=None,
-        ge=2,
+        ge=8,
         le=LARGEST,
         description="most images in one pass of a training step; where suspicious samples make a step larger, it is "
         "divided into passes whose gradients are added; null: 4096 on CUDA, no limit on a CPU",

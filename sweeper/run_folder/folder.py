@@ -30,6 +30,7 @@ from sweeper.run_folder.tables import (
     write_table,
     write_tables_as_one,
 )
+from trainers.compute import amp_as_it_was
 from trainers.data.findings import FILE as FINDINGS
 from trainers.data.findings import Findings
 from trainers.data.tree import folders_in
@@ -37,9 +38,10 @@ from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
 
-VERSION = 2
+VERSION = 3
 """Version of the folder's layout. It is raised when an older program could misread what a newer one wrote. In version 1
-a trial's trainings had no status of their own."""
+a trial's trainings had no status of their own; in version 2 ``amp`` was true or false, and fewer keys said how to
+compute."""
 KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
 """Keys that every ``sweep.yaml`` holds, with their types."""
 LOCK_FILE = ".lock"
@@ -222,11 +224,13 @@ class RunFolder:
             search = sweep["preset"].get("search", {})
             if isinstance(search, dict):
                 sweep["preset"]["search"] = {"race": "off"} | search
-        amp = sweep["preset"].get("amp")
-        if isinstance(amp, bool):  # when it was for CUDA only
-            sweep["preset"]["amp"] = None if amp else "off"
         if type(sweep.setdefault("numerics", 1)) is not int:
             raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")
+        if sweep.get("version") in (1, 2):
+            sweep["preset"]["amp"] = amp_as_it_was(sweep["preset"].get("amp"))
+            resources = sweep["preset"].get("resources", {})
+            if isinstance(resources, dict) and resources.get("gpu") and sweep["preset"].get("device") != "cpu":
+                sweep["numerics"] = 1  # CUDA has other kernels and passes since then
         return sweep
 
     @property

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from trainers.compute import computed_in
+
 PACKAGES = ("robustness-sweeper", "torch", "ray", "optuna", "mlflow", "numpy")
 
 
@@ -27,8 +29,8 @@ def provenance() -> dict[str, Any]:
 def numeric_format(preset: Mapping[str, Any]) -> str:
     """Device and numeric format of a sweep's trainings, given its preset as ``sweep.yaml`` has it."""
     on_gpu = preset["device"] != "cpu" and preset["resources"]["gpu"] > 0
-    half = preset.get("amp") == "on" or (on_gpu and preset.get("amp") != "off")
-    return f"{'bfloat16 autocast' if half else 'float32'} on {'CUDA' if on_gpu else 'CPUs'}"
+    amp = preset.get("amp")
+    return computed_in(amp == "on" or (on_gpu and amp != "off"), on_gpu)
 
 
 def git_commit() -> str | None:

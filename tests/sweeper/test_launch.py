@@ -46,8 +46,8 @@ from trainers.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("bfloat16", "chosen", "words"),
-    [(True, "on", "on in this sweep, since this processor computes in bfloat16"),
-     (False, None, "null (bfloat16 on CUDA only) in this sweep, since this processor does not compute in bfloat16")],
+    [(True, "on", "bfloat16 in this sweep, since the processor of this host computes in bfloat16"),
+     (False, None, "float32 in this sweep, since the processor of this host does not compute in bfloat16")],
 )  # fmt: skip
 def test_the_numeric_format_is_chosen_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, chosen: str | None, words: str
@@ -69,6 +69,25 @@ def test_the_numeric_format_is_chosen_once(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not bfloat16})
     folder = RunFolder.open(tmp_path / "run")
     assert (trained, folder.spec().amp) == ([chosen], chosen), "also where the sweep is resumed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "amp", "words"),
+    [
+        ({"amp": "auto", "device": "auto", "resources": {"gpu": 1}}, None, "amp: auto is bfloat16, since this sweep"),
+        ({"amp": "on"}, "on", "amp: on is slow here"),
+        ({"amp": "off"}, "off", ""),
+        ({}, None, ""),
+    ],
+)
+def test_what_is_said_of_the_numeric_format(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], amp: str | None, words: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    said = StringIO()
+    assert launch._settled(spec_with(**changes), Console(file=said, width=200)).amp == amp
+    assert said.getvalue().startswith(words)
+    assert bool(said.getvalue()) == bool(words)
 
 
 def test_track_writes_a_study_that_is_missing_before_it_is_shared(

@@ -91,22 +91,32 @@ def test_graphs_are_of_compiled_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "images", "at_most", "passes"),
+    ("most", "images", "passes"),
     [
-        (None, 10**6, None, 1), (8, 0, None, 1), (8, 1, None, 1), (8, 8, None, 1), (8, 9, None, 2), (8, 17, None, 3),
-        (8, 100, 4, 4), (8, 100, 0, 1),
+        (None, 10**6, 1), (8, 0, 1), (8, 1, 1), (8, 8, 1), (8, 9, 2), (8, 17, 3),
     ],
 )  # fmt: skip
-def test_images_are_divided_into_passes(most: int | None, images: int, at_most: int | None, passes: int) -> None:
-    assert Compute(torch.device("cpu"), pass_images=most).passes(images, at_most) == passes
+def test_images_are_divided_into_passes(most: int | None, images: int, passes: int) -> None:
+    assert Compute(torch.device("cpu"), pass_images=most).passes(images) == passes
 
 
 def test_only_what_changes_digits_is_part_of_the_identity() -> None:
     plain = Compute(torch.device("cpu"))
     assert Compute(torch.device("cpu"), pass_images=8).identity == plain.identity
     others = [Compute(torch.device("cpu"), amp=True), Compute(torch.device("cpu"), compile=True)]
-    others.append(Compute(torch.device("cuda"), fused=True))
-    assert len({str(each.identity) for each in (plain, Compute(torch.device("cuda")), *others)}) == 5
+    others += [Compute(torch.device("cuda"), **{name: True}) for name in ("fused", "autotune")]
+    assert len({str(each.identity) for each in (plain, Compute(torch.device("cuda")), *others)}) == 6
+
+
+def test_a_format_is_named() -> None:
+    assert str(Compute(torch.device("cuda"), amp=True)) == "bfloat16 autocast on CUDA"
+    assert str(Compute(torch.device("cpu"))) == "float32 on CPUs"
+
+
+def test_keys_are_those_of_earlier_versions() -> None:
+    assert ComputeConfig().changed() == {}
+    assert ComputeConfig(amp="off").changed() == {"amp": False}
+    assert ComputeConfig(amp="on", pass_images=8).changed() == {"amp": "on", "pass_images": 8}
 
 
 def test_autocast_only_where_it_is_on() -> None:

@@ -12,15 +12,15 @@ from trainers.models import ModelConfig
 from trainers.unlabelled import count_of
 
 CUDA_ITSELF = 2**29
-"""What a process has on a card before it computes anything (context, kernels): an assumption, not measured here. It
-lies outside what torch counts and limits."""
+"""What a process has on a GPU before it computes anything (context, kernels): an assumption, not measured here. It lies
+outside what torch counts and limits, but inside the GPU."""
 WORKSPACES = 2**26
 """For cuBLAS and cuBLASLt, which take up to 32 MiB each: an assumption, not measured here."""
 HELD = 1.2
 """Factor for what torch holds beyond what it uses (rounded and divided blocks), and for cuDNN's workspaces: an
 assumption, not measured here."""
 FLOAT_COPIES = 3
-"""How many times the images of a pass lie on the card as float32 beside the network: the views of a step, those that
+"""How many times the images of a step lie on the card as float32 beside the network: the views of a step, those that
 are mixed, and what is put together for the pass."""
 FEW_FLOATS = 16
 """Numbers that a defense keeps for each sample beside label, targets and logits: scores and marks."""
@@ -39,6 +39,11 @@ class MemoryNeed:
     kept: int
     certain_step: int
     largest_step: int
+
+    @property
+    def least(self) -> int:
+        """Tensors that are there together in any case, without any allowance."""
+        return self.kept + self.certain_step
 
     @property
     def certain(self) -> int:
@@ -76,17 +81,25 @@ def memory_need(
     facts = data.images * (8 + 4 * (3 * data.classes + FEW_FLOATS))  # targets, and logits while they are put together
     pairs = [(one, model_bytes(one.model, data.shape, data.classes, compute.amp)) for one in footprint.networks]
     networks = sum(size.weights * (2 + one.moments) + size.buffers for one, size in pairs)
-    certain = max(_step(size, one, one.certain_pass, data) for one, size in pairs)
-    largest = max(_step(size, one, one.largest_pass, data) for one, size in pairs)
+    certain = max(_step(size, one, one.certain_pass, one.certain_pass, data) for one, size in pairs)
+    largest = max(_step(size, one, one.largest_pass, one.largest_step, data) for one, size in pairs)
     return MemoryNeed(images + facts + networks, certain, largest)
 
 
-def _step(size: NetworkBytes, network: Trained, images: int, data: DataSize) -> int:
-    """The largest of a pass, a prediction, and an update, which copies all weights for each number that it computes."""
+def _step(size: NetworkBytes, network: Trained, images: int, prepared: int, data: DataSize) -> int:
+    """The largest of a pass, a prediction, and an update, which copies all weights for each number that it computes.
+
+    Args:
+        size: of the network.
+        network: the network.
+        images: of a pass.
+        prepared: images of all passes of the step, which are made before it.
+        data: number and shape of the images.
+    """
     chunk = min(CHUNK, max(data.images, data.tested))
     pixels = 4 * FLOAT_COPIES * data.pixels
     update = size.weights * (1 + network.moments)
-    return max(size.step(images) + pixels * images, size.prediction(chunk) + pixels * chunk, update)
+    return max(size.step(images) + pixels * prepared, size.prediction(chunk) + pixels * chunk, update)
 
 
 def need_in_a_sweep(

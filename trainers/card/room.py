@@ -43,23 +43,22 @@ class Room:
 
     def __str__(self) -> str:
         if self.share == 1:
-            return f"the card has {gib(self.total)}"
-        return f"its share (resources.gpu: {self.share:g} of a card with {gib(self.total)}) is {gib(self.bytes)}"
+            return f"the GPU has {gib(self.total)}"
+        return f"its share (resources.gpu: {self.share:g} of a GPU with {gib(self.total)}) is {gib(self.bytes)}"
 
     def remedy(self, need: int, lower: str = "batch_size") -> str:
         """What to do where ``need`` bytes do not fit; ``lower``: the keys whose lower values need less."""
-        if need > self.total:
-            return f"lower {lower}, or use a card with more memory"
-        if self.share < 1:
+        if self.share < 1 and need <= self.total:
             return f"raise resources.gpu, or lower {lower}"
-        return f"end what else runs on the card, or lower {lower}"
+        return f"lower {lower}, or use a GPU with more memory"
 
 
 @contextmanager
 def within(compute: Compute, gpu_share: float, estimate: Callable[[], MemoryNeed]) -> Iterator[None]:
-    """Begin a training only if it fits, and say in a sentence if the card's memory does not suffice later.
+    """Begin a training only if it may fit, and say in a sentence if the GPU's memory does not suffice later.
 
-    A training that fits only if its steps stay below their largest is begun. On the CPU, nothing is checked.
+    Refused is only what cannot fit: whose tensors, without any allowance, are more than its share. On the CPU, nothing
+    is checked.
 
     Args:
         compute: where to compute.
@@ -67,22 +66,29 @@ def within(compute: Compute, gpu_share: float, estimate: Callable[[], MemoryNeed
         estimate: estimates the need; called on CUDA only.
 
     Raises:
-        TrialError: what the training needs in any case does not fit, or torch ran out of the card's memory.
+        TrialError: the training cannot fit, or ran out of memory and would do so again.
+        torch.OutOfMemoryError: it ran out of memory although it fits by the estimate; it may fit another time.
     """
     if compute.device.type != "cuda":
         yield
         return
     room, need = Room.of(compute.device, gpu_share), estimate()
-    if need.certain > room.bytes:
+    if need.least > room.bytes:
         raise TrialError(
-            f"This training needs about {gib(need.certain)} of GPU memory, and {room}; {room.remedy(need.certain)}."
+            f"This training needs at least {gib(need.least)} of GPU memory, and {room}; {room.remedy(need.least)}."
         )
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrialError(
-            f"The GPU ran out of memory: this training needs up to about {gib(need.most)}, and {room}; "
-            f"{room.remedy(need.most, LARGE_STEPS)}."
+        if need.most > room.bytes:
+            lower = LARGE_STEPS if need.most > need.certain else "batch_size"
+            raise TrialError(
+                f"The GPU ran out of memory: this training needs up to about {gib(need.most)}, and {room}; "
+                f"{room.remedy(need.most, lower)}."
+            ) from error
+        raise torch.OutOfMemoryError(
+            f"The GPU ran out of memory, although this training needs no more than about {gib(need.most)}, and {room}; "
+            "something else may run on it, or what its attack trains may need more."
         ) from error
 
 

@@ -199,7 +199,8 @@ class Defense(ABC):
     def trained(params: SgdParams, model: ModelConfig, batch_size: int, images: int) -> Trained:
         """A network that SGD trains in batches of ``batch_size`` of ``images`` images."""
         moments = int(params.momentum > 0)
-        return Trained(model, moments, min(batch_size, images), min(batch_size + 1, images))
+        most = min(batch_size + 1, images)
+        return Trained(model, moments, min(batch_size, images), most, most)
 
     @abstractmethod
     def stages(self) -> list[Stage]:

@@ -166,12 +166,14 @@ class Dlp(Isolating):
 
     def _losses(self, images: Tensor, targets: Tensor, labelled: int, weight: float) -> Iterator[Tensor]:
         """Parts of the loss of a batch, one for each pass; the first images are ``labelled``, the others guessed."""
-        passes, guessed = self.task.compute.passes(len(images), labelled), len(images) - labelled
+        passes, guessed = self.task.compute.passes(len(images)), len(images) - labelled
         own = zip(images[:labelled].tensor_split(passes), targets[:labelled].tensor_split(passes), strict=True)
         others = zip(images[labelled:].tensor_split(passes), targets[labelled:].tensor_split(passes), strict=True)
         for (kept, wanted), (filtered, guesses) in zip(own, others, strict=True):
             logits = self.run_network(self.network, torch.cat([kept, filtered])).logits
-            loss = len(kept) / labelled * soft_cross_entropy(logits[: len(kept)], wanted)
+            loss = logits[:0].sum()  # a pass may lack one kind
+            if len(kept):
+                loss = loss + len(kept) / labelled * soft_cross_entropy(logits[: len(kept)], wanted)
             share = len(filtered) / max(guessed, 1)
             yield loss + share * weight * unlabelled_loss(logits[len(kept) :], guesses)
 

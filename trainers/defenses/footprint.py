@@ -46,12 +46,14 @@ class Trained:
         moments: numbers that the optimiser keeps for each weight: 1 for SGD with momentum, 2 for Adam.
         certain_pass: images that go forward and backward at once in any case.
         largest_pass: images that do so at most.
+        largest_step: images of a step at most, in all of its passes.
     """
 
     model: ModelConfig
     moments: int
     certain_pass: int
     largest_pass: int
+    largest_step: int
 
 
 @dataclass(frozen=True)

@@ -132,14 +132,16 @@ class Vab(Defense):
         """
         batch = min(params.batch_size, data.images)
         labelled, most = 2 * batch, 2 * min(batch + 1, data.images)
+        step = most
         if params.suppression_epochs and params.suppression != "filter" and params.early_weight + params.late_weight:
-            most = min(2 * data.images, max(most, pass_images))
+            step = 2 * data.images
+            most = min(step, max(most, pass_images))
         victim_batch = min(params.victim_batch_size, data.images)
         victim = ModelConfig(params.victim_model) if params.victim_model else model
         return Footprint(
             (
-                Trained(victim, 2, victim_batch, min(victim_batch + 1, data.images)),
-                Trained(model, int(params.momentum > 0), labelled, most),
+                Trained(victim, 2, victim_batch, *2 * (min(victim_batch + 1, data.images),)),
+                Trained(model, int(params.momentum > 0), labelled, most, step),
             )
         )
 
@@ -267,11 +269,13 @@ class Vab(Defense):
         self, images: Tensor, targets: Tensor, views: Tensor, guesses: Tensor, weight: float
     ) -> Iterator[Tensor]:
         """Parts of the loss of a batch, one for each pass through the Beneficiary; each has its share of both."""
-        passes = self.task.compute.passes(len(images) + len(views), len(images))
+        passes = self.task.compute.passes(len(images) + len(views))
         parts = zip(*(whole.tensor_split(passes) for whole in (images, targets, views, guesses)), strict=True)
         for mixed, wanted, others, guessed in parts:
             logits = self.run_network(self.beneficiary, torch.cat([mixed, others])).logits
-            loss = len(mixed) / len(images) * soft_cross_entropy(logits[: len(mixed)], wanted)
+            loss = logits[:0].sum()  # a pass may lack one kind
+            if len(mixed):
+                loss = loss + len(mixed) / len(images) * soft_cross_entropy(logits[: len(mixed)], wanted)
             if len(others):
                 share = len(others) / len(views)
                 loss = loss + share * weight * soft_cross_entropy(logits[len(mixed) :], guessed)

@@ -36,10 +36,13 @@ def test_what_select_writes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "read"), [(True, None), (False, "off"), ("on", "on"), ("off", "off"), ("auto", "auto"), (None, None)]
+    ("given", "read"), [(True, "on"), (False, "off"), ("on", "on"), ("off", "off"), ("auto", "auto"), (None, None)]
 )
 def test_the_numeric_format_also_as_earlier_versions_wrote_it(tmp_path: Path, given: Any, read: str | None) -> None:
-    assert read_deployment(written(tmp_path / "deploy.yaml", {**GOOD, "amp": given})).amp == read
+    content = {**GOOD, "amp": given}
+    before = read_deployment(written(tmp_path / "before.yaml", content)).amp
+    assert before == (None if given is True else read), "true was for CUDA only"
+    assert read_deployment(written(tmp_path / "now.yaml", {**content, "pass_images": None})).amp == read
 
 
 @pytest.mark.parametrize(
@@ -54,8 +57,8 @@ def test_the_numeric_format_also_as_earlier_versions_wrote_it(tmp_path: Path, gi
         ({"model": {"name": "huge"}}, ["model", "name must be one of tiny"]),
         ({"model": ...}, ["model: is missing"]),
         ({"augment": {"crop": -1}}, ["augment", "crop must be"]),
-        ({"amp": "no"}, ["amp", "'auto', 'on' or 'off'"]),
-        ({"pass_images": 1}, ["pass_images", "greater than or equal to 2"]),
+        ({"amp": "no"}, ["amp must be one of auto, on, off (or null)", "'no'"]),
+        ({"pass_images": 7}, ["pass_images", "greater than or equal to 8"]),
         ({"images": {"image_shape": [3, 16], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 0], "class_names": ["a", "b"]}}, ["images.image_shape"]),
         ({"images": {"image_shape": [3, 16, 16], "class_names": ["a"]}}, ["images.class_names"]),

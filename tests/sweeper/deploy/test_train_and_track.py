@@ -74,7 +74,18 @@ def test_the_store_is_told_what_was_trained_on(deploy: Path, monkeypatch: pytest
     tracked = trained(deploy, Console(file=said, width=200))
     assert (tracked.version, tracked.error) == (Registered("small", "1", selected=True), None)
     assert (told["data.source"], told["images"], told["seed"]) == ("shapes", tracked.images, 0)
+    assert "Training in float32 on CPUs.\n" in said.getvalue()
     assert f"{tracked.images} images, 10 classes. Results go to {deploy.parent / 'model'}." in said.getvalue()
+
+
+def test_another_format_than_that_of_the_sweep_is_named(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "train", lambda *_: pytest.skip("only what is said before it is of interest"))
+    deploy.write_text(yaml.safe_dump(SETTING | {"computed_in": "bfloat16 autocast on CUDA"}), encoding="utf-8")
+    said = StringIO()
+    with pytest.raises(pytest.skip.Exception):
+        trained(deploy, Console(file=said, width=200))
+    words = "Training in float32 on CPUs; the setting was found in bfloat16 autocast on CUDA."
+    assert words in said.getvalue()
 
 
 def test_images_are_read_as_those_of_the_sweep_and_the_model_remembers_how(

@@ -19,6 +19,7 @@ from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, read_table, write_table
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, row_with, spec_with, sweep_with, write_rows
 from trainers.errors import ConfigError
+from trainers.seeding import NUMERICS
 from trainers.storage.files import LEFTOVER
 
 
@@ -100,8 +101,17 @@ def test_a_folder_of_an_earlier_version_is_read(folder: RunFolder, version: int)
 @pytest.mark.parametrize(("line", "read"), [("amp: true", None), ("amp: false", "off"), ("amp: 'on'", "on")])
 def test_bfloat16_was_for_cuda_only_when_it_was_true(folder: RunFolder, line: str, read: str | None) -> None:
     folder.write_sweep(sweep_with())
-    folder.sweep.write_text(folder.sweep.read_text().replace("amp: null", line))
+    text = folder.sweep.read_text().replace("amp: null", line)
+    folder.sweep.write_text(text.replace(f"version: {VERSION}", "version: 2"))
     assert folder.spec().amp == read
+
+
+@pytest.mark.parametrize(("device", "numerics"), [("auto", 1), ("cpu", NUMERICS)])
+def test_cuda_computed_otherwise_before_version_3(folder: RunFolder, device: str, numerics: int) -> None:
+    folder.write_sweep(sweep_with(device=device, resources={"gpu": 0.5}))
+    assert folder.numerics == NUMERICS
+    folder.sweep.write_text(folder.sweep.read_text().replace(f"version: {VERSION}", "version: 2"))
+    assert folder.numerics == numerics
 
 
 def test_a_folder_that_is_gone_on_with_has_the_version_of_what_is_written_now(folder: RunFolder) -> None:

@@ -18,7 +18,9 @@ Noise = Callable[..., ImageSet]
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("vab", vab_small.SMALL | {"mix_epochs": 0, "suppression_epochs": 2, "early_weight": 0.7}),
+    ("vab", vab_small.SMALL | {"mix_epochs": 0, "suppression_epochs": 1, "threshold": 0.95}),  # a few are credible
     ("dlp", small_defenses.SMALL["dlp"] | {"isolation_rate": 0.6}),
+    ("dlp", small_defenses.SMALL["dlp"] | {"isolation_rate": 0.98}),  # one sample is kept
     ("abl", small_defenses.SMALL["abl"] | {"isolation_rate": 0.6, "unlearning_rest": True}),
     ("pt", small_defenses.SMALL["pt"] | {"isolation_rate": 0.6}),
 ]

@@ -46,7 +46,7 @@ class Isolating(Defense):
         isolated = data.images if rate is None else round(rate * data.images)
         batches = 1 if rate is None else max((data.images - isolated) // params.batch_size, 1)
         most = alone.largest_pass + views * max(isolated // batches, 1)
-        return replace(alone, largest_pass=min(most, max(alone.largest_pass, pass_images)))
+        return replace(alone, largest_pass=min(most, max(alone.largest_pass, pass_images)), largest_step=most)
 
     def everything(self) -> Tensor:
         """Indices of all samples: int64 (N,)."""
@@ -168,14 +168,16 @@ class Isolating(Defense):
         """Parts of the loss of a batch, one for each pass; the loss of kept samples goes to ``meter`` at the end."""
         batch = torch.cat([kept, others])
         images, labels, count = view(batch), self.labels[batch], len(kept)
-        passes = self.task.compute.passes(len(batch), count)
+        passes = self.task.compute.passes(len(batch))
         own = zip(images[:count].tensor_split(passes), labels[:count].tensor_split(passes), strict=True)
         rest = zip(images[count:].tensor_split(passes), labels[count:].tensor_split(passes), strict=True)
         of_kept = torch.zeros((), device=self.device)
         for (credible, right), (isolated, wrong) in zip(own, rest, strict=True):
             logits = self.run_network(network, torch.cat([credible, isolated])).logits
             losses = sample_losses(logits, torch.cat([right, wrong]))
-            descent = len(credible) / count * losses[: len(credible)].mean()
+            descent = losses[:0].sum()  # a pass may lack one kind
+            if len(credible):
+                descent = descent + len(credible) / count * losses[: len(credible)].mean()
             of_kept += descent.detach()
             share = len(isolated) / max(len(others), 1)
             yield descent + share * weight * bounded_ascent(losses[len(credible) :], ceiling)
