@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.card_job import Job, has_card, random_images
-from benchmarks.card_rates import MOST_IMAGES, measured, rates
+from benchmarks.card_rates import MOST_IMAGES, TOGETHER, measured, rates
 from benchmarks.multi_process_service import multi_process_service
 from benchmarks.project import ProjectVab
 from benchmarks.timing import rate
@@ -96,18 +96,21 @@ def side_by_side(job: Job) -> None:
 
 def _side_by_side(job: Job, counts: tuple[int, ...], alone: float | None, service: str) -> float | None:
     """Measure, with the rate of one process ``alone`` if it is known; returns that rate."""
+    longest = 0.0 if job.small else 15.0
     for count in counts:
-        if job.is_over:
+        began = time.monotonic()
+        if began + longest > job.until:  # an end by force would leave the service running
             break
         context, seconds = get_context("spawn"), 1.0 if job.small else 8.0
         barrier = context.Barrier(count)
         with context.Pool(count, _remember, (barrier,)) as pool:  # a barrier is handed over at the start, or never
-            arguments = [(job.size, min(job.count, 5000), seconds, 1 / count)] * count
+            arguments = [(job.size, min(job.count, 5000), seconds, 1 / count, job.device.type)] * count
             found = pool.starmap(_train_for, arguments, chunksize=1)
         together = sum(found)
         alone = alone or together
         row = {"images/s of all": together, "against one": together / alone, "slowest, images/s": min(found)}
         job.add(processes=count, MPS=service, **row)
+        longest = 1.5 * (time.monotonic() - began)
     return alone
 
 
@@ -119,9 +122,9 @@ def _remember(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def _train_for(size: int, images: int, seconds: float, share: float) -> float:
+def _train_for(size: int, images: int, seconds: float, share: float, device: str) -> float:
     """Images per second of stage 1 of V&B with the tiny network, while the others do the same."""
-    compute = ComputeConfig(device="cuda" if has_card() else "cpu").open(share if has_card() else 0.0)
+    compute = ComputeConfig(device=device).open(share if device == "cuda" else 0.0)
     vab = ProjectVab(random_images(images, size, seed=0), ModelConfig("tiny"), Augmentation(max(size // 8, 1)), compute)
     vab.mix_epoch()
     assert _barrier is not None
@@ -170,7 +173,7 @@ def paper(job: Job) -> None:
     epochs = {"mix": planned["mix_epochs"], "suppression": planned["suppression_epochs"]}
     usual = {stage: statistics.fmean(values[1:] or values) for stage, values in each.items()}
     if "suppression" not in usual:
-        usual["suppression"] = _of_rates(job, "stage 2") or usual.get("mix", 0.0)
+        usual["suppression"] = _of_rates(job, "stage 2", len(splits.train)) or usual.get("mix", 0.0)
     whole = sum(each["warmup"]) + sum(count * usual.get(stage, 0.0) for stage, count in epochs.items())
     reached = "all of it" if result.final else f"projected from {sum(map(len, each.values()))} epochs"
     each_epoch = {f"{k}, s/epoch": v for k, v in usual.items()}
@@ -178,14 +181,21 @@ def paper(job: Job) -> None:
     job.add(stage=f"whole training, {reached}", seconds=whole, **each_epoch, **memory, **job.subject(splits.train))
 
 
-def _of_rates(job: Job, what: str) -> float | None:
-    """Seconds of an epoch on all images, by the fastest way that the part ``rates`` has measured; null if by none."""
-    found = [row["seconds"] for row in measured(job.out, "rates") if row["what"] == what]
-    return min(found) * job.count / min(job.count, MOST_IMAGES) if found else None
+def _of_rates(job: Job, what: str, images: int) -> float | None:
+    """Seconds of an epoch on so many images, as the part ``rates`` has measured the usual way; null if it has not."""
+    rows = [row for row in measured(job.out, "rates") if (row["what"], row["how"]) == (what, str(TOGETHER))]
+    return rows[0]["seconds"] * images / min(images, MOST_IMAGES) if rows else None
 
 
 def _memory(job: Job, splits: Splits, params: VabParams, compute: Compute) -> dict[str, float | None]:
     """Columns of the memory that was estimated and used, in GiB."""
-    need = need_in_a_sweep(Vab, params, job.model, splits, compute)
-    used = torch.cuda.max_memory_allocated() / 2**30 if has_card() else None
-    return {"need GiB": need.certain / 2**30, "at most GiB": need.most / 2**30, "peak GiB": used}
+    need, gib = need_in_a_sweep(Vab, params, job.model, splits, compute), 2**30
+    free, total = torch.cuda.mem_get_info() if has_card() else (0, 0)
+    return {
+        "need GiB": need.certain / gib,
+        "at most GiB": need.most / gib,
+        "tensors at most GiB": need.tensors / gib,
+        "peak GiB": torch.cuda.max_memory_allocated() / gib if has_card() else None,
+        "reserved GiB": torch.cuda.max_memory_reserved() / gib if has_card() else None,
+        "in use on the card GiB": (total - free) / gib if has_card() else None,
+    }

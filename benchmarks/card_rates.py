@@ -140,7 +140,7 @@ def rates(job: Job) -> None:
                 found = timed(side, METHODS[name], device, 1 if job.small else 2)
                 reached = found["images/s"] * work[name] / 1e12
                 share = None if ceiling is None else reached / ceiling
-                reach = {"TFLOP/s": reached, "share of peak": share}
+                reach = {"TFLOP/s": reached, "share of bf16 peak": share}
                 job.add(what=name, how=str(switches), **found, **reach, **job.subject(data))
             del side
             if has_card():

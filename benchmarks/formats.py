@@ -52,10 +52,9 @@ def run(job: Job) -> dict[str, Any]:
 
 def differences(rows: Sequence[dict[str, Any]], figure: str) -> list[float]:
     """What bfloat16 adds to a figure, for each scenario and seed."""
-    by_job = {(row["label"], row["seed"]): row[figure] for row in rows}
-    plain = FORMATS["off"]
-    pairs = [(by_job[label.replace(plain, FORMATS["on"]), seed], value) for (label, seed), value in by_job.items()
-             if label.endswith(plain)]  # fmt: skip
+    by_job = {(*row["label"].rsplit(", ", 1), row["seed"]): row[figure] for row in rows}
+    pairs = [(by_job[scenario, FORMATS["on"], seed], value) for (scenario, words, seed), value in by_job.items()
+             if words == FORMATS["off"]]  # fmt: skip
     return [half - whole for half, whole in pairs if half is not None and whole is not None]
 
 

@@ -20,7 +20,8 @@ def multi_process_service(folder: Path) -> Iterator[bool]:
     Yields:
         Whether it was started.
     """
-    variables = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
+    place = str(folder.absolute())
+    variables = {"CUDA_MPS_PIPE_DIRECTORY": place, "CUDA_MPS_LOG_DIRECTORY": place}
     before = {name: os.environ.get(name) for name in variables}
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(variables)

@@ -15,6 +15,13 @@ from trainers.params import Parameters, param
 PASS_IMAGES = 4096
 """Largest number of images in one pass on CUDA: 16 times the two views of V&B's and ABL's usual batch of 128."""
 
+CUDA_ITSELF = 2**29
+"""Bytes that a process has on a GPU before it computes anything (context, kernels): an assumption, not measured here.
+They lie outside what torch counts and limits, but inside the GPU."""
+COMPILED_FORMS = 64
+"""Most forms (size, with and without gradient, ...) in which all networks of a training are compiled; torch's 8 are for
+one function, and the networks share theirs."""
+
 
 @dataclass(frozen=True)
 class ComputeConfig(Parameters):
@@ -73,6 +80,8 @@ class ComputeConfig(Parameters):
             HostError: a GPU is asked for or reserved, and torch sees none.
         """
         torch.set_num_threads(self.threads)
+        if self.compile:
+            torch._dynamo.config.recompile_limit = COMPILED_FORMS
         wanted = self.device == "cuda" or (self.device == "auto" and gpu_share > 0)
         if wanted and not torch.cuda.is_available():
             raise HostError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
@@ -80,7 +89,7 @@ class ComputeConfig(Parameters):
             amp = self.settled().amp == "on"
             return Compute(torch.device("cpu"), amp, self.compile, pass_images=self.pass_images)
         # A reused process would keep what the last training set.
-        torch.cuda.set_per_process_memory_fraction(gpu_share if 0 < gpu_share < 1 else 1.0)
+        torch.cuda.set_per_process_memory_fraction(_tensors_share(gpu_share))
         compute = self.on_cuda()
         torch.backends.cudnn.benchmark = compute.autotune
         return compute
@@ -96,6 +105,14 @@ class ComputeConfig(Parameters):
             self.autotune,
             self.pass_images or PASS_IMAGES,
         )
+
+
+def _tensors_share(gpu_share: float) -> float:
+    """The share of a GPU's memory that is left for tensors, of a share of the GPU below 1."""
+    if not 0 < gpu_share < 1:
+        return 1.0
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return max(gpu_share - CUDA_ITSELF / total, 0.0)
 
 
 def amp_as_it_was(amp: Any) -> Any:
@@ -145,12 +162,10 @@ class Compute:
         """Move ``network`` to the device, channels last in memory; compile it, for any batch size, if wanted."""
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
-            network.compile(dynamic=True)
+            network.compile()
 
-    def for_whole_batches(self, network: nn.Module) -> Callable[..., Any]:
-        """The forward pass of a placed ``network`` for batches of a few sizes, each compiled by itself if wanted."""
-        if not self.compile:
-            return network
+    def of_fixed_size(self, network: nn.Module) -> Callable[..., Any]:
+        """The forward pass of a placed ``network``, compiled anew for each batch size: for batches of a few sizes."""
         mode = "reduce-overhead" if self.cuda_graphs else None
         return torch.compile(network.forward, dynamic=False, mode=mode)
 
@@ -158,7 +173,7 @@ class Compute:
         """In how many passes of about equal size ``images`` go through a network."""
         return 1 if self.pass_images is None else max(math.ceil(images / self.pass_images), 1)
 
-    def step_ended(self) -> None:
-        """Tell CUDA graphs that a step of training has ended: the next one may write over its results."""
+    def next_step(self) -> None:
+        """Tell CUDA graphs that another step of training begins, which may write over the results of the last one."""
         if self.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()

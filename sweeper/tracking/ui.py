@@ -1,6 +1,7 @@
 """Serves MLflow's UI and the report of a sweep to this machine only."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainers.storage.network import keep_loopback_off_proxies
 
 HOST = "127.0.0.1"
 SECONDS_TO_START = 60
+SECONDS_TO_END = 10
 
 
 class _Report(SimpleHTTPRequestHandler):
@@ -84,12 +86,23 @@ def _mlflow(store: str, port: int) -> Iterator[str]:
     # In the environment, since the process list would show a password in the address.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONSAFEPATH": "1"}
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet) as process:
-        try:
-            _wait_for(f"{address}/health", process)
-            yield address
-        finally:
-            process.terminate()
+    # In a session of its own, so that it can be ended with all that it started.
+    process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        _wait_for(f"{address}/health", process)
+        yield address
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all others of its session; one that is still starting may not obey."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_END)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,10 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from trainers.compute import Compute, ComputeConfig
+from trainers.compute import CUDA_ITSELF, Compute, ComputeConfig
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model
 
@@ -43,17 +44,22 @@ def test_the_device_and_its_format(
     given: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * CUDA_ITSELF))
     assert ComputeConfig(device=device).open(gpu_share) == opened
-    assert given == ([] if opened.device.type == "cpu" else [gpu_share])
+    allowed = gpu_share if gpu_share == 1 else gpu_share - 1 / 8
+    assert given == ([] if opened.device.type == "cpu" else [allowed]), "beside what CUDA takes itself"
 
 
 def test_a_trial_with_whole_gpus_may_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
-    for share in (0.25, 2.0, 0.0):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * CUDA_ITSELF))
+    for share in (0.25, 2.0, 0.0, 0.01):
         ComputeConfig(device="cuda").open(share)
-    assert given == [0.25, 1.0, 1.0]
+    assert given == [0.125, 1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

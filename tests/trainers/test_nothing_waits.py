@@ -12,7 +12,7 @@ from torch.nn import functional
 from tests.trainers.attacks.quick import TRAINED, prepared, quick
 from tests.trainers.defenses import small_defenses, vab_small
 from tests.trainers.waits import counted, counted_on_cuda
-from trainers.compute import Compute
+from trainers.compute import ComputeConfig
 from trainers.data import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, TrainingTask
@@ -87,7 +87,7 @@ def test_no_batch_of_a_defense_waits(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 @pytest.mark.parametrize(("name", "params"), VARIANTS)
 def test_no_batch_of_a_defense_waits_on_a_card(noise: Noise, name: str, params: dict[str, Any]) -> None:
-    told = replace(small_defenses.task(noise(64)), compute=Compute(torch.device("cuda")))
+    told = replace(small_defenses.task(noise(64)), compute=ComputeConfig("cuda").open(1.0))
 
     def waits_with(size: int) -> list[int]:
         epochs, each = epochs_of(name, params, size, told), []

@@ -4,16 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.card.dry_step import NetworkBytes, model_bytes
-from trainers.compute import PASS_IMAGES, Compute
+from trainers.compute import CUDA_ITSELF, PASS_IMAGES, Compute
 from trainers.data.image_set import Splits
 from trainers.defenses.base import CHUNK, Defense
 from trainers.defenses.footprint import DataSize, Trained
 from trainers.models import ModelConfig
 from trainers.unlabelled import count_of
 
-CUDA_ITSELF = 2**29
-"""What a process has on a GPU before it computes anything (context, kernels): an assumption, not measured here. It lies
-outside what torch counts and limits, but inside the GPU."""
 WORKSPACES = 2**26
 """For cuBLAS and cuBLASLt, which take up to 32 MiB each: an assumption, not measured here."""
 HELD = 1.2
@@ -42,8 +39,8 @@ class MemoryNeed:
 
     @property
     def least(self) -> int:
-        """Tensors that are there together in any case, without any allowance."""
-        return self.kept + self.certain_step
+        """Tensors that are there together in any case, and CUDA's own part, without any other allowance."""
+        return self.kept + self.certain_step + CUDA_ITSELF
 
     @property
     def certain(self) -> int:
@@ -67,7 +64,7 @@ class MemoryNeed:
 def memory_need(
     defense: type[Defense], params: Any, model: ModelConfig, data: DataSize, compute: Compute
 ) -> MemoryNeed:
-    """Estimate the need of a training. What attacks train before it is not part of it.
+    """Estimate the need of a training, without what attacks train before it and what cuDNN tries for ``autotune``.
 
     Args:
         defense: the defense.
@@ -83,7 +80,8 @@ def memory_need(
     networks = sum(size.weights * (2 + one.moments) + size.buffers for one, size in pairs)
     certain = max(_step(size, one, one.certain_pass, one.certain_pass, data) for one, size in pairs)
     largest = max(_step(size, one, one.largest_pass, one.largest_step, data) for one, size in pairs)
-    return MemoryNeed(images + facts + networks, certain, largest)
+    captured = certain if compute.cuda_graphs else 0  # graphs of whole batches keep their memory
+    return MemoryNeed(images + facts + networks, certain, largest + captured)
 
 
 def _step(size: NetworkBytes, network: Trained, images: int, prepared: int, data: DataSize) -> int:

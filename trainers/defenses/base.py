@@ -113,6 +113,16 @@ class Stage:
     run: Callable[[int], Report]
 
 
+def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory format of their weights, which a file does not keep; fused kernels want it."""
+    for weights in (group["params"] for group in optimizer.param_groups):
+        for weight in weights:
+            kept = optimizer.state.get(weight, {})
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    kept[name] = torch.empty_like(weight).copy_(value)
+
+
 class LossMeter:
     """Mean of batch losses, kept on the device so that no batch waits for the host."""
 
@@ -162,8 +172,8 @@ class Defense(ABC):
         self._stage = 0
         self._epoch = 0
         sizes = [value for key, value in params.as_dict().items() if key.endswith("batch_size")]
-        self._whole = {*sizes, *(2 * size for size in sizes)}
-        self._for_whole_batches: dict[nn.Module, Callable[..., ModelOutput]] = {}
+        self._fixed_sizes = {*sizes, *(2 * size for size in sizes)}
+        self._of_fixed_size: dict[nn.Module, Callable[..., ModelOutput]] = {}
 
     @classmethod  # noqa: B027  # most defenses have nothing to check
     def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
@@ -218,6 +228,7 @@ class Defense(ABC):
             if self._epoch >= stage.epochs:
                 self._stage, self._epoch = self._stage + 1, 0
                 continue
+            self.task.compute.next_step()
             if self._epoch == 0:
                 self.generator.manual_seed(self.stage_seed(self._stage))
             report = stage.run(self._epoch)
@@ -260,6 +271,7 @@ class Defense(ABC):
             own = optimizer.state_dict()["param_groups"]
             by_index = {int(key): copy.deepcopy(value) for key, value in moments.items()}  # JSON made the keys text
             optimizer.load_state_dict({"state": by_index, "param_groups": own})
+            _lay_out_as_weights(optimizer)
         self.tensors = {name: tensor.to(self.device, copy=True) for name, tensor in state["tensors"].items()}
 
     def new_network(self, role: str, model: ModelConfig | None = None) -> Network:
@@ -283,10 +295,12 @@ class Defense(ABC):
         and others whose size changes share code for any size.
         """
         run: Callable[..., ModelOutput] = network
-        if self.task.compute.compile and len(images) in self._whole:
-            if network not in self._for_whole_batches:
-                self._for_whole_batches[network] = self.task.compute.for_whole_batches(network)
-            run = self._for_whole_batches[network]
+        if self.task.compute.compile and len(images) in self._fixed_sizes:
+            if network not in self._of_fixed_size:
+                self._of_fixed_size[network] = self.task.compute.of_fixed_size(network)
+            run = self._of_fixed_size[network]
+        elif self.task.compute.compile:
+            torch._dynamo.maybe_mark_dynamic(images, 0)  # so that height and width stay constants
         with self.task.compute.autocast():
             return run(images)
 
@@ -311,11 +325,12 @@ class Defense(ABC):
         Returns:
             The sum, detached: float scalar.
         """
-        total = torch.zeros((), device=self.device)
+        parts: list[Tensor] = []
         optimizer.zero_grad(set_to_none=True)
         for loss in losses:
             loss.backward()
-            total += loss.detach()
+            parts.append(loss.detach())
+            del loss
         optimizer.step()
-        self.task.compute.step_ended()
-        return total
+        self.task.compute.next_step()
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

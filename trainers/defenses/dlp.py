@@ -168,7 +168,8 @@ class Dlp(Isolating):
         """Parts of the loss of a batch, one for each pass; the first images are ``labelled``, the others guessed."""
         passes, guessed = self.task.compute.passes(len(images)), len(images) - labelled
         own = zip(images[:labelled].tensor_split(passes), targets[:labelled].tensor_split(passes), strict=True)
-        others = zip(images[labelled:].tensor_split(passes), targets[labelled:].tensor_split(passes), strict=True)
+        rest = (images[labelled:], targets[labelled:])
+        others = zip(*(whole.tensor_split(passes)[::-1] for whole in rest), strict=True)
         for (kept, wanted), (filtered, guesses) in zip(own, others, strict=True):
             logits = self.run_network(self.network, torch.cat([kept, filtered])).logits
             loss = logits[:0].sum()  # a pass may lack one kind

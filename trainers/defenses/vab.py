@@ -270,8 +270,9 @@ class Vab(Defense):
     ) -> Iterator[Tensor]:
         """Parts of the loss of a batch, one for each pass through the Beneficiary; each has its share of both."""
         passes = self.task.compute.passes(len(images) + len(views))
-        parts = zip(*(whole.tensor_split(passes) for whole in (images, targets, views, guesses)), strict=True)
-        for mixed, wanted, others, guessed in parts:
+        own = zip(images.tensor_split(passes), targets.tensor_split(passes), strict=True)
+        rest = zip(views.tensor_split(passes)[::-1], guesses.tensor_split(passes)[::-1], strict=True)
+        for (mixed, wanted), (others, guessed) in zip(own, rest, strict=True):  # larger parts beside smaller ones
             logits = self.run_network(self.beneficiary, torch.cat([mixed, others])).logits
             loss = logits[:0].sum()  # a pass may lack one kind
             if len(mixed):

@@ -72,6 +72,9 @@ class Projection(nn.Conv2d):
     networks train there too, the pixels that the stride leaves out are left out beforehand; the result is the same.
     """
 
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(in_channels, out_channels, 1, stride, bias=False)
+
     def forward(self, maps: Tensor) -> Tensor:
         """``maps``: float (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         if self.in_channels >= 8:
@@ -91,7 +94,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            projection = Projection(in_channels, out_channels, 1, stride, bias=False)
+            projection = Projection(in_channels, out_channels, stride)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ class PreActBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.projection: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
-            self.projection = Projection(in_channels, out_channels, 1, stride, bias=False)
+            self.projection = Projection(in_channels, out_channels, stride)
 
     def forward(self, maps: Tensor) -> Tensor:
         """``maps``: float (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""

@@ -1,10 +1,14 @@
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sweeper.tracking import ui
 from sweeper.tracking.ui import HOST, serve
 from tests.sweeper.small import fresh_store
 from trainers.errors import ConfigError
@@ -82,3 +86,28 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
     with serve(report, fresh_store(tmp_path / "mlflow.db"), 0, 0) as (page, runs):
         assert get(page) == b"<p>the page</p>"
         assert b"MLflow" in get(runs)
+
+
+def test_what_does_not_start_in_time_is_ended_with_all_that_it_started(
+    tmp_path: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own process waits for others, and may not obey while it starts."""
+    started: list[int] = []
+    popen = subprocess.Popen
+
+    def stubborn(command: list[str], **options: Any) -> Any:
+        inner = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        outer = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {inner!r}]); {inner}"
+        process = popen([sys.executable, "-c", outer], **options)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(ui.subprocess, "Popen", stubborn)
+    monkeypatch.setattr(ui, "SECONDS_TO_START", 2)
+    monkeypatch.setattr(ui, "SECONDS_TO_END", 0.5)
+    with pytest.raises(ConfigError, match="did not start"), serve(report, f"sqlite:///{tmp_path}/m.db", 0, 0):
+        pass
+    monkeypatch.undo()
+    found = subprocess.run(["ps", "-e", "-o", "pgid=,stat="], check=True, capture_output=True, text=True).stdout
+    group = [line.split()[1] for line in found.splitlines() if int(line.split()[0]) == started[0]]
+    assert all(state.startswith("Z") for state in group), "what has ended may wait for whoever asks for its status"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tests.trainers.defenses import small_defenses, vab_small
 from trainers.card.dry_step import NetworkBytes, model_bytes
-from trainers.card.need import CUDA_ITSELF, FEW_FLOATS, FLOAT_COPIES, HELD, WORKSPACES, MemoryNeed, memory_need
-from trainers.compute import PASS_IMAGES, Compute
+from trainers.card.need import FEW_FLOATS, FLOAT_COPIES, HELD, WORKSPACES, MemoryNeed, memory_need
+from trainers.compute import CUDA_ITSELF, PASS_IMAGES, Compute
 from trainers.data import ImageSet
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES

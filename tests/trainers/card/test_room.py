@@ -10,7 +10,7 @@ import torch
 from trainers.card import room as room_module
 from trainers.card.need import MemoryNeed
 from trainers.card.room import GIB, Room, proposed_share, within
-from trainers.compute import Compute, ComputeConfig
+from trainers.compute import CUDA_ITSELF, Compute, ComputeConfig
 from trainers.data import ImageSet
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
@@ -37,6 +37,7 @@ class Need(MemoryNeed):
     def __init__(self, certain: float, most: float | None = None):
         super().__init__(0, int(certain * GIB), int((certain if most is None else most) * GIB))
 
+    least = property(lambda self: self.certain_step)  # type: ignore[assignment]
     certain = property(lambda self: self.certain_step)  # type: ignore[assignment]
     most = property(lambda self: self.largest_step)  # type: ignore[assignment]
 
@@ -127,9 +128,11 @@ def test_the_room_is_what_torch_is_limited_to(
     limits: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     ComputeConfig(device="cuda").open(share)
     room = Room.of(0, share)
-    assert room.bytes == available * GIB == limits[0] * room.total
+    assert room.bytes == available * GIB
+    assert limits[0] * room.total == room.bytes - (CUDA_ITSELF if 0 < share < 1 else 0)
 
 
 @pytest.mark.parametrize(

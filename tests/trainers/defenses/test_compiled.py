@@ -22,8 +22,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
     compile_ = torch.compile
 
-    def captured(function: Any, *, dynamic: bool, mode: str | None = None) -> Any:
-        made.append(dynamic)
+    def captured(function: Any, *, dynamic: bool | None = None, mode: str | None = None) -> Any:
+        made.append(dynamic is not False)
         assert mode is None
         return compile_(function, dynamic=dynamic, backend="aot_eager")
 
@@ -48,7 +48,22 @@ def test_a_compiled_training_has_the_same_numbers(noise: Noise, compiled: list[b
     networks = len(defense.modules)
     assert (compiled.count(True), compiled.count(False)) == (networks, networks)
     assert weights[1].allclose(weights[0], rtol=1e-4, atol=1e-4)
-    assert not weights[1].equal(weights[0][:1].expand_as(weights[0]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("name", ["none", "vab", "bcu"])
+def test_graphs_on_a_card_have_the_same_numbers(noise: Noise, name: str) -> None:
+    small = {"none": {"epochs": 2}, "vab": vab_small.SMALL, **small_defenses.SMALL}[name]
+    losses = []
+    for how in ({}, {"compile": True, "cuda_graphs": True}):
+        compute = Compute(torch.device("cuda"), fused=True, **how)
+        kind = DEFENSES[name]
+        told = replace(small_defenses.task(noise(40)), compute=compute)
+        defense = kind(kind.Params(**(small | {"batch_size": 16, "lr": 0.01})), told)
+        losses.append([report.loss for _, report in defense.epochs()])
+        torch.compiler.reset()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_without_it_nothing_is_compiled(noise: Noise, compiled: list[bool]) -> None:

@@ -1,7 +1,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainers.defenses import small_defenses, vab_small
 from trainers.compute import Compute
 from trainers.data import ImageSet
 from trainers.data.batches import Augmentation
@@ -224,12 +225,36 @@ def test_logits_are_those_of_eval_mode_in_order(task: TrainingTask) -> None:
     assert defense.logits_of(network, task.data.images[4:6]).allclose(torch.cat(singles[4:6]), atol=1e-5)
 
 
-def test_a_step_goes_down_the_gradient_and_forgets_the_last_one() -> None:
+def test_a_step_goes_down_the_gradient_and_forgets_the_last_one(task: TrainingTask) -> None:
+    kind: Any = DEFENSES["none"]
+    defense = kind(kind.Params(epochs=1), task)
     weight = nn.Parameter(torch.tensor(2.0))
     optimizer = torch.optim.SGD([weight], 0.25)
     for _ in range(2):
-        Defense.step(optimizer, weight**2)  # w -> w - 0.25 * 2 w
+        defense.step(optimizer, weight**2)  # w -> w - 0.25 * 2 w
     assert weight.item() == 0.5
+    assert defense.step_in_passes(optimizer, (weight**2 for _ in range(3))).item() == 0.75
+    assert weight.item() == -0.25, "the gradients of all passes are added: 0.5 - 0.25 * 3"
+
+
+@pytest.mark.parametrize("name", ["none", "vab"])
+def test_moments_read_from_a_file_are_laid_out_as_their_weights(noise: Noise, tmp_path: Path, name: str) -> None:
+    """Fused kernels go through both in the order in which they lie in memory."""
+    kind: Any = DEFENSES[name]
+    small = vab_small.SMALL | {"mix_epochs": 2} if name == "vab" else {"epochs": 3, "batch_size": 16}
+    told = replace(small_defenses.task(noise(40)), compute=Compute(torch.device("cpu"), fused=True))
+    whole, again = (kind(kind.Params(**small), told) for _ in range(2))
+    epochs = whole.epochs()
+    for _ in range(2):
+        next(epochs)
+    save_state(tmp_path / "state", whole.state())
+    expected = [report.loss for _, report in epochs]
+    again.load(load_state(tmp_path / "state"))
+    for optimizer in again.optimizers.values():
+        for weight, kept in optimizer.state.items():
+            moments = [value for value in kept.values() if value is not None and value.shape == weight.shape]
+            assert all(value.stride() == weight.stride() for value in moments)
+    assert [report.loss for _, report in again.epochs()] == expected
 
 
 def test_the_meter_is_the_mean_over_batches() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,18 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         made.parts.append((targets.detach().clone(), loss.item()))
         return loss
 
-    def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def step(self: Vab, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor]) -> Tensor:
+        (loss,) = losses
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         if isinstance(optimizer, torch.optim.SGD):
             made.steps.append((loss.item(), pending.copy()))
             pending.clear()
+        return loss.detach()
 
     monkeypatch.setattr(trainers.defenses.vab, "soft_cross_entropy", cross_entropy)
-    monkeypatch.setattr(Vab, "step", staticmethod(step))
+    monkeypatch.setattr(Vab, "step_in_passes", step)
     return made
 
 

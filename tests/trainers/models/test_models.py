@@ -192,7 +192,7 @@ def test_a_residual_block_whose_branch_is_off_passes_its_input_on() -> None:
 @pytest.mark.parametrize("channels", [1, 4, 7, 8])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_projection_is_a_strided_convolution(channels: int, stride: int) -> None:
-    made = Projection(channels, 5, 1, stride, bias=False)
+    made = Projection(channels, 5, stride)
     maps = torch.randn(2, channels, 7, 8, generator=seeded(0))
     expected = torch.einsum("nchw,oc->nohw", maps, made.weight[:, :, 0, 0])[:, :, ::stride, ::stride]
     assert made(maps).allclose(expected, atol=1e-6)

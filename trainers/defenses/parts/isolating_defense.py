@@ -170,7 +170,7 @@ class Isolating(Defense):
         images, labels, count = view(batch), self.labels[batch], len(kept)
         passes = self.task.compute.passes(len(batch))
         own = zip(images[:count].tensor_split(passes), labels[:count].tensor_split(passes), strict=True)
-        rest = zip(images[count:].tensor_split(passes), labels[count:].tensor_split(passes), strict=True)
+        rest = zip(images[count:].tensor_split(passes)[::-1], labels[count:].tensor_split(passes)[::-1], strict=True)
         of_kept = torch.zeros((), device=self.device)
         for (credible, right), (isolated, wrong) in zip(own, rest, strict=True):
             logits = self.run_network(network, torch.cat([credible, isolated])).logits
