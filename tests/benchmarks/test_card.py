@@ -71,7 +71,7 @@ def test_images_are_cut_to_size(tmp_path: Path) -> None:
 
 def test_time_is_shared_by_the_parts_that_are_left() -> None:
     assert card.share(list(card.SECONDS), 720) == 30
-    assert card.share(["side_by_side", "paper"], 96) == 12
+    assert card.share(["side_by_side", "paper"], 98) == 14
     assert card.share(["paper"], 50) == 50
     assert card.share(["paper"], -3) == 0
 
