@@ -11,12 +11,12 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_each_format_of_each_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_format_of_a_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
     changes = [part for change in SMALL for part in ("--set", change)]
-    assert formats.main(["--seeds", "3", "--workers", "1", *changes]) == 0
+    assert formats.main(["--only", "blend", "--seeds", "3", "--workers", "1", *changes]) == 0
     text = capsys.readouterr().out
-    assert all(f"{name}, {words}" in text for name in ("badnets", "blend") for words in ("float32", "bfloat16"))
+    assert all(f"blend, {words}" in text for words in ("float32", "bfloat16"))
     assert "val_acc, bfloat16 less float32: " in text
 
 

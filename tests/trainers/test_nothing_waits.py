@@ -71,7 +71,7 @@ def test_no_batch_of_a_defense_waits(
     def waits_with(size: int) -> tuple[list[Counter[str]], int]:
         """What waits in each epoch with batches of a size, and how many steps there were."""
         steps.clear()
-        epochs, each = epochs_of(name, params, size, small_defenses.task(noise(64))), []
+        epochs, each = epochs_of(name, params, size, small_defenses.task(noise(40))), []
         while True:
             with counted() as waits:
                 if next(epochs, None) is None:
