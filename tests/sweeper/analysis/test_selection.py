@@ -22,7 +22,10 @@ SWEEP: dict[str, Any] = {
         "name": "small",
         "model": {"name": "tiny"},
         "augment": {"crop": 0},
-        "amp": False,
+        "amp": "off",
+        "pass_images": 64,
+        "device": "auto",
+        "resources": {"gpu": 0.5},
         "data": {"source": "shapes"},
     },
     "data_fingerprint": "abc-def",
@@ -180,7 +183,8 @@ def test_the_deployed_content_holds_setting_evidence_and_source() -> None:
     content = deployment(select(table, max_asr=0.2), table, SWEEP, bounds)
     assert content["defense"] == "vab"
     assert content["params"]["threshold"] == 0.2
-    assert (content["model"], content["augment"], content["amp"]) == ({"name": "tiny"}, {"crop": 0}, False)
+    assert (content["model"], content["augment"], content["amp"]) == ({"name": "tiny"}, {"crop": 0}, "off")
+    assert (content["pass_images"], content["computed_in"]) == (64, "float32 on CUDA")
     assert content["chosen_for"] == {**bounds, "environment": None, "hardest_of": [], "no_evidence": []}
     assert (content["val_acc"], content["val_asr"], content["seeds"]) == (0.8, pytest.approx(0.11), 2)
     assert [(e["trial_id"], e["seed"], e["val_asr"]) for e in content["evidence"]] == [("t0", 0, 0.1), ("t0", 1, 0.12)]
