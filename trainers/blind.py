@@ -79,13 +79,14 @@ def train_blind(
         TrialError: a loss or a weight is not finite, the defense left no model, or the GPU's memory does not suffice.
     """
     kind = DEFENSES[setting.defense]
-    wanted = kind.unlabelled(kind.Params(**setting.params))
+    params = kind.Params(**setting.params)
+    wanted = kind.unlabelled(params)
     there = 0 if unlabelled is None or wanted is None else len(unlabelled)
     count = there if wanted is None or wanted.count is None else min(wanted.count, there)
     size = DataSize.of(data, unlabelled=count)
 
     def need() -> MemoryNeed:
-        return memory_need(kind, kind.Params(**setting.params), setting.model, size, compute)
+        return memory_need(kind, params, setting.model, size, compute)
 
     with within(compute, 1.0, need):
         return _train(setting, data, compute, seed, store, progress, unlabelled)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +26,9 @@ class SgdParams(Parameters):
     )
     decay: float = param(0.1, gt=0, le=1, doc="factor of the learning rate at each milestone (schedule: step)")
 
+    nesterov: ClassVar[bool] = False
+    """Whether momentum is Nesterov's."""
+
     def optimizer(self, network: nn.Module, fused: bool = False) -> torch.optim.SGD:
         """SGD over the parameters of ``network``; ``fused``: in one kernel."""
         return torch.optim.SGD(
@@ -32,6 +36,7 @@ class SgdParams(Parameters):
             self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            nesterov=self.nesterov and self.momentum > 0,
             fused=fused or None,
         )
 

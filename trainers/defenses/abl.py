@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.data.batches import augment, cutout
 from trainers.data.image_set import ImageSet
@@ -53,16 +52,8 @@ class AblParams(SgdParams):
     unlearning_weight: float = param(1.0, ge=0, doc="weight of the gradient ascent in unlearning")
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends (ours)")
 
-    def optimizer(self, network: nn.Module, fused: bool = False) -> torch.optim.SGD:
-        """SGD with Nesterov's momentum, as in the authors' code."""
-        return torch.optim.SGD(
-            network.parameters(),
-            self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-            fused=fused or None,
-        )
+    nesterov: ClassVar[bool] = True
+    """As in the authors' code."""
 
 
 def local_ascent(losses: Tensor, floor: float, how: str) -> Tensor:
