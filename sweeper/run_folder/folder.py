@@ -38,10 +38,10 @@ from trainers.errors import ConfigError
 from trainers.storage.files import remove_leftovers, remove_tree, write_text, write_with
 from trainers.storage.object_store import ObjectPath, Place, place
 
-VERSION = 3
+VERSION = 4
 """Version of the folder's layout. It is raised when an older program could misread what a newer one wrote. In version 1
 a trial's trainings had no status of their own; in version 2 ``amp`` was true or false, and fewer keys said how to
-compute."""
+compute; version 3 knew no replicates."""
 KEYS = {"preset": dict, "sweep_id": str, "data_fingerprint": str, "data": dict, "provenance": dict}
 """Keys that every ``sweep.yaml`` holds, with their types."""
 LOCK_FILE = ".lock"

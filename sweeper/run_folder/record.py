@@ -15,8 +15,10 @@ from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
 FINISHED, PRUNED, FAILED, RUNNING = "FINISHED", "PRUNED", "FAILED", "RUNNING"
-TRIAL, CONTROL, CONFIRMATION = "trial", "control", "confirmation"
-"""Roles: what the searcher proposed, an undefended run of its scenario, and a leader run again with fresh seeds."""
+TRIAL, CONTROL, CONFIRMATION, REPLICATE = "trial", "control", "confirmation", "replicate"
+"""Roles: what the searcher proposed, an undefended run of its scenario, a leader run again with fresh seeds, and a
+replicate of the test that certifies a setting."""
+ROLES = (TRIAL, CONTROL, CONFIRMATION, REPLICATE)
 
 KEY_COLUMNS = (
     "trial_id", "config_id", "role", "status", "trial_status", "scenario", "attack", "poison_rate", "poison_share",
@@ -28,7 +30,7 @@ EXTRA_COLUMNS = (
 )  # fmt: skip
 EXCESS = {"val_asr_excess": ("val_asr", "asr_floor"), "test_asr_excess": ("test_asr", "test_asr_floor")}
 """Figures that follow from two others: attack success, and its floor."""
-TRIAL_ID = r"[ctk]\d{4,9}"
+TRIAL_ID = r"[ctkr]\d{4,9}"
 RunKey = tuple[str, int]
 """Scenario name and seed: one training within a trial."""
 
@@ -57,13 +59,13 @@ class TrainingState:
 
 @dataclass
 class TrialRecord:
-    """One trial, control or confirmation, as the driver knows it.
+    """One trial, control, confirmation or replicate, as the driver knows it.
 
     Args:
         trial_id: this program's id, not Ray's, in the order of start.
-        role: ``trial``, ``control`` or ``confirmation``.
+        role: one of :data:`ROLES`.
         config: what it runs; null if the proposed parameters were refused.
-        controls: for each training, the key of its control's configuration.
+        controls: for each training that has one, the key of its control's configuration.
         searched: values of the searched parameters, by name in the study.
         status: RUNNING until it ends.
         error: why it failed, or left its race.
@@ -162,7 +164,7 @@ class TrialRecord:
             run = (scenario.name, repeat)
             training = self.trainings[run]
             figures = self.final(run) if training.status == FINISHED else {}
-            control = control_asr.get(self.controls[run])
+            control = control_asr.get(self.controls[run]) if run in self.controls else None
             facts = self.facts.get(run, {})
             attacked = scenario.poison_rate > 0
             counts = figures.get("val_class_counts")
@@ -232,7 +234,7 @@ class TrialRecord:
             ValueError, KeyError, TypeError, AttributeError: the text is no record.
         """
         fields = json.loads(text)
-        if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in (TRIAL, CONTROL, CONFIRMATION):
+        if not re.fullmatch(TRIAL_ID, fields["trial_id"]) or fields["role"] not in ROLES:
             raise ValueError("its trial_id or role is not valid")
         config = fields["config"]
         if config and "config_id" not in fields:

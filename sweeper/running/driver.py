@@ -31,6 +31,7 @@ from sweeper.running.study_file import open_study
 from sweeper.running.watchdog import Watchdog
 from sweeper.running.worker import TrainingActor, pack
 from sweeper.search.agenda import Agenda
+from sweeper.search.replicates import Replicates
 from sweeper.words import command
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
@@ -76,17 +77,19 @@ class Plan:
         trials: how many trials the study proposes in all, with those in ``records``, without controls.
         records: of an earlier part of the sweep.
         extra: trials that the study does not propose (confirmations).
+        test: makes the agenda of a test; null: trials are run.
     """
 
     trials: int
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
     extra: Sequence[TrialRecord] = ()
+    test: Callable[[Ledger], Replicates] | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether every trial has ended already, and so has every control."""
         asked = sum(record.role == TRIAL for record in self.records.values())
-        return not self.extra and asked >= self.trials and not any(r.open for r in self.records.values())
+        return self.test is None and not self.extra and asked >= self.trials and not any(r.open for r in self.records.values())
 
 
 def run_sweep(
@@ -134,11 +137,8 @@ def run_sweep(
             stopper = SweepStopper(
                 spec.search.time_budget and spec.search.time_budget * 60, lambda: ledger.broken is not None
             )
-            study = open_study(spec, folder.study, plan.records)
             fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
-            agenda = Agenda(spec, study, splits.fingerprint, ledger, plan.trials)
-            for record in plan.extra:
-                agenda.add(record)
+            agenda = _agenda(spec, splits, ledger, plan)
             searcher = SweepSearcher(agenda, ledger, stopper, fleet, spec.search.retries, spec.search.workers, say)
             ledger.write_tables()
             try:
@@ -152,6 +152,17 @@ def run_sweep(
     if not any(record.open for record in ledger.everything.values()):
         remove_tree(folder.states)
     return replace(Outcome.of(ledger.everything.values(), stopper.reason), in_haste=stopper.in_haste)
+
+
+def _agenda(spec: SweepSpec, splits: Splits, ledger: Ledger, plan: Plan) -> Agenda | Replicates:
+    """Names the trainings of a plan."""
+    if plan.test is not None:
+        return plan.test(ledger)
+    study = open_study(spec, ledger.folder.study, plan.records)
+    agenda = Agenda(spec, study, splits.fingerprint, ledger, plan.trials)
+    for record in plan.extra:
+        agenda.add(record)
+    return agenda
 
 
 def _run_trainings(

@@ -13,6 +13,7 @@ from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, Trainin
 from sweeper.running.ledger import Ledger
 from sweeper.running.stopper import SweepStopper
 from sweeper.search.agenda import Agenda
+from sweeper.search.replicates import Replicates
 from trainers.storage.state_store import new_attempt
 
 
@@ -22,7 +23,7 @@ class SweepSearcher(Searcher):
     Ray's own OptunaSearch reports stopped trials as COMPLETE, leaves failed ones RUNNING and supports no constraints.
 
     Args:
-        agenda: of the sweep.
+        agenda: of the sweep, or of a test.
         ledger: the agenda's book.
         stopper: knows why the sweep ends early, and which trainings are stopped.
         fleet: the hosts.
@@ -33,7 +34,7 @@ class SweepSearcher(Searcher):
 
     def __init__(
         self,
-        agenda: Agenda,
+        agenda: Agenda | Replicates,
         ledger: Ledger,
         stopper: SweepStopper,
         fleet: Fleet,
