@@ -110,6 +110,7 @@ class Certification:
         """Trainings of the replicates that were applied."""
         self._current = 0
         self._open_next()
+        self._turn_to_cheaper()
 
     @property
     def certified(self) -> int | None:
@@ -146,6 +147,11 @@ class Certification:
     def _within_budget(self) -> float:
         """Whole replicates that the budget allows."""
         return float("inf") if self.budget is None else (self.budget - self.spent) // self.terms.trainings
+
+    def allow(self, budget: int | None) -> None:
+        """Go on with another budget; what was decided under an earlier one stays."""
+        self.budget = budget
+        self._turn_to_cheaper()
 
     def ends(self, loss: float) -> bool:
         """Whether the current candidate is out if its next loss is at least this. Then the replicate may end."""
