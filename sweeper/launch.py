@@ -36,6 +36,7 @@ from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger
 from sweeper.running.progress import LiveDisplay
+from sweeper.running.replicates_display import ReplicatesDisplay
 from sweeper.running.study_file import open_study
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.shared_studies import check_shared, share_study
@@ -133,8 +134,8 @@ def begin(
         folder.write_sweep(sweep)
         folder.write_tables([], {})
         try:
-            with _interruptible(folder):
-                return _run(spec, sweep, splits, folder, console, Plan(spec.search.trials))
+            with interruptible(folder):
+                return run_plan(spec, sweep, splits, folder, console, Plan(spec.search.trials))
         except ConfigError:
             if not folder.read_records():  # the sweep did not begin, and the folder may be used again
                 folder.discard()
@@ -156,21 +157,21 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
-    with folder.lock(), claimed(folder.store), _interruptible(folder):
+    with folder.lock(), claimed(folder.store), interruptible(folder):
         folder.check_writable()
         folder.remove_leftovers()
         sweep = folder.read_sweep()
-        _refuse_other_numerics(folder)
+        refuse_other_numerics(folder)
         if trials is not None:
             sweep["preset"]["search"]["trials"] = trials
-        spec = _with_budget(folder.validated(sweep["preset"]), time_budget)
+        spec = with_budget(folder.validated(sweep["preset"]), time_budget)
         sweep["resumed"] = [*sweep.get("resumed", []), provenance()]
         records = folder.read_records()
         folder.remove_states_but({left.name for record in records.values() for left in record.trainings_left()})
         plan = Plan(spec.search.trials, records)
         if not plan.is_done:
             check_ray_address()
-        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
+        return run_plan(spec, sweep, same_data(spec, sweep, console), folder, console, plan)
 
 
 def confirm(path: Path, console: Console, top: int, seeds: int, most: AttackBounds = UNBOUNDED) -> Ended:
@@ -189,22 +190,22 @@ def confirm(path: Path, console: Console, top: int, seeds: int, most: AttackBoun
         SweepInterrupted: the user ended it before its trials began, or after they ended.
     """
     folder = RunFolder.open(path)
-    with folder.lock(), claimed(folder.store), _interruptible(folder):
+    with folder.lock(), claimed(folder.store), interruptible(folder):
         folder.check_writable()
         folder.remove_leftovers()
         sweep, records = folder.read_sweep(), folder.read_records()
-        _refuse_other_numerics(folder)
+        refuse_other_numerics(folder)
         unfinished = [record.trial_id for record in records.values() if record.open]
         if unfinished:
             raise ConfigError(
                 f"{path} has trials that did not end ({', '.join(unfinished)}); run {command('resume', path)} first."
             )
         folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep may leave old ones
-        spec = _with_budget(folder.validated(sweep["preset"]), None)
+        spec = with_budget(folder.validated(sweep["preset"]), None)
         extra = confirmations(spec, folder.read_trials(), records, top, seeds, most)
         plan = Plan(0, records, extra)
         check_ray_address()
-        return _run(spec, sweep, _same_data(spec, sweep, console), folder, console, plan)
+        return run_plan(spec, sweep, same_data(spec, sweep, console), folder, console, plan)
 
 
 def track(path: Path, uri: str) -> Tracker:
@@ -233,7 +234,7 @@ def track(path: Path, uri: str) -> Tracker:
     return tracker
 
 
-def _refuse_other_numerics(folder: RunFolder) -> None:
+def refuse_other_numerics(folder: RunFolder) -> None:
     """Refuse a sweep that was trained with other numerics, since new figures would not be comparable.
 
     Raises:
@@ -265,7 +266,7 @@ def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
     return spec.model_copy(update={"amp": amp})
 
 
-def _with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
+def with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
     """The sweep with a new time limit in minutes; null: none."""
     return spec.model_copy(update={"search": spec.search.model_copy(update={"time_budget": minutes})})
 
@@ -275,7 +276,7 @@ def _load(spec: SweepSpec, console: Console) -> Splits:
     return spec.load()
 
 
-def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
+def same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
     """Load the data, and check that it is what the sweep began with.
 
     Raises:
@@ -299,7 +300,7 @@ def _same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Spli
 
 
 @contextmanager
-def _interruptible(folder: RunFolder) -> Iterator[None]:
+def interruptible(folder: RunFolder) -> Iterator[None]:
     """Say of Ctrl-C before the trials or after them what is kept; while they run, the sweep's stopper hears it.
 
     Raises:
@@ -313,16 +314,43 @@ def _interruptible(folder: RunFolder) -> Iterator[None]:
         raise SweepInterrupted(kept, outcome.finished) from error
 
 
-def _run(
-    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
+def run_plan(
+    spec: SweepSpec,
+    sweep: dict[str, Any],
+    splits: Splits,
+    folder: RunFolder,
+    console: Console,
+    plan: Plan,
+    display: ReplicatesDisplay | None = None,
 ) -> Ended:
+    """Run a plan, up to the frontier and the report; the folder is locked.
+
+    Args:
+        spec: the sweep.
+        sweep: content of ``sweep.yaml``.
+        splits: the data.
+        folder: the run folder.
+        console: for progress.
+        plan: what is to be run.
+        display: of a test; null: trials are shown.
+
+    Raises:
+        ConfigError: the plan cannot begin.
+        SweepBroken: the run folder cannot be written any more.
+    """
     with mirrored(folder) as mirror:
-        ended = _run_here(spec, sweep, splits, folder, console, plan)
+        ended = _run_here(spec, sweep, splits, folder, console, plan, display)
     return ended if mirror is None else replace(ended, not_copied=mirror.behind)
 
 
 def _run_here(
-    spec: SweepSpec, sweep: dict[str, Any], splits: Splits, folder: RunFolder, console: Console, plan: Plan
+    spec: SweepSpec,
+    sweep: dict[str, Any],
+    splits: Splits,
+    folder: RunFolder,
+    console: Console,
+    plan: Plan,
+    display: ReplicatesDisplay | None,
 ) -> Ended:
     check_shared()
     tracker = _tracker(sweep, folder, console)
@@ -347,11 +375,9 @@ def _run_here(
     try:
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        known = [] if plan.extra else list(plan.records.values())  # confirming is counted by itself
-        total = len(plan.extra) or trials_in_all(spec, plan.trials, known)
-        with LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names) as display:
-            ledger = Ledger(folder, plan.records, [tracker, display])
-            outcome = run_sweep(spec, sweep, splits, ledger, plan, display.say)
+        with display or _display(spec, splits, console, plan) as shown:
+            ledger = Ledger(folder, plan.records, [tracker, shown])
+            outcome = run_sweep(spec, sweep, splits, ledger, plan, shown.say)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)
         attacker_tables = (attackers(frame, spec), attackers(frame, spec, CONFIRMATION)) if spec.attacking else None
@@ -384,6 +410,12 @@ def _run_here(
             f"{error} Try again: {command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True
         )
     return Ended(folder, frame, table, volumes, outcome, tracker, attacker_tables)
+
+
+def _display(spec: SweepSpec, splits: Splits, console: Console, plan: Plan) -> LiveDisplay:
+    known = [] if plan.extra else list(plan.records.values())  # confirming is counted by itself
+    total = len(plan.extra) or trials_in_all(spec, plan.trials, known)
+    return LiveDisplay(console, spec.objectives, spec.constraints, total, known, splits.train.class_names)
 
 
 def _tracker(sweep: dict[str, Any], folder: RunFolder, console: Console) -> BackgroundTracker | Untracked:

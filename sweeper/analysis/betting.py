@@ -39,7 +39,7 @@ def growth(loss: float, mean: float) -> float:
 
 
 def wealth(losses: Losses, mean: float) -> float:
-    """Wealth against "the mean loss is at least ``mean``" after these losses; 1 before any. Their order does not matter.
+    """Wealth against "the mean loss is at least ``mean``" after these losses, in any order; 1 before any.
 
     Args:
         losses: each in [0, 1].

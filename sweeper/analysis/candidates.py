@@ -1,7 +1,7 @@
 """Which settings of a sweep are worth a test, against which attackers, from the search's figures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from sweeper.analysis.left_out import broken_early, met_attackers
 from sweeper.analysis.selection import BoundsMissed, NothingQualifies
 from sweeper.preset.objectives import TOLERANCE
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
-from sweeper.run_folder.tables import finished
+from trainers.errors import ConfigError
 from trainers.measuring.evaluation import WEAK_ATTACK_BELOW
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
@@ -70,7 +70,8 @@ def candidates(
         min_acc: least mean ``val_acc``.
 
     Raises:
-        NothingQualifies: every attack is weak, or no setting has sound evidence.
+        ConfigError: every attack is weak.
+        NothingQualifies: no setting has sound evidence.
         BoundsMissed: no setting keeps the bounds in the search.
     """
     (limit,) = bounds.limits
@@ -82,7 +83,7 @@ def candidates(
     sound = ~labels.isin(list(left_out))
     if not sound.any():
         why = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
-        raise NothingQualifies(f"No attack of this sweep is evidence, so nothing can be certified ({why}).")
+        raise ConfigError(f"No attack of this sweep is evidence, so nothing can be certified ({why}).")
     frame = pd.concat([rows[sound], frame[frame["role"] == CONTROL]])
     table = points(frame)
     table = table[comparable(table)]
@@ -98,14 +99,19 @@ def candidates(
         raise NothingQualifies("No setting with sound evidence is on the frontier, so there is nothing to certify.")
     kept = worst[(worst["attack"] <= limit.most) & (worst["accuracy"] >= min_acc)]
     if kept.empty:
-        near = worst.assign(missed=(worst["attack"] - limit.most).clip(lower=0) + (min_acc - worst["accuracy"]).clip(lower=0))
+        near = worst.assign(
+            missed=(worst["attack"] - limit.most).clip(lower=0) + (min_acc - worst["accuracy"]).clip(lower=0)
+        )
         row = near.sort_values("missed").iloc[0]
         least = f" and val_acc >= {min_acc:g}" if min_acc else ""
         raise BoundsMissed(
-            f"No setting on the frontier has {limit.metric} <= {limit.most:g}{least} in the search, so none is a candidate. "
-            f"Nearest is {row['defense']} {row.name}: {limit.metric} {row['attack']:.3f}, val_acc {row['accuracy']:.3f}."
+            f"No setting on the frontier has {limit.metric} <= {limit.most:g}{least} in the search, so none is a "
+            f"candidate. Nearest is {row['defense']} {row.name}: {limit.metric} {row['attack']:.3f}, val_acc "
+            f"{row['accuracy']:.3f}."
         )
-    settings = {r.config_id: r.config for r in records.values() if r.role == TRIAL and r.status == FINISHED and r.config}
+    settings = {
+        r.config_id: r.config for r in records.values() if r.role == TRIAL and r.status == FINISHED and r.config
+    }
     chosen = [
         Candidate(settings[name], str(name), str(row["defense"]), float(row["accuracy"]), float(row["attack"]))
         for name, row in _thinned(kept).iterrows()
@@ -113,7 +119,9 @@ def candidates(
     ]
     return Field(
         chosen,
-        _hardest_first(rows.assign(label=labels)[sound], records, limit.metric, limit.most, {c.config_id for c in chosen}),
+        _hardest_first(
+            rows.assign(label=labels)[sound], records, limit.metric, limit.most, {c.config_id for c in chosen}
+        ),
         [f"{label} ({reason})" for label, reason in left_out.items()],
     )
 
@@ -134,14 +142,16 @@ def _no_evidence(rows: pd.DataFrame) -> dict[str, str]:
             reasons[str(label)] = "it poisons nothing"
         elif known.eq(True).fillna(False).any():
             least = own["control_asr"].astype(float).min()
-            reasons[str(label)] = f"its attack is weak without a defense, {least:.3f} where {WEAK_ATTACK_BELOW:g} is asked for"
+            reasons[str(label)] = (
+                f"its attack is weak without a defense, {least:.3f} where {WEAK_ATTACK_BELOW:g} is asked for"
+            )
         elif not known.eq(False).fillna(False).any():
             reasons[str(label)] = "its control did not finish"
     return reasons
 
 
 def _thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """The settings in order of accuracy, of near-equal ones the one with the lowest attack figure; at most :data:`MOST`."""
+    """The settings in order of accuracy, at most :data:`MOST`; of near-equal ones the safest."""
     ordered = table.sort_values(["accuracy", "attack"], ascending=[False, True])
     apart = TOLERANCE
     while True:
@@ -181,14 +191,3 @@ def _hardest_first(
         if scenario not in different.values():
             different[label] = scenario
     return different
-
-
-def finished_rows(frame: pd.DataFrame, config_id: str) -> pd.DataFrame:
-    """The finished trainings of a setting in the search."""
-    rows = finished(frame, TRIAL)
-    return rows[rows["config_id"] == config_id]
-
-
-def with_scenarios(config: TrialConfig) -> TrialConfig:
-    """A setting's configuration without scenarios and seeds."""
-    return replace(config, scenarios=(), repeats=())

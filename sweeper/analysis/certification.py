@@ -244,10 +244,7 @@ class Certification:
         """Give the current candidate up if the budget does not suffice for it, but does for a later one."""
         while not self.decided and self._within_budget < self.least_left:
             own = self.candidates[self._current]
-            if own.stake is None:
-                after = self.stakes.skip()
-            else:
-                after = self.stakes.refund(own.stake, _wealth(own))
+            after = self.stakes.skip() if own.stake is None else self.stakes.refund(own.stake, _wealth(own))
             if after.remaining == 0 or self._within_budget < _least_of(after, self.terms.bound):
                 return
             own.verdict, self.stakes = (SKIPPED if own.stake is None else GIVEN_UP), after

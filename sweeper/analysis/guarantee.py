@@ -11,9 +11,9 @@ from sweeper.run_folder.certificate import CandidateSetting, Certificate
 class Guarantee:
     """Figures of the certified setting, over its replicates.
 
-    The first bound is what the test guarantees. The others are statements of their own, each wrong with a probability of
-    at most the test's error, but not all at once. Each divides the error evenly over all candidates (Bonferroni), since
-    the setting was chosen among them.
+    The first bound is what the test guarantees. The others are statements of their own, each wrong with a probability
+    of at most the test's error, but not all at once. Each divides the error evenly over all candidates (Bonferroni),
+    since the setting was chosen among them.
 
     Args:
         setting: that was certified.

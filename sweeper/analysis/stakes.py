@@ -13,8 +13,8 @@ FROM_RESERVE = 0.7
 class Stakes:
     """The error that is left to stake.
 
-    A candidate pays a stake s, and is certified once its wealth reaches 1 / s; given up, it gets back s times its wealth,
-    at most s. Then (what is left) + (s times wealth for a bad candidate, s for a good one) is a nonnegative
+    A candidate pays a stake s, and is certified once its wealth reaches 1 / s; given up, it gets back s times its
+    wealth, at most s. Then (what is left) + (s times wealth for a bad candidate, s for a good one) is a nonnegative
     supermartingale that starts at the error, and a false certificate needs it to reach 1: it happens with a probability
     of at most the error. Order, skips and endings may depend on everything seen so far. Without the limit of s a refund
     after a lucky candidate would break this.
@@ -55,9 +55,7 @@ class Stakes:
         """What is left when the next candidate has paid its stake."""
         if self.remaining == 1:
             return Stakes(0.0, 0.0, 0)
-        return Stakes(
-            self.even - self.even / self.remaining, (1 - FROM_RESERVE) * self.reserve, self.remaining - 1
-        )
+        return Stakes(self.even - self.even / self.remaining, (1 - FROM_RESERVE) * self.reserve, self.remaining - 1)
 
     def refund(self, stake: float, wealth: float) -> "Stakes":
         """What is left when a candidate with this stake and wealth is given up."""

@@ -1,18 +1,14 @@
-"""Commands that run, resume, confirm, track, show and stop sweeps."""
+"""Commands that run, resume, track, show and stop sweeps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from search_spaces.loader import apply_overrides, preset_names, read_preset
-from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
-from sweeper.analysis.uncertainty import LEAST_SEEDS
+from sweeper.cli.endings import detach_command, show_ended, show_test
 from sweeper.cli.folders import RunDir, RunDirOrJob, folder_or_job, place_run_folder, resolve_run_folder
-from sweeper.cli.screen import ALL_FAILED, complain, console, one_sentence, say, say_where_programs_are
-
-if TYPE_CHECKING:
-    from sweeper.launch import Ended
+from sweeper.cli.screen import console, one_sentence, say
 
 DETACH = "Submit the command to the Ray cluster as a job, and return once its sweep has begun."
 
@@ -55,24 +51,12 @@ def run(
             changes = [word for override in overrides for word in ("--set", override)]
             # Always passed: the environment of the job may name another storage.
             where = storage if store is not None else str(Path(storage).resolve())
-            _detach(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
+            detach_command(["run", given, *changes, "--out", str(path.resolve()), "--storage", where], path)
             return
         from sweeper.launch import begin
 
         ended = begin(spec, content, path, console, store)
-    _show(ended)
-
-
-def _detach(arguments: list[str], path: Path) -> None:
-    """Submit a command to the cluster as a job, and print how to follow it."""
-    from sweeper.cluster.jobs import submit
-
-    submitted = submit(arguments, path.resolve())
-    job = submitted.job
-    say(f"Job: {job}   results: {path.resolve()}")
-    if not submitted.begun:
-        say("The sweep has not begun yet, and may still be refused.")
-    say(f"Progress: sweeper status {job}   log: ray job logs -f {job}")
+    show_ended(ended)
 
 
 @app.command(name="resume")
@@ -90,39 +74,16 @@ def resume_(
         if detach:
             more = ["--trials", str(trials)] if trials is not None else []
             more += ["--time-budget", str(time_budget)] if time_budget is not None else []
-            _detach(["resume", str(path.resolve()), *more], path)
+            detach_command(["resume", str(path.resolve()), *more], path)
             return
+        from sweeper.certify import go_on, is_open
         from sweeper.launch import resume
 
-        ended = resume(path, console, trials, time_budget)
-    _show(ended)
-
-
-@app.command(name="confirm")
-def confirm_(
-    folder: RunDir,
-    top: Annotated[int, typer.Option(min=1, help="Number of leading settings (per defense) or attackers to run.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds per setting or attacker.")] = LEAST_SEEDS,
-    max_excess: Annotated[
-        float | None, typer.Option(help="Rank settings whose trigger adds at most this (val_asr_excess) first.")
-    ] = None,
-    max_asr: Annotated[
-        float | None, typer.Option(help="Rank settings with at most this attack success (val_asr) first.")
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help=DETACH)] = False,
-) -> None:
-    """Run the leading settings (or attackers) again with fresh seeds, as select --confidence requires."""
-    with one_sentence():
-        most = AttackBounds(max_excess, max_asr)
-        path = resolve_run_folder(folder)
-        if detach:
-            more = [word for limit in most.limits for word in (f"--{limit.option}", str(limit.most))]
-            _detach(["confirm", str(path.resolve()), "--top", str(top), "--seeds", str(seeds), *more], path)
+        if trials is None and is_open(path):
+            show_test(*go_on(path, console))
             return
-        from sweeper.launch import confirm
-
-        ended = confirm(path, console, top, seeds, most)
-    _show(ended, most)
+        ended = resume(path, console, trials, time_budget)
+    show_ended(ended)
 
 
 @app.command(name="track")
@@ -165,40 +126,3 @@ def stop_(sweep: RunDirOrJob) -> None:
     with one_sentence():
         folder = folder_or_job(sweep)
         say(f"Stopping {stop(folder)}; to continue: {command('resume', folder.path)}")
-
-
-def _show(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
-    """Print the tables of a sweep, what failed, and what to do next, for the bounds that the user gave, if any."""
-    from sweeper.cli.next_step import next_lines
-    from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier, print_left_out
-    from sweeper.words import command, lacking
-
-    path, outcome = ended.folder.path, ended.outcome
-    if ended.attackers is not None:
-        print_attackers(console, *ended.attackers)
-    else:
-        print_frontier(console, ended.frame, ended.table, ended.volumes)
-        print_comparison(console, ended.frame, ended.table)
-    print_left_out(console, ended.frame, ended.folder)
-    print_breaking(console, ended.frame)
-    for reason in outcome.failed:
-        say(f"FAILED {reason}")
-    if outcome.interrupted:
-        say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: {command('resume', path)}")
-    if ended.tracker.behind:
-        say(lacking(ended.tracker.behind, path))
-    if ended.not_copied is not None:
-        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: {command('resume', path)}")
-    elif ended.folder.store is not None:
-        say(f"Copy: {ended.folder.store}")
-    say(f"Results: {path}   report: {ended.folder.report}")
-    store = ended.tracker.shown_uri
-    compare = store if store.startswith("http") else command("ui", path)
-    say(f"Compare runs: {compare}")
-    if ended.attackers is None and ended.table["on_frontier"].any():
-        for line in next_lines(path, ended.frame, most):
-            say(line)
-    say_where_programs_are()
-    if outcome.finished == 0:
-        complain("No trial finished.")
-        raise typer.Exit(ALL_FAILED)

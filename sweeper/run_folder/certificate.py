@@ -17,6 +17,8 @@ REPLICATE_SEEDS = 1_000_000_000
 """The first seed of replicates; seeds of a preset and of confirming runs are below it."""
 SEEDS_APART = 1_000_000
 """Seeds of each candidate: more than any has replicates."""
+DESCRIBED = 3
+"""Replicates of each setting that is only described."""
 FILE = "certificate.json"
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -157,6 +159,11 @@ class Certificate(_Part):
     def winner(self) -> CandidateSetting | None:
         """The certified setting; null if there is none."""
         return None if self.certified is None else self.candidates[self.certified]
+
+    @property
+    def described_trainings(self) -> int:
+        """Trainings of the described settings, which are set aside from a budget."""
+        return DESCRIBED * len(self.described) * len(self.attackers)
 
     def steps_of(self, candidate: int) -> list[Step]:
         """The replicates of a candidate, in their order."""

@@ -89,7 +89,12 @@ class Plan:
     def is_done(self) -> bool:
         """Whether every trial has ended already, and so has every control."""
         asked = sum(record.role == TRIAL for record in self.records.values())
-        return self.test is None and not self.extra and asked >= self.trials and not any(r.open for r in self.records.values())
+        return (
+            self.test is None
+            and not self.extra
+            and asked >= self.trials
+            and not any(r.open for r in self.records.values())
+        )
 
 
 def run_sweep(

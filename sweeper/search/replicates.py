@@ -8,13 +8,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, REPLICATE, RUNNING, RunKey, Training, TrialRecord, next_id
+from sweeper.run_folder.certificate import DESCRIBED
+from sweeper.run_folder.record import (
+    FAILED,
+    FINISHED,
+    PRUNED,
+    REPLICATE,
+    RUNNING,
+    RunKey,
+    Training,
+    TrialRecord,
+    next_id,
+)
 from sweeper.search.agenda import Book
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
-
-DESCRIBED = 3
-"""Replicates of each setting that is only described."""
 
 
 class Test(Protocol):
@@ -90,10 +98,14 @@ class _Replicate:
             return []
         return self.running or [training for training in self.order if training.state.status == RUNNING][:1]
 
+    def begun(self, training: Training) -> bool:
+        """Whether a training has begun, now or in an earlier part of the test."""
+        return training in self.running or training.state.attempt > 0 or training.state.status in (FINISHED, FAILED)
+
     @property
     def unbegun(self) -> int:
-        """Trainings that have not begun."""
-        return sum(training.state.status == RUNNING and training.state.attempt == 0 for training in self.order)
+        """Trainings that may still begin."""
+        return sum(training.state.status == RUNNING and not self.begun(training) for training in self.order)
 
     @property
     def closed(self) -> bool:
@@ -117,7 +129,7 @@ class Replicates:
         seed: of a replicate, by number of its setting and of the replicate.
         metric: the figure whose worst value is the loss.
         book: with the records of an earlier part of the test.
-        budget: trainings that may run in all, described settings included; null: no limit.
+        budget: trainings of candidates that may begin in all; null: no limit.
         counted: is told of each replicate that was counted.
     """
 
@@ -148,7 +160,6 @@ class Replicates:
         self._ids = [record.trial_id for record in known]
         self._known = {record.config.key: record for record in known if record.config is not None}
         self._replicates: dict[tuple[int, int], _Replicate] = {}
-        self._started = sum(s.attempt > 0 or s.status == FINISHED for r in known for s in r.trainings.values())
         for setting, number in self._begun_before():
             self._take_up(setting, number)
         self._count()
@@ -168,7 +179,6 @@ class Replicates:
         for training in self._wanted():
             own = self._of(training)
             if not own.running:
-                self._started += training.state.attempt == 0
                 own.running.append(training)
                 return training
         return None
@@ -224,14 +234,15 @@ class Replicates:
             if place and setting == turn[0] and self._test.ends(self._highest(own)):
                 continue
             for training in own.next:
-                if training.state.attempt or self._left() > 0:
+                if own.begun(training) or self._left() > 0:
                     yield training
 
     def _left(self) -> float:
-        """Trainings that may still begin; those of described settings are set aside."""
+        """Trainings of candidates that may still begin."""
         if self._budget is None:
             return float("inf")
-        return self._budget - described_trainings(self._settings, self._candidates, self._scenarios) - self._started
+        own = (replicate for replicate in self._replicates.values() if replicate.setting < self._candidates)
+        return self._budget - sum(replicate.begun(training) for replicate in own for training in replicate.order)
 
     def _take_up(self, setting: int, number: int) -> _Replicate:
         """The replicate with this number; its trainings are noted down when it is asked for first."""
@@ -316,8 +327,8 @@ class Replicates:
             if state.status != FINISHED:
                 return None
             figures = training.record.final(training.run)
-            loss, accuracy = figures.get(self._metric), figures.get("test_acc")
-            if not _is_share(loss) or not _is_share(accuracy):
+            loss, accuracy = _share(figures.get(self._metric)), _share(figures.get("test_acc"))
+            if loss is None or accuracy is None:
                 return result(1.0, f"{training.label} has no {self._metric}")
             highest = max(highest, loss)
             accuracies.append(accuracy)
@@ -329,7 +340,7 @@ class Replicates:
     def _highest(self, own: _Replicate) -> float:
         """The highest loss of a replicate's trainings so far."""
         known = [t.record.final(t.run).get(self._metric) for t in own.order if t.state.status == FINISHED]
-        return max((value for value in known if _is_share(value)), default=0.0)
+        return max((share for share in map(_share, known) if share is not None), default=0.0)
 
     def _stop_unneeded(self) -> list[Training]:
         """End replicates that nobody needs any more; returns their running trainings."""
@@ -373,10 +384,6 @@ def in_parts(scenarios: Sequence[ScenarioConfig]) -> list[list[ScenarioConfig]]:
     return parts
 
 
-def described_trainings(settings: Sequence[Any], candidates: int, scenarios: Sequence[Any]) -> int:
-    """Trainings of the described settings."""
-    return DESCRIBED * (len(settings) - candidates) * len(scenarios)
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 1
+def _share(value: Any) -> float | None:
+    """A figure, if it is a share; null if it is none, or not finite."""
+    return value if isinstance(value, int | float) and isfinite(value) and 0 <= value <= 1 else None

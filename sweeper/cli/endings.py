@@ -1,0 +1,95 @@
+"""What commands print when a sweep, or a test, has ended or was submitted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
+from sweeper.cli.screen import ALL_FAILED, NOTHING_QUALIFIES, complain, console, say, say_where_programs_are
+from sweeper.run_folder.record import REPLICATE
+
+if TYPE_CHECKING:
+    from sweeper.launch import Ended
+    from sweeper.run_folder.certificate import Certificate
+
+
+def detach_command(arguments: list[str], path: Path) -> None:
+    """Submit a command to the cluster as a job, and print how to follow it."""
+    from sweeper.cluster.jobs import submit
+
+    submitted = submit(arguments, path.resolve())
+    job = submitted.job
+    say(f"Job: {job}   results: {path.resolve()}")
+    if not submitted.begun:
+        say("The sweep has not begun yet, and may still be refused.")
+    say(f"Progress: sweeper status {job}   log: ray job logs -f {job}")
+
+
+def show_ended(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
+    """Print the tables of a sweep, what failed, and what to do next, for the bounds that the user gave, if any."""
+    from sweeper.cli.next_step import next_lines
+    from sweeper.cli.tables import print_attackers, print_breaking, print_comparison, print_frontier, print_left_out
+
+    path, outcome = ended.folder.path, ended.outcome
+    if ended.attackers is not None:
+        print_attackers(console, *ended.attackers)
+    else:
+        print_frontier(console, ended.frame, ended.table, ended.volumes)
+        print_comparison(console, ended.frame, ended.table)
+    print_left_out(console, ended.frame, ended.folder)
+    print_breaking(console, ended.frame)
+    _show_outcome(ended)
+    if ended.attackers is None and ended.table["on_frontier"].any():
+        for line in next_lines(path, ended.frame, most):
+            say(line)
+    say_where_programs_are()
+    if outcome.finished == 0:
+        complain("No trial finished.")
+        raise typer.Exit(ALL_FAILED)
+
+
+def show_test(ended: "Ended", certificate: "Certificate") -> None:
+    """Print what a test has certified, or why it certified nothing yet, and where its results are."""
+    from sweeper.deploy.bounds import Bounds, confident_command
+
+    own = ended.frame[ended.frame["role"] == REPLICATE]
+    counted = sum(step.trainings for step in certificate.steps)
+    begun = int((own["attempt"].fillna(0) > 0).sum())
+    say(f"Trainings: {begun}; {counted} of them in {len(certificate.steps)} counted replicates.")
+    winner = certificate.winner
+    verdicts = [
+        f"  {one.name}: {standing.verdict or 'not decided'}"
+        for one, standing in zip(certificate.candidates, certificate.standings, strict=True)
+    ]
+    word = "certified" if winner is not None else "not certified: no setting passed" if certificate.decided else "open"
+    say(f"The test is {word}.")
+    for line in verdicts:
+        say(line)
+    _show_outcome(ended)
+    if winner is None:
+        raise typer.Exit(NOTHING_QUALIFIES)
+    excess, asr = (certificate.bound if certificate.option == name else None for name in ("max-excess", "max-asr"))
+    bounds = Bounds(excess, asr, min_acc=certificate.min_acc, confidence=certificate.confidence)
+    say(f"Pick the setting: {confident_command(ended.folder.path, bounds)}")
+
+
+def _show_outcome(ended: "Ended") -> None:
+    """Print what failed, what was interrupted, and where results are."""
+    from sweeper.words import command, lacking
+
+    path, outcome = ended.folder.path, ended.outcome
+    for reason in outcome.failed:
+        say(f"FAILED {reason}")
+    if outcome.interrupted:
+        say(f"Not all trials ran: {outcome.interrupted}. Ended trials are kept; to continue: {command('resume', path)}")
+    if ended.tracker.behind:
+        say(lacking(ended.tracker.behind, path))
+    if ended.not_copied is not None:
+        say(f"{ended.folder.store} is not up to date ({ended.not_copied}); once it answers: {command('resume', path)}")
+    elif ended.folder.store is not None:
+        say(f"Copy: {ended.folder.store}")
+    say(f"Results: {path}   report: {ended.folder.report}")
+    store = ended.tracker.shown_uri
+    compare = store if store.startswith("http") else command("ui", path)
+    say(f"Compare runs: {compare}")
