@@ -204,7 +204,7 @@ def _defaults(block: Block) -> dict[str, object]:
     for key, value in block.values.items():
         if not isinstance(value, Searched):
             params[key] = value
-        elif key.endswith(LENGTHS):
+        elif key.endswith(LENGTHS) and defaults[key] is not None:
             params[key] = min(value.corners(), key=lambda corner: abs(corner - defaults[key]))
     return params
 

@@ -1,7 +1,6 @@
 """From a laptop to results: ``ray up``, ``ray submit``, and what is refused."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
