@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from sweeper.deploy import train as module
+from sweeper.deploy import training as module
 from sweeper.deploy.deployment import Deployment
 from sweeper.deploy.train import doubtful_classes, train
 from trainers.compute import Compute
