@@ -31,7 +31,8 @@ def agreement_section(replicates: Replicates, images: int) -> list[str]:
         "",
         f"Models with the same setting were trained on the same images, with the seeds {_listed(replicates.seeds)}. "
         f"The model handed out is that of seed {replicates.chosen}{_why(replicates)}. All figures are of the {images} "
-        "training images, without augmentation; no other images were used.",
+        "training images, without augmentation; no other images were used. "
+        f"`{FILE}` has what each model says of each image.",
         "",
     ]
     for seed, reason in replicates.failures.items():
@@ -46,8 +47,8 @@ def agreement_section(replicates: Replicates, images: int) -> list[str]:
     lines.append("")
     if found.marked_by_all is not None:
         lines += [
-            f"{found.marked_by_all} images are suspicious to all {trained} models, {found.marked_by_any} to at least "
-            f"one. `{FILE}` has the verdicts and predictions of each model.",
+            f"Images that are suspicious to all {trained} models: {found.marked_by_all}; to at least one: "
+            f"{found.marked_by_any}.",
             "",
         ]
     if found.low:

@@ -24,7 +24,7 @@ def test_the_section_has_the_figures_and_says_what_they_do_not_show() -> None:
     assert "| same predicted class | 50.0% | 25.0% |" in text
     assert "(Cohen's kappa) | -0.11 | -0.50 |" in text
     assert "(Jaccard index) | 0.47 | 0.25 |" in text
-    assert "1 images are suspicious to all 3 models, 4 to at least one." in text
+    assert "Images that are suspicious to all 3 models: 1; to at least one: 4." in text
     assert "**Agreement is low (kappa -0.11, below 0.8; Jaccard 0.47, below 0.5;" in text
     assert text.count("\n- ") == 5
     assert "Agreement is no evidence that there is no backdoor." in text
