@@ -110,6 +110,14 @@ def train_(
         int, typer.Option(min=1, help="Number of CPU threads.", show_default="as many as the machine has CPUs")
     ] = max(os.cpu_count() or 1, 1),
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
+    replicates: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of models to train, with seeds from --seed on; reports how far they agree, and keeps the one "
+            "nearest to the others.",
+        ),
+    ] = 1,
 ) -> None:
     """Train a model with the selected setting on untrusted images."""
     from sweeper.deploy.train_and_track import TrainingBroken, train_and_track
@@ -119,7 +127,7 @@ def train_(
             tracked = train_and_track(
                 deploy, data, out, console,
                 image_size=image_size, image_column=image_column, label_column=label_column, unlabelled=unlabelled,
-                device=device, threads=threads, seed=seed, unreadable=unreadable,
+                device=device, threads=threads, seed=seed, replicates=replicates, unreadable=unreadable,
             )  # fmt: skip
         except TrainingBroken as error:
             complain(str(error))
@@ -129,6 +137,7 @@ def train_(
 
 def _show_training(tracked: "Tracked") -> None:
     """Print where the model is, and what to review before using it."""
+    from sweeper.deploy.agreement_report import agreement_lines
     from sweeper.deploy.model_run import ALIAS
     from sweeper.deploy.train import doubtful_classes
     from trainers.storage.saved_model import WEIGHTS
@@ -146,6 +155,9 @@ def _show_training(tracked: "Tracked") -> None:
         say(f"{count} of {tracked.images} images are suspicious{seen}")
         for name, share in doubtful_classes(review).items():
             say(f"{share:.0%} of the class {name} were not learned as labelled: the model may not know it.")
+    if tracked.deployed.replicates is not None:
+        for line in agreement_lines(tracked.deployed.replicates):
+            say(line)
     say(f"Model: {folder / WEIGHTS}   report: {folder / 'report.md'}")
 
 

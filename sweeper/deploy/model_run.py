@@ -15,6 +15,7 @@ from mlflow.types import Schema, TensorSpec
 
 import trainers
 from sweeper.deploy.deployment import Deployment
+from sweeper.deploy.replicates import FILE as REPLICATES
 from sweeper.deploy.train import Deployed, doubtful_classes
 from sweeper.run_folder.provenance import package_versions
 from sweeper.tracking.store import experiment_id, shorten, without_secret
@@ -77,7 +78,10 @@ def track_model(uri: str, deployment: Deployment, deployed: Deployed, data: dict
             if deployed.review is not None:
                 share = float((deployed.review["verdict"] == "suspicious").mean())
                 mlflow.log_metric("suspicious_share", share)
-            for file in ("report.md", "suspicious.png", "suspicious.parquet", FINDINGS):
+            if deployed.replicates is not None:
+                models = {"models": float(len(deployed.replicates.seeds))}
+                mlflow.log_metrics(models | deployed.replicates.agreement.figures())
+            for file in ("report.md", "suspicious.png", "suspicious.parquet", REPLICATES, FINDINGS):
                 if (deployed.folder / file).exists():
                     mlflow.log_artifact(str(deployed.folder / file))
             # MLflow warns that type hints are missing, whatever filters are set; it would take them for a schema.

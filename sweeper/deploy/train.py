@@ -1,31 +1,31 @@
 """Trains a model with a selected setting on untrusted images, and writes a report of suspicious images."""
 
 import re
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from sweeper.deploy.agreement_report import agreement_section
 from sweeper.deploy.deployment import Deployment
+from sweeper.deploy.replicates import Replicates, train_replicates, write_replicates
 from sweeper.deploy.suspicious import draw_suspicious
+from sweeper.deploy.training import Trainer
 from sweeper.run_folder.provenance import provenance
 from sweeper.run_folder.tables import as_rows, write_table
-from trainers.blind import Trained, train_blind
+from trainers.blind import Trained
 from trainers.compute import Compute
 from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
-from trainers.data.image_set import ImageSet, pixels_fingerprint
-from trainers.defenses import DEFENSES
-from trainers.seeding import NUMERICS, derive_seed
-from trainers.storage.files import remove_tree, write_text
-from trainers.storage.state_store import StateStore
+from trainers.data.image_set import ImageSet
+from trainers.storage.files import write_text
+from trainers.text import printable
 
 DOUBTED_ABOVE = 0.5
 """A model may not know a class if more than this share of its images is suspicious."""
@@ -40,11 +40,15 @@ class Deployed:
         folder: with ``model.safetensors``, ``model.json``, ``suspicious.parquet``, ``suspicious.png``, ``report.md``.
         trained: the model and the scores.
         review: a row per training image, the most suspicious first; null if the defense marks none.
+        seed: of the model.
+        replicates: the models that it was chosen from; null if only one was to be trained.
     """
 
     folder: Path
     trained: Trained
     review: pd.DataFrame | None
+    seed: int
+    replicates: Replicates | None
 
 
 def train(
@@ -56,11 +60,12 @@ def train(
     seed: int,
     console: Console,
     unlabelled: Tensor | None = None,
+    replicates: int = 1,
     state_every_s: float = 60.0,
 ) -> Deployed:
-    """Train, and write model, scores and report into ``folder``.
+    """Train, and write model, scores and report into ``folder``; of several models, the one nearest to the others.
 
-    A training that was cut off there continues, if data, setting, seed, numeric format and kind of device are the same.
+    Trainings that were cut off there continue, if data, setting, seed, numeric format and kind of device are the same.
 
     Args:
         deployment: the setting.
@@ -71,53 +76,44 @@ def train(
         seed: of every draw.
         console: for progress.
         unlabelled: uint8 (M, C, H, W), for defenses that need images without labels.
+        replicates: how many models to train, with the seeds from ``seed`` on.
         state_every_s: seconds between states.
 
     Raises:
-        TrialError: a loss is not finite.
+        TrialError: a loss is not finite, in every model if there are several.
         OSError: results cannot be written.
     """
-    params = DEFENSES[deployment.defense].Params(**deployment.params)
-    setting = [deployment.defense, params.changed(), deployment.model.changed(), deployment.augment.changed()]
-    key = derive_seed(
-        seed,
-        "deploy",
-        NUMERICS,
-        setting,
-        compute.device.type,  # a CPU's generator states do not fit a GPU
-        compute.amp,
-        data.fingerprint,
-        None if unlabelled is None else pixels_fingerprint(unlabelled),
-        *[size for size in (deployment.pass_images,) if size is not None],  # a key that was added later
-    )
-    states = folder / "states" / f"{key:x}"
-    store = StateStore(states, state_every_s)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("training", total=None)
+    trainer = Trainer(deployment, data, read_as, folder, compute, console, unlabelled, state_every_s)
+    seeds, found = range(seed, seed + replicates), None
+    if replicates > 1:
 
-        def show(stage: str, epoch: int, total: int, loss: float | None) -> None:
-            text = f"{stage}, loss {loss:.3f}" if loss is not None else stage
-            progress.update(task, description=text, completed=epoch, total=total)
-            if not console.is_terminal and (epoch == total or epoch % max(total // 10, 1) == 0):
-                console.print(f"epoch {epoch} of {total}: {text}", highlight=False)
+        def say(text: str) -> None:
+            console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-        trained = train_blind(deployment.setting, data, compute, seed, store, show, unlabelled)
-    trained = replace(trained, model=replace(trained.model, rendering=read_as.rendering))
-    review = _review(data, trained)
+        found = train_replicates(seeds, trainer.train, data.images, compute.device, say)
+        seed = found.chosen
+    trained = trainer.train(seed)  # of several, as it was kept
+    review = _review(data, trained, None if found is None else found.marked_by)
     if review is not None:
         write_table(folder / "suspicious.parquet", as_rows(review), REVIEW_COLUMNS)
         draw_suspicious(data, review, folder / "suspicious.png")
-    write_text(folder / "report.md", _report(deployment, data, read_as.source, review, trained, seed))
+    if found is not None:
+        write_replicates(found, data, folder)
+    write_text(folder / "report.md", _report(deployment, data, read_as.source, review, trained, seed, found))
     trained.model.save(folder)  # last, since it shows that all the rest is there
-    remove_tree(states)
-    with suppress(OSError):  # another training's states, or other files
-        states.parent.rmdir()
-    return Deployed(folder, trained, review)
+    for each in seeds:
+        trainer.forget(each)
+    return Deployed(folder, trained, review, seed, found)
 
 
-def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
-    """A row per training image with the defense's verdict, the most suspicious first; null if it gives none."""
+def _review(data: ImageSet, trained: Trained, marked_by: np.ndarray | None) -> pd.DataFrame | None:
+    """A row per training image with the defense's verdict, the most suspicious first; null if it gives none.
+
+    Args:
+        data: the images.
+        trained: the model and the scores.
+        marked_by: share of the models that mark each image as suspicious, a further column; null: of a single model.
+    """
     if trained.suspicion is None or trained.credible is None:
         return None
     frame = pd.DataFrame(
@@ -129,6 +125,8 @@ def _review(data: ImageSet, trained: Trained) -> pd.DataFrame | None:
             "verdict": ["credible" if kept else "suspicious" for kept in trained.credible.tolist()],
         }
     )
+    if marked_by is not None:
+        frame = frame.assign(marked_by=marked_by)
     suspicious = frame["verdict"] == "suspicious"
     return (
         frame.assign(first=~suspicious).sort_values(["first", "score"], ascending=[True, False]).drop(columns="first")
@@ -148,7 +146,13 @@ def doubtful_classes(review: pd.DataFrame) -> dict[str, float]:
 
 
 def _report(
-    deployment: Deployment, data: ImageSet, source: str, review: pd.DataFrame | None, trained: Trained, seed: int
+    deployment: Deployment,
+    data: ImageSet,
+    source: str,
+    review: pd.DataFrame | None,
+    trained: Trained,
+    seed: int,
+    replicates: Replicates | None,
 ) -> str:
     counts = torch.bincount(data.labels, minlength=data.num_classes).tolist()
     lines = [
@@ -186,6 +190,8 @@ def _report(
                 "know it.**",
                 "",
             ]
+    if replicates is not None:
+        lines += agreement_section(replicates, len(data))
     lines += ["## Setting", "", "```yaml", _yaml(deployment), "```", ""]
     lines += ["## Use", "", "    sweeper predict MODEL_FOLDER IMAGE...", ""]
     lines += [

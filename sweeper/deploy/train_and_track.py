@@ -56,6 +56,7 @@ def train_and_track(
     device: str,
     threads: int,
     seed: int,
+    replicates: int = 1,
     unreadable: str = REFUSE,
 ) -> Tracked:
     """Train with a selected setting on untrusted images, and register the model in MLflow.
@@ -74,6 +75,7 @@ def train_and_track(
         device: auto, cpu or cuda.
         threads: of the CPU.
         seed: of every draw.
+        replicates: how many models to train, with the seeds from ``seed`` on; the one nearest to the others is kept.
         unreadable: what to do with images that cannot be read: refuse them, or leave_out.
 
     Raises:
@@ -109,14 +111,16 @@ def train_and_track(
         try:
             for line in folder.write_data_findings(findings):
                 console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-            deployed = train(deployment, data, config, out, compute, seed, console, without_labels)
+            deployed = train(deployment, data, config, out, compute, seed, console, without_labels, replicates)
         except TrialError as error:
             raise TrainingBroken(f"The training failed: {error}") from error
         except OSError as error:
             raise TrainingBroken(
                 f"{out} cannot be written any more: {error.strerror}. Run the same command again to continue."
             ) from error
-    facts = {"data.source": source, "data.fingerprint": data.fingerprint, "images": len(data), "seed": seed}
+    facts = {"data.source": source, "data.fingerprint": data.fingerprint, "images": len(data), "seed": deployed.seed}
+    if replicates > 1:
+        facts |= {"replicates": replicates, "replicates.first_seed": seed}
     try:
         version, failure = track_model(uri, deployment, deployed, facts), None
     except ConfigError as error:

@@ -133,18 +133,8 @@ class Monitor:
             figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
         return figures, [[name, *pair] for name, pair in zip(self._class_names, counts, strict=True)]
 
-    @torch.no_grad()
-    def _predict(self, model: Network, images: Tensor, batch_size: int = CHUNK) -> Tensor:
-        """Predicted classes, in float32 like a saved model's: many bfloat16 logits tie, and ties favour low classes."""
-        model.eval()
-        classes, finite = [], torch.ones((), dtype=torch.bool, device=self._compute.device)
-        for chunk in images.split(batch_size):
-            logits = model(self._normalise(chunk.to(self._compute.device))).logits
-            finite &= logits.isfinite().all()
-            classes.append(logits.argmax(1).cpu())
-        if not finite:  # argmax turns NaN into class 0
-            raise TrialError("The network's predictions are not finite.")
-        return torch.cat(classes)
+    def _predict(self, model: Network, images: Tensor) -> Tensor:
+        return predict_classes(model, self._normalise, images, self._compute.device)
 
     def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
         poisoned, kept = self._truth.poisoned, int(credible.sum())
@@ -158,6 +148,36 @@ class Monitor:
             figures["detection_fpr"] = share(~credible[~poisoned])
             figures["poison_in_credible"] = share(poisoned[credible]) if kept else None
         return figures
+
+
+@torch.no_grad()
+def predict_classes(
+    model: Network, normalise: Normalizer, images: Tensor, device: torch.device, batch_size: int = CHUNK
+) -> Tensor:
+    """Predicted classes, in float32 like a saved model's: many bfloat16 logits tie, and ties favour low classes.
+
+    Args:
+        model: a network on ``device``; it is put into eval mode.
+        normalise: of its images, on ``device``.
+        images: uint8 (N, C, H, W), on any device.
+        device: where to compute.
+        batch_size: images at a time.
+
+    Returns:
+        int64 (N,), on the CPU.
+
+    Raises:
+        TrialError: a prediction is not finite.
+    """
+    model.eval()
+    classes, finite = [], torch.ones((), dtype=torch.bool, device=device)
+    for chunk in images.split(batch_size):
+        logits = model(normalise(chunk.to(device))).logits
+        finite &= logits.isfinite().all()
+        classes.append(logits.argmax(1).cpu())
+    if not finite:  # argmax turns NaN into class 0
+        raise TrialError("The network's predictions are not finite.")
+    return torch.cat(classes)
 
 
 def auroc(truth: Tensor, scores: Tensor) -> float:

@@ -7,11 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 
+from sweeper.deploy import train_and_track
+from sweeper.deploy.model_run import Registered
 from tests.sweeper.cli.calls import call, image_folder, picture, sentence
+from tests.sweeper.small import fresh_store
 from trainers.data.batches import Normalizer
 from trainers.data.pixels import Rendering
+from trainers.data.shapes import CLASS_NAMES, make_shapes
 from trainers.models import ModelConfig, build_model
+from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import SavedModel
 
 
@@ -73,6 +79,76 @@ def test_train_finds_out_at_the_start_that_the_server_is_away(
     text = sentence(call("train", str(deploy), "--data", data, "--out", str(tmp_path / "model")))
     assert "127.0.0.1:9 (MLFLOW_TRACKING_URI) cannot be used" in text
     assert "secret" not in text
+
+
+def test_train_wants_at_least_one_replicate(tmp_path: Path) -> None:
+    result = call("train", "gone.yaml", "--data", "shapes", "--out", str(tmp_path / "model"), "--replicates", "0")
+    assert result.exit_code == 2
+    assert "--replicates" in result.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_replicates_from_the_command_to_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = fresh_store(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(train_and_track, "load_untrusted", lambda *_: make_shapes(60, 4, 0).train)
+    content = {
+        "defense": "vab",
+        "params": {"warmup_steps": 3, "warmup_rounds": 1, "mix_epochs": 1, "suppression_epochs": 1, "batch_size": 16},
+        "model": {"name": "tiny", "width": 4},
+        "augment": {"crop": 0, "flip": False},
+        "images": {"image_shape": [3, 16, 16], "class_names": list(CLASS_NAMES)},
+        "source": {"sweep": "small", "numerics": NUMERICS},
+    }
+    (tmp_path / "deploy.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    arguments = ("train", str(tmp_path / "deploy.yaml"), "--data", "shapes", "--device", "cpu", "--threads", "1")
+    result = call(*arguments, "--out", str(tmp_path / "three"), "--replicates", "3", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.startswith("Model ")] == [f"Model {n} of 3 (seed {n})" for n in (1, 2, 3)]
+    assert any(line.startswith("3 models agree in the mean of pairs: same class for ") for line in lines)
+    models = pq.read_table(tmp_path / "three" / "replicates.parquet").to_pandas()
+    run = MlflowClient(tracking_uri=uri).get_run(
+        MlflowClient(tracking_uri=uri).get_model_version("small", "1").run_id or ""
+    )
+    first = models["prediction_1"]
+    shares = [float((first == models[f"prediction_{n}"]).mean()) for n in (2, 3)]
+    shares.append(float((models["prediction_2"] == models["prediction_3"]).mean()))
+    assert run.data.metrics["agreement_mean"] == pytest.approx(sum(shares) / 3)
+    assert run.data.metrics["agreement_min"] == pytest.approx(min(shares))
+    assert run.data.metrics["marked_by_all"] == (models["marked_by"] == 1).sum()
+    assert run.data.metrics["models"] == 3
+    assert {"kappa_mean", "kappa_min", "jaccard_mean", "jaccard_min", "marked_by_any"} <= set(run.data.metrics)
+    told = run.data.params
+    assert (told["replicates"], told["replicates.first_seed"]) == ("3", "1")
+    assert any(line.startswith(f"The model handed out is that of seed {told['seed']}, ") for line in lines)
+    names = {file.path for file in MlflowClient(tracking_uri=uri).list_artifacts(run.info.run_id)}
+    assert {"report.md", "replicates.parquet", "suspicious.parquet"} <= names
+
+
+def test_one_replicate_is_a_training_without_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path / "mlflow.db"))
+    monkeypatch.setattr(train_and_track, "track_model", lambda *_: Registered("small", "1", selected=True))
+    monkeypatch.setattr(train_and_track, "load_untrusted", lambda *_: make_shapes(60, 4, 0).train)
+    content = {
+        "defense": "none",
+        "params": {"epochs": 1, "batch_size": 16},
+        "model": {"name": "tiny", "width": 4},
+        "augment": {},
+        "images": {"image_shape": [3, 16, 16], "class_names": list(CLASS_NAMES)},
+    }
+    (tmp_path / "deploy.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    found = []
+    for name, options in (("without", ()), ("one", ("--replicates", "1"))):
+        result = call(
+            "train", str(tmp_path / "deploy.yaml"), "--data", "shapes", "--out", str(tmp_path / name),
+            "--device", "cpu", "--threads", "1", *options,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert "Model 1 of 1" not in result.stdout
+        found.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert set(found[0]) == set(found[1]) == {".lock", "model.json", "model.safetensors", "report.md"}
+    assert all(found[0][name] == found[1][name] for name in ("model.json", "model.safetensors"))
 
 
 def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
