@@ -300,6 +300,8 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
         line(f"FAILED {reason}")
     if status.seconds_left is not None and status.done < status.budget:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
+    if status.test is not None:
+        line(f"Test: {status.test}.")
     if status.word == "interrupted":
         line(f"To continue: {command('resume', folder.path)}")
     line(f"Attacked classes: {status.classes}.")

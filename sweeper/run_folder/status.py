@@ -8,8 +8,19 @@ from dataclasses import dataclass
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
+from sweeper.run_folder.certificate import Certificate, read_certificate
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FAILED, FINISHED, PRUNED, TRIAL, Training, TrialRecord
+from sweeper.run_folder.record import (
+    CONFIRMATION,
+    CONTROL,
+    FAILED,
+    FINISHED,
+    PRUNED,
+    REPLICATE,
+    TRIAL,
+    Training,
+    TrialRecord,
+)
 from sweeper.words import command
 from trainers.seeding import NUMERICS
 
@@ -31,6 +42,7 @@ class Status:
         left: trainings and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
         seconds_left: if trials go on at this pace; null if that is unknown.
+        test: how the test that certifies a setting stands, as text; null if none was begun.
     """
 
     name: str
@@ -45,6 +57,7 @@ class Status:
     left: list[Training]
     failed: list[str]
     seconds_left: float | None
+    test: str | None = None
 
     @property
     def done(self) -> int:
@@ -67,7 +80,7 @@ def read_status(folder: RunFolder) -> Status:
     """
     spec = folder.spec()
     records = list(folder.read_records().values())
-    trials = [record for record in records if record.role != CONTROL]
+    trials = [record for record in records if record.role not in (CONTROL, REPLICATE)]
     ended = [record for record in trials if not record.open]
     budget = trials_in_all(spec, spec.search.trials, records)
     holder = folder.holder()
@@ -84,7 +97,27 @@ def read_status(folder: RunFolder) -> Status:
         left=[training for record in records for training in record.trainings_left()],
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
         seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
+        test=_test(read_certificate(folder.path)),
     )
+
+
+def _test(certificate: Certificate | None) -> str | None:
+    """How a test stands, as text; null if there is none."""
+    if certificate is None:
+        return None
+    stated = f"mean {certificate.metric} <= {certificate.bound:g} at confidence {certificate.confidence:g}"
+    limit = certificate.budgets[-1].trainings
+    counted = f"{len(certificate.steps)} replicates counted" + (f", budget {limit} trainings" if limit else "")
+    if certificate.winner is not None:
+        return f"{certificate.winner.name} is certified: {stated}; {counted}"
+    if certificate.decided:
+        return f"no setting is certified: {stated}; {counted}"
+    current = next((n for n, one in enumerate(certificate.standings) if one.verdict is None), 0)
+    standing = certificate.standings[current]
+    wealth = (
+        f", wealth {standing.wealth[-1]:.3g} of {1 / standing.stake:.3g}" if standing.wealth and standing.stake else ""
+    )
+    return f"not decided: {stated}; {counted}; {certificate.candidates[current].name} is tested{wealth}"
 
 
 def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:
@@ -124,7 +157,8 @@ def reading_notes(folder: RunFolder) -> list[str]:
 def unfinished(folder: RunFolder) -> str | None:
     """The warning that belongs beside the figures of a sweep that has not ended; null if it has."""
     status = read_status(folder)
-    if status.word == "ended" or not (status.done or status.left):  # without records nothing is known
+    left = [training for training in status.left if training.record.role != REPLICATE]
+    if (status.done >= status.budget and not left) or not (status.done or left):  # without records nothing is known
         return None
     more = "it is running" if status.holder else f"{command('resume', folder.path)} runs the rest"
     return f"Only {status.done} of {status.budget} trials have ended; {more}."
