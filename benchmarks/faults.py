@@ -134,11 +134,11 @@ class Sweep:
         """Address of the tracking store."""
         return self.uri or f"sqlite:///{self.place / 'mlflow.db'}"
 
-    def start(self, command: str = "run") -> "Sweep":
-        """Start the sweep, or resume it."""
+    def start(self, command: str = "run", *options: str) -> "Sweep":
+        """Start the sweep, or go on with it."""
         preset = self.place / "preset.yaml"
         preset.write_text(yaml.safe_dump(copy.deepcopy(PRESET) | self.changes), encoding="utf-8")
-        what = ["run", str(preset), "--out", "run"] if command == "run" else [command, "run"]
+        what = ["run", str(preset), "--out", "run"] if command == "run" else [command, "run", *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": self.store}
         environment.pop("RAY_ADDRESS", None)
         self.process = subprocess.Popen(

@@ -1,0 +1,125 @@
+"""Kills parts of ``sweeper confirm`` at random moments, and checks that it decides as it does when left alone.
+
+python -m benchmarks.kills_of_confirm [--kills 12] [--seed 0]
+
+A short sweep is run, and its test once alone. Then copies of the sweep are tested again, hit as in
+:mod:`benchmarks.kills`, and continued where that ended the test. Each time ``certificate.json`` must be the same
+(order, losses, stakes, wealth and verdicts), and so must the figures of all replicates.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import Sweep, agree
+from benchmarks.kills import KILLS_OF_A_SWEEP, LATEST_S, SHORT, VICTIMS, kill
+from sweeper.run_folder.certificate import FILE
+from sweeper.run_folder.record import REPLICATE
+
+OPTIONS = ("--max-excess", "0.3", "--confidence", "0.9")
+
+
+def decision(sweep: Sweep) -> tuple[Any, dict[str, Any]]:
+    """What a test has decided, and the figures of every replicate that counts or is described, by configuration.
+
+    Raises:
+        AssertionError: a replicate is open, or the three records of the sweep disagree.
+    """
+    agree(sweep.folder, sweep.store)
+    certificate = json.loads((sweep.folder.path / FILE).read_text(encoding="utf-8"))
+    assert certificate["decided"], "the test is not decided"
+    figures = {}
+    for record in sweep.folder.read_records().values():
+        if record.role != REPLICATE or record.config is None:
+            continue
+        assert not record.open, f"{record.trial_id} is open"
+        known = {"/".join(map(str, run)): record.final(run) for run in record.trainings}
+        for final in known.values():
+            for name in ("seconds", "reported_at"):
+                final.pop(name, None)
+        if record.status == "FINISHED":
+            figures[record.config.key] = known
+    return certificate, figures
+
+
+def run_killed(place: Path, wanted: int, draw: random.Random) -> tuple[list[str], Sweep]:
+    """Run the test of a sweep to its end, and kill a part of it a few times on the way.
+
+    Args:
+        place: folder with the sweep.
+        wanted: how many kills, if it does not end before.
+        draw: chooses victims and moments.
+
+    Returns:
+        A line for each kill, and the sweep.
+    """
+    sweep, lines = Sweep(place, changes=SHORT).start("confirm", *OPTIONS), list[str]()
+    for _ in range(wanted):
+        assert sweep.process is not None
+        victim, moment = draw.choice(sorted(VICTIMS)), draw.uniform(1.0, 2 * LATEST_S)
+        until = time.monotonic() + moment
+        while time.monotonic() < until and sweep.process.poll() is None:
+            time.sleep(0.05)
+        if sweep.process.poll() is not None:
+            break
+        count = kill(sweep, victim)
+        if not count:
+            continue
+        lines.append(f"{victim} ({count} process{'es' if count > 1 else ''}) after {moment:.1f} s")
+        if victim != "worker":
+            sweep.end()
+            again = draw.choice(["confirm", "resume"])
+            sweep.start(again, *(OPTIONS if again == "confirm" else ()))
+    code, shown = sweep.end()
+    while code != 0 and "Traceback" not in shown and len(lines) < 3 * KILLS_OF_A_SWEEP:
+        lines.append(f"ended with {code}; continued")
+        code, shown = sweep.start("confirm", *OPTIONS).end()
+    assert code == 0, shown
+    return lines, sweep
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, kill, compare and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills_of_confirm", description=__doc__)
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    draw, done, began = random.Random(args.seed), 0, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="sweeper-kills-") as folder:
+        searched, whole = Path(folder) / "searched", Path(folder) / "whole"
+        searched.mkdir()
+        code, shown = Sweep(searched, changes=SHORT).start().end()
+        assert code == 0, shown
+        shutil.copytree(searched, whole)
+        lines, sweep = run_killed(whole, 0, draw)
+        expected, figures = decision(sweep)
+        print(f"Without a kill: {len(expected['steps'])} replicates, {_verdicts(expected)}", flush=True)
+        while done < args.kills:
+            place = Path(folder) / f"killed-{done}"
+            shutil.copytree(searched, place)
+            lines, sweep = run_killed(place, min(KILLS_OF_A_SWEEP, args.kills - done), draw)
+            found, now = decision(sweep)
+            assert found == expected, f"another certificate: {found['standings']}, {expected['standings']}"
+            differing = [key for key in figures if now.get(key, figures[key]) != figures[key]]
+            assert not differing, f"other figures: {differing}"
+            print("\n".join([*lines, "  the same decision"]), flush=True)
+            done += max(sum("after" in line for line in lines), 1)
+            shutil.rmtree(place)
+    print(f"{done} kills in {(time.monotonic() - began) / 60:.1f} min: the same certificate each time")
+    return 0
+
+
+def _verdicts(certificate: dict[str, Any]) -> str:
+    named = zip(certificate["candidates"], certificate["standings"], strict=True)
+    return "; ".join(f"{one['name']} {standing['verdict'] or 'not tested'}" for one, standing in named)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

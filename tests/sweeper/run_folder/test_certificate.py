@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sweeper.run_folder.certificate import (
+    FILE,
+    REPLICATE_SEEDS,
+    SEEDS_APART,
+    Certificate,
+    read_certificate,
+    replicate_seed,
+    write_certificate,
+)
+from tests.sweeper.small import certificate_of
+from trainers.errors import ConfigError
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert read_certificate(tmp_path) is None
+    known = certificate_of([0.0, 0.02], [0.5])
+    write_certificate(tmp_path, known)
+    assert read_certificate(tmp_path) == known
+    assert [path.name for path in tmp_path.iterdir()] == [FILE], "nothing is left beside it"
+    (scenario,) = known.scenarios()
+    assert (scenario.name, scenario.attack) == ("badnets", "badnets")
+    assert [setting.defense for setting in known.settings()] == ["vab", "vab", "vab", "none"]
+    assert known.described_trainings == 2 * 3 * 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bound": 2}, "bound"),
+        ({"metric": "val_asr"}, "metric"),
+        ({"version": 2}, "version"),
+        ({"more": 1}, "more"),
+        ({"candidates": [{"name": "x"}]}, r"candidates\.0"),
+        ({"attackers": [{"label": "x", "config": {"name": "x", "attack": "no such"}}]}, "attack"),
+    ],
+)
+def test_damage_is_a_sentence(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    content = json.loads(certificate_of([0.0]).model_dump_json()) | change
+    (tmp_path / FILE).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{FILE} is damaged: .*{said}"):
+        read_certificate(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_no_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="is damaged"):
+        read_certificate(tmp_path)
+
+
+def test_no_two_replicates_share_a_seed() -> None:
+    seeds = {replicate_seed(setting, number) for setting in range(13) for number in (0, 1, 500, SEEDS_APART - 1)}
+    assert len(seeds) == 13 * 4
+    assert min(seeds) == REPLICATE_SEEDS
+
+
+def test_which_option_it_answers() -> None:
+    known = certificate_of([0.0])
+    assert known.option == "max-excess"
+    assert Certificate(**known.model_dump() | {"metric": "test_asr"}).option == "max-asr"
