@@ -10,11 +10,11 @@ from sweeper.analysis.selection import BoundsMissed, NothingQualifies, select
 from sweeper.analysis.verdicts import how_it_stands
 from sweeper.deploy.bounds import (
     Bounds,
+    bounds_of,
     confident_command,
     confirm_command,
     go_on,
     select_command,
-    tested_bounds,
 )
 from sweeper.run_folder.certificate import Certificate, read_certificate
 from sweeper.run_folder.folder import RunFolder
@@ -84,7 +84,7 @@ def _test_lines(path: Path, certificate: Certificate) -> list[str]:
     """Lines on how the test of a run folder stands, and what to do then."""
     stands = how_it_stands(certificate)
     if certificate.winner is not None:
-        return [stands, f"Select it: {confident_command(path, tested_bounds(certificate))}"]
+        return [stands, f"Select it: {confident_command(path, bounds_of(certificate))}"]
     if certificate.decided:
         return [f"{stands} A run folder has one test: for a higher bound, or another one, run the preset again."]
     return [stands, go_on(path, certificate)]

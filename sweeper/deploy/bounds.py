@@ -86,7 +86,7 @@ def confirm_command(path: Path, bounds: Bounds) -> str:
     )
 
 
-def tested_bounds(certificate: Certificate) -> Bounds:
+def bounds_of(certificate: Certificate) -> Bounds:
     """The bounds that a test is about."""
     known = Bounds(certificate.bound, min_acc=certificate.min_acc, confidence=certificate.confidence)
     if certificate.option == "max-excess":
@@ -102,7 +102,7 @@ def go_on(path: Path, certificate: Certificate) -> str:
         certificate: the test.
     """
     more = "" if budget(certificate) is None else ", with a larger --budget if that is spent"
-    return f"To go on: {confirm_command(path, tested_bounds(certificate))}{more}."
+    return f"To go on: {confirm_command(path, bounds_of(certificate))}{more}."
 
 
 def _testable(bounds: Bounds) -> Bounds:

@@ -9,7 +9,7 @@ from tests.sweeper.certificates import certificate_of, good, setting_named, step
 
 
 def bound_of(count: int, error: float, loss: float = 0.0) -> float:
-    """The mean m at which so many equal losses multiply wealth to 1 / error: (1 + 0.9 (m - loss) / (1 - m)) ** count."""
+    """The mean m at which so many equal losses bring wealth to 1 / error: (1 + 0.9 (m - loss) / (1 - m)) ** count."""
     each = (1 / error) ** (1 / count) - 1
     return (each + 0.9 * loss) / (each + 0.9)
 

@@ -59,7 +59,7 @@ def test_fresh_seeds_are_no_test() -> None:
         (good(), "vab a is certified: ", "Select it: sweeper select {} --max-excess 0.1 --confidence 0.95"),
         (
             certificate_of([step(0)], None, decided=False),
-            "The test is not decided (mean worst test_asr_excess <= 0.1 at confidence 0.95) after 1 counted trainings: ",
+            "The test is not decided (mean worst test_asr_excess <= 0.1 at confidence 0.95) after 1 counted training",
             "To go on: sweeper confirm {} --max-excess 0.1 --confidence 0.95.",
         ),
         (certificate_of([step(0, 1.0)], None), "Nothing was certified for mean worst test_asr_excess <= 0.1 ", None),

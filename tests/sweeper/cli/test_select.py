@@ -240,7 +240,7 @@ def test_without_a_test_there_is_no_confidence(run_dir: Path) -> None:
 def test_select_writes_the_certified_setting_and_says_what_is_guaranteed(run_dir: Path) -> None:
     folder = RunFolder(run_dir)
     rows = as_rows(folder.read_trials().drop(columns="constraints_kept"))
-    write_rows(folder, [*rows, *replicate_rows("config1", [0.0] * 32, **params(threshold=0.2))])
+    write_rows(folder, [*rows, *replicate_rows("config1", [0.0] * 32)])
     write_certificate(run_dir, good(candidates=[setting_named("config1")]))
     result = call("select", str(run_dir), "--max-excess", "0.1", "--confidence", "0.95")
     assert result.exit_code == 0, result.output

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.deploy.bounds import Bounds, confident_command, confirm_command, go_on, select_command, tested_bounds
+from sweeper.deploy.bounds import Bounds, bounds_of, confident_command, confirm_command, go_on, select_command
 from sweeper.run_folder.certificate import Budget
 from tests.sweeper.certificates import certificate_of, good, step
 
@@ -36,8 +36,8 @@ def test_a_test_is_about_one_bound_on_the_attack_and_of_two_about_the_excess() -
 
 
 def test_a_test_goes_on_with_the_same_options() -> None:
-    assert tested_bounds(good(min_acc=0.5)) == Bounds(0.1, min_acc=0.5, confidence=0.95)
-    assert tested_bounds(good(metric="test_asr", bound=0.2)) == Bounds(max_asr=0.2, confidence=0.95)
+    assert bounds_of(good(min_acc=0.5)) == Bounds(0.1, min_acc=0.5, confidence=0.95)
+    assert bounds_of(good(metric="test_asr", bound=0.2)) == Bounds(max_asr=0.2, confidence=0.95)
     same = "To go on: sweeper confirm runs/a --max-excess 0.1 --min-acc 0.5 --confidence 0.95"
     begun = certificate_of([step(0)], None, decided=False, min_acc=0.5)
     assert go_on(DIR, begun) == f"{same}."
