@@ -14,10 +14,7 @@ from sweeper.run_folder.certificate import Certificate, replicate_seed
 from sweeper.run_folder.record import FINISHED, REPLICATE
 from sweeper.words import format_cell
 
-CANDIDATE_HEADINGS = (
-    "setting", "val_acc", "attack figure", "pilots", "replicates", "stake", "wealth", "needed wealth", "verdict",
-)  # fmt: skip
-DESCRIBED_HEADINGS = ("setting", "n", "test_acc", "attack figure")
+TEST_HEADINGS = ("pilots", "replicates", "stake", "wealth", "needed wealth", "verdict")
 
 
 def guarantee_lines(known: Guarantee) -> list[str]:
@@ -97,11 +94,11 @@ def certificate_section(certificate: Certificate, frame: pd.DataFrame) -> Certif
     ]
     return CertificateSection(
         lines=guarantee_lines(known) if known else [how_it_stands(certificate)],
-        headings=CANDIDATE_HEADINGS,
+        headings=["setting", "val_acc", certificate.metric.replace("test_", "val_"), *TEST_HEADINGS],
         rows=[_candidate_row(certificate, number) for number in range(first_described)],
         attackers=[attacker.label for attacker in certificate.attackers],
         left_out=certificate.left_out,
-        described_headings=DESCRIBED_HEADINGS,
+        described_headings=["setting", "n", "test_acc", certificate.metric],
         described=[
             [setting.name, *_described(replicates, first_described + number, certificate.metric)]
             for number, setting in enumerate(certificate.described)

@@ -85,13 +85,15 @@ def test_the_page_has_a_section_once_a_test_was_begun(tmp_path: Path) -> None:
     text = rewrite_report(RunFolder(tmp_path / "run")).read_text()
     table = section(text, "Certificate")
     assert table is not None
-    assert table[0][-2:] == ["needed wealth", "verdict"]
+    assert (table[0][:3], table[0][-1]) == (["setting", "val_acc", "val_asr_excess"], "verdict")
     assert [row[-1] for row in table[1:3]] == ["given up", "certified"]
     assert table[3:7] == [
         ["attack", "in the test"], ["badnets", "yes"], ["blend", "yes"],
         ["sig (&lt;its&gt; control did not finish)", "left out"],
     ]  # fmt: skip
-    assert table[8][:2] == ["vab d", "2"]
+    assert table[7:9] == [
+        ["setting", "n", "test_acc", "test_asr_excess"], ["vab d", "2", "0.700 ± 0.000", "0.150 ± 0.071"],
+    ]  # fmt: skip
     assert "Replicates that ran ahead and were not needed: 3." in text
     assert "this statement is wrong in at most 5 of 100 sweeps." in text
     assert "Before deploying" not in text
