@@ -28,14 +28,12 @@ class Limit:
         metric: name of the bounded metric.
         most: the bound.
         mean: column of :func:`sweeper.analysis.frontier.points` that must keep it.
-        upper: column of :func:`sweeper.analysis.selection.confirmed` that must keep it at a confidence.
     """
 
     option: str
     metric: str
     most: float
     mean: str
-    upper: str
 
 
 @dataclass(frozen=True)
@@ -61,19 +59,18 @@ class AttackBounds:
     def limits(self) -> list[Limit]:
         """The bounds that were given."""
         every = (
-            ("max-excess", "val_asr_excess", self.max_excess, "val_asr_excess", "excess_upper"),
-            ("max-asr", "val_asr", self.max_asr, "val_asr_worst", "asr_upper"),
+            ("max-excess", "val_asr_excess", self.max_excess, "val_asr_excess"),
+            ("max-asr", "val_asr", self.max_asr, "val_asr_worst"),
         )
-        return [Limit(option, metric, most, *columns) for option, metric, most, *columns in every if most is not None]
+        return [Limit(option, metric, most, mean) for option, metric, most, mean in every if most is not None]
 
-    def kept(self, table: "pd.DataFrame", by_bounds: bool = False) -> "pd.Series":
+    def kept(self, table: "pd.DataFrame") -> "pd.Series":
         """Whether each setting keeps all bounds: bool, with the index of ``table``; a figure that is null keeps none.
 
         Args:
-            table: from :func:`sweeper.analysis.frontier.points` or :func:`sweeper.analysis.selection.confirmed`.
-            by_bounds: whether upper confidence bounds must keep them, and not means.
+            table: from :func:`sweeper.analysis.frontier.points`.
         """
-        columns = [limit.upper if by_bounds else limit.mean for limit in self.limits]
+        columns = [limit.mean for limit in self.limits]
         return (table[columns].astype(float) <= [limit.most for limit in self.limits]).all(axis=1)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from sweeper.analysis.betting import exceedance_upper, mean_upper
-from sweeper.run_folder.certificate import CandidateSetting, Certificate
+from sweeper.run_folder.certificate import CandidateSetting, Certificate, replicate_seed
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Guarantee:
         accuracy, accuracy_sd: mean and standard deviation of the replicates' mean ``test_acc``.
         accuracy_lower: bound of its mean; a failed replicate counts as 0.
         min_class_acc: mean of the replicates' lowest accuracy on a class; null where it is not known.
+        attackers: scenarios of each replicate.
+        left_out: scenarios that the guarantee says nothing of, with the reason.
+        seeds: of the replicates.
     """
 
     setting: CandidateSetting
@@ -48,6 +51,9 @@ class Guarantee:
     accuracy_sd: float
     accuracy_lower: float
     min_class_acc: float | None
+    attackers: list[str]
+    left_out: list[str]
+    seeds: list[int]
 
 
 def guarantee(certificate: Certificate) -> Guarantee | None:
@@ -79,4 +85,28 @@ def guarantee(certificate: Certificate) -> Guarantee | None:
         stdev(accuracies) if len(accuracies) > 1 else 0.0,
         1 - mean_upper([1 - (step.accuracy or 0.0) for step in steps], each),
         fmean(of_class) if len(of_class) == len(accuracies) else None,
+        [attacker.label for attacker in certificate.attackers],
+        list(certificate.left_out),
+        [replicate_seed(number, step.number) for step in steps],
     )
+
+
+def certificate_metrics(certificate: Certificate) -> dict[str, float]:
+    """Figures of a test by which sweeps compare: whether a setting was certified, the trainings that were counted, and,
+    of a certified setting, what is known of it.
+    """
+    known = guarantee(certificate)
+    metrics = {"certified": float(known is not None)}
+    if known is not None:
+        metrics |= {
+            "certified_mean": known.mean,
+            "certified_sd": known.sd,
+            "certified_upper": known.upper,
+            "certified_bound": known.bound,
+            "certified_confidence": known.confidence,
+            "certified_replicates": float(known.replicates),
+            "certified_accuracy": known.accuracy,
+            "certified_accuracy_lower": known.accuracy_lower,
+            "certified_exceedance_upper": known.exceedance_upper,
+        }
+    return metrics | {"certificate_trainings": float(sum(step.trainings for step in certificate.steps))}

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from sweeper.analysis.attack_bounds import AttackBounds
-from sweeper.analysis.frontier import beside_controls, comparable, environments, harmless, in_order, points, points_of
+from sweeper.analysis.frontier import comparable, environments, harmless, in_order, points
+from sweeper.analysis.guarantee import Guarantee
 from sweeper.analysis.left_out import broken_early, met_attackers, raced_out
-from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes, unmeasured_sentence
-from sweeper.analysis.uncertainty import LEAST_SEEDS, Over, asr_upper, excess_upper, min_class_acc_lower
-from sweeper.run_folder.record import CONFIRMATION, CONTROL, FINISHED
-from sweeper.run_folder.tables import as_rows, class_counts, finished
+from sweeper.analysis.lost_classes import Lost, lost_classes, unmeasured_classes
+from sweeper.analysis.uncertainty import Over
+from sweeper.run_folder.record import CONTROL
+from sweeper.run_folder.tables import as_rows, finished
 from sweeper.words import format_cell
 from trainers.measuring.evaluation import WEAK_ATTACK_BELOW
 
@@ -26,7 +27,7 @@ class BoundsMissed(NothingQualifies):
 
 
 class NotConfirmed(NothingQualifies):
-    """No setting was run with as many fresh seeds as a confidence needs."""
+    """No test has been decided that could certify a setting."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,19 @@ class Selection:
         point: its row of the frontier's table.
         others: how many settings qualified beside it.
         hardest_of: environments that were compared, where there was more than one; the chosen one is the hardest.
-        excess_upper, asr_upper: upper bounds of what the trigger adds and of attack success, at the confidence asked
-            for; null if none was.
-        excess_upper_of_all, asr_upper_of_all: bounds that hold for all confirmed settings at once (Bonferroni); null if
-            none was asked for.
-        min_class_acc_lower: lower bound of the accuracy on the worst class at the confidence asked for; null if none
-            was, or if it is not known.
-        confirmed: how many confirmed settings there are.
         no_evidence: environments that are no evidence for any setting, since their attack fails without a defense.
         lost: classes that it lost in any training; null: none, as far as is known.
         unmeasured: classes without a validation image; no figure says anything about them.
+        guarantee: what a test guarantees of it; null if no confidence was asked for.
     """
 
     point: dict[str, Any]
     others: int
     hardest_of: list[str]
-    excess_upper: float | None = None
-    excess_upper_of_all: float | None = None
-    asr_upper: float | None = None
-    asr_upper_of_all: float | None = None
-    min_class_acc_lower: float | None = None
-    confirmed: int = 0
     no_evidence: Sequence[str] = ()
     lost: Lost | None = None
     unmeasured: Sequence[str] = ()
+    guarantee: Guarantee | None = None
 
 
 def select(
@@ -71,7 +61,6 @@ def select(
     min_class_acc: float = 0.0,
     poison_rate: float | None = None,
     over: Over = "worst",
-    confidence: float | None = None,
     defense: str | None = None,
 ) -> Selection:
     """The setting of highest mean ``val_acc`` of those that keep the bounds; ties by lower ``val_asr_excess``.
@@ -91,9 +80,6 @@ def select(
         min_class_acc: bound on the accuracy on the worst class, in the worst scenario.
         poison_rate: look at trials of this poison rate only.
         over: how either is aggregated over scenarios, if not by the worst.
-        confidence: in (0, 1): the upper bound of the excess must keep ``max_excess``, that of attack success
-            ``max_asr``, and the lower bound of the accuracy on the worst class ``min_class_acc``, each by itself; only
-            runs of ``sweeper confirm`` count, since the winner of a search looks better than it is.
         defense: look at settings of this defense only; null: of any.
 
     Raises:
@@ -111,8 +97,6 @@ def select(
             known = ", ".join(f"{rate:g}" for rate in rates)
             raise NothingQualifies(f"No finished trial has the poison rate {poison_rate:g}; there are {known}.")
     asked = _Asked(AttackBounds(max_excess, max_asr), min_acc, min_class_acc, over)
-    if confidence is not None:
-        return _select_confirmed(frame, asked, confidence)
     rows = met_attackers(frame)
     if rows.empty:
         raise NothingQualifies("No trial finished.")
@@ -161,114 +145,6 @@ def select(
     )
 
 
-def confirmed(frame: pd.DataFrame, over: Over = "worst", confidence: float = 0.9) -> pd.DataFrame:
-    """Points of the confirmed settings, with bounds at a confidence: ``excess_upper``, the upper one of what the
-    trigger adds, ``asr_upper``, that of attack success, and ``min_class_acc_lower``, the lower one of the accuracy on
-    the worst class.
-
-    Each value that the attacker varied counts as a scenario of its own, unless no attack works there without a
-    defense. The bounds are null if there are too few seeds, a confirming run did not finish, or an attacker is missing:
-    a failure must not make the evidence look better. The third is null too if rows do not hold accuracies by class.
-
-    Args:
-        frame: rows of ``trials.parquet``.
-        over: how the excess and attack success are aggregated over scenarios.
-        confidence: in (0, 1).
-    """
-    rows = finished(frame, CONFIRMATION)
-    if rows.empty:
-        return points(rows, over, CONFIRMATION).assign(**{name: pd.Series(dtype=float) for name in BOUNDS})
-    rows = beside_controls(rows, finished(frame, CONTROL))  # controls know nothing of the names given below
-    varied, idle = environments(rows), harmless(rows)
-    if len(idle) < varied.nunique():
-        rows, varied = rows[~varied.isin(idle)], varied[~varied.isin(idle)]
-    rows = rows.assign(scenario=rows["scenario"].where(varied == "", rows["scenario"] + " at " + varied))
-    table = points_of(rows.assign(environment=""), over)
-    begun = frame[(frame["role"] == CONFIRMATION) & (frame["trial_status"] != FINISHED)]["config_id"]
-    attackers = [str(name) for name in rows.loc[rows["poison_rate"] > 0, "scenario"].unique()]
-    bounds = [
-        dict.fromkeys(BOUNDS)
-        if config in set(begun)
-        else _bounds(rows[rows["config_id"] == config], attackers, over, confidence)
-        for config in table["config_id"]
-    ]
-    return table.assign(**{name: pd.Series([known[name] for known in bounds], dtype=float) for name in BOUNDS})
-
-
-BOUNDS = ("excess_upper", "asr_upper", "min_class_acc_lower")
-"""Columns that :func:`confirmed` adds to points."""
-
-
-def _select_confirmed(frame: pd.DataFrame, asked: "_Asked", confidence: float) -> Selection:
-    """:func:`select` among confirmed settings, by their bounds."""
-    table = confirmed(frame, asked.over, confidence)
-    if table.empty:
-        raise NotConfirmed("Not enough seeds: no setting was confirmed.")
-    counted = table[table["excess_upper"].notna()]
-    if counted.empty:
-        raise NotConfirmed(
-            f"Not enough seeds: a confidence needs at least {LEAST_SEEDS} of a setting, all finished, against every "
-            f"attacker; the most that is there is {int(table['seeds'].max())}."
-        )
-    asked.check_known(counted["min_class_acc_lower"])
-    sound = counted[comparable(counted)]
-    if sound.empty:
-        raise _nothing_qualifies(counted, finished(frame, CONFIRMATION), "", asked)
-    keeps = asked.kept(sound, by_bounds=True)
-    unmeasured = unmeasured_classes(finished(frame, CONFIRMATION))
-    if not keeps.any():
-        sound = sound.sort_values("excess_upper")
-        row = sound.iloc[int(asked.missed_by(sound, by_bounds=True).argmin())]
-        why = f" {unmeasured_sentence(unmeasured)}" if unmeasured and asked.min_class_acc else ""
-        raise BoundsMissed(
-            f"At confidence {confidence:g} no setting has {asked}. Nearest is {_named(row)}: "
-            f"{asked.compared(row, by_bounds=True)}.{why}"
-        )
-    chosen = sound[keeps].sort_values(["val_acc", "excess_upper"], ascending=[False, True])
-    point = as_rows(chosen)[0]
-    at_once = confirmed(frame, asked.over, 1 - (1 - confidence) / len(counted)).set_index("config_id")
-    of_all = at_once.loc[point["config_id"]]
-    return Selection(
-        point,
-        len(chosen) - 1,
-        [],
-        excess_upper_of_all=float(of_all["excess_upper"]),
-        asr_upper_of_all=float(of_all["asr_upper"]),
-        **{name: point.pop(name) for name in BOUNDS},
-        confirmed=len(counted),
-        no_evidence=harmless(finished(frame, CONFIRMATION)),
-        lost=lost_classes(frame).get(point["config_id"]),
-        unmeasured=unmeasured,
-    )
-
-
-def _bounds(rows: pd.DataFrame, attackers: list[str], over: Over, confidence: float) -> dict[str, float | None]:
-    """The :data:`BOUNDS` of a confirmed setting from the seeds that met every attacker."""
-    attacked = rows[rows["poison_rate"] > 0]
-
-    def by_seed(name: str) -> pd.DataFrame:
-        return attacked.pivot(index="seed", columns="scenario", values=name).reindex(columns=attackers)
-
-    added = by_seed("val_asr_excess").dropna()
-    if len(added) < LEAST_SEEDS or added.shape[1] == 0:
-        return dict.fromkeys(BOUNDS)
-    asr, images = (by_seed(name).loc[added.index].to_numpy() for name in ("val_asr", "n_eval"))
-    asr, images = asr.astype(float), images.astype(int)
-    upper: dict[str, float | None] = {
-        "excess_upper": excess_upper(added.to_numpy(float), asr, images, over, confidence),
-        "asr_upper": asr_upper(asr, images, over, confidence),
-    }
-    accuracies, cells = (
-        rows.pivot(index="seed", columns="scenario", values=name).loc[added.index].to_numpy()
-        for name in ("val_min_class_acc", "val_class_counts")
-    )
-    counts = [[class_counts(cell) for cell in line] for line in cells]
-    if pd.isna(accuracies).any() or not all(map(all, counts)):
-        return upper | {"min_class_acc_lower": None}
-    pairs = [[pair for classes in line for pair in classes.values()] for line in counts]
-    return upper | {"min_class_acc_lower": min_class_acc_lower(accuracies.astype(float), pairs, confidence)}
-
-
 @dataclass(frozen=True)
 class _Asked:
     """The bounds that a setting must keep, as :func:`select` explains them."""
@@ -295,51 +171,31 @@ class _Asked:
                 "leave out --min-class-acc, or run the sweep again."
             )
 
-    def kept(self, table: pd.DataFrame, by_bounds: bool = False) -> pd.Series:
-        """Whether each setting keeps the bounds.
-
-        Args:
-            table: its rows.
-            by_bounds: whether its confidence bounds must keep what was asked for, and not its means.
-        """
-        of_class = table[_worst_class(by_bounds)] >= self.min_class_acc
+    def kept(self, table: pd.DataFrame) -> pd.Series:
+        """Whether each setting keeps the bounds."""
+        of_class = table["val_min_class_acc"] >= self.min_class_acc
         accurate = (table["val_acc"] >= self.min_acc) & (of_class | (not self.min_class_acc))
-        return self.attack.kept(table, by_bounds) & accurate
+        return self.attack.kept(table) & accurate
 
-    def missed_by(self, table: pd.DataFrame, by_bounds: bool = False) -> pd.Series:
-        """By how much each setting misses the bounds, in sum; arguments as those of :meth:`kept`."""
-        of_class = self.min_class_acc - table[_worst_class(by_bounds)].astype(float).fillna(0.0)
-        of_attacks = [table[limit.upper if by_bounds else limit.mean] - limit.most for limit in self.attack.limits]
+    def missed_by(self, table: pd.DataFrame) -> pd.Series:
+        """By how much each setting misses the bounds, in sum."""
+        of_class = self.min_class_acc - table["val_min_class_acc"].astype(float).fillna(0.0)
+        of_attacks = [table[limit.mean] - limit.most for limit in self.attack.limits]
         misses = (*of_attacks, self.min_acc - table["val_acc"], of_class)
         return sum((miss.clip(lower=0) for miss in misses), pd.Series(0.0, index=table.index))
 
-    def compared(self, point: Any, by_bounds: bool = False) -> str:
-        """The figures of a setting beside the bounds that they miss, those that miss one first, for messages.
-
-        Args:
-            point: the setting.
-            by_bounds: whether its confidence bounds must keep what was asked for, and not its means.
-        """
-        upper, lower = ("upper bound of ", "lower bound of ") if by_bounds else ("", "")
+    def compared(self, point: Any) -> str:
+        """The figures of a setting beside the bounds that they miss, those that miss one first, for messages."""
         limits = self.attack.limits
-        figures = [
-            (f"{upper}{self.over} {limit.metric}", point[limit.upper if by_bounds else limit.mean], limit.most, "above")
-            for limit in limits
-        ]
+        figures = [(f"{self.over} {limit.metric}", point[limit.mean], limit.most, "above") for limit in limits]
         figures.append(("val_acc", point["val_acc"], self.min_acc, "below"))
         if self.min_class_acc:
-            worst_class = point[_worst_class(by_bounds)]
-            figures.append((f"{lower}val_min_class_acc", worst_class, self.min_class_acc, "below"))
+            figures.append(("val_min_class_acc", point["val_min_class_acc"], self.min_class_acc, "below"))
         missed: list[str] = []
         # Bounded figures follow; attack success is bounded where it is highest, which may be in another scenario.
-        bounded = {limit.metric for limit in limits if not by_bounds and point[limit.mean] == point[limit.metric]}
+        bounded = {limit.metric for limit in limits if point[limit.mean] == point[limit.metric]}
         shown = [name for name in ("val_asr_excess", "val_asr") if name not in bounded]
-        if by_bounds and self.min_class_acc:
-            shown.append("val_min_class_acc")
-        means = [f"{name} {format_cell(point[name])}" for name in shown]
-        if by_bounds:
-            means = [f"means of {point['seeds']} seeds: {', '.join(means)}"]
-        kept = [*means, f"floor {point['asr_floor']:.3f}"]
+        kept = [*(f"{name} {format_cell(point[name])}" for name in shown), f"floor {point['asr_floor']:.3f}"]
         for name, value, bound, side in figures:
             if pd.isna(value):
                 missed.append(f"its {name} is not known")
@@ -348,11 +204,6 @@ class _Asked:
             else:
                 kept.append(f"{name} {value:.3f}")
         return f"{' and '.join(missed)} ({', '.join(kept)})"
-
-
-def _worst_class(by_bounds: bool) -> str:
-    """The column with the accuracy on the worst class, or with its lower confidence bound."""
-    return "min_class_acc_lower" if by_bounds else "val_min_class_acc"
 
 
 def _named(point: Any) -> str:

@@ -39,15 +39,16 @@ def select_(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Compare bounds at this confidence (e.g. 0.9) with --max-excess, --max-asr and --min-class-acc, each "
-            "by itself; uses confirmed runs only."
+            help="Select the setting that sweeper confirm has certified at this confidence (e.g. 0.95), or at a higher "
+            "one."
         ),
     ] = None,
     defense: Annotated[str | None, typer.Option(help="Use only settings of this defense.")] = None,
 ) -> None:
     """Select the most accurate setting within the limits, and write it to deploy.yaml."""
     from sweeper.analysis.selection import NothingQualifies
-    from sweeper.cli.tables import confirmation_lines, print_reading_notes, selection_lines
+    from sweeper.cli.next_step import confirmation_lines
+    from sweeper.cli.tables import print_reading_notes, selection_lines
     from sweeper.deploy.bounds import Bounds
     from sweeper.deploy.select import select_setting
     from sweeper.run_folder.folder import RunFolder

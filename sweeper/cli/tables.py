@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,12 +11,13 @@ from rich.table import Table
 
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.confirmed import confirmed
 from sweeper.analysis.frontier import in_order
 from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
-from sweeper.analysis.selection import Selection, confirmed
-from sweeper.analysis.uncertainty import may_fail
-from sweeper.deploy.bounds import CONFIDENCE, Bounds, confident_command, confirm_command
+from sweeper.analysis.selection import Selection
+from sweeper.deploy.bounds import Bounds
+from sweeper.report.certificate import guarantee_lines
 from sweeper.report.summary import NOTE, caveats, lost_sentence, many_attackers, notes
 from sweeper.report.tables import (
     BREAKING_HEADINGS,
@@ -33,11 +34,7 @@ from sweeper.run_folder.record import FAILED, PRUNED, Training
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import command, format_cell, parameter, spread
-from trainers.seeding import NUMERICS
 from trainers.storage.state_store import attempts, host_of
-
-if TYPE_CHECKING:
-    from sweeper.deploy.select import Selected  # imports MLflow, which takes seconds
 
 MOST_ATTACKERS = 20
 
@@ -66,7 +63,7 @@ def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, v
             ]
             head = f"  {row['config_id']} ({row['trials']})" + (f" {row['defense']}" if len(names) > 1 else "")
             console.print(f"{head}: {' '.join(words) or 'no parameter varied'}", highlight=False, soft_wrap=True)
-    _print_confirmed(console, confirmed(frame, confidence=CONFIDENCE))
+    _print_confirmed(console, confirmed(frame))
     for caveat in caveats(table, frame):
         console.print(caveat)
     if front["val_min_class_acc"].notna().any():
@@ -88,16 +85,8 @@ def _print_many(console: Console, front: pd.DataFrame) -> None:
 def _print_confirmed(console: Console, table: pd.DataFrame) -> None:
     """Print a line for each confirmed setting, if there are any."""
     if len(table):
-        headings = (*HEAD[:-3], "at least", "excess", "at most", "val_asr", "floor", "val_asr at most")
-        rows = []
-        for row in as_rows(table):
-            *figures, excess, asr, floor = _head(row, spread)
-            least, added, most = (
-                format_cell(row[name]) for name in ("min_class_acc_lower", "excess_upper", "asr_upper")
-            )
-            rows.append([*figures, least, excess, added, asr, floor, most])
-        title = f"Confirmed with fresh seeds (at least, at most: bounds at confidence {CONFIDENCE:g})"
-        _print_table(console, title, headings, rows)
+        title = "Trained again with fresh seeds (described: select --confidence does not count them)"
+        _print_table(console, title, HEAD, [_head(row, spread) for row in as_rows(table)])
 
 
 HEAD = ("config_id", "n", "val_acc", "balanced", "worst class", "excess", "val_asr", "floor")
@@ -194,16 +183,15 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
         bounds: what it had to keep.
         searched: the values that the search chose, as text; empty: none.
     """
-    point, confidence = chosen.point, bounds.confidence
-    lower = chosen.min_class_acc_lower
-    least = "" if lower is None else f", at least {lower:.3f} at confidence {confidence:g}"
+    point, certified = chosen.point, chosen.guarantee is not None
     known = point["val_min_class_acc"] is not None
-    worst_class = f"worst class {spread(point, 'val_min_class_acc')}{least}, " if known else ""
-    others = f"{chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
-    lines = [
-        f"{point['defense']} {point['config_id']} ({point['trials']}): val_acc {spread(point, 'val_acc')}, "
-        f"{worst_class}{_attack_figures(chosen, bounds)}; {others}."
-    ]
+    worst_class = f"worst class {spread(point, 'val_min_class_acc')}, " if known else ""
+    others = "" if certified else f"; {chosen.others} other{'s' if chosen.others != 1 else ''} qualified"
+    lines = [] if chosen.guarantee is None else guarantee_lines(chosen.guarantee)
+    lines.append(
+        f"{'In the search: ' if certified else ''}{point['defense']} {point['config_id']} ({point['trials']}): "
+        f"val_acc {spread(point, 'val_acc')}, {worst_class}{_attack_figures(chosen, bounds)}{others}."
+    )
     if chosen.lost is not None:
         hint = "" if bounds.min_class_acc else " --min-class-acc bounds the mean over seeds, not every training."
         lines.append(lost_sentence(point, chosen.lost) + hint)
@@ -211,18 +199,6 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
         lines.append(unmeasured_sentence(chosen.unmeasured))
     if searched:
         lines.append(f"Found by the search: {searched}")
-    if confidence is not None:
-        at_once = {"val_asr_excess": chosen.excess_upper_of_all, "val_asr": chosen.asr_upper_of_all}
-        for metric in dict.fromkeys(("val_asr_excess", *(limit.metric for limit in bounds.attack.limits))):
-            if chosen.confirmed > 1:
-                lines.append(
-                    f"The bound on {metric} is for this setting alone; a bound for all {chosen.confirmed} confirmed "
-                    f"settings at once is {format_cell(at_once[metric])}."
-                )
-        lines.append(
-            f"A bound assumes a normal distribution over seeds. Without that assumption, {point['seeds']} seeds "
-            f"cannot exclude that {may_fail(point['seeds'], confidence):.0%} of trainings do worse than all of them."
-        )
     if chosen.hardest_of:
         lines.append(
             f"Hardest of {'; '.join(chosen.hardest_of)}: {point['environment']}. This setting was measured there, but "
@@ -232,7 +208,8 @@ def selection_lines(chosen: Selection, bounds: Bounds, searched: str) -> list[st
         failing = "; ".join(chosen.no_evidence)
         lines.append(f"No evidence about {failing}: no attack works there without a defense.")
     if point["seeds"] == 1:
-        lines.append("These figures rest on one seed: how much they vary is unknown.")
+        which = "The search's" if certified else "These"
+        lines.append(f"{which} figures rest on one seed: how much they vary is unknown.")
     return lines
 
 
@@ -241,42 +218,12 @@ def _attack_figures(chosen: Selection, bounds: Bounds) -> str:
     beside it; with a bound on attack success also where that is highest.
     """
     point, limits = chosen.point, {limit.metric for limit in bounds.attack.limits}
-
-    def bound(upper: float | None) -> str:
-        return "" if upper is None else f", at most {upper:.3f} at confidence {bounds.confidence:g}"
-
-    parts = [f"{bounds.over} val_asr_excess {spread(point, 'val_asr_excess')}{bound(chosen.excess_upper)} ("]
+    parts = [f"{bounds.over} val_asr_excess {spread(point, 'val_asr_excess')} ("]
     parts.append(f"val_asr {spread(point, 'val_asr')}, floor {point['asr_floor']:.3f}, ")
     parts.append(f"control {point['control_asr']:.3f})")
     if "val_asr" in limits:
-        parts.append(f", {bounds.over} val_asr {point['val_asr_worst']:.3f}{bound(chosen.asr_upper)}")
+        parts.append(f", {bounds.over} val_asr {point['val_asr_worst']:.3f}")
     return "".join(parts)
-
-
-def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
-    """Lines of text about a setting that was chosen without a confidence: its figures with fresh seeds, if there are
-    any, and the commands that choose with a confidence.
-
-    Args:
-        folder: the run folder.
-        selected: the setting.
-    """
-    bounds, again = selected.bounds, selected.confirmed
-    lines = []
-    if again is not None:
-        lines.append(
-            f"With {again['seeds']} fresh seed{'s' if again['seeds'] > 1 else ''}, which only --confidence uses: "
-            f"val_acc {spread(again, 'val_acc')}, {bounds.over} val_asr_excess {spread(again, 'val_asr_excess')} "
-            f"(val_asr {spread(again, 'val_asr')}, floor {again['asr_floor']:.3f})."
-        )
-    if again is None and folder.numerics != NUMERICS:  # new trainings would not be comparable
-        return lines
-    confirm = f"{confirm_command(folder.path, bounds)}, and then " if again is None else ""
-    lines.append(
-        "The winner of a search looks better than it is; before deploying: "
-        f"{confirm}{confident_command(folder.path, bounds)}"
-    )
-    return lines
 
 
 def print_status(console: Console, folder: RunFolder, status: Status) -> None:

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from sweeper.analysis.attack_bounds import AttackBounds, check_share
 from sweeper.analysis.uncertainty import Over
+from sweeper.analysis.verdicts import budget
+from sweeper.run_folder.certificate import Certificate
 from sweeper.words import command
 from trainers.errors import ConfigError
 
-CONFIDENCE = 0.9
-"""Confidence in the commands that select a setting to deploy."""
+CONFIDENCE = 0.95
+"""Confidence in the commands that certify a setting to deploy, and select it."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds that the setting must keep; :func:`sweeper.analysis.selection.select` explains each.
+    """Bounds that the setting must keep. :func:`sweeper.analysis.selection.select` explains each, and
+    :func:`sweeper.analysis.certified.select_certified` what they mean at a confidence.
 
     Raises:
         ConfigError: a number is out of range, or there is no bound on the attack.
@@ -66,12 +69,45 @@ def select_command(path: Path, bounds: Bounds) -> str:
 
 
 def confident_command(path: Path, bounds: Bounds) -> str:
-    """The command that selects a confirmed setting within the bounds, at their confidence or :data:`CONFIDENCE`."""
-    return select_command(path, replace(bounds, confidence=bounds.confidence or CONFIDENCE))
+    """The command that selects the certified setting, at the confidence of the bounds or :data:`CONFIDENCE`."""
+    return select_command(path, _testable(bounds))
 
 
 def confirm_command(path: Path, bounds: Bounds) -> str:
-    """The command that trains the leading settings again with fresh seeds, those that keep the bounds on the attack
-    first.
+    """The command that certifies a setting for the bounds, at their confidence or :data:`CONFIDENCE`."""
+    asked = _testable(bounds)
+    return command(
+        "confirm",
+        path,
+        max_excess=asked.max_excess,
+        max_asr=asked.max_asr,
+        min_acc=asked.min_acc or None,
+        confidence=asked.confidence,
+    )
+
+
+def bounds_of(certificate: Certificate) -> Bounds:
+    """The bounds that a test is about."""
+    known = Bounds(certificate.bound, min_acc=certificate.min_acc, confidence=certificate.confidence)
+    if certificate.option == "max-excess":
+        return known
+    return replace(known, max_excess=None, max_asr=certificate.bound)
+
+
+def go_on(path: Path, certificate: Certificate) -> str:
+    """A sentence with the command that goes on with a test that is not decided.
+
+    Args:
+        path: the run folder.
+        certificate: the test.
     """
-    return command("confirm", path, max_excess=bounds.max_excess, max_asr=bounds.max_asr)
+    more = "" if budget(certificate) is None else ", with a larger --budget if that is spent"
+    return f"To go on: {confirm_command(path, bounds_of(certificate))}{more}."
+
+
+def _testable(bounds: Bounds) -> Bounds:
+    """The bounds with one on the attack, as a test has: of two the one on the excess, since no test can certify
+    attack success below the floor.
+    """
+    one = bounds if bounds.max_excess is None else replace(bounds, max_asr=None)
+    return replace(one, confidence=bounds.confidence or CONFIDENCE)

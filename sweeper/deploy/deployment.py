@@ -1,5 +1,6 @@
 """``deploy.yaml``: the setting that ``select`` chose, read again by ``train``."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +9,11 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
+from sweeper.analysis.guarantee import Guarantee
 from sweeper.analysis.selection import Selection
 from sweeper.preset.spec import read_amp, read_parameters
 from sweeper.run_folder.provenance import numeric_format
+from sweeper.run_folder.record import REPLICATE
 from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
 from trainers.compute import amp_as_it_was
@@ -216,15 +219,16 @@ def deployment(
         sweep: content of ``sweep.yaml``.
         bounds: what the setting had to keep.
     """
-    point = selection.point
-    role = frame.loc[frame["trial_id"].isin(point["trials"].split(", ")), "role"].iloc[0]
-    own = finished(frame, role)
-    rows = as_rows(own[own["config_id"] == point["config_id"]])  # against the other attackers too
+    point, known = selection.point, selection.guarantee
+    trials = finished(frame)
+    own = trials[trials["config_id"] == point["config_id"]].index  # against the other attackers too
+    counted = (frame["role"] == REPLICATE) & frame["seed"].isin([] if known is None else known.seeds)
+    rows = as_rows(frame[frame.index.isin(own) | counted])
     preset = sweep["preset"]
     evidence = [
         {key: row.get(key) for key in (
-            "trial_id", "scenario", "attack", "poison_rate", "target", "class.target", "seed", "val_acc",
-            "val_balanced_acc", "val_min_class_acc", "val_asr_excess", "val_asr", "asr_floor", "control_asr",
+            "trial_id", "role", "status", "scenario", "attack", "poison_rate", "target", "class.target", "seed",
+            "val_acc", "val_balanced_acc", "val_min_class_acc", "val_asr_excess", "val_asr", "asr_floor", "control_asr",
             "test_acc", "test_balanced_acc", "test_min_class_acc", "test_asr_excess", "test_asr", "test_asr_floor",
             "n_eval",
         )} for row in rows
@@ -246,11 +250,7 @@ def deployment(
             "no_evidence": list(selection.no_evidence),
         },
         **{name: point[name] for name in _FIGURES},
-        "excess_upper": selection.excess_upper,
-        "excess_upper_of_all": selection.excess_upper_of_all,
-        "asr_upper": selection.asr_upper,
-        "asr_upper_of_all": selection.asr_upper_of_all,
-        "min_class_acc_lower": selection.min_class_acc_lower,
+        "certified": None if known is None else _certified(known),
         "unmeasured_classes": list(selection.unmeasured),
         "lost_classes": [] if selection.lost is None else list(selection.lost.classes),
         "evidence": evidence,
@@ -263,3 +263,9 @@ def deployment(
             **sweep["provenance"],
         },
     }
+
+
+def _certified(known: Guarantee) -> dict[str, Any]:
+    """What a test guarantees of the setting, without its name and its replicates' seeds, which are elsewhere."""
+    names = [part.name for part in fields(known) if part.name not in ("setting", "seeds")]
+    return {name: getattr(known, name) for name in names}

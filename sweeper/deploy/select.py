@@ -3,13 +3,17 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from sweeper.analysis.selection import NotConfirmed, NothingQualifies, Selection, confirmed, select
-from sweeper.deploy.bounds import Bounds, confirm_command
+from sweeper.analysis.certified import select_certified
+from sweeper.analysis.confirmed import confirmed
+from sweeper.analysis.selection import NotConfirmed, NothingQualifies, Selection, select
+from sweeper.deploy.bounds import Bounds, confirm_command, go_on
 from sweeper.deploy.deployment import deployment
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.report.tables import setting_of
+from sweeper.run_folder.certificate import Certificate, read_certificate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
 from sweeper.tracking.store import attach, tracking_uri
@@ -26,8 +30,9 @@ class Selected:
         bounds: what it had to keep.
         selection: the setting and its figures.
         searched: the values that the search chose, as text; empty if it chose none.
-        confirmed: its figures from runs with fresh seeds, a row of :func:`sweeper.analysis.selection.confirmed`; null
+        confirmed: its figures from runs with fresh seeds, a row of :func:`sweeper.analysis.confirmed.confirmed`; null
             if there are none.
+        certificate: the test of the run folder; null if none was begun.
         unlabelled: whether its defense needs images without labels.
         replaced: whether ``deploy.yaml`` held an earlier selection.
         classes: those that the sweep's attacks name, as text.
@@ -38,6 +43,7 @@ class Selected:
     selection: Selection
     searched: str
     confirmed: dict[str, Any] | None
+    certificate: Certificate | None
     unlabelled: bool
     replaced: bool
     classes: str
@@ -55,14 +61,15 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
         NothingQualifies: no setting keeps the bounds.
         ConfigError, PresetError: the folder is damaged, or ``deploy.yaml`` cannot be written.
     """
-    frame, sweep = folder.read_trials(), folder.read_sweep()
+    frame, sweep, certificate = folder.read_trials(), folder.read_sweep(), read_certificate(folder.path)
     replaced = folder.deploy.exists()
     try:
-        selection = select(frame, **asdict(bounds))
+        selection = _select(frame, certificate, bounds)
     except NothingQualifies as error:
         text = str(error)
         if isinstance(error, NotConfirmed):
-            text += f" Run {confirm_command(folder.path, bounds)} first."
+            first = f"Run {confirm_command(folder.path, bounds)} first."
+            text += f" {first if certificate is None else go_on(folder.path, certificate)}"
         if replaced:
             text += f" {folder.deploy} still holds an earlier selection."
         raise NothingQualifies(text) from error
@@ -80,8 +87,18 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
         selection,
         searched=setting_of(spec, content["defense"], content["params"]),
         confirmed=None if again.empty else as_rows(again)[0],
+        certificate=certificate,
         unlabelled=defense.unlabelled(defense.Params(**content["params"])) is not None,
         replaced=replaced,
         classes=describe_classes(spec.scenario_blocks, folder.class_names),
         tracked=attach(tracking_uri(folder.path.resolve().parent), sweep, folder.deploy),
     )
+
+
+def _select(frame: pd.DataFrame, certificate: Certificate | None, bounds: Bounds) -> Selection:
+    """The setting within the bounds: by the search, or, at a confidence, the certified one."""
+    asked = asdict(bounds)
+    confidence = asked.pop("confidence")
+    if confidence is None:
+        return select(frame, **asked)
+    return select_certified(frame, certificate, confidence, **asked)

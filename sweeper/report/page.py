@@ -15,12 +15,13 @@ from jinja2 import Environment
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
+from sweeper.analysis.confirmed import confirmed
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, in_order, points, with_environments
 from sweeper.analysis.importance import importances
 from sweeper.analysis.left_out import left_out
-from sweeper.analysis.selection import confirmed
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.spec import SweepSpec
+from sweeper.report.certificate import certificate_section
 from sweeper.report.plots import DEFENSE_COLOURS
 from sweeper.report.summary import NOTE, caveats, notes
 from sweeper.report.tables import (
@@ -33,6 +34,7 @@ from sweeper.report.tables import (
     holder_rows,
     standing_rows,
 )
+from sweeper.run_folder.certificate import read_certificate
 from sweeper.run_folder.class_columns import CLASS_COLUMNS
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import numeric_format
@@ -84,7 +86,8 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         table: points of the frontier.
         spec: the sweep.
     """
-    sweep = folder.read_sweep()
+    sweep, certificate = folder.read_sweep(), read_certificate(folder.path)
+    tested = None if certificate is None else certificate_section(certificate, frame)
     interrupted = {record.trial_id for record in folder.read_records().values() if record.open}
     importance, note = importances(spec, table, frame)
     names = _searched(frame)
@@ -109,12 +112,15 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "attacking": spec.attacking,
         "importance": importance,
         "histograms": _histograms(folder, frame, leading),
+        "wealth": [] if tested is None else tested.wealth,
         "confirmed": [] if spec.attacking else as_rows(points(frame, role=CONFIRMATION)[list(AGAIN)]),
     }
     page = {
         "name": sweep["preset"]["name"],
         "summary": _summary(frame, sweep, interrupted),
-        "notes": reading_notes(folder) + _notes(frame, table, spec, attacker_table) + _data_findings(sweep),
+        "notes": reading_notes(folder)
+        + _notes(frame, table, spec, attacker_table, tested is not None)
+        + _data_findings(sweep),
         "left_out": sweep.get("left_out", []),
         "environments": data["environments"],
         "params": data["params"],
@@ -123,6 +129,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "histograms": data["histograms"],
         "failed": _failed(frame, interrupted),
         "attackers": [] if attacker_table is None else _attackers(attacker_table, attackers(frame, spec, CONFIRMATION)),
+        "certificate": tested,
         "breaking": {"headings": BREAKING_HEADINGS, "rows": breaking_rows(breaking_points(frame))},
         "comparison": _comparison(folder, frame, table) if compared(table) else None,
         "confirmed": [] if spec.attacking else [_confirmed_row(row) for row in as_rows(confirmed(frame))],
@@ -292,16 +299,18 @@ def _attackers(table: pd.DataFrame, again: pd.DataFrame) -> list[tuple[str, tupl
     )
 
 
-def _notes(frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, attacker_table: pd.DataFrame | None) -> list[str]:
+def _notes(
+    frame: pd.DataFrame, table: pd.DataFrame, spec: SweepSpec, attacker_table: pd.DataFrame | None, tested: bool
+) -> list[str]:
     texts = [text for text in [left_out(frame, spec)] if text] + caveats(table, frame)
     if len(table) == 0:
         texts.append("No trial finished.")
     if attacker_table is not None:
         texts += notes(attacker_table)
-    elif finished(frame, CONFIRMATION).empty:
+    elif not tested:
         texts.append(
-            "The winner of a search looks better than it is. Before deploying, run the leaders again with sweeper "
-            "confirm, and select with --confidence."
+            "The winner of a search looks better than it is. Before deploying, certify a setting with sweeper confirm "
+            "--confidence, and select with --confidence."
         )
     return texts
 
@@ -315,14 +324,8 @@ def _confirmed_row(row: dict[str, Any]) -> dict[str, Any]:
     """A confirmed setting as the page shows it."""
     names = {"accuracy": "val_acc", "worst_class": "val_min_class_acc", "excess": "val_asr_excess", "asr": "val_asr"}
     figures = {shown: spread(row, name) for shown, name in names.items()}
-    known = row["excess_upper"] is not None
-    bounds = {
-        "at_least": format_cell(row["min_class_acc_lower"]),
-        "excess_at_most": format_cell(row["excess_upper"]) if known else "too little evidence",
-        "asr_at_most": format_cell(row["asr_upper"]) if known else "too little evidence",
-        "floor": format_cell(row["asr_floor"]),
-    }
-    return {"setting": row["config_id"], "n": row["seeds"], **figures, **bounds, "weak": row["weak"]}
+    floor = format_cell(row["asr_floor"])
+    return {"setting": row["config_id"], "n": row["seeds"], **figures, "floor": floor, "weak": row["weak"]}
 
 
 def _failed(frame: pd.DataFrame, interrupted: Container[str]) -> list[dict[str, Any]]:

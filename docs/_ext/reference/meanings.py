@@ -5,12 +5,12 @@ To add a figure, add one line here. One that is measured on both halves of the t
 """
 
 IDENTITY: dict[str, str] = {
-    "trial_id": "Name of the trial, in the order of start: t0007 was proposed by the search, c0007 is a control, and "
-    "k0007 confirms a setting with fresh seeds.",
+    "trial_id": "Name of the trial, in the order of start: t0007 was proposed by the search, c0007 is a control, "
+    "k0007 trains a leading setting again with fresh seeds, and r0007 belongs to a replicate of the test.",
     "config_id": "Name of the setting: the defense with its parameters. The same setting has the same name in every "
     "sweep.",
-    "role": "What the trial is for: trial (proposed by the search), control (trained without a defense) or "
-    "confirmation (a leading setting trained again with fresh seeds).",
+    "role": "What the trial is for: trial (proposed by the search), control (trained without a defense), confirmation "
+    "(a leading setting trained again with fresh seeds) or replicate (of the test that certifies a setting).",
     "status": "Of the training: FINISHED, PRUNED (stopped, or not needed), FAILED or RUNNING. Only FINISHED ones have "
     "figures.",
     "trial_status": "Of its trial: FINISHED, PRUNED (it left its race, or was stopped), FAILED or RUNNING.",
@@ -109,12 +109,8 @@ SETTING: dict[str, str] = {
     "constraints_kept": "Whether the setting satisfies all constraints of the sweep.",
     "on_frontier": "Whether no other setting of its environment is better in both val_acc and val_asr_excess.",
     "frontier_share": "The share of bootstrap samples whose frontier holds the setting; tables call it held.",
-    "excess_upper": "Upper confidence bound of what the trigger adds to a confirmed setting.",
-    "excess_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
-    "asr_upper": "Upper confidence bound of the attack success of a confirmed setting.",
-    "asr_upper_of_all": "The same bound, if it is to hold for all confirmed settings at once.",
-    "min_class_acc_lower": "Lower confidence bound of the accuracy on the worst class of a confirmed setting; 0 if a "
-    "class has no validation image.",
+    "certified": "What the test of `sweeper confirm --confidence` guarantees of the setting; null if select was given "
+    "no confidence. Only in deploy.yaml.",
     "hypervolume": "Area that a frontier of val_acc and val_asr_excess dominates. 1 would be accuracy 1 with a trigger "
     "that adds nothing.",
 }

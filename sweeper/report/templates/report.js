@@ -207,6 +207,25 @@ function rates() {
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: 11 } } }), CONFIG);
 }
 
+function wealth() {
+  const colours = [BLUE, "#1b7837", "#762a83", "#b35806", "#35978f", "#c51b7d", "#4d4d4d", "#8c510a", "#e08214", "#5aae61"];
+  const last = Math.max(1, ...data.wealth.map((c) => c.wealth.length - 1));
+  const traces = data.wealth.flatMap(({ name, wealth: known, needed }, number) => {
+    const color = colours[number % colours.length];
+    const line = { legendgroup: name, line: { color, width: 2 }, hovertemplate: `${plain(name)}<br>%{x} replicates, wealth %{y:.3g}<extra></extra>` };
+    return [
+      { ...line, name: plain(name), mode: "lines+markers", marker: { color, size: 5 }, x: known.map((_, i) => i), y: known },
+      { ...line, name: `${plain(name)}: needed`, mode: "lines", showlegend: false, line: { color, width: 1.5, dash: "dash" },
+        x: [0, last], y: [needed, needed], hovertemplate: `${plain(name)} needs %{y:.3g}<extra></extra>` },
+    ];
+  });
+  Plotly.react("wealth", traces, layout({
+    xaxis: { title: { text: "counted replicates" }, rangemode: "tozero" },
+    yaxis: { title: { text: "wealth" }, type: "log", dtick: 1 },
+    showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+  }), CONFIG);
+}
+
 function rest() {
   if (data.importance.length) {
     Plotly.react("importance", data.importance.map(({ objective, values }) => ({
@@ -252,6 +271,7 @@ byId("more").onclick = () => { limit += PAGE_ROWS; table(); };
 all();
 rates();
 rest();
+if (byId("wealth")) wealth();
 const ids = (event) => new Set(event.points.map((point) => point.customdata).filter((id) => id !== undefined));
 byId("frontier").on("plotly_selected", (event) => pick(event && event.points.length ? ids(event) : null));
 byId("frontier").on("plotly_click", (event) => pick(ids(event).size ? ids(event) : null));

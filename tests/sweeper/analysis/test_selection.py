@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from sweeper.analysis.certified import select_certified
 from sweeper.analysis.selection import BoundsMissed, NothingQualifies, select
-from sweeper.analysis.selection import confirmed as confirmed_points
-from sweeper.analysis.uncertainty import clopper_pearson_upper
 from sweeper.cli.tables import selection_lines
 from sweeper.deploy.bounds import Bounds
 from sweeper.deploy.deployment import deployment
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows, setting_params
+from tests.sweeper.certificates import certificate_of, good, replicate_rows, step
 from tests.sweeper.small import DATA, control_row, finish, frame_of, record_of, row_with, spec_with, write_rows
 from trainers.defenses import DEFENSES
 
@@ -226,98 +226,6 @@ def searched(*configs: str, asr: float = 0.0) -> list[dict[str, Any]]:
     return [row_with(f"t-{config}", config, val_asr=asr, val_acc=0.99) for config in configs]
 
 
-def test_a_confidence_rests_on_confirmed_runs_alone() -> None:
-    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7), *confirmed("b", 0.2, 0.2, 0.2, acc=0.9)]
-    chosen = select(frame_of(*rows), max_asr=0.05, confidence=0.9)
-    assert chosen.point["config_id"] == "a"
-    assert chosen.point["val_acc"] == pytest.approx(0.7)
-    assert chosen.point["seeds"] == 3
-    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
-    assert chosen.asr_upper > 0.02 + 1.8856 * 0.01 / 3**0.5, "Student's t is the smaller one here"
-    assert chosen.others == 0
-
-
-def test_the_evidence_of_a_confirmed_setting_is_its_confirming_runs() -> None:
-    """The figures by which the search chose it flatter it, and confirming runs are no evidence of a search."""
-    table = frame_of(*searched("a"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.7))
-    content = deployment(select(table, max_asr=0.05, confidence=0.9), table, SWEEP, {})
-    assert [(e["trial_id"], e["seed"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [
-        ("k-a-None-1", 1, 0.7, 0.01), ("k-a-None-2", 2, 0.7, 0.02), ("k-a-None-3", 3, 0.7, 0.03),
-    ]  # fmt: skip
-    assert (content["val_acc"], content["seeds"]) == (pytest.approx(0.7), 3)
-    content = deployment(select(table, max_asr=0.05), table, SWEEP, {})
-    assert [(e["trial_id"], e["val_acc"], e["val_asr"]) for e in content["evidence"]] == [("t-a", 0.99, 0.0)]
-
-
-def test_among_confirmed_settings_the_bounds_are_allowed_and_ties_go_to_the_lower_bound() -> None:
-    each = {"a": 0.03, "b": 0.01, "c": 0.02}
-    rows = [row for name, asr in each.items() for row in confirmed(name, asr, asr, asr, acc=0.75)]
-    chosen = select(frame_of(*rows), max_asr=0.1, min_acc=0.75, confidence=0.9)
-    assert (chosen.point["config_id"], chosen.others) == ("b", 2)
-    exact = clopper_pearson_upper(100, 10_000, 0.9)
-    assert select(frame_of(*rows), max_asr=exact, confidence=0.9).others == 0
-
-
-def test_the_nearest_of_the_confirmed_settings_is_named() -> None:
-    rows = [*confirmed("far", 0.6, 0.6, 0.6, acc=0.9), *confirmed("near", 0.2, 0.2, 0.2, acc=0.5)]
-    missed = r"its upper bound of worst val_asr of 0\.20\d is above 0\.05"
-    means = r"\(means of 3 seeds: val_asr_excess 0\.150, val_asr 0\.200"
-    with pytest.raises(NothingQualifies, match=f"Nearest is vab near: {missed} {means}"):
-        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
-
-
-def test_a_trial_of_the_search_that_failed_says_nothing_of_confirming_runs() -> None:
-    failed = row_with("t-a-again", "a", status="FAILED", val_acc=None, val_asr=None)
-    rows = [*searched("a"), failed, *confirmed("a", 0.0, 0.0, 0.0)]
-    assert select(frame_of(*rows), max_asr=0.05, confidence=0.9).point["config_id"] == "a"
-
-
-def test_the_images_behind_a_bound_are_those_of_the_seeds_that_met_every_attacker() -> None:
-    """Seed 1 met BadNets alone, on a handful of images, and counts for nothing."""
-    seeds = [row_with(seed=1, scenario="badnets", val_asr=0.0, n_eval=10)]
-    seeds += [
-        row_with(seed=seed, scenario=name, val_asr=0.0, n_eval=10_000)
-        for seed in (2, 3, 4) for name in ("badnets", "blend")
-    ]  # fmt: skip
-    each = {"config_id": "a", "role": "confirmation"}
-    rows = [row | each | {"trial_id": f"k-{row['scenario']}-{row['seed']}"} for row in seeds]
-    chosen = select(frame_of(*rows), max_asr=0.5, confidence=0.9)
-    assert chosen.asr_upper == pytest.approx(1 - 0.1 ** (1 / 10_000))
-
-
-@pytest.mark.parametrize("seeds", [0, 1, 2])
-def test_fewer_than_three_seeds_are_not_enough(seeds: int) -> None:
-    rows = [*searched("a"), *confirmed("a", *[0.0] * seeds)]
-    with pytest.raises(NothingQualifies, match="Not enough seeds"):
-        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
-
-
-def test_a_mean_within_the_bound_is_not_enough() -> None:
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.04, 0.08)]
-    missed = r"of 0\.08\d is above 0\.05 \(means of 3 seeds: val_asr_excess 0\.010, val_asr 0\.040"
-    with pytest.raises(NothingQualifies, match=rf"At confidence 0\.9 .* {missed}"):
-        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
-    assert select(frame_of(*rows), max_asr=0.09, confidence=0.9).point["config_id"] == "a"
-
-
-def test_few_images_are_not_enough_either() -> None:
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, n_eval=20)]
-    with pytest.raises(NothingQualifies, match=r"upper bound of worst val_asr of 0\.109"):
-        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
-
-
-def test_a_confirmed_setting_must_keep_the_bound_against_every_attacker() -> None:
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), *confirmed("a", 0.3, 0.3, 0.3, poison_rate=0.2)]
-    with pytest.raises(NothingQualifies, match=r"upper bound of worst val_asr of 0\.3"):
-        select(frame_of(*rows), max_asr=0.05, confidence=0.9)
-
-
-def test_confirming_a_weak_attack_confirms_nothing() -> None:
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, weak_attack=True, control_asr=0.2)]
-    with pytest.raises(NothingQualifies, match="sound evidence"):
-        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
-
-
 def test_confirming_runs_do_not_stand_on_the_frontier() -> None:
     rows = [*searched("a", asr=0.1), *confirmed("b", 0.0, 0.0, 0.0)]
     assert select(frame_of(*rows), max_asr=0.5).point["config_id"] == "a"
@@ -331,19 +239,6 @@ def test_the_aggregate_over_scenarios_can_be_chosen(over: Any, qualifies: bool) 
     else:
         with pytest.raises(NothingQualifies):
             select(frame_of(*rows), max_asr=0.15, over=over)
-
-
-def test_a_confirming_run_that_did_not_finish_makes_the_evidence_no_better() -> None:
-    failed = row_with("k-a-9", "a", seed=9, role="confirmation", status="FAILED", val_acc=None, val_asr=None)
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0), failed]
-    with pytest.raises(NothingQualifies, match="all finished, against every attacker"):
-        select(frame_of(*rows), max_asr=0.5, confidence=0.9)
-
-
-def test_a_setting_that_met_the_easier_attacker_alone_is_not_confirmed() -> None:
-    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.95), *confirmed("b", 0.01, 0.01, 0.01)]
-    rows += confirmed("b", 0.02, 0.02, 0.02, poison_rate=0.2)
-    assert select(frame_of(*rows), max_asr=0.5, confidence=0.9).point["config_id"] == "b"
 
 
 def met(config: str, **figures: tuple[float, float]) -> list[dict[str, Any]]:
@@ -380,28 +275,6 @@ def test_the_evidence_of_a_setting_is_all_that_it_met() -> None:
     assert content["val_acc"] == 0.7
 
 
-@pytest.mark.parametrize("one_by_one", [{"poison_rate": 0.2}, {"scenario": "blend", "attack": "blend"}])
-def test_a_confirmed_setting_is_one_row_by_its_worst_attacker(one_by_one: dict[str, Any]) -> None:
-    rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9)]
-    rows += [row | {"trial_id": f"{row['trial_id']}-x"} for row in confirmed("a", 0.1, 0.1, 0.1, acc=0.6, **one_by_one)]
-    chosen = select(frame_of(*rows), max_asr=0.2, confidence=0.9)
-    assert (chosen.others, chosen.point["environment"], chosen.point["seeds"]) == (0, "", 3)
-    assert chosen.point["val_acc"] == pytest.approx(0.75)
-    assert chosen.point["val_asr"] == pytest.approx(0.1)
-    unknown = [row | {"weak_attack": None, "control_asr": None} if row["val_acc"] == 0.6 else row for row in rows]
-    with pytest.raises(NothingQualifies, match="sound evidence"):
-        select(frame_of(*unknown), max_asr=0.2, confidence=0.9)
-    weak = [row | {"weak_attack": True, "control_asr": 0.3} if row["val_acc"] == 0.6 else row for row in rows]
-    chosen = select(frame_of(*weak), max_asr=0.2, confidence=0.9)
-    assert chosen.point["val_acc"] == pytest.approx(0.9)
-    assert len(chosen.no_evidence) == 1
-    once = [
-        row | {"weak_attack": False, "control_asr": 0.9} if row["trial_id"].endswith("-2-x") else row for row in weak
-    ]
-    with pytest.raises(NothingQualifies, match="sound evidence"):
-        select(frame_of(*once), max_asr=0.2, confidence=0.9)
-
-
 def test_an_attack_that_works_beside_one_that_does_not_is_no_idle_threat() -> None:
     """At a rate at which BadNets fails without a defense, Blend breaks the setting."""
     faint = {"poison_rate": 0.02, "val_acc": 0.8}
@@ -415,43 +288,6 @@ def test_an_attack_that_works_beside_one_that_does_not_is_no_idle_threat() -> No
         select(frame_of(*both), max_asr=0.1)
     both[-1] |= {"weak_attack": True, "control_asr": 0.4}
     assert select(frame_of(*both), max_asr=0.1).no_evidence == ["poison_rate=0.02"]
-
-
-def test_confirming_runs_must_keep_the_constraints() -> None:
-    rows = [*searched("a", "b"), *confirmed("a", 0.0, 0.0, 0.0, acc=0.9), *confirmed("b", 0.0, 0.0, 0.0, acc=0.8)]
-    frame = frame_of(*rows)
-    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "a"
-    frame = frame.assign(constraints_kept=frame["trial_id"] != "k-a-None-2")
-    assert select(frame, max_asr=0.1, confidence=0.9).point["config_id"] == "b"
-    with pytest.raises(NothingQualifies, match="keeps the constraints of the sweep"):
-        select(frame.assign(constraints_kept=False), max_asr=0.1, confidence=0.9)
-
-
-def test_the_bound_for_all_confirmed_settings_at_once_is_told_beside_that_of_one() -> None:
-    rows = [*searched("a", "b"), *confirmed("a", 0.01, 0.02, 0.03, acc=0.9), *confirmed("b", 0.5, 0.5, 0.5)]
-    chosen = select(frame_of(*rows), max_asr=0.1, confidence=0.9)
-    assert chosen.confirmed == 2
-    assert chosen.asr_upper == pytest.approx(clopper_pearson_upper(300, 10_000, 0.9))
-    t = 2.919986  # of two degrees of freedom at 0.95
-    assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
-    lines = selection_lines(chosen, Bounds(max_asr=0.2, confidence=0.9), "")
-    assert any("a bound for all 2 confirmed settings at once is 0.037" in line for line in lines)
-    assert any("3 seeds cannot exclude that 54% of trainings" in line for line in lines)
-    alone = select(frame_of(*rows[:-3]), max_asr=0.1, confidence=0.9)
-    assert alone.asr_upper_of_all == alone.asr_upper
-    assert not any("at once" in line for line in selection_lines(alone, Bounds(max_asr=0.2, confidence=0.9), ""))
-
-
-def test_the_bound_for_all_counts_every_setting_that_has_one() -> None:
-    """One that breaks a constraint was looked at too; one with too few seeds has no bound."""
-    rows = [*confirmed("a", 0.01, 0.02, 0.03, acc=0.9), *confirmed("few", 0.0, 0.0, acc=0.9)]
-    broken = confirmed("broken", 0.5, 0.5, 0.5)
-    frame = frame_of(*rows, *broken)
-    frame = frame.assign(constraints_kept=frame["config_id"] != "broken")
-    chosen = select(frame, max_asr=0.1, confidence=0.9)
-    assert (chosen.point["config_id"], chosen.confirmed) == ("a", 2)
-    t = 2.919986  # of two degrees of freedom at 0.95
-    assert chosen.asr_upper_of_all == pytest.approx(0.02 + t * 0.01 / 3**0.5, abs=1e-5)
 
 
 # The worst class
@@ -497,83 +333,123 @@ def test_who_met_several_attackers_must_keep_the_bound_on_the_worst_class_agains
         select(frame_of(*rows), max_asr=0.2, min_class_acc=0.3)
 
 
-@pytest.mark.parametrize("confidence", [None, 0.9])
-def test_rows_of_an_earlier_version_keep_no_bound_on_the_worst_class(confidence: float | None) -> None:
-    table = frame_of(*searched("a"), *confirmed("a", 0.0, 0.0, 0.0))
-    assert select(table, max_asr=0.2, confidence=confidence).point["config_id"] == "a"
-    with pytest.raises(
-        NothingQualifies, match=r"^No setting has accuracies of single classes, since an earlier version "
-    ):
-        select(table, max_asr=0.2, min_class_acc=0.1, confidence=confidence)
+def test_rows_of_an_earlier_version_keep_no_bound_on_the_worst_class() -> None:
+    table = frame_of(*searched("a"))
+    assert select(table, max_asr=0.2).point["config_id"] == "a"
+    with pytest.raises(NothingQualifies, match=r"^No setting has accuracies of single classes, since an earlier"):
+        select(table, max_asr=0.2, min_class_acc=0.1)
 
 
-def test_at_a_confidence_the_lower_bound_of_the_worst_class_counts() -> None:
-    known = counts((300, 1000), (9, 10))
-    rows = confirmed("a", 0.0, 0.0, 0.0, val_min_class_acc=0.3, val_class_counts=known)
-    rows += confirmed("b", 0.0, 0.0, 0.0, acc=0.99)
-    chosen = select(frame_of(*rows), max_asr=0.1, min_class_acc=0.28, confidence=0.9)
-    lower = 1 - clopper_pearson_upper(700, 1000, 0.9)
-    assert 0.28 < lower < 0.3
-    assert (chosen.point["config_id"], chosen.min_class_acc_lower) == ("a", pytest.approx(lower))
-    first, *_ = selection_lines(chosen, Bounds(max_asr=0.2, confidence=0.9), "")
-    assert f"val_acc 0.800 ± 0.000, worst class 0.300 ± 0.000, at least {lower:.3f} at confidence 0.9, worst" in first
-    with pytest.raises(NothingQualifies) as caught:
-        select(frame_of(*rows), max_asr=0.1, min_class_acc=0.29, confidence=0.9)
-    missed = f"its lower bound of val_min_class_acc of {lower:.3f} is below 0.29"
-    assert f"{missed} (means of 3 seeds: val_asr_excess 0.000, val_asr 0.000, val_min_class_acc 0.300," in str(
-        caught.value
-    )
-
-
-def test_a_seed_without_its_worst_class_leaves_no_lower_bound() -> None:
-    rows = confirmed("a", 0.0, 0.0, 0.0, val_min_class_acc=0.5, val_class_counts=counts((50, 100)))
-    other = confirmed("b", 0.0, 0.0, 0.0, acc=0.5, val_min_class_acc=0.5, val_class_counts=counts((50, 100)))
-    for missing in ({"val_min_class_acc": None}, {"val_class_counts": None}):
-        table = frame_of(rows[0] | missing, *rows[1:], *other)
-        assert select(table, max_asr=0.1, min_class_acc=0.3, confidence=0.9).point["config_id"] == "b"
-        assert select(table, max_asr=0.1, confidence=0.9).min_class_acc_lower is None
-
-
-@pytest.mark.parametrize("confidence", [None, 0.9])
-def test_the_chosen_setting_tells_which_classes_it_lost(confidence: float | None) -> None:
+def test_the_chosen_setting_tells_which_classes_it_lost() -> None:
+    """In trainings of the search, and in those with fresh seeds."""
     rows = [*searched("a"), *confirmed("a", 0.0, 0.0, 0.0)]
     rows = [row | {"val_class_counts": counts((0, 10), (9, 10)), "seed": n} for n, row in enumerate(rows)]
     rows += [control_row(trial=f"c{n}", seed=n, val_class_counts=counts((8, 10), (9, 10))) for n in range(4)]
     table = frame_of(*rows)
-    chosen = select(table, max_asr=0.2, confidence=confidence)
-    assert deployment(chosen, table, SWEEP, {})["lost_classes"] == ["a"]
-    there = "its accuracy there is below a tenth of that without a defense."
-    lost = f"vab a has lost the class a (in 4 of 4 trainings): {there}"
-    lines = selection_lines(chosen, Bounds(max_asr=0.2, confidence=confidence), "")
-    assert f"{lost} --min-class-acc bounds the mean over seeds, not every training." in lines
-    lines = selection_lines(chosen, Bounds(max_asr=0.2, min_class_acc=0.0001, confidence=confidence), "")
-    assert lost in lines, "a training may lose a class though the mean keeps the bound"
+    lost = (
+        "vab a has lost the class a (in 4 of 4 trainings): its accuracy there is below a tenth of that without a "
+        "defense."
+    )
+    for chosen in (select(table, max_asr=0.2), select_certified(table, good(), 0.95, max_excess=0.1)):
+        assert deployment(chosen, table, SWEEP, {})["lost_classes"] == ["a"]
+        lines = selection_lines(chosen, Bounds(max_asr=0.2), "")
+        assert f"{lost} --min-class-acc bounds the mean over seeds, not every training." in lines
+        lines = selection_lines(chosen, Bounds(max_asr=0.2, min_class_acc=0.0001), "")
+        assert lost in lines, "a training may lose a class though the mean keeps the bound"
 
 
-@pytest.mark.parametrize("confidence", [None, 0.9])
-def test_a_class_without_a_validation_image_is_named_and_has_no_lower_bound(confidence: float | None) -> None:
+def test_a_class_without_a_validation_image_is_named() -> None:
     known = {"val_min_class_acc": 0.9, "val_class_counts": counts((90, 100), (0, 0))}
-    rows = [row | known for row in (*searched("a"), *confirmed("a", 0.0, 0.0, 0.0))]
-    chosen = select(frame_of(*rows), max_asr=0.2, confidence=confidence)
-    assert chosen.min_class_acc_lower == (None if confidence is None else 0.0)
-    assert deployment(chosen, frame_of(*rows), SWEEP, {})["unmeasured_classes"] == ["b"]
-    unknown = "No validation image shows the class b: the accuracy on it cannot be known, and may be 0."
-    assert unknown in selection_lines(chosen, Bounds(max_asr=0.2, confidence=confidence), "")
-    if confidence is not None:
-        with pytest.raises(NothingQualifies, match=f"is below 0.1 .*{unknown}$"):
-            select(frame_of(*rows), max_asr=0.2, min_class_acc=0.1, confidence=confidence)
+    table = frame_of(*(row | known for row in searched("a")))
+    for chosen in (select(table, max_asr=0.2), select_certified(table, good(), 0.95, max_excess=0.1)):
+        assert deployment(chosen, table, SWEEP, {})["unmeasured_classes"] == ["b"]
+        unknown = "No validation image shows the class b: the accuracy on it cannot be known, and may be 0."
+        assert unknown in selection_lines(chosen, Bounds(max_asr=0.2), "")
 
 
-@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.2)])
-def test_confirmed_settings_stand_beside_their_controls(rates: tuple[float, ...]) -> None:
-    """Where the attacker varied between trials too: each confirming run has the control of its own rate."""
-    rows = []
-    for rate in rates:
-        own, plain = counts((0, 10), (9, 10)), counts((8, 10), (9, 10))
-        rows += confirmed("a", 0.0, 0.0, 0.0, poison_rate=rate, val_min_class_acc=0.0, val_class_counts=own)
-        known = {"poison_rate": rate, "val_acc": 0.9 - rate, "val_class_counts": plain}
-        rows += [control_row(trial=f"c{rate}-{seed}", seed=seed, **known) for seed in (1, 2, 3)]
-    (point,) = as_rows(confirmed_points(frame_of(*rows)))
-    assert point["control_acc"] == pytest.approx(0.9 - sum(rates) / len(rates))
-    assert point["lost_classes"] == "a"
-    assert point["min_class_acc_lower"] == 0.0
+# The certified setting
+
+
+def test_what_was_certified_is_deployed_with_its_replicates_as_evidence() -> None:
+    """Those that were counted: the last one ran ahead, and the others belong to other settings."""
+    rows = [*searched("a", "b"), *replicate_rows("a", [0.0] * 33), *replicate_rows("b", [0.5], setting=1)]
+    table = frame_of(*rows)
+    known = good(left_out=["sig (its control did not finish)"])
+    content = deployment(select_certified(table, known, 0.9, max_excess=0.2), table, SWEEP, {"max_excess": 0.2})
+    assert (content["val_acc"], content["seeds"], content["chosen_for"]["max_excess"]) == (0.99, 1, 0.2)
+    assert [(e["trial_id"], e["role"]) for e in content["evidence"]] == [
+        ("t-a", "trial"), *((f"r0{number:03d}", "replicate") for number in range(32)),
+    ]  # fmt: skip
+    assert {e["test_asr_excess"] for e in content["evidence"][1:]} == {0.0}
+    certified = content["certified"]
+    assert (certified["metric"], certified["bound"], certified["confidence"]) == ("test_asr_excess", 0.1, 0.95)
+    assert (certified["replicates"], certified["pilots"], certified["failures"]) == (32, 0, 0)
+    assert (certified["attackers"], certified["left_out"]) == (["badnets"], ["sig (its control did not finish)"])
+    assert 0.09 < certified["upper"] <= 0.1
+    assert (certified["accuracy"], certified["min_class_acc"]) == (pytest.approx(0.7), pytest.approx(0.5))
+    assert not {"setting", "seeds"} & set(certified)
+    assert yaml.safe_load(yaml.safe_dump(content)) == content
+    assert deployment(select(table, max_excess=0.2), table, SWEEP, {})["certified"] is None
+
+
+def test_a_replicate_that_failed_is_evidence_too() -> None:
+    replicates = replicate_rows("a", [0.0] * 57)
+    nothing = {"test_asr_excess": None, "test_acc": None, "status": "FAILED", "trial_status": "FAILED"}
+    replicates[0] |= nothing
+    table = frame_of(*searched("a"), *replicates)
+    known = certificate_of([step(0, 1.0, accuracy=None, failed="killed"), *(step(n) for n in range(1, 57))])
+    content = deployment(select_certified(table, known, 0.95, max_excess=0.1), table, SWEEP, {})
+    assert (content["evidence"][1]["status"], content["evidence"][1]["test_acc"]) == ("FAILED", None)
+    assert content["certified"]["failures"] == 1
+
+
+def test_the_guarantee_is_said_in_words() -> None:
+    table = frame_of(*searched("a"))
+    steps = [step(0, pilot=True), step(1, 1.0, accuracy=None, failed="killed"), *(step(n) for n in range(2, 58))]
+    known = certificate_of(steps, left_out=["sig (its control did not finish)"], bound=0.1)
+    chosen = select_certified(table, known, 0.95, max_excess=0.1)
+    assert chosen.guarantee is not None
+    lines = selection_lines(chosen, Bounds(0.1, confidence=0.95), "threshold=0.2")
+    assert lines[:2] == [
+        "vab a is certified.",
+        "Over fresh attacks and trainings, the trigger adds at most 0.10 to the mean worst attack success "
+        "(test_asr_excess); this statement is wrong in at most 5 of 100 sweeps.",
+    ]
+    assert lines[2].startswith("The bound reached is 0.1")
+    assert lines[2].endswith("Replicates: 58 (pilots: 1, failed: 1), mean 0.017 ± 0.131.")
+    assert lines[3].startswith("Each at a confidence of 0.95 of its own, not jointly: at most ")
+    assert "% of further trainings exceed 0.10 (1 of 58 did); the mean accuracy is at least 0." in lines[3]
+    assert lines[4:6] == [
+        "Attacks that were tried: badnets.",
+        "Left out, so nothing is certified about them: sig (its control did not finish).",
+    ]
+    assert lines[6].startswith("In the search: vab a (t-a): val_acc 0.990, worst val_asr_excess 0.000 (val_asr 0.000,")
+    assert "qualified" not in lines[6]
+    assert lines[7:] == [
+        "Found by the search: threshold=0.2",
+        "The search's figures rest on one seed: how much they vary is unknown.",
+    ]
+
+
+def test_the_guarantee_on_attack_success_says_that_the_floor_is_in_it() -> None:
+    known = good(80, metric="test_asr", bound=0.125, confidence=0.99)
+    chosen = select_certified(frame_of(*searched("a")), known, 0.95, max_asr=0.2)
+    lines = selection_lines(chosen, Bounds(max_asr=0.2, confidence=0.95), "")
+    assert lines[1] == (
+        "Over fresh attacks and trainings, the mean worst attack success (test_asr) is at most 0.125, floor included; "
+        "this statement is wrong in at most 1 of 100 sweeps."
+    )
+    assert not any(line.startswith("Left out") for line in lines)
+
+
+def test_figures_of_a_guarantee_are_rounded_to_the_safe_side() -> None:
+    chosen = select_certified(frame_of(*searched("a")), good(), 0.95, max_excess=0.1)
+    known = chosen.guarantee
+    assert known is not None
+    lines = selection_lines(chosen, Bounds(0.1, confidence=0.95), "")
+    upper = float(lines[2].split()[4].rstrip(","))
+    exceeding = float(lines[3].split("at most ")[1].split("%")[0]) / 100
+    accuracy = float(lines[3].split("at least ")[1].split()[0])
+    assert known.upper <= upper < known.upper + 0.001
+    assert known.exceedance_upper <= exceeding < known.exceedance_upper + 0.001
+    assert known.accuracy_lower - 0.001 < accuracy <= known.accuracy_lower

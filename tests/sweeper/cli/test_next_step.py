@@ -7,6 +7,8 @@ import pytest
 
 from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.cli.next_step import next_lines
+from sweeper.run_folder.certificate import Certificate, write_certificate
+from tests.sweeper.certificates import certificate_of, good, step
 from tests.sweeper.small import control_row, frame_of, row_with
 
 DIR = Path("runs/a")
@@ -17,20 +19,21 @@ def lines(most: AttackBounds, *more: dict[str, Any], asr: float = 0.1) -> list[s
 
 
 @pytest.mark.parametrize(
-    ("most", "shown"),
+    ("most", "shown", "tested"),
     [
-        (UNBOUNDED, "--max-excess 0.1"),
-        (AttackBounds(max_excess=0.3), "--max-excess 0.3"),
-        (AttackBounds(max_asr=0.3), "--max-asr 0.3"),
-        (AttackBounds(0.2, 0.3), "--max-excess 0.2 --max-asr 0.3"),
+        (UNBOUNDED, "--max-excess 0.1", "--max-excess 0.1"),
+        (AttackBounds(max_excess=0.3), "--max-excess 0.3", "--max-excess 0.3"),
+        (AttackBounds(max_asr=0.3), "--max-asr 0.3", "--max-asr 0.3"),
+        (AttackBounds(0.2, 0.3), "--max-excess 0.2 --max-asr 0.3", "--max-excess 0.2"),
     ],
 )
 def test_where_a_setting_qualifies_it_is_picked_and_confirmed_before_it_is_deployed(
-    most: AttackBounds, shown: str
+    most: AttackBounds, shown: str, tested: str
 ) -> None:
     assert lines(most) == [
         f"Pick a setting: sweeper select runs/a {shown}",
-        f"Before deploying it: sweeper confirm runs/a {shown}, and then sweeper select runs/a {shown} --confidence 0.9",
+        f"Before deploying it: sweeper confirm runs/a {tested} --confidence 0.95, and then sweeper select runs/a "
+        f"{tested} --confidence 0.95",
     ]
 
 
@@ -45,18 +48,32 @@ def test_where_none_qualifies_the_nearest_is_named_instead() -> None:
     assert line.endswith("or a higher --max-excess and --max-asr.")
 
 
-def test_of_confirmed_settings_the_bound_counts() -> None:
-    again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, val_asr=0.1, n_eval=1000) for seed in (1, 2, 3)]
-    assert lines(AttackBounds(max_asr=0.9), *again, asr=0.1) == [
-        "Pick a setting: sweeper select runs/a --max-asr 0.9 --confidence 0.9"
-    ]
-    (line,) = lines(AttackBounds(max_asr=0.05), *again)
-    assert line.startswith("At confidence 0.9 no setting has worst val_asr <= 0.05. Nearest is vab a")
-    assert lines(AttackBounds(max_asr=0.9), *again[:2]) == [
-        "Not enough seeds: a confidence needs at least 3 of a setting, all finished, against every attacker; the most "
-        "that is there is 2. Run sweeper confirm runs/a --max-asr 0.9, and then sweeper select runs/a --max-asr 0.9 "
-        "--confidence 0.9"
-    ]
+def test_fresh_seeds_are_no_test() -> None:
+    again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, val_asr=0.9) for seed in (1, 2, 3)]
+    assert lines(UNBOUNDED, *again)[0] == "Pick a setting: sweeper select runs/a --max-excess 0.1"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "first", "then"),
+    [
+        (good(), "vab a is certified: ", "Select it: sweeper select {} --max-excess 0.1 --confidence 0.95"),
+        (
+            certificate_of([step(0)], None, decided=False),
+            "The test is not decided (mean worst test_asr_excess <= 0.1 at confidence 0.95) after 1 counted training",
+            "To go on: sweeper confirm {} --max-excess 0.1 --confidence 0.95.",
+        ),
+        (certificate_of([step(0, 1.0)], None), "Nothing was certified for mean worst test_asr_excess <= 0.1 ", None),
+    ],
+)
+def test_once_a_test_has_begun_it_decides(
+    tmp_path: Path, certificate: Certificate, first: str, then: str | None
+) -> None:
+    write_certificate(tmp_path, certificate)
+    told, *more = next_lines(tmp_path, frame_of(control_row(), row_with("t0", "a")), AttackBounds(0.3))
+    assert told.startswith(first)
+    assert more == ([] if then is None else [then.format(tmp_path)])
+    if then is None:
+        assert told.endswith("A run folder has one test: for a higher bound, or another one, run the preset again.")
 
 
 def test_weak_attacks_are_said_without_a_hint_on_bounds() -> None:

@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sweeper.analysis.uncertainty import clopper_pearson_lower, clopper_pearson_upper
+from sweeper.run_folder.certificate import write_certificate
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.tables import as_rows
+from tests.sweeper.certificates import certificate_of, good, replicate_rows, setting_named, step
 from tests.sweeper.cli.calls import SWEEP, call, params, sentence, sweep_at
 from tests.sweeper.small import control_row, finish, record_of, row_with, write_rows
 from trainers.defenses import DEFENSES
@@ -34,9 +35,8 @@ def test_select_bounds_what_the_trigger_adds(run_dir: Path) -> None:
     assert result.exit_code == 0, result.output
     figures = "worst val_asr_excess 0.050 (val_asr 0.100, floor 0.050, control 1.000); "
     assert f"config1 (t0001): val_acc 0.800, {figures}" in result.stdout
-    assert f"sweeper confirm {run_dir} --max-excess 0.05, and then sweeper select {run_dir} --max-excess 0.05 " in (
-        result.stdout
-    )
+    test = f"sweeper confirm {run_dir} --max-excess 0.05 --confidence 0.95"
+    assert f"{test}, and then sweeper select {run_dir} --max-excess 0.05 --confidence 0.95" in result.stdout
     content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
     assert (content["chosen_for"]["max_excess"], content["chosen_for"]["max_asr"]) == (0.05, None)
     assert (content["val_asr_excess"], content["val_asr"], content["asr_floor"]) == (pytest.approx(0.05), 0.1, 0.05)
@@ -76,10 +76,10 @@ def test_select_keeps_a_bound_on_the_worst_class_and_names_lost_classes(tmp_path
     text = call("select", str(folder.path), "--max-asr", "0.2", "--min-class-acc", "0.5").stdout
     assert "vab b (t1): val_acc 0.700, worst class 0.600" in text
     assert "lost" not in text
-    assert f"sweeper confirm {folder.path} --max-asr 0.2, and then" in text
-    assert "--max-asr 0.2 --min-class-acc 0.5 --confidence 0.9" in text
+    assert f"sweeper confirm {folder.path} --max-asr 0.2 --confidence 0.95, and then" in text
+    assert "--max-asr 0.2 --min-class-acc 0.5 --confidence 0.95" in text
     text = call("select", str(folder.path), "--max-asr", "0.2", "--over", "cvar", "--poison-rate", "0.1").stdout
-    assert f"sweeper select {folder.path} --max-asr 0.2 --poison-rate 0.1 --over cvar --confidence 0.9" in text
+    assert f"sweeper select {folder.path} --max-asr 0.2 --poison-rate 0.1 --over cvar --confidence 0.95" in text
     result = call("frontier", str(folder.path))
     assert sentence_ in result.stdout
     assert "worst class" in result.stdout
@@ -114,14 +114,14 @@ def test_a_defense_may_be_chosen_and_what_it_needs_is_said(tmp_path: Path) -> No
     assert "bcu b (t0001): val_acc 0.700" in second.stdout
     assert "0 others qualified" in second.stdout
     assert "--data SOURCE --unlabelled SOURCE --out DIR" in second.stdout
-    assert "--defense bcu --confidence 0.9" in second.stdout
+    assert "--defense bcu --confidence 0.95" in second.stdout
     text = sentence(call("select", str(folder.path), "--max-asr", "0.2", "--defense", "pt"), code=3)
     assert "No trial with the defense pt finished; there are bcu, vab" in text
 
 
 def test_what_fresh_seeds_made_of_the_setting_is_said_before_it_is_deployed(run_dir: Path) -> None:
     first = call("select", str(run_dir), "--max-asr", "0.15").stdout
-    assert f"sweeper confirm {run_dir} --max-asr 0.15, and then sweeper select" in first
+    assert f"sweeper confirm {run_dir} --max-asr 0.15 --confidence 0.95, and then sweeper select" in first
     assert "replacing an earlier selection" not in first
     folder = RunFolder(run_dir)
     again = [row_with(f"k{seed}", "config1", role="confirmation", seed=seed, val_acc=0.7 + seed / 100, val_asr=0.2)
@@ -129,9 +129,8 @@ def test_what_fresh_seeds_made_of_the_setting_is_said_before_it_is_deployed(run_
     write_rows(folder, [*as_rows(folder.read_trials().drop(columns="constraints_kept")), *again])
     text = call("select", str(run_dir), "--max-asr", "0.15").stdout
     again_ = "val_acc 0.720 ± 0.010, worst val_asr_excess 0.150 ± 0.000 (val_asr 0.200 ± 0.000, floor 0.050)."
-    assert f"With 3 fresh seeds, which only --confidence uses: {again_}" in text
-    assert "before deploying: sweeper select" in text
-    assert "sweeper confirm" not in text
+    assert f"With 3 fresh seeds, which --confidence does not count: {again_}" in text
+    assert f"before deploying: sweeper confirm {run_dir} --max-asr 0.15 --confidence 0.95, and then" in text
     assert "deploy.yaml, replacing an earlier selection" in text
 
 
@@ -230,9 +229,39 @@ def test_a_confidence_lies_between_a_half_and_one(run_dir: Path, confidence: str
     assert "--confidence must lie in [0.5, 1)" in text
 
 
-def test_without_confirmed_runs_there_is_no_confidence(run_dir: Path) -> None:
+def test_without_a_test_there_is_no_confidence(run_dir: Path) -> None:
     text = sentence(call("select", str(run_dir), "--max-asr", "0.1", "--confidence", "0.9"), code=3)
-    assert text == (f"Not enough seeds: no setting was confirmed. Run sweeper confirm {run_dir} --max-asr 0.1 first.")
+    assert text == (
+        "No setting is certified, since no test was begun in this run folder. Run sweeper confirm "
+        f"{run_dir} --max-asr 0.1 --confidence 0.9 first."
+    )
+
+
+def test_select_writes_the_certified_setting_and_says_what_is_guaranteed(run_dir: Path) -> None:
+    folder = RunFolder(run_dir)
+    rows = as_rows(folder.read_trials().drop(columns="constraints_kept"))
+    write_rows(folder, [*rows, *replicate_rows("config1", [0.0] * 32)])
+    write_certificate(run_dir, good(candidates=[setting_named("config1")]))
+    result = call("select", str(run_dir), "--max-excess", "0.1", "--confidence", "0.95")
+    assert result.exit_code == 0, result.output
+    assert "the trigger adds at most 0.10 to the mean worst attack success (test_asr_excess); this" in result.stdout
+    assert "In the search: vab config1 (t0001): val_acc 0.800" in result.stdout
+    assert "before deploying" not in result.stdout
+    content = yaml.safe_load((run_dir / "deploy.yaml").read_text())
+    assert (content["certified"]["replicates"], content["source"]["config_id"]) == (32, "config1")
+    for more, text in (
+        (("--max-asr", "0.2"), "--max-asr was not tested"),
+        (("--min-acc", "0.8"), "its mean test_acc of 0.700 is below 0.8. "),
+        (("--defense", "bcu"), "leave out --defense bcu"),
+    ):
+        result = call("select", str(run_dir), "--max-excess", "0.1", "--confidence", "0.95", *more)
+        assert text in sentence(result, code=3)
+
+
+def test_a_test_that_certified_nothing_exits_3(run_dir: Path) -> None:
+    write_certificate(run_dir, certificate_of([step(0, 1.0), step(1, 1.0)], None))
+    text = sentence(call("select", str(run_dir), "--max-excess", "0.1", "--confidence", "0.95"), code=3)
+    assert text.endswith("at confidence 0.95: vab a given up after 2 replicates.")
 
 
 def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -> None:
@@ -248,17 +277,14 @@ def test_select_shows_the_spread_and_warns_of_the_best_of_many(tmp_path: Path) -
     assert (content["seeds"], content["val_acc_sd"]) == (2, pytest.approx(0.00707, abs=1e-5))
 
 
-def test_bounds_of_confirmed_settings_stand_beside_their_figures(tmp_path: Path) -> None:
+def test_settings_with_fresh_seeds_stand_below_the_frontier_without_bounds(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "again")
     folder.write_sweep(SWEEP)
-    known = {"val_asr": 0.1, "n_eval": 1000, "val_min_class_acc": 0.6,
+    known = {"val_asr": 0.1, "val_min_class_acc": 0.6,
              "val_class_counts": json.dumps([["cat", 600, 1000], ["dog", 900, 1000]])}  # fmt: skip
     again = [row_with(f"k{seed}", "a", role="confirmation", seed=seed, **known, **params()) for seed in (1, 2, 3)]
     write_rows(folder, [control_row(), row_with("t0", "a", **params()), *again])
-    shown = call("frontier", str(folder.path)).stdout.split("Confirmed with fresh seeds")[1]
+    shown = call("frontier", str(folder.path)).stdout.split("Trained again with fresh seeds")[1]
     headings, line = (row for row in map(str.strip, shown.splitlines()) if row.startswith(("config_id", "a ")))
-    bounds = ["excess", "at", "most", "val_asr", "floor", "val_asr", "at", "most"]
-    assert headings.split("worst class")[1].split() == ["at", "least", *bounds]
-    added = clopper_pearson_upper(100, 1000, 0.95) - clopper_pearson_lower(50, 1000, 0.95)
-    excess, asr = ["0.050", "±", "0.000", f"{added:.3f}"], ["0.100", "±", "0.000", "0.050", "0.113"]
-    assert line.split()[-13:] == ["0.600", "±", "0.000", "0.580", *excess, *asr]
+    assert headings.split("worst class")[1].split() == ["excess", "val_asr", "floor"]
+    assert line.split()[-10:] == ["0.600", "±", "0.000", "0.050", "±", "0.000", "0.100", "±", "0.000", "0.050"]

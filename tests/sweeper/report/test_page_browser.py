@@ -11,7 +11,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 from sweeper.report.page import rewrite_report
+from sweeper.run_folder.certificate import write_certificate
 from sweeper.run_folder.folder import RunFolder
+from tests.sweeper.certificates import certificate_of, setting_named, step
 from tests.sweeper.report.test_page import written
 from tests.sweeper.small import control_row, row_with
 
@@ -32,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty settings, two poison rates, two scenarios, three seeds."""
+    """Thirty settings, two poison rates, two scenarios, three seeds; of ten settings the last was certified."""
     random = np.random.default_rng(0)
     rows: list[dict[str, Any]] = [
         control_row(trial=f"c{i}", scenario=s, poison_rate=r, seed=seed, val_asr=0.98)
@@ -53,7 +55,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )  # fmt: skip
     folder = tmp_path_factory.mktemp("page") / "run"
     written(folder, rows)
-    return folder / "report.html"
+    steps = [step(n, candidate=candidate, loss=float(n > 2)) for candidate in range(9) for n in range(5)]
+    steps += [step(n, candidate=9) for n in range(40)]
+    write_certificate(folder, certificate_of(steps, 9, candidates=[setting_named(f"config{n}") for n in range(10)]))
+    return rewrite_report(RunFolder(folder))
 
 
 @pytest.fixture
@@ -94,6 +99,7 @@ def test_hovering_a_point_tells_its_setting(page: Page) -> None:
 
 def test_a_box_around_points_filters_the_table_and_a_double_click_frees_it(page: Page) -> None:
     assert len(rows(page)) == 15
+    page.locator("#frontier").scroll_into_view_if_needed()
     box = page.locator("#frontier .nsewdrag").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 2, box["y"] + 2)
@@ -133,6 +139,14 @@ def test_heat_maps_follow_the_chosen_parameters(page: Page) -> None:
     page.select_option("#heat-y", "late_weight")
     assert page.locator("#heat-excess").inner_text() != before
     assert page.locator("#heat-acc .hm image, #heat-acc .heatmaplayer image").count() == 1
+
+
+def test_the_wealth_of_each_candidate_is_drawn_with_what_it_needs(page: Page) -> None:
+    assert page.locator("#wealth .scatterlayer .trace").count() == 20
+    label = page.locator("#wealth .legend .legendtext").all_text_contents()
+    assert label == [f"vab config{number}" for number in range(10)]
+    page.locator("#wealth .scatterlayer .points path.point").last.hover(force=True)
+    assert "40 replicates, wealth 45.3" in (page.locator("#wealth .hoverlayer").text_content() or "")
 
 
 def test_classes_have_their_names_and_sort_by_number(browser: Browser, tmp_path: Path) -> None:

@@ -52,7 +52,6 @@ def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
 
     shown = call("run", str(tmp_path / "small.yaml"), "--out", str(out))
     assert "Joint frontier by defense" in shown
-    assert "Not enough seeds" in call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
     call("confirm", str(out), "--top", "1", "--seeds", "3")
 
     frame = RunFolder.open(out).read_trials()
@@ -65,11 +64,12 @@ def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
     assert agree(RunFolder(out), uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
     assert set(pq.read_table(out / "frontier.parquet")["seeds"].to_pylist()) == {1}, "the search's own figures stay"
 
-    call("select", str(out), "--max-asr", "1", "--confidence", "0.9")
+    told = call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
+    assert "What confirm --top trained is described, not counted." in told
+    assert "With 3 fresh seeds, which --confidence does not count: " in call("select", str(out), "--max-asr", "1")
     deploy = yaml.safe_load((out / "deploy.yaml").read_text())
-    assert (deploy["seeds"], deploy["asr_upper"]) == (3, pytest.approx(1, abs=0.05))
-    own = confirmed[confirmed["defense"] == deploy["defense"]]
-    assert {part["trial_id"] for part in deploy["evidence"]} == set(own["trial_id"])
+    assert (deploy["seeds"], deploy["certified"]) == (1, None)
+    assert {part["role"] for part in deploy["evidence"]} == {"trial"}
     curves = read_table(out / "curves.parquet")
     of_bcu, of_control = (curves[(curves["trial_id"] == name)]["loss"].tolist() for name in ("t0001", "c0000"))
     assert of_bcu[:15] == of_control, "BCU begins as its control does"
