@@ -15,6 +15,7 @@ from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
+from sweeper.analysis.guarantee import certificate_metrics
 from sweeper.cluster.address import check_ray_address
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import fit_to_data
@@ -26,6 +27,8 @@ from sweeper.report.page import write_report
 from sweeper.report.plots import draw_trial
 from sweeper.report.roc import write_roc
 from sweeper.report.summary import BREAKING, write_frontier
+from sweeper.run_folder.certificate import FILE as CERTIFICATE
+from sweeper.run_folder.certificate import read_certificate
 from sweeper.run_folder.claim import claimed
 from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
@@ -452,10 +455,13 @@ def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, 
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and (record.status == FINISHED or record.raced_out) for record in records)
     status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
-    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS)
+    certificate = read_certificate(folder.path)
+    names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS, CERTIFICATE)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
                  folder.report, folder.roc, folder.data_findings]  # fmt: skip
-    tracker.sweep_ended(artifacts, {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}, status)
+    metrics = {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}
+    metrics |= {} if certificate is None else certificate_metrics(certificate)
+    tracker.sweep_ended(artifacts, metrics, status)
 
 
 def _suffix(environment: str) -> str:

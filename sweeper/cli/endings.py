@@ -51,27 +51,23 @@ def show_ended(ended: "Ended", most: AttackBounds = UNBOUNDED) -> None:
 
 def show_test(ended: "Ended", certificate: "Certificate") -> None:
     """Print what a test has certified, or why it certified nothing yet, and where its results are."""
-    from sweeper.deploy.bounds import Bounds, confident_command
+    from sweeper.analysis.guarantee import guarantee
+    from sweeper.cli.next_step import test_lines
+    from sweeper.report.certificate import guarantee_lines
 
     own = ended.frame[ended.frame["role"] == REPLICATE]
-    counted = sum(step.trainings for step in certificate.steps)
     begun = int((own["attempt"].fillna(0) > 0).sum())
-    say(f"Trainings: {begun}; {counted} of them in {len(certificate.steps)} counted replicates.")
-    winner = certificate.winner
-    verdicts = [
-        f"  {one.name}: {standing.verdict or 'not decided'}"
-        for one, standing in zip(certificate.candidates, certificate.standings, strict=True)
-    ]
-    word = "certified" if winner is not None else "not certified: no setting passed" if certificate.decided else "open"
-    say(f"The test is {word}.")
-    for line in verdicts:
+    counted = sum(step.trainings for step in certificate.steps)
+    say(f"Trainings: {begun}, of which {counted} in {len(certificate.steps)} counted replicates.")
+    known = guarantee(certificate)
+    for line in [] if known is None else guarantee_lines(known):
         say(line)
     _show_outcome(ended)
-    if winner is None:
+    for line in test_lines(ended.folder.path, certificate)[known is not None :]:
+        say(line)
+    say_where_programs_are()
+    if known is None:
         raise typer.Exit(NOTHING_QUALIFIES)
-    excess, asr = (certificate.bound if certificate.option == name else None for name in ("max-excess", "max-asr"))
-    bounds = Bounds(excess, asr, min_acc=certificate.min_acc, confidence=certificate.confidence)
-    say(f"Pick the setting: {confident_command(ended.folder.path, bounds)}")
 
 
 def _show_outcome(ended: "Ended") -> None:

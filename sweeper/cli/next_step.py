@@ -38,7 +38,7 @@ def next_lines(path: Path, frame: pd.DataFrame, most: AttackBounds) -> list[str]
     """
     certificate = read_certificate(path)
     if certificate is not None:
-        return _test_lines(path, certificate)
+        return test_lines(path, certificate)
     bounds = Bounds(most.max_excess, most.max_asr) if most.limits else Bounds(MAX_EXCESS)
     try:
         select(frame, bounds.max_excess, bounds.max_asr)
@@ -71,7 +71,7 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
             f"(val_asr {spread(again, 'val_asr')}, floor {again['asr_floor']:.3f})."
         )
     if certificate is not None:
-        return lines + _test_lines(folder.path, certificate)
+        return lines + test_lines(folder.path, certificate)
     if folder.numerics == NUMERICS:  # otherwise new trainings would not be comparable
         lines.append(
             "The winner of a search looks better than it is; before deploying: "
@@ -80,7 +80,7 @@ def confirmation_lines(folder: RunFolder, selected: "Selected") -> list[str]:
     return lines
 
 
-def _test_lines(path: Path, certificate: Certificate) -> list[str]:
+def test_lines(path: Path, certificate: Certificate) -> list[str]:
     """Lines on how the test of a run folder stands, and what to do then."""
     stands = how_it_stands(certificate)
     if certificate.winner is not None:

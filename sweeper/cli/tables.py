@@ -16,6 +16,7 @@ from sweeper.analysis.frontier import in_order
 from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.selection import Selection
+from sweeper.analysis.verdicts import how_it_stands
 from sweeper.deploy.bounds import Bounds
 from sweeper.report.certificate import guarantee_lines
 from sweeper.report.summary import NOTE, caveats, lost_sentence, many_attackers, notes
@@ -247,8 +248,8 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
         line(f"FAILED {reason}")
     if status.seconds_left is not None and status.done < status.budget:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
-    if status.test is not None:
-        line(f"Test: {status.test}.")
+    if status.certificate is not None:
+        line(how_it_stands(status.certificate))
     if status.word == "interrupted":
         line(f"To continue: {command('resume', folder.path)}")
     line(f"Attacked classes: {status.classes}.")

@@ -42,7 +42,7 @@ class Status:
         left: trainings and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
         seconds_left: if trials go on at this pace; null if that is unknown.
-        test: how the test that certifies a setting stands, as text; null if none was begun.
+        certificate: the test that certifies a setting, as far as it has come; null if none was begun.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Status:
     left: list[Training]
     failed: list[str]
     seconds_left: float | None
-    test: str | None = None
+    certificate: Certificate | None = None
 
     @property
     def done(self) -> int:
@@ -97,27 +97,8 @@ def read_status(folder: RunFolder) -> Status:
         left=[training for record in records for training in record.trainings_left()],
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],
         seconds_left=_seconds_left(ended, budget, folder.held_since()) if holder is not None else None,
-        test=_test(read_certificate(folder.path)),
+        certificate=read_certificate(folder.path),
     )
-
-
-def _test(certificate: Certificate | None) -> str | None:
-    """How a test stands, as text; null if there is none."""
-    if certificate is None:
-        return None
-    stated = f"mean {certificate.metric} <= {certificate.bound:g} at confidence {certificate.confidence:g}"
-    limit = certificate.budgets[-1].trainings
-    counted = f"{len(certificate.steps)} replicates counted" + (f", budget {limit} trainings" if limit else "")
-    if certificate.winner is not None:
-        return f"{certificate.winner.name} is certified: {stated}; {counted}"
-    if certificate.decided:
-        return f"no setting is certified: {stated}; {counted}"
-    current = next((n for n, one in enumerate(certificate.standings) if one.verdict is None), 0)
-    standing = certificate.standings[current]
-    wealth = (
-        f", wealth {standing.wealth[-1]:.3g} of {1 / standing.stake:.3g}" if standing.wealth and standing.stake else ""
-    )
-    return f"not decided: {stated}; {counted}; {certificate.candidates[current].name} is tested{wealth}"
 
 
 def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from sweeper.analysis.certificate_terms import restored
 from sweeper.run_folder.certificate import Attacker, Budget, CandidateSetting, Certificate, Step, Tested, replicate_seed
 from tests.sweeper.small import epoch_figures, record_of, row_with
 from trainers.defenses import DEFENSES
+from trainers.trial import TrialConfig
 
 STAKE = 0.05
 """Of a candidate that is alone; it needs a wealth of 20."""
@@ -73,3 +75,50 @@ def replicate_rows(
         )
         for number, loss in enumerate(losses)
     ]  # fmt: skip
+
+
+def after_losses(*losses: list[float], bound: float = 0.1, confidence: float = 0.95, **changes: Any) -> Certificate:
+    """The real test of settings of the small preset, after these losses of each candidate, pilots among them."""
+    trial, control = record_of().config, record_of("c0000", "control").config
+    assert trial is not None
+    assert control is not None
+
+    def setting(name: str, config: TrialConfig, accuracy: float | None) -> CandidateSetting:
+        bare = json.loads(replace(config, scenarios=(), repeats=()).to_json())
+        return CandidateSetting(
+            name=name, config_id=config.setting_key, accuracy=accuracy, attack=accuracy and 0.02, config=bare
+        )
+
+    searched = [
+        setting(f"vab {n}", replace(trial, params=trial.params | {"threshold": 0.1 + n / 100}), 0.9 - n / 10)
+        for n in range(len(losses))
+    ]
+    attackers = [
+        Attacker(label=scenario.name, config=json.loads(json.dumps(asdict(scenario)))) for scenario in trial.scenarios
+    ]
+    certificate = Certificate(
+        metric="test_asr_excess",
+        bound=bound,
+        confidence=confidence,
+        min_acc=0.0,
+        candidates=searched,
+        described=[setting("the defaults of vab", trial, None), setting("no defense", control, None)],
+        attackers=attackers,
+        left_out=[],
+        budgets=[Budget(after=0, trainings=None)],
+    )
+    certificate = Certificate(**certificate.model_dump() | changes)
+    test = restored(certificate)
+    for own in losses:
+        for loss in own:
+            turn = test.turn
+            assert turn is not None, "the test was decided before"
+            pilot = test.candidates[turn[0]].stake is None
+            test.apply(loss, 0.8, 1)
+            certificate.steps.append(
+                Step(candidate=turn[0], number=turn[1], pilot=pilot, loss=loss, accuracy=0.8, min_class_acc=0.4,
+                     trainings=1)
+            )  # fmt: skip
+    certificate.standings = [Tested(verdict=c.verdict, stake=c.stake, wealth=c.wealth) for c in test.candidates]
+    certificate.certified, certificate.decided = test.certified, test.decided
+    return certificate

@@ -2,11 +2,9 @@
 
 import atexit
 import copy
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ import pandas as pd
 import torch
 from mlflow import MlflowClient
 
-from sweeper.analysis.certificate_terms import restored
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import Host
 from sweeper.preset.misfits import Misfits
 from sweeper.preset.spec import SweepSpec, resolve, validate
-from sweeper.run_folder.certificate import Attacker, Budget, CandidateSetting, Certificate, Step, Tested
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import Training, TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, write_table
@@ -32,7 +28,6 @@ from sweeper.search.agenda import Agenda
 from trainers.data import ImageSet
 from trainers.seeding import NUMERICS
 from trainers.storage.state_store import StateStore
-from trainers.trial import TrialConfig
 
 DATA = {"training_images": 200, "test_images": 100, "image_shape": [3, 16, 16], "class_names": list("abcdefghij")}
 
@@ -258,50 +253,3 @@ def colours(count: int) -> ImageSet:
     shades = torch.tensor([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint8)
     images = shades[labels][:, :, None, None].repeat(1, 1, 8, 8)
     return ImageSet(images, labels, ("black", "red", "green", "blue"))
-
-
-def certificate_of(*losses: list[float], bound: float = 0.1, confidence: float = 0.95, **changes: Any) -> Certificate:
-    """A test of settings of the small preset, after these replicates of each candidate; pilots are among them."""
-    trial, control = record_of().config, record_of("c0000", "control").config
-    assert trial is not None
-    assert control is not None
-
-    def setting(name: str, config: TrialConfig, accuracy: float | None) -> CandidateSetting:
-        bare = json.loads(replace(config, scenarios=(), repeats=()).to_json())
-        return CandidateSetting(
-            name=name, config_id=config.setting_key, accuracy=accuracy, attack=accuracy and 0.02, config=bare
-        )
-
-    searched = [
-        setting(f"vab {n}", replace(trial, params=trial.params | {"threshold": 0.1 + n / 100}), 0.9 - n / 10)
-        for n in range(len(losses))
-    ]
-    attackers = [
-        Attacker(label=scenario.name, config=json.loads(json.dumps(asdict(scenario)))) for scenario in trial.scenarios
-    ]
-    certificate = Certificate(
-        metric="test_asr_excess",
-        bound=bound,
-        confidence=confidence,
-        min_acc=0.0,
-        candidates=searched,
-        described=[setting("the defaults of vab", trial, None), setting("no defense", control, None)],
-        attackers=attackers,
-        left_out=[],
-        budgets=[Budget(after=0, trainings=None)],
-    )
-    certificate = Certificate(**certificate.model_dump() | changes)
-    test = restored(certificate)
-    for own in losses:
-        for loss in own:
-            turn = test.turn
-            assert turn is not None, "the test was decided before"
-            pilot = test.candidates[turn[0]].stake is None
-            test.apply(loss, 0.8, 1)
-            certificate.steps.append(
-                Step(candidate=turn[0], number=turn[1], pilot=pilot, loss=loss, accuracy=0.8, min_class_acc=0.4,
-                     trainings=1)
-            )  # fmt: skip
-    certificate.standings = [Tested(verdict=c.verdict, stake=c.stake, wealth=c.wealth) for c in test.candidates]
-    certificate.certified, certificate.decided = test.certified, test.decided
-    return certificate

@@ -9,7 +9,8 @@ from sweeper.analysis.certification import Certification
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.certificate import Budget, Certificate
 from tests.sweeper.analysis.test_candidates import known, table, trial
-from tests.sweeper.small import PRESET, certificate_of, spec_with
+from tests.sweeper.certificates import after_losses
+from tests.sweeper.small import PRESET, spec_with
 from trainers.defenses.vab import VabParams
 from trainers.errors import ConfigError
 
@@ -73,7 +74,7 @@ def test_a_bound_below_the_floor() -> None:
 
 
 def test_a_second_test_is_refused() -> None:
-    first, path = certificate_of([0.0]), Path("runs/x")
+    first, path = after_losses([0.0]), Path("runs/x")
     refuse_other_terms(first, ASKED, path)
     for other in (
         Asked(AttackBounds(max_excess=0.2), 0.95),
@@ -89,7 +90,7 @@ def test_a_second_test_is_refused() -> None:
 
 def test_a_budget_that_cannot_suffice() -> None:
     """One candidate, one scenario: 32 replicates at 0.1 and 0.05, and three of each described setting."""
-    made = certificate_of([])
+    made = after_losses([])
     check_budget(made, 32 + 6)
     check_budget(made, None)
     with pytest.raises(
@@ -99,7 +100,7 @@ def test_a_budget_that_cannot_suffice() -> None:
 
 
 def test_a_test_is_restored_from_its_steps() -> None:
-    known_test = certificate_of([0.0, 0.05, 0.02, *[0.01] * 5], [])
+    known_test = after_losses([0.0, 0.05, 0.02, *[0.01] * 5], [])
     again = restored(known_test)
     assert again.turn == (0, 8)
     assert again.candidates[0].wealth == known_test.standings[0].wealth
@@ -110,7 +111,7 @@ def test_a_test_is_restored_from_its_steps() -> None:
 def test_what_an_earlier_budget_decided_stays() -> None:
     """With few trainings left, the first candidate was given up for the second; more trainings do not bring it back."""
     losses = [0.0, 0.0, 0.0, *[0.2] * 3]
-    known_test = certificate_of(losses, [])
+    known_test = after_losses(losses, [])
 
     def replicates_within(budget: int) -> int:
         """Replicates of the first candidate until it is given up."""
@@ -133,7 +134,7 @@ def test_what_an_earlier_budget_decided_stays() -> None:
 
 
 def test_steps_out_of_order_are_damage() -> None:
-    known_test = certificate_of([0.0, 0.0])
+    known_test = after_losses([0.0, 0.0])
     known_test.steps.reverse()
     with pytest.raises(ConfigError, match="replicate 0 was not the one whose turn it was"):
         restored(known_test)

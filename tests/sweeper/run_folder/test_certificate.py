@@ -12,13 +12,13 @@ from sweeper.run_folder.certificate import (
     replicate_seed,
     write_certificate,
 )
-from tests.sweeper.small import certificate_of
+from tests.sweeper.certificates import after_losses
 from trainers.errors import ConfigError
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_certificate(tmp_path) is None
-    known = certificate_of([0.0, 0.02], [0.5])
+    known = after_losses([0.0, 0.02], [0.5])
     write_certificate(tmp_path, known)
     assert read_certificate(tmp_path) == known
     assert [path.name for path in tmp_path.iterdir()] == [FILE], "nothing is left beside it"
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_damage_is_a_sentence(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    content = json.loads(certificate_of([0.0]).model_dump_json()) | change
+    content = json.loads(after_losses([0.0]).model_dump_json()) | change
     (tmp_path / FILE).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"{FILE} is damaged: .*{said}"):
         read_certificate(tmp_path)
@@ -60,6 +60,6 @@ def test_no_two_replicates_share_a_seed() -> None:
 
 
 def test_which_option_it_answers() -> None:
-    known = certificate_of([0.0])
+    known = after_losses([0.0])
     assert known.option == "max-excess"
     assert Certificate(**known.model_dump() | {"metric": "test_asr"}).option == "max-asr"
