@@ -22,8 +22,8 @@ BET = 0.9
 MIRROR_BETS = (0.9, 0.5, 0.2)
 """Bets for the opposite statement, as shares of the largest one, 1 / mean; wealth is the mean over them."""
 
-_STEPS = 60
-"""Halvings when a bound is searched: more than a float resolves."""
+_STEPS = 50
+"""Halvings when a bound is searched: to 1e-15, and still below 1, where bets have no end."""
 
 Losses = Sequence[float] | npt.NDArray[np.float64]
 
