@@ -237,7 +237,7 @@ class Certification:
         if opposite >= 1 / self.terms.error:
             return REFUTED
         cannot = wealth * self._fastest**left < 1 / stake
-        poor = wealth < (TOO_POOR_AT_LAST if last else TOO_POOR)
+        poor = wealth < (TOO_POOR_AT_LAST if last else TOO_POOR) - 1e-9  # one failure leaves a tenth, but for rounding
         return GIVEN_UP if cannot or poor or opposite >= REFUTING else None
 
     def _turn_to_cheaper(self) -> None:

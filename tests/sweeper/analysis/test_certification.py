@@ -68,6 +68,14 @@ def test_one_loss_costs_as_many_replicates_as_the_table_says() -> None:
     assert test.certified == 0
 
 
+def test_a_first_replicate_that_fails_ends_nothing_where_one_failure_is_little_evidence() -> None:
+    """It leaves a tenth of the wealth, as much as the last candidate must have. 28: of the table of the procedure."""
+    test = Certification(Terms(0.2, 0.05, 1))
+    assert not test.ends(1.0)
+    assert len(run(test, lambda _, number: float(number == 0))) == 28
+    assert test.certified == 0
+
+
 def test_the_first_of_several_has_pilots_and_a_stake_of_its_own() -> None:
     test = Certification(Terms(0.1, 0.05, 3))
     assert len(run(test, lambda *_: 0.0)) == 3 + ceil(log(1 / (0.005 + 0.7 * 0.035)) / log(1.1))
