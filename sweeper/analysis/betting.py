@@ -20,10 +20,10 @@ BET = 0.9
 """The bet, as a share of the largest one that no loss can ruin, 1 / (1 - mean)."""
 
 MIRROR_BETS = (0.9, 0.5, 0.2)
-"""Bets for the opposite statement, as shares of the largest one; wealth is the mean over them."""
+"""Bets for the opposite statement, as shares of the largest one, 1 / mean; wealth is the mean over them."""
 
-_STEPS = 60
-"""Halvings when a bound is searched: more than a float resolves."""
+_STEPS = 50
+"""Halvings when a bound is searched: to 1e-15, and still below 1, where bets have no end."""
 
 Losses = Sequence[float] | npt.NDArray[np.float64]
 
@@ -48,15 +48,16 @@ def wealth(losses: Losses, mean: float) -> float:
     return float(np.prod(1 + BET / (1 - mean) * (mean - np.asarray(losses, float))))
 
 
-def mirror_wealth(losses: Losses, mean: float) -> float:
-    """Wealth against the opposite, "the mean loss is at most ``mean``", after these losses; 1 before any.
+def mirrored(wealth: Sequence[float], loss: float, mean: float) -> list[float]:
+    """Wealth against the opposite, "the mean loss is at most ``mean``", after one more loss, by bet; 1 each before any.
 
     Args:
-        losses: each in [0, 1].
+        wealth: of each of :data:`MIRROR_BETS`, before the loss. The evidence is the mean over them.
+        loss: in [0, 1].
         mean: in (0, 1).
     """
-    over = (np.asarray(losses, float) - mean) / mean
-    return float(np.mean([np.prod(1 + bet * over) for bet in MIRROR_BETS]))
+    over = (loss - mean) / mean
+    return [own * (1 + bet * over) for own, bet in zip(wealth, MIRROR_BETS, strict=True)]
 
 
 def fewest(mean: float, error: float) -> int:

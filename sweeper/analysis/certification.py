@@ -1,12 +1,11 @@
 """The sequential test that certifies one of several settings: that its mean loss is at most a bound."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, log
+from statistics import fmean
 
-import numpy as np
-
-from sweeper.analysis.betting import fewest, growth, mirror_wealth
+from sweeper.analysis.betting import MIRROR_BETS, fewest, growth, mirrored
 from sweeper.analysis.stakes import Stakes
 
 PILOTS = 3
@@ -43,14 +42,8 @@ class Terms:
     trainings: int = 1
 
     def least_trainings(self) -> int:
-        """Trainings that any certificate needs, if all losses are 0 or end their replicates at once."""
-        stakes, least = Stakes.of(self.error, self.candidates), []
-        for skipped in range(self.candidates):
-            pilots = PILOTS if stakes.remaining > 1 else 0
-            # A candidate can be skipped after the first training of its first pilot.
-            least.append(skipped + (pilots + fewest(self.bound, stakes.next)) * self.trainings)
-            stakes = stakes.skip()
-        return min(least)
+        """Trainings that any certificate needs: with a smaller budget nothing can be certified."""
+        return _least_of(Stakes.of(self.error, self.candidates), self.bound) * self.trainings
 
 
 @dataclass
@@ -63,6 +56,8 @@ class Standing:
         accuracies: of all its replicates, pilots included; null where one has none.
         stake: that it paid; null: none yet.
         wealth: after each counted replicate.
+        mirror: wealth against the opposite, of each of its bets.
+        most: counted replicates that it may have; 0: it has paid no stake.
         verdict: null while it is tested, or has not been.
     """
 
@@ -71,6 +66,8 @@ class Standing:
     accuracies: list[float | None] = field(default_factory=list)
     stake: float | None = None
     wealth: list[float] = field(default_factory=list)
+    mirror: list[float] = field(default_factory=lambda: [1.0] * len(MIRROR_BETS))
+    most: int = 0
     verdict: str | None = None
 
     @property
@@ -82,7 +79,7 @@ class Standing:
     def accuracy(self) -> float:
         """Mean accuracy of its replicates; 1 if none has one."""
         known = [value for value in self.accuracies if value is not None]
-        return float(np.mean(known)) if known else 1.0
+        return fmean(known) if known else 1.0
 
 
 class Certification:
@@ -108,15 +105,12 @@ class Certification:
         self.candidates = [Standing() for _ in range(terms.candidates)]
         self.spent = 0
         """Trainings of the replicates that were applied."""
+        self.certified: int | None = None
+        """The certified candidate; null if there is none."""
         self._current = 0
+        self._fastest = growth(0.0, terms.bound)
         self._open_next()
         self._turn_to_cheaper()
-
-    @property
-    def certified(self) -> int | None:
-        """The certified candidate; null if there is none."""
-        verdicts = [candidate.verdict for candidate in self.candidates]
-        return verdicts.index(CERTIFIED) if CERTIFIED in verdicts else None
 
     @property
     def decided(self) -> bool:
@@ -129,7 +123,7 @@ class Certification:
 
         Null once the test is decided, or if the budget does not suffice to certify anything.
         """
-        if self.decided or self._within_budget < self.least_left:
+        if self.decided or not self._suffices:
             return None
         return self._current, self.candidates[self._current].replicates
 
@@ -148,6 +142,11 @@ class Certification:
         """Whole replicates that the budget allows."""
         return float("inf") if self.budget is None else (self.budget - self.spent) // self.terms.trainings
 
+    @property
+    def _suffices(self) -> bool:
+        """Whether the budget suffices to certify the current candidate."""
+        return self.budget is None or self._within_budget >= self.least_left
+
     def allow(self, budget: int | None) -> None:
         """Go on with another budget; what was decided under an earlier one stays."""
         self.budget = budget
@@ -155,10 +154,11 @@ class Certification:
 
     def ends(self, loss: float) -> bool:
         """Whether the current candidate is out if its next loss is at least this. Then the replicate may end."""
-        own = self.candidates[self._current]
+        own, bound = self.candidates[self._current], self.terms.bound
         if own.stake is None:
-            return sum(own.pilots) + loss > HOPELESS_PILOTS * self.terms.bound
-        return self._why_given_up(own, [*own.losses, loss], _wealth(own) * growth(loss, self.terms.bound)) is not None
+            return sum(own.pilots) + loss > HOPELESS_PILOTS * bound
+        wealth, mirror = _wealth(own) * growth(loss, bound), mirrored(own.mirror, loss, bound)
+        return self._why_given_up(own.stake, own.most - len(own.losses) - 1, wealth, mirror) is not None
 
     def apply(self, loss: float, accuracy: float | None = None, trainings: int | None = None) -> None:
         """Count the loss of the replicate whose turn it is.
@@ -182,6 +182,7 @@ class Certification:
                     self._pay(own)
         else:
             own.wealth.append(_wealth(own) * growth(loss, terms.bound))
+            own.mirror = mirrored(own.mirror, loss, terms.bound)
             own.losses.append(loss)
             self._judge(own, own.stake)
         self._turn_to_cheaper()
@@ -206,6 +207,7 @@ class Certification:
 
     def _pay(self, own: Standing) -> None:
         own.stake, self.stakes = self.stakes.next, self.stakes.pay()
+        own.most = self._most_counted(own.stake)
 
     def _skip(self, own: Standing, verdict: str) -> None:
         own.verdict, self.stakes = verdict, self.stakes.skip()
@@ -216,33 +218,31 @@ class Certification:
         wealth = _wealth(own)
         if stake * wealth >= 1:
             if own.accuracy >= self.terms.least_accuracy:
-                own.verdict = CERTIFIED
+                own.verdict, self.certified = CERTIFIED, self._current
                 return
             # The stake of a candidate that deserved its certificate is there again in full.
             own.verdict = INACCURATE
         else:
-            own.verdict = self._why_given_up(own, own.losses, wealth)
+            own.verdict = self._why_given_up(stake, own.most - len(own.losses), wealth, own.mirror)
         if own.verdict is not None:
             self.stakes = self.stakes.refund(stake, wealth)
             self._current += 1
             self._open_next()
 
-    def _why_given_up(self, own: Standing, losses: list[float], wealth: float) -> str | None:
-        assert own.stake is not None
-        if own.stake * wealth >= 1:
+    def _why_given_up(self, stake: float, left: int, wealth: float, mirror: Sequence[float]) -> str | None:
+        """Why the current candidate is given up, if it may have so many more replicates; null if it is not."""
+        if stake * wealth >= 1:
             return None
-        bound, last = self.terms.bound, self._current == len(self.candidates) - 1
-        mirror = mirror_wealth(losses, bound)
-        if mirror >= 1 / self.terms.error:
+        last, opposite = self._current == len(self.candidates) - 1, sum(mirror) / len(mirror)
+        if opposite >= 1 / self.terms.error:
             return REFUTED
-        left = self._most_counted(own.stake) - len(losses)
-        cannot = wealth * growth(0.0, bound) ** left < 1 / own.stake
-        poor = wealth < (TOO_POOR_AT_LAST if last else TOO_POOR)
-        return GIVEN_UP if cannot or poor or mirror >= REFUTING else None
+        cannot = wealth * self._fastest**left < 1 / stake
+        poor = wealth < (TOO_POOR_AT_LAST if last else TOO_POOR) - 1e-9  # one failure leaves a tenth, but for rounding
+        return GIVEN_UP if cannot or poor or opposite >= REFUTING else None
 
     def _turn_to_cheaper(self) -> None:
         """Give the current candidate up if the budget does not suffice for it, but does for a later one."""
-        while not self.decided and self._within_budget < self.least_left:
+        while not self._suffices and not self.decided:
             own = self.candidates[self._current]
             after = self.stakes.skip() if own.stake is None else self.stakes.refund(own.stake, _wealth(own))
             if after.remaining == 0 or self._within_budget < _least_of(after, self.terms.bound):
@@ -253,12 +253,11 @@ class Certification:
 
     def _most(self, candidate: int) -> int:
         """Replicates that a candidate may have in all."""
-        own = self.candidates[candidate]
-        stake = self.stakes.next if own.stake is None else own.stake
-        return (PILOTS if candidate < len(self.candidates) - 1 else 0) + self._most_counted(stake)
+        counted = self.candidates[candidate].most or self._most_counted(self.stakes.next)
+        return (PILOTS if candidate < len(self.candidates) - 1 else 0) + counted
 
     def _most_counted(self, stake: float) -> int:
-        return ceil(PATIENCE * log(1 / stake) / log(growth(0.0, self.terms.bound)) - 1e-9)
+        return ceil(PATIENCE * log(1 / stake) / log(self._fastest) - 1e-9)
 
 
 def _wealth(own: Standing) -> float:

@@ -163,6 +163,7 @@ class Replicates:
         for setting, number in self._begun_before():
             self._take_up(setting, number)
         self._count()
+        self._stop_unneeded()
 
     @property
     def is_done(self) -> bool:
@@ -174,7 +175,6 @@ class Replicates:
         while self._again:
             training = self._again.popleft()
             if training.state.status == RUNNING:
-                self._of(training).running.append(training)
                 return training
         for training in self._wanted():
             own = self._of(training)
@@ -184,7 +184,10 @@ class Replicates:
         return None
 
     def again(self, training: Training) -> None:
-        """Take up a training again that broke off, before everything else: the same one, with the same draws."""
+        """Take up a training again that broke off, before everything else: the same one, with the same draws.
+
+        Until it ends it is one that runs, so that no other of its replicate begins.
+        """
         if training.state.status == RUNNING:
             self._again.append(training)
 
@@ -217,12 +220,22 @@ class Replicates:
     # What runs
 
     def _wanted(self) -> Iterator[Training]:
-        """Trainings that may begin, in order; those of a replicate of which one runs are left out, except that one."""
-        turn = self._test.turn
-        if turn is None:
+        """Trainings that may begin, in order; those of a replicate of which one runs are left out, except that one.
+
+        The described settings come once nothing of the test may begin or runs, be it because the budget is spent.
+        """
+        tests = False
+        for training in self._wanted_of_candidates():
+            tests = True
+            yield training
+        if not tests:
             for number in range(DESCRIBED):
                 for setting in range(self._candidates, len(self._settings)):
                     yield from self._take_up(setting, number).next
+
+    def _wanted_of_candidates(self) -> Iterator[Training]:
+        turn = self._test.turn
+        if turn is None:
             return
         sure, spare = self._test.least_left, self._left()
         for place, (setting, number) in enumerate(self._test.ahead()):
@@ -329,7 +342,7 @@ class Replicates:
             figures = training.record.final(training.run)
             loss, accuracy = _share(figures.get(self._metric)), _share(figures.get("test_acc"))
             if loss is None or accuracy is None:
-                return result(1.0, f"{training.label} has no {self._metric}")
+                return result(1.0, f"{training.run[0]} has no {self._metric if loss is None else 'test_acc'}")
             highest = max(highest, loss)
             accuracies.append(accuracy)
             of_classes.append(figures.get("test_min_class_acc"))
