@@ -16,6 +16,7 @@ from sweeper.cluster.hosts import room
 from sweeper.cluster.runtime import ray_runtime
 from sweeper.launch import Ended, interruptible, refuse_other_numerics, run_plan, same_data, with_budget
 from sweeper.run_folder.certificate import (
+    DESCRIBED,
     REPLICATE_SEEDS,
     Budget,
     Certificate,
@@ -160,8 +161,12 @@ def _run(folder: RunFolder, certificate: Certificate, console: Console) -> Ended
 
     for line in _terms(certificate):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    check_ray_address()
-    plan = Plan(0, records, test=agenda)
+    described = {config.setting_key for config in certificate.settings()[len(certificate.candidates) :]}
+    ended = [r for r in records.values() if r.role == REPLICATE and r.config_id in described and not r.open]
+    tested = test.decided and len(ended) >= DESCRIBED * len(certificate.described)
+    if not tested:
+        check_ray_address()
+    plan = Plan(0, records, test=agenda, tested=tested)
     return run_plan(spec, sweep, same_data(spec, sweep, console), folder, console, plan, display)
 
 

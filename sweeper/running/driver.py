@@ -20,7 +20,7 @@ from sweeper.cluster.runtime import lost_daemon, ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
 from sweeper.run_folder.provenance import code_digest
-from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, TRIAL, TrialRecord
+from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, REPLICATE, TRIAL, TrialRecord
 from sweeper.running import WORKER
 from sweeper.running.callback import LedgerCallback
 from sweeper.running.ledger import Ledger
@@ -78,23 +78,23 @@ class Plan:
         records: of an earlier part of the sweep.
         extra: trials that the study does not propose (confirmations).
         test: makes the agenda of a test; null: trials are run.
+        tested: whether nothing of the test is left to run.
     """
 
     trials: int
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
     extra: Sequence[TrialRecord] = ()
     test: Callable[[Ledger], Replicates] | None = None
+    tested: bool = False
 
     @property
     def is_done(self) -> bool:
         """Whether every trial has ended already, and so has every control."""
+        if self.test is not None:
+            return self.tested
         asked = sum(record.role == TRIAL for record in self.records.values())
-        return (
-            self.test is None
-            and not self.extra
-            and asked >= self.trials
-            and not any(r.open for r in self.records.values())
-        )
+        left = any(record.open for record in self.records.values() if record.role != REPLICATE)
+        return not self.extra and asked >= self.trials and not left
 
 
 def run_sweep(
@@ -122,7 +122,8 @@ def run_sweep(
     folder = ledger.folder
     if plan.is_done:
         again = command("resume", folder.path, trials="N")
-        say(f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}")
+        more = f"Every trial has ended; nothing is left to run. For more trials, N in all: {again}"
+        say("The test has ended; nothing is left to run." if plan.tested else more)
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left all three behind
         ledger.write_tables()
         remove_tree(folder.states)
