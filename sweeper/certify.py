@@ -1,6 +1,6 @@
 """Certifies a setting of a sweep: begins the test of a run folder, or goes on with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from sweeper.run_folder.certificate import (
 )
 from sweeper.run_folder.claim import claimed
 from sweeper.run_folder.folder import RunFolder
-from sweeper.run_folder.record import REPLICATE, control_success
+from sweeper.run_folder.record import REPLICATE, TrialRecord, control_success
 from sweeper.running.driver import Plan
 from sweeper.running.ledger import Ledger
 from sweeper.running.replicates_display import ReplicatesDisplay
@@ -161,13 +161,19 @@ def _run(folder: RunFolder, certificate: Certificate, console: Console) -> Ended
 
     for line in _terms(certificate):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    described = {config.setting_key for config in certificate.settings()[len(certificate.candidates) :]}
-    ended = [r for r in records.values() if r.role == REPLICATE and r.config_id in described and not r.open]
-    tested = test.decided and len(ended) >= DESCRIBED * len(certificate.described)
+    tested = test.decided and _all_described(certificate, records.values())
     if not tested:
         check_ray_address()
     plan = Plan(0, records, test=agenda, tested=tested)
     return run_plan(spec, sweep, same_data(spec, sweep, console), folder, console, plan, display)
+
+
+def _all_described(certificate: Certificate, records: Iterable[TrialRecord]) -> bool:
+    """Whether the replicates of the described settings have ended."""
+    first = replicate_seed(len(certificate.candidates), 0)
+    own = [r for r in records if r.role == REPLICATE and r.config is not None and r.config.repeats[0] >= first]
+    ended = {record.config.repeats[0] for record in own if record.config is not None}
+    return len(ended) == DESCRIBED * len(certificate.described) and not any(record.open for record in own)
 
 
 def _guarded(ledger: Ledger, counted: Callable[[int, int, Result], None]) -> Callable[[int, int, Result], None]:
