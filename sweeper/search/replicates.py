@@ -289,6 +289,8 @@ class Replicates:
                 elif state.status != FINISHED:
                     record.trainings[run].attempt = state.attempt
         self._book.add(record)
+        if all(state.status == FINISHED for state in record.trainings.values()):
+            self._end(record, FINISHED)  # the test was cut off just before this was written down
         return record
 
     def _begun_before(self) -> Iterator[tuple[int, int]]:
