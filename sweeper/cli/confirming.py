@@ -106,7 +106,8 @@ def _show_plan(path: Path, bounds: AttackBounds, min_acc: float) -> None:
     from sweeper.certify import plan
 
     planned = plan(path, bounds, min_acc)
-    table = Table(title=f"Expected cost of a certificate ({planned.places} trainings at a time)", box=box.SIMPLE)
+    many = f"{planned.places} training{'s' * (planned.places > 1)} at a time"
+    table = Table(title=f"Expected cost of a certificate ({many})", box=box.SIMPLE)
     for heading in (
         f"--{planned.option}",
         "--confidence",
