@@ -13,9 +13,6 @@ Over = Literal["worst", "mean", "cvar"]
 CVAR_SHARE = 0.5
 """Conditional value at risk here is the mean of the worst half of the scenarios, rounded up."""
 
-LEAST_SEEDS = 3
-"""Fewest fresh seeds of a setting: with fewer, a standard deviation means little."""
-
 Array = npt.NDArray[Any]
 
 
