@@ -93,7 +93,7 @@ def test_candidates_whose_losses_are_all_1_are_skipped_and_the_last_is_given_up(
 
 def test_strong_evidence_for_the_opposite_refutes() -> None:
     """A failure multiplies three bets against "at most 0.02" by 45.1, 25.5 and 10.8: mean 27, above 1 / 0.05."""
-    for bound, losses, verdict in ((0.05, [1.0], GIVEN_UP), (0.2, [0.2, 1.0], GIVEN_UP), (0.02, [1.0], REFUTED)):
+    for bound, losses, verdict in ((0.05, [1.0], GIVEN_UP), (0.2, [0.2, 1.0, 1.0], GIVEN_UP), (0.02, [1.0], REFUTED)):
         test = Certification(Terms(bound, 0.05, 1))
         for loss in losses:
             assert test.turn is not None
