@@ -84,7 +84,8 @@ def run_killed(place: Path, wanted: int, draw: random.Random) -> tuple[list[str]
         lines.append(f"{victim} ({count} process{'es' if count > 1 else ''}) after {moment:.1f} s")
         if victim != "worker":
             sweep.end()
-            again = draw.choice(["confirm", "resume"])
+            begun = (sweep.folder.path / FILE).exists()  # before, resume finds nothing to go on with
+            again = draw.choice(["confirm", "resume"]) if begun else "confirm"
             sweep.start(again, *(OPTIONS if again == "confirm" else ()))
     code, shown = sweep.end()
     while code != 0 and "Traceback" not in shown and len(lines) < 3 * KILLS_OF_A_SWEEP:
