@@ -22,8 +22,8 @@ from sweeper.run_folder.certificate import (
     Certificate,
     Step,
     Tested,
+    first_seed,
     read_certificate,
-    replicate_seed,
     write_certificate,
 )
 from sweeper.run_folder.claim import claimed
@@ -44,7 +44,8 @@ def certify(path: Path, console: Console, asked: Asked, budget: int | None = Non
         path: the run folder.
         console: for progress.
         asked: bound and confidence. A folder has one test: they are frozen when it begins.
-        budget: trainings in all, those of earlier parts of the test included; null: no limit.
+        budget: trainings that may be counted in all, those of earlier parts of the test included; null: as before, and
+            for a new test no limit.
 
     Raises:
         ConfigError: the sweep has not ended, the folder has another test, or the budget cannot suffice.
@@ -64,14 +65,19 @@ def certify(path: Path, console: Console, asked: Asked, budget: int | None = Non
             certificate.budgets.append(Budget(after=0, trainings=budget))
         else:
             refuse_other_terms(certificate, asked, path)
-            if budget != certificate.budgets[-1].trainings:
+            if budget not in (None, certificate.budgets[-1].trainings):
                 check_budget(certificate, budget)
                 certificate.budgets.append(Budget(after=len(certificate.steps), trainings=budget))
         return _run(folder, certificate, console), certificate
 
 
-def go_on(path: Path, console: Console) -> tuple[Ended, Certificate]:
+def go_on(path: Path, console: Console, time_budget: float | None = None) -> tuple[Ended, Certificate]:
     """Continue the test of a run folder that was killed or interrupted, within its budget.
+
+    Args:
+        path: the run folder.
+        console: for progress.
+        time_budget: minutes from now; null: no limit.
 
     Raises:
         ConfigError: there is no such test, or it cannot continue.
@@ -85,19 +91,21 @@ def go_on(path: Path, console: Console) -> tuple[Ended, Certificate]:
         certificate = read_certificate(folder.path)
         if certificate is None:
             raise ConfigError(f"{path} has no test to continue.")
-        return _run(folder, certificate, console), certificate
+        return _run(folder, certificate, console, time_budget), certificate
 
 
 def is_open(path: Path) -> bool:
-    """Whether the run folder has a test of which trainings were cut off.
+    """Whether the run folder has a test of which something is left to run within its budget.
 
     Raises:
         ConfigError: the folder holds no sweep, or is damaged.
     """
     folder = RunFolder.open(path)
-    if read_certificate(folder.path) is None:
+    certificate = read_certificate(folder.path)
+    if certificate is None:
         return False
-    return any(record.role == REPLICATE and record.open for record in folder.read_records().values())
+    waits = restored(certificate).turn is not None
+    return waits or not _all_described(certificate, folder.read_records().values())
 
 
 def _new(folder: RunFolder, asked: Asked) -> Certificate:
@@ -108,7 +116,7 @@ def _new(folder: RunFolder, asked: Asked) -> Certificate:
         NothingQualifies: no setting is a candidate.
     """
     spec, records = folder.spec(), folder.read_records()
-    unfinished = [record.trial_id for record in records.values() if record.open]
+    unfinished = [record.trial_id for record in records.values() if record.open and record.role != REPLICATE]
     if unfinished:
         raise ConfigError(
             f"{folder.path} has trials that did not end ({', '.join(unfinished)}); run "
@@ -125,14 +133,14 @@ def _new(folder: RunFolder, asked: Asked) -> Certificate:
     if max(seeds, default=0) >= REPLICATE_SEEDS:
         raise ConfigError(f"Seeds from {REPLICATE_SEEDS} are those of replicates, but this sweep uses {max(seeds)}.")
     folder.write_tables(records.values(), control_success(records.values()))  # a killed sweep may leave old ones
-    return new_certificate(spec, folder.read_trials(), records, asked)
+    return new_certificate(spec, folder.read_trials(), records, asked, first_seed(folder.read_sweep()["sweep_id"]))
 
 
-def _run(folder: RunFolder, certificate: Certificate, console: Console) -> Ended:
+def _run(folder: RunFolder, certificate: Certificate, console: Console, time_budget: float | None = None) -> Ended:
     """Train what the test still needs, and write down each replicate as it is counted."""
     test = restored(certificate)
     sweep, records = folder.read_sweep(), folder.read_records()
-    spec = with_budget(folder.validated(sweep["preset"]), None)
+    spec = with_budget(folder.validated(sweep["preset"]), time_budget)
     spec = spec.model_copy(update={"search": spec.search.model_copy(update={"scheduler": "none"})})
     names = {one.config_id: one.name for one in (*certificate.candidates, *certificate.described)}
     least = test.least_left * test.terms.trainings + certificate.described_trainings
@@ -152,10 +160,9 @@ def _run(folder: RunFolder, certificate: Certificate, console: Console) -> Ended
             certificate.settings(),
             len(certificate.candidates),
             certificate.scenarios(),
-            replicate_seed,
+            certificate.seed,
             certificate.metric,
             ledger,
-            test.budget,
             _guarded(ledger, counted),
         )
 
@@ -170,7 +177,7 @@ def _run(folder: RunFolder, certificate: Certificate, console: Console) -> Ended
 
 def _all_described(certificate: Certificate, records: Iterable[TrialRecord]) -> bool:
     """Whether the replicates of the described settings have ended."""
-    first = replicate_seed(len(certificate.candidates), 0)
+    first = certificate.seed(len(certificate.candidates), 0)
     own = [r for r in records if r.role == REPLICATE and r.config is not None and r.config.repeats[0] >= first]
     ended = {record.config.repeats[0] for record in own if record.config is not None}
     return len(ended) == DESCRIBED * len(certificate.described) and not any(record.open for record in own)

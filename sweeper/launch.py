@@ -34,7 +34,7 @@ from sweeper.run_folder.errors import SweepBroken, SweepInterrupted
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.mirror import mirrored
 from sweeper.run_folder.provenance import provenance
-from sweeper.run_folder.record import CONFIRMATION, FINISHED, RUNNING, TRIAL, control_success
+from sweeper.run_folder.record import CONFIRMATION, FINISHED, REPLICATE, RUNNING, TRIAL, control_success
 from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger
@@ -165,6 +165,7 @@ def resume(path: Path, console: Console, trials: int | None = None, time_budget:
         folder.remove_leftovers()
         sweep = folder.read_sweep()
         refuse_other_numerics(folder)
+        read_certificate(folder.path)  # a damaged one is said before anything is trained
         if trials is not None:
             sweep["preset"]["search"]["trials"] = trials
         spec = with_budget(folder.validated(sweep["preset"]), time_budget)
@@ -198,7 +199,8 @@ def confirm(path: Path, console: Console, top: int, seeds: int, most: AttackBoun
         folder.remove_leftovers()
         sweep, records = folder.read_sweep(), folder.read_records()
         refuse_other_numerics(folder)
-        unfinished = [record.trial_id for record in records.values() if record.open]
+        read_certificate(folder.path)  # likewise
+        unfinished = [record.trial_id for record in records.values() if record.open and record.role != REPLICATE]
         if unfinished:
             raise ConfigError(
                 f"{path} has trials that did not end ({', '.join(unfinished)}); run {command('resume', path)} first."
@@ -454,7 +456,8 @@ def _say_lacking(tracker: BackgroundTracker | Untracked, folder: RunFolder, cons
 def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and (record.status == FINISHED or record.raced_out) for record in records)
-    status = "KILLED" if any(record.open for record in records) else "FINISHED" if finished else "FAILED"
+    cut_off = any(record.open and record.role != REPLICATE for record in records)
+    status = "KILLED" if cut_off else "FINISHED" if finished else "FAILED"
     certificate = read_certificate(folder.path)
     names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS, CERTIFICATE)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,

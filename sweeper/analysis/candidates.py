@@ -59,9 +59,9 @@ def candidates(
 ) -> Field:
     """The settings on the frontier that keep the bound and the least accuracy in the search, near-equal ones once.
 
-    Scenarios whose attack is weak without a defense, or whose control did not finish, are left out before the frontier
-    is made: they are no evidence. Where attackers differ between trials, a setting must have kept the bound against
-    each that it met, and is tested against all.
+    Scenarios whose attack is weak without a defense in all controls, or of which no control finished, are left out
+    before the frontier is made: they are no evidence. Where attackers differ between trials, a setting must have kept
+    the bound against each that it met, and is tested against all.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -76,6 +76,7 @@ def candidates(
     """
     (limit,) = bounds.limits
     rows = met_attackers(frame)
+    rows = rows[rows["trial_id"].isin(list(records))]  # the record of a trial may be damaged
     if rows.empty:
         raise NothingQualifies("No trial finished, so there is nothing to certify.")
     labels = _labels(rows)
@@ -84,7 +85,8 @@ def candidates(
     if not sound.any():
         why = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
         raise ConfigError(f"No attack of this sweep is evidence, so nothing can be certified ({why}).")
-    frame = pd.concat([rows[sound], frame[frame["role"] == CONTROL]])
+    # A control that was weak once among others that were not is no reason to leave the attack out.
+    frame = pd.concat([rows[sound].assign(weak_attack=False), frame[frame["role"] == CONTROL]])
     table = points(frame)
     table = table[comparable(table)]
     broken = broken_early(frame, bounds, "worst")
@@ -140,12 +142,12 @@ def _no_evidence(rows: pd.DataFrame) -> dict[str, str]:
         known = own["weak_attack"]
         if (own["poison_rate"] == 0).all():
             reasons[str(label)] = "it poisons nothing"
-        elif known.eq(True).fillna(False).any():
-            least = own["control_asr"].astype(float).min()
+        elif known.notna().any() and known.dropna().eq(True).all():
+            least = own["control_asr"].astype(float).max()
             reasons[str(label)] = (
                 f"its attack is weak without a defense, {least:.3f} where {WEAK_ATTACK_BELOW:g} is asked for"
             )
-        elif not known.eq(False).fillna(False).any():
+        elif known.isna().all():
             reasons[str(label)] = "its control did not finish"
     return reasons
 

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import isclose
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +16,7 @@ from sweeper.analysis.certification import Certification, Terms
 from sweeper.analysis.frontier import points
 from sweeper.preset.blocks import Block
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.certificate import Attacker, Budget, CandidateSetting, Certificate
+from sweeper.run_folder.certificate import FILE, Attacker, Budget, CandidateSetting, Certificate
 from sweeper.run_folder.record import TrialRecord
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
@@ -61,7 +63,7 @@ class Asked:
 
 
 def new_certificate(
-    spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], asked: Asked
+    spec: SweepSpec, frame: pd.DataFrame, records: Mapping[str, TrialRecord], asked: Asked, seed: int
 ) -> Certificate:
     """The test of a sweep that has ended, before its first replicate; it has no budget yet.
 
@@ -70,6 +72,7 @@ def new_certificate(
         frame: rows of ``trials.parquet``.
         records: of all that has run.
         asked: bound and confidence.
+        seed: the first of its replicates.
 
     Raises:
         ConfigError: the bound lies below the floor, or no attack of the sweep is evidence.
@@ -102,6 +105,7 @@ def new_certificate(
         attackers=attackers,
         left_out=field.left_out,
         budgets=[],
+        first_seed=seed,
     )
 
 
@@ -176,6 +180,22 @@ def restored(certificate: Certificate) -> Certification:
     return test
 
 
+def check_steps(certificate: Certificate) -> None:
+    """Check that what a certificate says follows from its steps.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    test = restored(certificate)
+    stakes = [standing.stake for standing in certificate.standings]
+    same = len(stakes) in (0, len(test.candidates)) and all(
+        isclose(told or 0.0, own.stake or 0.0, abs_tol=1e-12)
+        for told, own in zip(stakes, test.candidates, strict=False)
+    )
+    if not same or (test.certified, test.decided) != (certificate.certified, certificate.decided):
+        raise ConfigError(f"{FILE} is damaged: what it says does not follow from its replicates.")
+
+
 def _less(budget: int | None, aside: int) -> int | None:
     return None if budget is None else budget - aside
 
@@ -205,12 +225,18 @@ def _defaults(block: Block) -> dict[str, object]:
         if not isinstance(value, Searched):
             params[key] = value
         elif key.endswith(LENGTHS) and defaults[key] is not None:
-            params[key] = min(value.corners(), key=lambda corner: abs(corner - defaults[key]))
+            params[key] = _nearest(value, defaults[key])
     return params
 
 
-LENGTHS = ("epochs", "steps", "rounds")
-"""Ends of the names of parameters that say how long a defense trains."""
+def _nearest(searched: Searched, default: float) -> Any:
+    """The value of a distribution that lies nearest to the default."""
+    if searched.kind == "categorical":
+        return min(searched.values, key=lambda value: abs(value - default))
+    low, high = searched.values
+    step = searched.step or (1 if searched.kind == "int" else None)
+    within = min(max(default, low), high)
+    return within if step is None else min(low + round((within - low) / step) * step, high)
 
 
 def _bare(config: TrialConfig) -> dict[str, object]:

@@ -138,9 +138,14 @@ class Certification:
         return fewest(self.terms.bound, min(own.stake * _wealth(own), 1.0))
 
     @property
+    def left(self) -> float:
+        """Trainings that the budget still allows."""
+        return float("inf") if self.budget is None else self.budget - self.spent
+
+    @property
     def _within_budget(self) -> float:
-        """Whole replicates that the budget allows."""
-        return float("inf") if self.budget is None else (self.budget - self.spent) // self.terms.trainings
+        """Whole replicates that the budget still allows."""
+        return self.left // self.terms.trainings
 
     @property
     def _suffices(self) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from sweeper.analysis.betting import exceedance_upper, mean_upper
-from sweeper.run_folder.certificate import CandidateSetting, Certificate, replicate_seed
+from sweeper.run_folder.certificate import CandidateSetting, Certificate
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def guarantee(certificate: Certificate) -> Guarantee | None:
         fmean(of_class) if len(of_class) == len(accuracies) else None,
         [attacker.label for attacker in certificate.attackers],
         list(certificate.left_out),
-        [replicate_seed(number, step.number) for step in steps],
+        [certificate.seed(number, step.number) for step in steps],
     )
 
 

@@ -1,5 +1,6 @@
 """The command that confirms what a sweep found."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from sweeper.cli.folders import RunDir, resolve_run_folder
 from sweeper.cli.screen import NOTHING_QUALIFIES, complain, console, one_sentence, say
 from sweeper.cli.sweeps import DETACH
 from trainers.errors import ConfigError
+from trainers.params import LARGEST
 
 TOP = SEEDS = 3
 """Leading settings that are trained again, and fresh seeds of each, unless the user says otherwise."""
@@ -36,7 +38,8 @@ def confirm_(
     ] = None,
     min_acc: Annotated[float | None, typer.Option(help="Lowest mean accuracy of the certified setting.")] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Most trainings of the test in all; default: until it is decided.")
+        int | None,
+        typer.Option(min=1, max=LARGEST, help="Most trainings that the test counts; default: no limit."),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Train nothing; print the trainings and hours that a certificate would take.")
@@ -56,7 +59,8 @@ def confirm_(
     with one_sentence():
         bounds = AttackBounds(max_excess, max_asr)
         path = resolve_run_folder(folder)
-        _refuse_mixed(confidence, plan, {"--min-acc": min_acc, "--budget": budget}, {"--top": top, "--seeds": seeds})
+        given = {"--min-acc": min_acc, "--budget": budget, "--top": top, "--seeds": seeds}
+        _refuse_mixed(confidence, plan, given | {"--confidence": confidence, "--detach": detach})
         if plan:
             _show_plan(path, bounds, min_acc or 0.0)
             return
@@ -83,22 +87,23 @@ def confirm_(
     show_ended(ended, bounds)
 
 
-def _refuse_mixed(
-    confidence: float | None, plan: bool, of_test: dict[str, float | None], of_description: dict[str, int | None]
-) -> None:
-    """Refuse options of the two ways to confirm beside each other.
+def _refuse_mixed(confidence: float | None, plan: bool, given: Mapping[str, object]) -> None:
+    """Refuse options that have no meaning beside the others.
 
     Raises:
-        ConfigError: an option is given that the others leave without a meaning.
+        ConfigError: there is one.
     """
-    certifies = confidence is not None
-    for name, value in (of_description if certifies or plan else of_test).items():
-        if value is not None and not (plan and name == "--min-acc"):
+    for name, value in given.items():
+        if value in (None, False):
+            continue
+        if plan and name != "--min-acc":
+            raise ConfigError(f"{name} has no meaning beside --plan, which trains nothing, and shows 0.9 and 0.95.")
+        if confidence is not None and name in ("--top", "--seeds"):
             raise ConfigError(
                 f"{name} is for runs without --confidence; a test decides itself how many replicates it needs."
-                if certifies or plan
-                else f"{name} is for a test; give --confidence too, e.g. --confidence 0.95."
             )
+        if confidence is None and name in ("--min-acc", "--budget") and not plan:
+            raise ConfigError(f"{name} is for a test; give --confidence too, e.g. --confidence 0.95.")
 
 
 def _show_plan(path: Path, bounds: AttackBounds, min_acc: float) -> None:

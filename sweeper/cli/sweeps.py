@@ -80,7 +80,7 @@ def resume_(
         from sweeper.launch import resume
 
         if trials is None and is_open(path):
-            show_test(*go_on(path, console))
+            show_test(*go_on(path, console, time_budget))
             return
         ended = resume(path, console, trials, time_budget)
     show_ended(ended)

@@ -17,7 +17,7 @@ from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.selection import Selection
 from sweeper.analysis.verdicts import how_it_stands
-from sweeper.deploy.bounds import Bounds
+from sweeper.deploy.bounds import Bounds, go_on
 from sweeper.report.certificate import guarantee_lines
 from sweeper.report.summary import NOTE, caveats, lost_sentence, many_attackers, notes
 from sweeper.report.tables import (
@@ -250,6 +250,8 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
     if status.certificate is not None:
         line(how_it_stands(status.certificate))
+        if not status.certificate.decided and status.holder is None:
+            line(go_on(folder.path, status.certificate))
     if status.word == "interrupted":
         line(f"To continue: {command('resume', folder.path)}")
     line(f"Attacked classes: {status.classes}.")

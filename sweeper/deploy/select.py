@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from sweeper.analysis.certificate_terms import check_steps
 from sweeper.analysis.certified import select_certified
 from sweeper.analysis.confirmed import confirmed
 from sweeper.analysis.selection import NotConfirmed, NothingQualifies, Selection, select
@@ -62,6 +63,8 @@ def select_setting(folder: RunFolder, bounds: Bounds) -> Selected:
         ConfigError, PresetError: the folder is damaged, or ``deploy.yaml`` cannot be written.
     """
     frame, sweep, certificate = folder.read_trials(), folder.read_sweep(), read_certificate(folder.path)
+    if certificate is not None:
+        check_steps(certificate)
     replaced = folder.deploy.exists()
     try:
         selection = _select(frame, certificate, bounds)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sweeper.analysis.guarantee import Guarantee, guarantee
 from sweeper.analysis.verdicts import how_it_stands, verdict
-from sweeper.run_folder.certificate import Certificate, replicate_seed
+from sweeper.run_folder.certificate import Certificate
 from sweeper.run_folder.record import FINISHED, REPLICATE
 from sweeper.words import format_cell
 
@@ -83,10 +83,10 @@ def certificate_section(certificate: Certificate, frame: pd.DataFrame) -> Certif
     """
     known = guarantee(certificate)
     replicates = frame[frame["role"] == REPLICATE]
-    counted = {replicate_seed(step.candidate, step.number) for step in certificate.steps}
+    counted = {certificate.seed(step.candidate, step.number) for step in certificate.steps}
     first_described = len(certificate.candidates)
     seeds = replicates["seed"].dropna().astype(int)
-    ahead = {seed for seed in seeds if seed < replicate_seed(first_described, 0)} - counted
+    ahead = {seed for seed in seeds if seed < certificate.seed(first_described, 0)} - counted
     paid = [
         (setting.name, standing)
         for setting, standing in zip(certificate.candidates, certificate.standings, strict=False)
@@ -100,7 +100,7 @@ def certificate_section(certificate: Certificate, frame: pd.DataFrame) -> Certif
         left_out=certificate.left_out,
         described_headings=["setting", "n", "test_acc", certificate.metric],
         described=[
-            [setting.name, *_described(replicates, first_described + number, certificate.metric)]
+            [setting.name, *_described(certificate, replicates, first_described + number)]
             for number, setting in enumerate(certificate.described)
         ],
         ahead=len(ahead),
@@ -127,15 +127,18 @@ def _candidate_row(certificate: Certificate, number: int) -> list[str]:
     ]
 
 
-def _described(replicates: pd.DataFrame, setting: int, metric: str) -> list[str]:
+def _described(certificate: Certificate, replicates: pd.DataFrame, setting: int) -> list[str]:
     """Number of replicates of a described setting, and mean and standard deviation of accuracy and attack figure.
 
+    The attack figure of a replicate is the one in its worst scenario.
+
     Args:
+        certificate: the test.
         replicates: rows of ``trials.parquet`` of replicates.
         setting: its number, after those of the candidates.
-        metric: the figure; that of a replicate is the one in its worst scenario.
     """
-    own = replicates[replicates["seed"].between(replicate_seed(setting, 0), replicate_seed(setting + 1, 0) - 1)]
+    metric = certificate.metric
+    own = replicates[replicates["seed"].between(certificate.seed(setting, 0), certificate.seed(setting + 1, 0) - 1)]
     whole = own.groupby("seed").filter(lambda rows: bool((rows["status"] == FINISHED).all()))
     by_seed = whole.astype({"test_acc": float, metric: float}).groupby("seed").agg({"test_acc": "mean", metric: "max"})
     return [str(len(by_seed)), *(_spread(by_seed[name].dropna().tolist()) for name in ("test_acc", metric))]

@@ -4,19 +4,24 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sweeper.run_folder.record import EXCESS
 from trainers.errors import ConfigError
 from trainers.params import LARGEST
 from trainers.scenario import ScenarioConfig
+from trainers.seeding import derive_seed
 from trainers.storage.files import write_text
 from trainers.trial import TrialConfig
 
 REPLICATE_SEEDS = 1_000_000_000
 """The first seed of replicates; seeds of a preset and of confirming runs are below it."""
 SEEDS_APART = 1_000_000
-"""Seeds of each candidate: more than any has replicates."""
+"""Seeds of each setting: more than any has replicates."""
+SEEDS_OF_A_TEST = 1_000_000_000
+"""Seeds of each test: more than its settings have."""
+TESTS = 1_000_000
+"""Blocks of seeds from which that of a sweep is drawn. All are below 2**53, so that every reader of JSON keeps them."""
 DESCRIBED = 3
 """Replicates of each setting that is only described."""
 FILE = "certificate.json"
@@ -124,6 +129,7 @@ class Certificate(_Part):
         attackers: the scenarios of each replicate, the hardest first.
         left_out: scenarios that are no evidence, with the reason.
         budgets: each with its beginning.
+        first_seed: of its replicates. Each sweep has others: tests of two sweeps of one preset must be independent.
         steps: replicates in the order in which they were counted.
         standings: of the candidates.
         certified: number of the certified candidate; null if there is none.
@@ -140,10 +146,28 @@ class Certificate(_Part):
     attackers: list[Attacker]
     left_out: list[str]
     budgets: list[Budget]
+    first_seed: Count = REPLICATE_SEEDS
     steps: list[Step] = []
     standings: list[Tested] = []
     certified: Count | None = None
     decided: bool = False
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> "Certificate":
+        if not (0 < self.bound < 1 and 0 < self.confidence < 1):
+            raise ValueError("bound and confidence must lie between 0 and 1")
+        if not (self.candidates and self.attackers):
+            raise ValueError("it has no candidates or no attackers")
+        many = len(self.candidates)
+        if len(self.standings) not in (0, many) or any(step.candidate >= many for step in self.steps):
+            raise ValueError("its standings or steps are not those of its candidates")
+        if self.certified is not None and (self.certified >= len(self.standings) or not self.steps_of(self.certified)):
+            raise ValueError("what it certifies was not tested")
+        if any(standing.stake == 0 for standing in self.standings):
+            raise ValueError("a stake is 0")
+        if self.certified is not None and self.standings[self.certified].stake is None:
+            raise ValueError("what it certifies has paid no stake")
+        return self
 
     @property
     def error(self) -> float:
@@ -165,6 +189,10 @@ class Certificate(_Part):
         """Trainings of the described settings, which are set aside from a budget."""
         return DESCRIBED * len(self.described) * len(self.attackers)
 
+    def seed(self, setting: int, number: int) -> int:
+        """The seed of a replicate, as of :func:`replicate_seed`."""
+        return replicate_seed(setting, number, self.first_seed)
+
     def steps_of(self, candidate: int) -> list[Step]:
         """The replicates of a candidate, in their order."""
         return [step for step in self.steps if step.candidate == candidate]
@@ -178,14 +206,20 @@ class Certificate(_Part):
         return [ScenarioConfig(**attacker.config) for attacker in self.attackers]
 
 
-def replicate_seed(setting: int, number: int) -> int:
+def first_seed(sweep_id: str) -> int:
+    """The first seed of the replicates of a sweep's test."""
+    return REPLICATE_SEEDS + derive_seed("replicates", sweep_id) % TESTS * SEEDS_OF_A_TEST
+
+
+def replicate_seed(setting: int, number: int, first: int = REPLICATE_SEEDS) -> int:
     """The seed of a replicate.
 
     Args:
         setting: number of the candidate or described setting.
         number: of its replicate.
+        first: of the test's seeds.
     """
-    return REPLICATE_SEEDS + setting * SEEDS_APART + number
+    return first + setting * SEEDS_APART + number
 
 
 def write_certificate(folder: Path, certificate: Certificate) -> None:

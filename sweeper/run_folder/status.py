@@ -69,7 +69,8 @@ class Status:
         """Overall state: running, interrupted or ended."""
         if self.holder is not None:
             return "running"
-        return "interrupted" if self.left or self.done < self.budget else "ended"
+        own = [training for training in self.left if training.record.role != REPLICATE]
+        return "interrupted" if own or self.done < self.budget else "ended"
 
 
 def read_status(folder: RunFolder) -> Status:

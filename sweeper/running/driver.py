@@ -61,7 +61,7 @@ class Outcome:
     @classmethod
     def of(cls, records: Iterable[TrialRecord], interrupted: str | None) -> "Outcome":
         """The outcome of a sweep with these records."""
-        trials = [record for record in records if record.role != CONTROL]
+        trials = [record for record in records if record.role not in (CONTROL, REPLICATE)]
         failed = [
             f"{record.trial_id}: {record.error}" for record in trials if record.status == FAILED and not record.open
         ]

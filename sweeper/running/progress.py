@@ -15,6 +15,7 @@ from sweeper.run_folder.record import (
     FAILED,
     FINISHED,
     PRUNED,
+    REPLICATE,
     RUNNING,
     TrialRecord,
     control_success,
@@ -100,7 +101,7 @@ class LiveDisplay:
         self._progress: Progress | None = None
         controls = control_success(records)
         for record in records:
-            if record.role != CONTROL and not record.open:
+            if record.role not in (CONTROL, REPLICATE) and not record.open:
                 self._count(record, record.rows(controls))
         self._ended_before = self._ended
         self._began: float | None = None

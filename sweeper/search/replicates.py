@@ -24,6 +24,8 @@ from sweeper.search.agenda import Book
 from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
+FAILED_BESIDE = "Not needed: another training of this replicate failed."
+
 
 class Test(Protocol):
     """Decides by the losses of replicates, in a fixed order (:class:`sweeper.analysis.certification.Certification`)."""
@@ -37,8 +39,8 @@ class Test(Protocol):
         """Whether the test has ended."""
 
     @property
-    def least_left(self) -> int:
-        """Replicates that the current candidate needs at least."""
+    def left(self) -> float:
+        """Trainings that may still be counted."""
 
     def ends(self, loss: float) -> bool:
         """Whether the current candidate is out if its next loss is at least this."""
@@ -98,15 +100,6 @@ class _Replicate:
             return []
         return self.running or [training for training in self.order if training.state.status == RUNNING][:1]
 
-    def begun(self, training: Training) -> bool:
-        """Whether a training has begun, now or in an earlier part of the test."""
-        return training in self.running or training.state.attempt > 0 or training.state.status in (FINISHED, FAILED)
-
-    @property
-    def unbegun(self) -> int:
-        """Trainings that may still begin."""
-        return sum(training.state.status == RUNNING and not self.begun(training) for training in self.order)
-
     @property
     def closed(self) -> bool:
         return all(record.status != RUNNING for record in self.records)
@@ -119,7 +112,7 @@ class Replicates:
     Trainings of one replicate run one after the other. Places that are left over run replicates ahead, whose results
     wait until the replicates before them were counted: so what is decided does not depend on how many places there are,
     on which training ends first, or on when the program was killed. Once the test has ended, the described settings
-    are trained.
+    are trained. A budget counts what was counted: a replicate that ran ahead and is not needed any more is beyond it.
 
     Args:
         test: decides; earlier replicates were counted.
@@ -129,7 +122,6 @@ class Replicates:
         seed: of a replicate, by number of its setting and of the replicate.
         metric: the figure whose worst value is the loss.
         book: with the records of an earlier part of the test.
-        budget: trainings of candidates that may begin in all; null: no limit.
         counted: is told of each replicate that was counted.
     """
 
@@ -142,7 +134,6 @@ class Replicates:
         seed: Callable[[int, int], int],
         metric: str,
         book: Book,
-        budget: int | None = None,
         counted: Callable[[int, int, Result], None] = lambda _setting, _number, _result: None,
     ):
         self._test = test
@@ -152,9 +143,10 @@ class Replicates:
         self._seed = seed
         self._metric = metric
         self._book = book
-        self._budget = budget
         self._counted = counted
         self._again: deque[Training] = deque()
+        self._unwanted: list[Training] = []
+        """Trainings that run, and that nobody needs any more."""
         self._abandoned = False
         known = [r for r in (*book.records.values(), *book.interrupted.values()) if r.role == REPLICATE and r.config]
         self._ids = [record.trial_id for record in known]
@@ -200,14 +192,18 @@ class Replicates:
         if training in own.running:
             own.running.remove(training)
         record.end_training(training.run, status, error)
+        self._unwanted.clear()
         if status != FINISHED:
             self._end(record, FAILED, error)
         elif all(state.status == FINISHED for state in record.trainings.values()):
             self._end(record, FINISHED)
         else:
             self._book.update(record)
+        if own.setting >= self._candidates and own.failed is not None:
+            self._close(own, FAILED_BESIDE, None)
         self._count()
-        return self._stop_unneeded()
+        self._stop_unneeded()
+        return list(self._unwanted)
 
     def abandon(self, reason: str) -> None:
         """End everything that has not ended, after the test was stopped early; it can be continued."""
@@ -234,28 +230,18 @@ class Replicates:
                     yield from self._take_up(setting, number).next
 
     def _wanted_of_candidates(self) -> Iterator[Training]:
-        turn = self._test.turn
+        turn, left = self._test.turn, self._test.left
         if turn is None:
             return
-        sure, spare = self._test.least_left, self._left()
         for place, (setting, number) in enumerate(self._test.ahead()):
-            if place >= sure and spare <= 0:  # what is left of the budget is for what is needed for sure
+            left -= len(self._scenarios)
+            if left < 0:
                 return
             own = self._take_up(setting, number)
-            spare -= own.unbegun
             # Ahead of its turn, a replicate waits where it would probably end.
             if place and setting == turn[0] and self._test.ends(self._highest(own)):
                 continue
-            for training in own.next:
-                if own.begun(training) or self._left() > 0:
-                    yield training
-
-    def _left(self) -> float:
-        """Trainings of candidates that may still begin."""
-        if self._budget is None:
-            return float("inf")
-        own = (replicate for replicate in self._replicates.values() if replicate.setting < self._candidates)
-        return self._budget - sum(replicate.begun(training) for replicate in own for training in replicate.order)
+            yield from own.next
 
     def _take_up(self, setting: int, number: int) -> _Replicate:
         """The replicate with this number; its trainings are noted down when it is asked for first."""
@@ -317,7 +303,7 @@ class Replicates:
                 reason = f"Ended after {result.ended_by}: the setting is out, whatever the other scenarios bring."
                 self._close(own, reason, result.ended_by)
             elif result.failed is not None:
-                self._close(own, "Not needed: another training of this replicate failed.", None)
+                self._close(own, FAILED_BESIDE, None)
             self._test.apply(result.loss, result.accuracy, result.trainings)
             self._counted(*turn, result)
 
@@ -357,25 +343,23 @@ class Replicates:
         known = [t.record.final(t.run).get(self._metric) for t in own.order if t.state.status == FINISHED]
         return max((share for share in map(_share, known) if share is not None), default=0.0)
 
-    def _stop_unneeded(self) -> list[Training]:
-        """End replicates that nobody needs any more; returns their running trainings."""
-        stopped: list[Training] = []
+    def _stop_unneeded(self) -> None:
+        """End replicates that nobody needs any more."""
         turn = self._test.turn
         for own in self._replicates.values():
             if own.setting >= self._candidates or own.closed or (turn is not None and own.setting >= turn[0]):
                 continue
-            waits = turn is None and not self._test.decided  # for a larger budget
-            stopped += own.running
-            if waits:
+            if turn is None and not self._test.decided:  # it waits for a larger budget
+                self._unwanted += own.running
                 own.running.clear()
                 for record in own.records:
                     if record.status == RUNNING:
                         self._end(record, FAILED, "Not finished: the budget is spent.", interrupted=True)
             else:
                 self._close(own, "Not needed: the test went on without it.", None)
-        return stopped
 
     def _close(self, own: _Replicate, reason: str, ended_by: str | None) -> None:
+        self._unwanted += own.running
         own.running.clear()
         for record in own.records:
             if record.status == RUNNING:

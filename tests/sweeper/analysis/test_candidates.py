@@ -109,6 +109,23 @@ def test_scenarios_with_a_weak_attack_are_left_out_and_named() -> None:
     assert len(field.candidates) == 2, "the other scenario is evidence enough"
 
 
+def test_one_weak_control_of_several_leaves_the_attack_in() -> None:
+    spec = spec_with(seeds=[0, 1], scenarios=TWO)
+    record = trial(spec, 0, 0.9, 0.01)
+    frame = table(record)
+    frame.loc[(frame["scenario"] == "blend") & (frame["seed"] == 1), ["weak_attack", "control_asr"]] = [True, 0.78]
+    field = candidates(frame, known(record), WITHIN)
+    assert sorted(field.attackers) == ["badnets", "blend"]
+    assert (field.left_out, len(field.candidates)) == ([], 1)
+
+
+def test_a_trial_without_a_record_is_left_out() -> None:
+    spec = spec_with()
+    records = [trial(spec, 0, 0.7, 0.01), trial(spec, 1, 0.9, 0.08)]
+    field = candidates(table(*records), known(records[0]), WITHIN)
+    assert [one.config_id for one in field.candidates] == [records[0].config_id]
+
+
 def test_a_scenario_without_poison_is_left_out() -> None:
     spec = spec_with(scenarios=[*TWO[:1], {"attack": "blend", "poison_rate": 0.0, "target": 0}])
     records = [trial(spec, 0, 0.7, 0.01)]

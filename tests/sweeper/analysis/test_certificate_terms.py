@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 
 from sweeper.analysis.attack_bounds import AttackBounds
-from sweeper.analysis.certificate_terms import Asked, check_budget, new_certificate, refuse_other_terms, restored
+from sweeper.analysis.certificate_terms import (
+    Asked,
+    check_budget,
+    check_steps,
+    new_certificate,
+    refuse_other_terms,
+    restored,
+)
 from sweeper.analysis.certification import Certification
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.certificate import Budget, Certificate
@@ -19,7 +26,7 @@ ASKED = Asked(AttackBounds(max_excess=0.1), 0.95)
 
 def begun(spec: SweepSpec, asked: Asked = ASKED, **figures: Any) -> Certificate:
     records = [trial(spec, 0, 0.7, 0.01, **figures), trial(spec, 1, 0.9, 0.08, **figures)]
-    return new_certificate(spec, table(*records), known(*records), asked)
+    return new_certificate(spec, table(*records), known(*records), asked, 5)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +67,17 @@ def test_what_is_described() -> None:
     assert default.params["threshold"] == VabParams().threshold == 0.2
     assert default.params["mixing"] == VabParams().mixing
     assert default.params["mix_epochs"] == 5, "the default is 100, beyond the range"
+    assert made.first_seed == 5
     assert default.params["warmup_steps"] is None, "by default an epoch"
     assert (default.params["suppression_epochs"], default.params["lr"]) == (2, 0.05)
     assert (control.defense, control.params["epochs"]) == ("none", 1)
+
+
+def test_a_length_whose_default_lies_within_its_range() -> None:
+    lengths = {"mix_epochs": {"int": [10, 300], "step": 20}, "suppression_epochs": {"categorical": [3, 80, 300]}}
+    params = begun(spec_with(defense=PRESET["defense"] | lengths)).settings()[2].params
+    assert params["mix_epochs"] in (90, 110), "100 is no allowed value"
+    assert params["suppression_epochs"] == 80, "the default is 100"
 
 
 def test_a_bound_below_the_floor() -> None:
@@ -131,6 +146,19 @@ def test_what_an_earlier_budget_decided_stays() -> None:
     more = tight.model_copy(update={"budgets": [*tight.budgets, Budget(after=len(losses), trainings=500)]})
     assert restored(more).turn == (1, 0)
     assert restored(known_test).turn == (0, 6), "without a limit it would go on"
+
+
+def test_what_does_not_follow_from_the_steps_is_damage() -> None:
+    known_test = after_losses([0.0] * 32)
+    check_steps(known_test)
+    assert known_test.certified == 0
+    for change in ({"certified": None}, {"decided": False}):
+        with pytest.raises(ConfigError, match="does not follow from its replicates"):
+            check_steps(known_test.model_copy(update=change))
+    other = known_test.model_copy(deep=True)
+    other.standings[0].stake = 0.5
+    with pytest.raises(ConfigError, match="does not follow"):
+        check_steps(other)
 
 
 def test_steps_out_of_order_are_damage() -> None:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from sweeper.cli.main import app
-from sweeper.run_folder.certificate import REPLICATE_SEEDS, read_certificate, replicate_seed
+from sweeper.run_folder.certificate import REPLICATE_SEEDS, first_seed, read_certificate
 from sweeper.run_folder.folder import RunFolder
 from tests.agreement import agree
 from tests.sweeper.small import fresh_store, preset_with
@@ -57,12 +57,13 @@ def test_a_setting_is_certified_and_selected(tmp_path: Path, monkeypatch: pytest
     folder = RunFolder.open(out)
     rows = folder.read_trials()
     replicates = rows[rows["role"] == "replicate"]
-    assert replicates["seed"].min() == REPLICATE_SEEDS > rows.loc[rows["role"] == "trial", "seed"].max()
+    assert replicates["seed"].min() == first_seed(folder.read_sweep()["sweep_id"]) == certificate.first_seed
+    assert certificate.first_seed >= REPLICATE_SEEDS > rows.loc[rows["role"] == "trial", "seed"].max()
     assert replicates["control_asr"].isna().all(), "replicates train no control"
-    described = replicates[replicates["seed"] >= replicate_seed(len(certificate.candidates), 0)]
+    described = replicates[replicates["seed"] >= certificate.seed(len(certificate.candidates), 0)]
     assert described.groupby("defense").size().to_dict() == {"none": 3, "vab": 3}
     for step in steps:
-        (row,) = replicates[replicates["seed"] == replicate_seed(step.candidate, step.number)].to_dict("records")
+        (row,) = replicates[replicates["seed"] == certificate.seed(step.candidate, step.number)].to_dict("records")
         assert (step.loss, step.accuracy) == (row["test_asr_excess"], row["test_acc"])
     agree(folder, uri)
     client = MlflowClient(tracking_uri=uri)
