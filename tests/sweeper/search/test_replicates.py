@@ -89,7 +89,7 @@ class Driver:
         self.begun: list[Training] = []
         self.agenda = Replicates(
             self.test, SETTINGS[: self.candidates + self.described], self.candidates, self.scenarios, replicate_seed,
-            METRIC, self.book, self.budget, lambda *step: self.steps.append(step),
+            METRIC, self.book, lambda *step: self.steps.append(step),
         )  # fmt: skip
 
     def begin(self) -> Training | None:
