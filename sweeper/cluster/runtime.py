@@ -70,7 +70,9 @@ def ray_runtime() -> Iterator[bool]:
         raise RayUnavailable(
             "The Ray cluster refuses us: the token (~/.ray/auth_token) is missing or not its own."
         ) from error
-    except (OSError, RayError, RuntimeError, ValueError) as error:
+    except Exception as error:  # on a host that is too busy, Ray raises Exception itself
+        if not isinstance(error, (OSError, RayError, RuntimeError, ValueError)) and type(error) is not Exception:
+            raise
         raise RayUnavailable(_not_started(error, alone)) from error
     try:
         # A session is named after the process that started it.

@@ -12,6 +12,7 @@ import pytest
 
 from sweeper.cli.signals import end_as_with_ctrl_c
 from sweeper.cluster import runtime as cluster
+from sweeper.cluster.address import RayUnavailable
 from trainers.errors import ConfigError
 
 BLOCKED = "print(next(line for line in open('/proc/self/status', encoding='utf-8') if line.startswith('SigBlk')))"
@@ -205,3 +206,17 @@ def test_the_variable_is_named_where_a_cluster_cannot_be_joined(monkeypatch: pyt
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     said = cluster._not_started(ConnectionError("Could not find any running Ray instance."), alone=False)
     assert said == "The Ray cluster of RAY_ADDRESS=auto cannot be joined: Could not find any running Ray instance."
+
+
+def test_a_host_that_is_too_busy_to_start_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray then raises Exception itself; errors of this program are not Ray's."""
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for raised, expected in ((Exception("timed out during startup"), RayUnavailable), (KeyError("x"), KeyError)):
+
+        def fail(raised: Exception = raised, **_options: object) -> None:
+            raise raised
+
+        monkeypatch.setattr(cluster.ray, "init", fail)
+        with pytest.raises(expected, match="timed out during startup|x"), cluster.ray_runtime():
+            pass
