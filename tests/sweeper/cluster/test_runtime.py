@@ -218,5 +218,5 @@ def test_a_host_that_is_too_busy_to_start_ray(monkeypatch: pytest.MonkeyPatch) -
             raise raised
 
         monkeypatch.setattr(cluster.ray, "init", fail)
-        with pytest.raises(expected, match="timed out during startup|x"), cluster.ray_runtime():
+        with pytest.raises(expected, match=r"timed out during startup|x"), cluster.ray_runtime():
             pass
