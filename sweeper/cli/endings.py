@@ -7,7 +7,6 @@ import typer
 
 from sweeper.analysis.attack_bounds import UNBOUNDED, AttackBounds
 from sweeper.cli.screen import ALL_FAILED, NOTHING_QUALIFIES, complain, console, say, say_where_programs_are
-from sweeper.run_folder.record import REPLICATE
 
 if TYPE_CHECKING:
     from sweeper.launch import Ended
@@ -54,6 +53,7 @@ def show_test(ended: "Ended", certificate: "Certificate") -> None:
     from sweeper.analysis.guarantee import guarantee
     from sweeper.cli.next_step import test_lines
     from sweeper.report.certificate import guarantee_lines
+    from sweeper.run_folder.record import REPLICATE
 
     own = ended.frame[ended.frame["role"] == REPLICATE]
     begun = int((own["attempt"].fillna(0) > 0).sum())
