@@ -10,6 +10,7 @@ from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.certificate_terms import Asked, check_budget, new_certificate, refuse_other_terms, restored
 from sweeper.analysis.certification import Certification
 from sweeper.analysis.cost import BOUNDS, Cost, cost_of_failure, costs
+from sweeper.analysis.verdicts import planned
 from sweeper.cluster.address import check_ray_address
 from sweeper.cluster.hosts import asked as asked_for
 from sweeper.cluster.hosts import room
@@ -218,8 +219,7 @@ def _terms(certificate: Certificate) -> list[str]:
     ]
     if certificate.left_out:
         lines.append(f"Left out, since they are no evidence: {'; '.join(certificate.left_out)}.")
-    if certificate.steps:
-        lines.append(f"{len(certificate.steps)} replicates were counted before.")
+    lines += filter(None, [planned(certificate)])
     return lines
 
 

@@ -13,10 +13,11 @@ from search_spaces.distributions import Searched
 from sweeper.analysis.attack_bounds import AttackBounds
 from sweeper.analysis.candidates import candidates
 from sweeper.analysis.certification import Certification, Terms
+from sweeper.analysis.cost import Cost, costs
 from sweeper.analysis.frontier import points
 from sweeper.preset.blocks import Block
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.certificate import FILE, Attacker, Budget, CandidateSetting, Certificate
+from sweeper.run_folder.certificate import FILE, Attacker, Budget, CandidateSetting, Certificate, Plan
 from sweeper.run_folder.record import TrialRecord
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
@@ -106,7 +107,14 @@ def new_certificate(
         left_out=field.left_out,
         budgets=[],
         first_seed=seed,
+        plan=_planned(costs(frame, records, limit.option, (limit.most,), asked.min_acc, 1, (asked.confidence,))[0]),
     )
+
+
+def _planned(cost: Cost) -> Plan | None:
+    if cost.trainings is None or cost.high is None or cost.share is None:
+        return None
+    return Plan(trainings=cost.trainings, high=cost.high, certified=cost.share)
 
 
 def _refuse_below_floor(frame: pd.DataFrame, bounds: AttackBounds) -> None:

@@ -53,6 +53,7 @@ def costs(
     bounds: Sequence[float],
     min_acc: float,
     places: int,
+    confidences: Sequence[float] = CONFIDENCES,
 ) -> list[Cost]:
     """What tests of a sweep are expected to cost, if fresh replicates come out as the seeds of the search did.
 
@@ -65,6 +66,7 @@ def costs(
         bounds: on the mean.
         min_acc: least mean accuracy.
         places: trainings that run at a time.
+        confidences: for each of which a test is planned.
     """
     found: list[Cost] = []
     for bound in bounds:
@@ -72,13 +74,13 @@ def costs(
         try:
             field = candidates(frame, records, asked, min_acc)
         except NothingQualifies as error:
-            found += [Cost(bound, confidence, 0, reason=str(error)) for confidence in CONFIDENCES]
+            found += [Cost(bound, confidence, 0, reason=str(error)) for confidence in confidences]
             continue
         (limit,) = asked.limits
         seen = [_replicates(frame, one, limit.metric) for one in field.candidates]
         described = DESCRIBED * len(field.attackers) * (1 + len({one.defense for one in field.candidates}))
         seconds = float(np.mean([own[2] for own in seen]))
-        for confidence in CONFIDENCES:
+        for confidence in confidences:
             terms = Terms(bound, 1 - confidence, len(field.candidates), min_acc, len(field.attackers))
             random = np.random.default_rng(0)
             ran = [_simulated(terms, [own[:2] for own in seen], random) for _ in range(SIMULATED)]

@@ -109,4 +109,6 @@ def certificate_metrics(certificate: Certificate) -> dict[str, float]:
             "certified_accuracy_lower": known.accuracy_lower,
             "certified_exceedance_upper": known.exceedance_upper,
         }
+    if certificate.plan is not None:
+        metrics["certificate_trainings_planned"] = certificate.plan.trainings
     return metrics | {"certificate_trainings": float(sum(step.trainings for step in certificate.steps))}

@@ -17,6 +17,19 @@ def budget(certificate: Certificate) -> int | None:
     return certificate.budgets[-1].trainings if certificate.budgets else None
 
 
+def planned(certificate: Certificate) -> str | None:
+    """A sentence on what a test was expected to take, and what it has taken; null if it was not planned."""
+    plan = certificate.plan
+    if plan is None:
+        return None
+    counted = sum(step.trainings for step in certificate.steps)
+    return (
+        f"Planned: {plan.trainings:.0f} trainings (9 of 10 tests take at most {plan.high:.0f}, {plan.certified:.0%} "
+        f"certify a setting), {certificate.described_trainings} of them for settings that are described; if replicates "
+        f"come out as the seeds of the search. Counted so far: {counted}."
+    )
+
+
 def verdict(certificate: Certificate, candidate: int) -> str:
     """The verdict on a candidate, or where it stands without one.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.analysis.guarantee import Guarantee, guarantee
-from sweeper.analysis.verdicts import how_it_stands, verdict
+from sweeper.analysis.verdicts import how_it_stands, planned, verdict
 from sweeper.run_folder.certificate import Certificate
 from sweeper.run_folder.record import FINISHED, REPLICATE
 from sweeper.words import format_cell
@@ -93,7 +93,10 @@ def certificate_section(certificate: Certificate, frame: pd.DataFrame) -> Certif
         if standing.stake
     ]
     return CertificateSection(
-        lines=guarantee_lines(known) if known else [how_it_stands(certificate)],
+        lines=[
+            *(guarantee_lines(known) if known else [how_it_stands(certificate)]),
+            *filter(None, [planned(certificate)]),
+        ],
         headings=["setting", "val_acc", certificate.metric.replace("test_", "val_"), *TEST_HEADINGS],
         rows=[_candidate_row(certificate, number) for number in range(first_described)],
         attackers=[attacker.label for attacker in certificate.attackers],

@@ -102,6 +102,20 @@ class Step(_Part):
     ended_by: str | None = None
 
 
+class Plan(_Part):
+    """What a test was expected to take before it began, as the search's figures let expect.
+
+    Args:
+        trainings: mean number, those of described settings included.
+        high: number that nine of ten tests keep.
+        certified: share of tests that certify a setting.
+    """
+
+    trainings: Annotated[float, Field(ge=0)]
+    high: Annotated[float, Field(ge=0)]
+    certified: Share
+
+
 class Tested(_Part):
     """How a candidate stands, for people: it follows from the steps.
 
@@ -130,6 +144,7 @@ class Certificate(_Part):
         left_out: scenarios that are no evidence, with the reason.
         budgets: each with its beginning.
         first_seed: of its replicates. Each sweep has others: tests of two sweeps of one preset must be independent.
+        plan: what was expected of it; null if it was not planned.
         steps: replicates in the order in which they were counted.
         standings: of the candidates.
         certified: number of the certified candidate; null if there is none.
@@ -147,6 +162,7 @@ class Certificate(_Part):
     left_out: list[str]
     budgets: list[Budget]
     first_seed: Count = REPLICATE_SEEDS
+    plan: Plan | None = None
     steps: list[Step] = []
     standings: list[Tested] = []
     certified: Count | None = None

@@ -53,6 +53,10 @@ def test_the_terms_of_a_sweep() -> None:
     assert [one.label for one in made.attackers] == ["badnets"]
     assert all(config.scenarios == () and config.repeats == () for config in made.settings())
     assert (made.steps, made.certified, made.decided) == ([], None, False)
+    assert made.plan is not None
+    assert made.plan.trainings >= restored(after_losses([], [])).terms.least_trainings() + made.described_trainings
+    assert made.plan.high >= made.plan.trainings * 0.9
+    assert made.plan.certified == 1.0, "every seed of the search keeps the bound"
     by_success = begun(spec_with(), Asked(AttackBounds(max_asr=0.2), 0.9))
     assert (by_success.metric, by_success.option) == ("test_asr", "max-asr")
 

@@ -71,6 +71,9 @@ def test_a_setting_is_certified_and_selected(tmp_path: Path, monkeypatch: pytest
     assert parent.data.metrics["certified"] == 1.0
     assert parent.data.metrics["certified_replicates"] == len(steps)
     assert parent.data.metrics["certified_bound"] == 0.5
+    assert certificate.plan is not None
+    assert parent.data.metrics["certificate_trainings_planned"] == certificate.plan.trainings
+    assert f"Planned: {certificate.plan.trainings:.0f} trainings" in (out / "report.html").read_text()
     assert "certificate.json" in {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
 
     before = (out / "certificate.json").read_bytes()
