@@ -21,6 +21,7 @@ from sweeper.run_folder.certificate import FILE, Attacker, Budget, CandidateSett
 from sweeper.run_folder.record import TrialRecord
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
+from trainers.params import LARGEST
 from trainers.trial import TrialConfig
 
 METRICS = {"max-excess": "test_asr_excess", "max-asr": "test_asr"}
@@ -157,6 +158,8 @@ def check_budget(certificate: Certificate, budget: int | None) -> None:
     """
     terms = restored(certificate.model_copy(update={"steps": [], "budgets": [Budget(after=0, trainings=None)]})).terms
     least = terms.least_trainings() + certificate.described_trainings
+    if budget is not None and budget > LARGEST:
+        raise ConfigError(f"--budget must be at most {LARGEST}, but got {budget}.")
     if budget is not None and budget < least:
         raise ConfigError(
             f"--budget {budget} cannot suffice: a certificate needs at least {least} trainings, even if no attack ever "

@@ -14,7 +14,6 @@ from sweeper.cli.folders import RunDir, resolve_run_folder
 from sweeper.cli.screen import NOTHING_QUALIFIES, complain, console, one_sentence, say
 from sweeper.cli.sweeps import DETACH
 from trainers.errors import ConfigError
-from trainers.params import LARGEST
 
 TOP = SEEDS = 3
 """Leading settings that are trained again, and fresh seeds of each, unless the user says otherwise."""
@@ -39,7 +38,7 @@ def confirm_(
     min_acc: Annotated[float | None, typer.Option(help="Lowest mean accuracy of the certified setting.")] = None,
     budget: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST, help="Most trainings that the test counts; default: no limit."),
+        typer.Option(min=1, help="Most trainings that the test counts; default: no limit."),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Train nothing; print the trainings and hours that a certificate would take.")

@@ -61,6 +61,7 @@ def ended(tmp_path: Path) -> Path:
         (("--budget", "100"), "--budget is for a test; give --confidence too"),
         (("--min-acc", "0.5"), "--min-acc is for a test; give --confidence too"),
         ((*TEST, "--budget", "10"), "--budget 10 cannot suffice: a certificate needs at least 38 trainings"),
+        ((*TEST, "--budget", str(2**63)), f"--budget must be at most {2**63 - 1}"),
         (("--max-asr", "0.01", "--confidence", "0.95"), "--max-asr 0.01 lies below the floor: 0.050 of the clean"),
     ],
 )
