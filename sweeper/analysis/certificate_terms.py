@@ -186,7 +186,7 @@ def restored(certificate: Certificate) -> Certification:
             raise ConfigError(
                 f"The test of this folder is damaged: replicate {done} was not the one whose turn it was."
             )
-        test.apply(step.loss, step.accuracy, step.trainings)
+        test.apply(step.loss, step.accuracy, step.trainings, step.ended_by is not None)
     test.allow(_less(certificate.budgets[-1].trainings, aside))
     return test
 

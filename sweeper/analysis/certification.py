@@ -165,13 +165,17 @@ class Certification:
         wealth, mirror = _wealth(own) * growth(loss, bound), mirrored(own.mirror, loss, bound)
         return self._why_given_up(own.stake, own.most - len(own.losses) - 1, wealth, mirror) is not None
 
-    def apply(self, loss: float, accuracy: float | None = None, trainings: int | None = None) -> None:
+    def apply(
+        self, loss: float, accuracy: float | None = None, trainings: int | None = None, ended: bool = False
+    ) -> None:
         """Count the loss of the replicate whose turn it is.
 
         Args:
             loss: in [0, 1].
             accuracy: of the replicate; null if it has none.
             trainings: that it took; null: as many as a whole one.
+            ended: whether it ended early, so that its loss counts as 1 without having been seen. That is no evidence
+                for the opposite: the candidate is given up, and not refuted.
         """
         own, terms = self.candidates[self._current], self.terms
         self.spent += terms.trainings if trainings is None else trainings
@@ -189,7 +193,7 @@ class Certification:
             own.wealth.append(_wealth(own) * growth(loss, terms.bound))
             own.mirror = mirrored(own.mirror, loss, terms.bound)
             own.losses.append(loss)
-            self._judge(own, own.stake)
+            self._judge(own, own.stake, ended)
         self._turn_to_cheaper()
 
     def ahead(self) -> Iterator[tuple[int, int]]:
@@ -219,7 +223,7 @@ class Certification:
         self._current += 1
         self._open_next()
 
-    def _judge(self, own: Standing, stake: float) -> None:
+    def _judge(self, own: Standing, stake: float, ended: bool) -> None:
         wealth = _wealth(own)
         if stake * wealth >= 1:
             if own.accuracy >= self.terms.least_accuracy:
@@ -229,6 +233,8 @@ class Certification:
             own.verdict = INACCURATE
         else:
             own.verdict = self._why_given_up(stake, own.most - len(own.losses), wealth, own.mirror)
+            if ended and own.verdict == REFUTED:
+                own.verdict = GIVEN_UP
         if own.verdict is not None:
             self.stakes = self.stakes.refund(stake, wealth)
             self._current += 1

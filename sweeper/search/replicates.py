@@ -45,7 +45,7 @@ class Test(Protocol):
     def ends(self, loss: float) -> bool:
         """Whether the current candidate is out if its next loss is at least this."""
 
-    def apply(self, loss: float, accuracy: float | None, trainings: int) -> None:
+    def apply(self, loss: float, accuracy: float | None, trainings: int, ended: bool) -> None:
         """Count the loss of the replicate whose turn it is."""
 
     def ahead(self) -> Iterator[tuple[int, int]]:
@@ -304,7 +304,7 @@ class Replicates:
                 self._close(own, reason, result.ended_by)
             elif result.failed is not None:
                 self._close(own, FAILED_BESIDE, None)
-            self._test.apply(result.loss, result.accuracy, result.trainings)
+            self._test.apply(result.loss, result.accuracy, result.trainings, result.ended_by is not None)
             self._counted(*turn, result)
 
     def _result(self, own: _Replicate) -> Result | None:

@@ -316,3 +316,14 @@ def test_it_is_rarely_wrong_and_not_idle(count: int) -> None:
         run(test, lambda k, n, losses=losses: losses[k][n])
         wrong += test.certified is not None
     assert 0.5 * error < wrong / sweeps <= error + 2 * sqrt(error * (1 - error) / sweeps)
+
+
+def test_a_loss_that_was_not_seen_refutes_nothing() -> None:
+    """A replicate that ended early counts as 1, to be on the safe side; that is no evidence for the opposite."""
+    for ended, verdict in ((False, REFUTED), (True, GIVEN_UP)):
+        test = Certification(Terms(0.045, 0.05, 1))
+        for loss in (0.068, 0.072, 0.047, 0.070, 0.078, 0.063):
+            test.apply(loss)
+        assert test.ends(0.072)
+        test.apply(1.0, ended=ended)
+        assert (test.candidates[0].verdict, test.decided, test.certified) == (verdict, True, None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.analysis.certification import CERTIFIED, REFUTED, SKIPPED, Certification, Terms
+from sweeper.analysis.certification import CERTIFIED, GIVEN_UP, SKIPPED, Certification, Terms
 from sweeper.run_folder.certificate import replicate_seed
 from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, Training, TrialRecord
 from sweeper.search.replicates import Replicates, Result, in_parts
@@ -83,7 +83,7 @@ class Driver:
         self.test = Certification(terms, self.budget)
         for candidate, number, result in self.steps:
             assert self.test.turn == (candidate, number)
-            self.test.apply(result.loss, result.accuracy, result.trainings)
+            self.test.apply(result.loss, result.accuracy, result.trainings, result.ended_by is not None)
         self.book = Book(self.records)
         self.running: list[Training] = []
         self.begun: list[Training] = []
@@ -357,7 +357,7 @@ def test_scenarios_of_one_name_go_to_records_of_their_own() -> None:
                  bound=0.1)  # fmt: skip
     out.run(3)
     assert [(r.loss, r.trainings) for _, _, r in out.steps] == [(1.0, 1)]
-    assert out.test.candidates[0].verdict == REFUTED
+    assert out.test.candidates[0].verdict == GIVEN_UP
     assert {r.status for r in out.records_of(0, 0)} == {PRUNED}
     broke = Driver(
         lambda _k, _n, s: None if s == BLEND else {METRIC: 0.0}, candidates=1, scenarios=scenarios, bound=0.7
