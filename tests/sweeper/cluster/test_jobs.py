@@ -103,8 +103,12 @@ def test_a_bad_preset_is_refused_before_it_is_handed_over(cluster: Cluster) -> N
     ("command", "handed_over"),
     [
         (["resume", "--trials", "9"], ["resume", "DIR", "--trials", "9"]),
-        (["confirm", "--top", "2"], ["confirm", "DIR", "--top", "2", "--seeds", "3"]),
-        (["confirm", "--max-asr", "0.1"], ["confirm", "DIR", "--top", "3", "--seeds", "3", "--max-asr", "0.1"]),
+        (["confirm", "--top", "2"], ["confirm", "DIR", "--top", "2"]),
+        (["confirm", "--max-asr", "0.1"], ["confirm", "DIR", "--max-asr", "0.1"]),
+        (
+            ["confirm", "--max-excess", "0.1", "--confidence", "0.95", "--budget", "90"],
+            ["confirm", "DIR", "--max-excess", "0.1", "--confidence", "0.95", "--budget", "90"],
+        ),
     ],
 )
 def test_what_goes_on_with_a_sweep_is_handed_over_too(
