@@ -1,6 +1,7 @@
 """Certifies a setting of a sweep: begins the test of a run folder, or goes on with it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,11 +55,7 @@ def certify(path: Path, console: Console, asked: Asked, budget: int | None = Non
         SweepBroken: the run folder cannot be written any more.
         SweepInterrupted: the user ended it before its trainings began, or after they ended.
     """
-    folder = RunFolder.open(path)
-    with folder.lock(), claimed(folder.store), interruptible(folder):
-        folder.check_writable()
-        folder.remove_leftovers()
-        refuse_other_numerics(folder)
+    with _held(path) as folder:
         certificate = read_certificate(folder.path)
         if certificate is None:
             certificate = _new(folder, asked)
@@ -84,15 +81,26 @@ def go_on(path: Path, console: Console, time_budget: float | None = None) -> tup
         ConfigError: there is no such test, or it cannot continue.
         SweepBroken, SweepInterrupted: as from :func:`certify`.
     """
+    with _held(path) as folder:
+        certificate = read_certificate(folder.path)
+        if certificate is None:
+            raise ConfigError(f"{path} has no test to continue.")
+        return _run(folder, certificate, console, time_budget), certificate
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[RunFolder]:
+    """The run folder, locked and fit to train into.
+
+    Raises:
+        ConfigError: it holds no sweep, is in use, cannot be written, or was trained with other numerics.
+    """
     folder = RunFolder.open(path)
     with folder.lock(), claimed(folder.store), interruptible(folder):
         folder.check_writable()
         folder.remove_leftovers()
         refuse_other_numerics(folder)
-        certificate = read_certificate(folder.path)
-        if certificate is None:
-            raise ConfigError(f"{path} has no test to continue.")
-        return _run(folder, certificate, console, time_budget), certificate
+        yield folder
 
 
 def is_open(path: Path) -> bool:
