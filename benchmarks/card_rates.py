@@ -115,14 +115,13 @@ class Control:
 
     def __init__(self, data: ImageSet, model: ModelConfig, augmentation: Augmentation, compute: Compute):
         self.defense = NoDefense(NoneParams(epochs=1), TrainingTask(data, model, augmentation, compute, seed=0))
-        self._stage = self.defense.stages()[0]
 
     def reset(self) -> None:
         """Begin with other draws than the last time: nothing else matters for the time that it takes."""
 
     def epoch(self) -> int:
         """Train one epoch."""
-        return self._stage.run(0).images_seen
+        return self.defense.train(0).images_seen
 
 
 def rates(job: Job) -> None:

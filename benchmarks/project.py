@@ -38,10 +38,10 @@ class ProjectVab:
     def __init__(self, data: ImageSet, model: ModelConfig, augmentation: Augmentation, compute: Compute):
         self.params = VabParams(warmup_steps=1, warmup_rounds=0)
         self.defense = Vab(self.params, TrainingTask(data, model, augmentation, compute, seed=0))
-        self._stages = {stage.name: stage for stage in self.defense.stages()}
+        self._stages = {stage.name: stage for stage in Vab.stages(self.params)}
         fresh = copy.deepcopy(self.defense.state()["optimizers"])
         self.defense.generator.manual_seed(0)
-        self._stages["warmup"].run(0)  # leaves the scores that the other stages start from
+        self._stages["warmup"].run(self.defense, 0)  # leaves the scores that the other stages start from
         state = self.defense.state()
         # A copy on the host, which takes no memory on the measured device.
         modules = {n: {k: v.cpu().clone() for k, v in weights.items()} for n, weights in state["modules"].items()}
@@ -64,11 +64,11 @@ class ProjectVab:
 
     def mix_epoch(self) -> int:
         """Train an epoch of stage 1, without a new split."""
-        return self._stages["mix"].run(0).images_seen
+        return self._stages["mix"].run(self.defense, 0).images_seen
 
     def suppression_epoch(self) -> int:
         """Train an epoch of stage 2, with its epoch of the Victim and its new split."""
-        return self._stages["suppression"].run(0).images_seen
+        return self._stages["suppression"].run(self.defense, 0).images_seen
 
     def score(self) -> int:
         """Compute the entropies of all samples, and split the samples."""

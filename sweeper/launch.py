@@ -41,6 +41,7 @@ from sweeper.running.ledger import Ledger
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.replicates_display import ReplicatesDisplay
 from sweeper.running.study_file import open_study
+from sweeper.search.branching import branching_lines
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.shared_studies import check_shared, share_study
 from sweeper.tracking.store import ExperimentDeleted, tracking_uri
@@ -373,6 +374,8 @@ def _run_here(
         console.print(
             f"{part}for all: {command('resume', folder.path, trials=whole)}.", highlight=False, soft_wrap=True
         )
+    for line in branching_lines(spec) if plan.trials else []:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if not spec.can_race:
         names = ", ".join(objective.metric for objective in spec.objectives)
         text = f"Every training runs (search.race: off): nothing bounds {names} before it is measured."

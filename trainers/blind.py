@@ -105,7 +105,7 @@ def _train(
     data = replace(data, names=None)  # file names must not influence the defense
     task = TrainingTask(data, setting.model, setting.augmentation, compute, seed, unlabelled)
     defense = kind(kind.Params(**setting.params), task)
-    total = sum(stage.epochs for stage in defense.stages())
+    total = sum(stage.epochs for stage in kind.stages(defense.params))
     losses: list[float | None] = []
     report: Report | None = None
     saved = store.load(0)

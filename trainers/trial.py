@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,17 +16,16 @@ from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, TrainingTask
-from trainers.defenses.none import NoDefense
-from trainers.defenses.parts.undefended import find_undefended, keep_undefended
 from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
-from trainers.measuring.evaluation import Measurement, Monitor
+from trainers.measuring.evaluation import Measurement, Monitor, not_final
 from trainers.models import ModelConfig
 from trainers.params import changed
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
 from trainers.storage.object_store import Place
 from trainers.storage.state_store import StateStore
+from trainers.storage.trunks import Kept, find_trunk, keep_trunk
 from trainers.unlabelled import unlabelled_images
 
 
@@ -76,6 +75,12 @@ class TrialConfig:
         """Key of what the defender chose, defense and parameters; it does not depend on the attacker."""
         return _digest([self.defense, self._changed_params()])
 
+    def trunk(self, stages: int) -> str:
+        """All that the result of the first ``stages`` of its trainings depends on, as JSON."""
+        kind = DEFENSES[self.defense]
+        trunk = kind.trunk(kind.Params(**self.params), stages)
+        return json.dumps(changed(type(self), vars(self)) | asdict(trunk), sort_keys=True)
+
     def _changed_params(self) -> dict[str, Any]:
         return changed(DEFENSES[self.defense].Params, self.params)
 
@@ -112,6 +117,24 @@ def _digest(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class SharedTrunk:
+    """The first stages of a training, which others share: it begins at their end if one of these has kept that.
+
+    Args:
+        folder: of the trunks.
+        stages: how many they are.
+    """
+
+    folder: Place
+    stages: int
+
+
+def trunk_file(told: str) -> str:
+    """Name of the file of a trunk, by what :meth:`TrialConfig.trunk` says of it."""
+    return f"{_digest(told)}.safetensors"
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """Result of one epoch of a trial.
 
@@ -124,6 +147,7 @@ class EpochResult:
         n_eval: triggered validation images.
         cost: what the attack changed, and how visibly.
         final: whether the run ends here.
+        kept: at the end of a trunk, whether it is kept for others; else null.
     """
 
     scenario: ScenarioConfig
@@ -134,6 +158,7 @@ class EpochResult:
     n_eval: int
     cost: AttackCost
     final: bool
+    kept: Kept | None = None
 
 
 def run_trial(
@@ -142,7 +167,7 @@ def run_trial(
     store: StateStore | None = None,
     gpu_share: float = 0.0,
     attack_cache: Place | None = None,
-    undefended: Place | None = None,
+    trunk: SharedTrunk | None = None,
 ) -> Iterator[EpochResult]:
     """Train and measure on every scenario and repeat, one epoch at a time.
 
@@ -155,8 +180,8 @@ def run_trial(
         store: where states are kept.
         gpu_share: GPUs reserved for the trial.
         attack_cache: folder for the surrogates and generators of attacks; null: they are trained for each run.
-        undefended: folder for the networks of controls, for defenses that begin with undefended training; null: each
-            defense trains its own, with the same numbers.
+        trunk: of a trial with one run: the stages that it shares with others; null: it shares none, and its numbers are
+            the same.
 
     Raises:
         TrialError: a loss, a prediction or a score is not finite; or the memory of the trial's share of a GPU does not
@@ -166,7 +191,7 @@ def run_trial(
     kind = DEFENSES[config.defense]
     params = kind.Params(**config.params)
     with within(compute, gpu_share, lambda: need_in_a_sweep(kind, params, config.model, splits, compute)):
-        yield from _run_all(config, splits, compute, store, attack_cache, undefended)
+        yield from _run_all(config, splits, compute, store, attack_cache, trunk)
 
 
 def _run_all(
@@ -175,8 +200,9 @@ def _run_all(
     compute: Compute,
     store: StateStore | None,
     attack_cache: Place | None,
-    undefended: Place | None,
+    trunk: SharedTrunk | None,
 ) -> Iterator[EpochResult]:
+    shared = None if trunk is None else _OwnTrunk.of(config, trunk)
     for number, (scenario_config, repeat) in enumerate(config.runs()):
         scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
         seed = derive_seed(
@@ -184,7 +210,7 @@ def _run_all(
         )
         kind = DEFENSES[config.defense]
         params = kind.Params(**config.params)
-        wanted, before = kind.unlabelled(params), kind.undefended(params)
+        wanted = kind.unlabelled(params)
         task = TrainingTask(
             scenario.data,
             config.model,
@@ -192,69 +218,133 @@ def _run_all(
             compute,
             seed,
             None if wanted is None else unlabelled_images(wanted.source, splits, scenario.held_out),
-            None if before is None or undefended is None
-            else find_undefended(undefended / config.control(scenario_config, repeat, before).key),
-        )  # fmt: skip
-        defense = kind(params, task)
-        kept = None if undefended is None else undefended / config.key
-        yield from _run_one(defense, scenario, scenario_config, repeat, number, store, kept)
-        del defense, task, scenario  # to free the GPU before the next run
+        )
+        start = _start(lambda kind=kind, params=params, task=task: kind(params, task), store, number, shared)  # type: ignore[misc]
+        yield from _run_one(start, scenario, scenario_config, repeat, number, store, shared)
+        del start, task, scenario  # to free the GPU before the next run
+
+
+@dataclass
+class _Start:
+    """Where a run begins: anew, from a state of an earlier attempt, or at the end of its trunk.
+
+    Args:
+        defense: ready to train the epochs that are left.
+        measured: figures of the epochs before.
+        scores: of the samples, if every epoch has been trained.
+    """
+
+    defense: Defense
+    measured: list[Measurement]
+    scores: dict[str, Tensor] | None = None
+
+
+def _start(make: Callable[[], Defense], store: StateStore | None, number: int, shared: "_OwnTrunk | None") -> _Start:
+    """Begin a run as late as possible."""
+    saved = store.load(number) if store else None
+    if saved is not None:
+        defense = make()
+        state, measured = saved["defense"], _measurements(saved["measured"])
+        if state is None or _fits(lambda: defense.load(state)):
+            return _Start(defense, measured, saved["scores"])
+    found = find_trunk(shared.path, shared.told) if shared else None
+    if found is not None:
+        defense = make()
+        if _fits(lambda: defense.begin(found[0])):
+            measured = [replace(figures, seconds_shared=figures.seconds) for figures in _measurements(found[1])]
+            return _Start(defense, measured)
+    return _Start(make(), [])
+
+
+def _measurements(known: list[dict[str, Any]]) -> list[Measurement]:
+    return [Measurement(**figures) for figures in known]
+
+
+def _fits(load: Callable[[], None]) -> bool:
+    """Load a state; returns whether it has what the defense needs. One of another version may not."""
+    try:
+        load()
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _OwnTrunk:
+    """The trunk of one run.
+
+    Args:
+        path: of its file.
+        told: what it depends on.
+        epochs: its length.
+    """
+
+    path: Place
+    told: str
+    epochs: int
+
+    @classmethod
+    def of(cls, config: TrialConfig, trunk: SharedTrunk) -> "_OwnTrunk":
+        told, kind = config.trunk(trunk.stages), DEFENSES[config.defense]
+        stages = kind.stages(kind.Params(**config.params))[: trunk.stages]
+        return cls(trunk.folder / trunk_file(told), told, sum(stage.epochs for stage in stages))
 
 
 def _run_one(
-    defense: Defense,
+    start: _Start,
     scenario: Scenario,
     config: ScenarioConfig,
     repeat: int,
     number: int,
     store: StateStore | None,
-    kept: Place | None,
+    shared: _OwnTrunk | None,
 ) -> Iterator[EpochResult]:
-    total = sum(stage.epochs for stage in defense.stages())
+    defense, measured, scores = start.defense, start.measured, start.scores
+    total = sum(stage.epochs for stage in defense.stages(defense.params))
     poison_share = int(scenario.truth.poisoned.sum()) / len(scenario.data)
     n_eval = len(scenario.truth.val.eligible)
-    measured: list[Measurement] = []
-    scores: dict[str, Tensor] | None = None
 
-    def result(measurement: Measurement) -> EpochResult:
+    def result(measurement: Measurement, kept: Kept | None) -> EpochResult:
         final = measurement.epoch == total
-        kept = scores if final else None
-        return EpochResult(config, repeat, measurement, kept, poison_share, n_eval, scenario.cost, final)
+        own = scores if final else None
+        return EpochResult(config, repeat, measurement, own, poison_share, n_eval, scenario.cost, final, kept)
 
-    saved = store.load(number) if store else None
-    if saved is not None:
-        measured = [Measurement(**figures) for figures in saved["measured"]]
-        scores = saved["scores"]
-        for measurement in measured:
-            yield result(measurement)
-        if len(measured) == total:
-            return
-        defense.load(saved["defense"])
-    seconds = measured[-1].seconds if measured else 0.0
-    images = measured[-1].images_seen if measured else 0
+    for figures in list(measured):
+        at_trunk = shared is not None and figures.epoch == shared.epochs
+        yield result(figures, _kept_before(shared) if shared and at_trunk else None)
+    if len(measured) == total:
+        return
+    last = measured[-1] if measured else Measurement(0, "", None, 0, 0.0)
+    seconds, images = last.seconds, last.images_seen
 
     monitor = Monitor(scenario, defense.task.compute)
     started = time.perf_counter()
     for stage, report in defense.epochs():
-        seconds += time.perf_counter() - started + report.seconds
+        seconds += time.perf_counter() - started
         images += report.images_seen
         epoch = len(measured) + 1
         final = epoch == total
         figures = monitor.measure(
             report, epoch=epoch, stage=stage.name, images_seen=images, seconds=seconds, final=final
         )
-        measured.append(figures)
+        measured.append(replace(figures, seconds_shared=last.seconds_shared))
         scores = _scores(report, scenario) if final else None
-        if final and kept is not None and isinstance(defense, NoDefense):
+        kept = None
+        if shared is not None and epoch == shared.epochs:
             if store:
                 store.check_owner()
-            keep_undefended(kept, defense.network, measured)
+            kept = keep_trunk(shared.path, shared.told, defense.state(), [asdict(not_final(m)) for m in measured])
         if store and store.due(final or defense.stage_ended):
             # A run that has ended keeps only its figures, since it is not trained again.
             state = None if final else defense.state()
             store.save(number, {"defense": state, "measured": [asdict(m) for m in measured], "scores": scores})
-        yield result(figures)
+        yield result(measured[-1], kept)
         started = time.perf_counter()
+
+
+def _kept_before(shared: _OwnTrunk) -> Kept:
+    """Whether the trunk of a run that has gone beyond it is there."""
+    return Kept(None if shared.path.exists() else "it is gone")
 
 
 def _scores(report: Report, scenario: Scenario) -> dict[str, Tensor] | None:

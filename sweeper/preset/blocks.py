@@ -39,9 +39,12 @@ class Block:
 
     def searched(self) -> Iterator[tuple[str, Searched]]:
         """Study name and distribution of each searched parameter, in an order in which they can be drawn."""
-        for key in order_by_condition(self.values):
-            if isinstance(self.values[key], Searched):
-                yield self.names[key], self.values[key]
+        for key in self.searched_keys():
+            yield self.names[key], self.values[key]
+
+    def searched_keys(self) -> list[str]:
+        """The searched parameters, in an order in which they can be drawn."""
+        return [key for key in order_by_condition(self.values) if isinstance(self.values[key], Searched)]
 
     def idle(self, chosen: dict[str, Any]) -> list[str]:
         """Searched parameters whose condition does not hold for these values."""

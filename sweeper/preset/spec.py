@@ -101,6 +101,13 @@ class Search(_Strict):
         description="attack objective above which nobody would deploy a setting: its trial leaves the race; attackers' "
         "sweeps ignore it",
     )
+    branches: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="settings that are proposed together: they differ only in what later stages of the defense read, "
+        "and share the training of the stages before, their trunk; 1: each setting is trained from its beginning",
+    )
     workers: int | None = Field(default=None, ge=1, description="trainings at a time; null: as many as resources allow")
     retries: int = Field(default=1, ge=0, description="how often a crashed training is tried again")
     scenarios: Literal["all", "one"] = Field(

@@ -69,6 +69,7 @@ class RunFolder:
         self.records = path / "records"
         self.scores = path / "scores"
         self.states: Place = (store or path) / "states"
+        self.trunks: Place = (store or path) / "trunks"
         self.study = path / "study.db"
         self.deploy = path / "deploy.yaml"
         self.report = path / "report.html"
@@ -311,26 +312,33 @@ class RunFolder:
         return [*lines, f"All are listed in {self.data_findings}"]
 
     @property
-    def undefended(self) -> Place:
-        """Folder of what controls keep for defenses that begin with the same training; removed with the states."""
-        return self.states / "undefended"
-
-    @property
     def attack_cache(self) -> Place:
         """Folder of what attacks have trained: beside the run folders, as the tracking store, shared by all sweeps."""
         return (self.store or self.path.resolve()).parent / "attack-cache"
 
     def remove_leftovers(self) -> None:
         """Remove files that a killed process had not finished writing."""
-        states = self.states.glob("*") if isinstance(self.states, Path) else ()  # a store keeps nothing half-written
-        for folder in (self.path, self.records, self.scores, *states):
-            remove_leftovers(folder)
+        # A store keeps nothing half-written.
+        own = [*self.states.glob("*"), self.trunks] if isinstance(self.states, Path) else []
+        for folder in (self.path, self.records, self.scores, *own):
+            if isinstance(folder, Path):
+                remove_leftovers(folder)
 
     def remove_states_but(self, known: Container[str]) -> None:
         """Remove states of trainings that have ended, or whose records are gone: ids may be given to other settings."""
         for folder in self.states.glob("*"):
-            if folder.name not in known and folder != self.undefended:
+            if folder.name not in known:
                 remove_tree(folder)
+
+    def remove_trunk(self, file: str) -> None:
+        """Remove the file of a trunk that nobody needs any more."""
+        (self.trunks / file).unlink(missing_ok=True)
+
+    def remove_trunks_but(self, files: Container[str]) -> None:
+        """Remove the trunks that nobody needs any more, of an earlier part of the sweep."""
+        for path in self.trunks.glob("*"):
+            if path.name not in files:
+                path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove what was written for a sweep that did not begin."""

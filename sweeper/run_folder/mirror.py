@@ -158,7 +158,7 @@ def fetch(store: ObjectPath, runs: Path) -> RunFolder:
             raise ConfigError(f"{store} holds no sweep: sweep.yaml must be there.")
         refuse_other_driver(store)
         for name in store.walk():
-            if name != CLAIM and not name.startswith("states/"):
+            if name != CLAIM and not name.startswith(("states/", "trunks/")):
                 if not all(part.strip(".") for part in name.split("/")):  # others may write there too
                     raise ConfigError(f"{store} holds {name!r}, which no run folder does; remove it.")
                 path = beside / name

@@ -19,6 +19,7 @@ from sweeper.cluster.ray_patches import end_trials_alone, keep_keys
 from sweeper.cluster.runtime import lost_daemon, ray_runtime
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.errors import SweepBroken
+from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import code_digest
 from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, REPLICATE, TRIAL, TrialRecord
 from sweeper.running import WORKER
@@ -126,7 +127,7 @@ def run_sweep(
         say("The test has ended; nothing is left to run." if plan.tested else more)
         open_study(spec, folder.study, plan.records)  # a driver that was killed may have left all three behind
         ledger.write_tables()
-        remove_tree(folder.states)
+        _remove_aids(folder)
         if ledger.broken is not None:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(ledger.broken)}.") from ledger.broken
         return Outcome.of(plan.records.values(), None)
@@ -156,7 +157,7 @@ def run_sweep(
         except (OSError, StorageInternalError) as error:
             raise SweepBroken(f"{folder.path} cannot be written any more: {_reason(error)}.") from error
     if not any(record.open for record in ledger.everything.values()):
-        remove_tree(folder.states)
+        _remove_aids(folder)
     return replace(Outcome.of(ledger.everything.values(), stopper.reason), in_haste=stopper.in_haste)
 
 
@@ -168,7 +169,14 @@ def _agenda(spec: SweepSpec, splits: Splits, ledger: Ledger, plan: Plan) -> Agen
     agenda = Agenda(spec, study, splits.fingerprint, ledger, plan.trials)
     for record in plan.extra:
         agenda.add(record)
+    ledger.folder.remove_trunks_but(agenda.trunks_needed())
     return agenda
+
+
+def _remove_aids(folder: RunFolder) -> None:
+    """Remove what trainings that have not ended need."""
+    for aids in (folder.states, folder.trunks):
+        remove_tree(aids)
 
 
 def _run_trainings(
@@ -240,7 +248,6 @@ def _tuner(
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
         objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
-        keep_controls=any(DEFENSES[block.kind].begins_undefended for block in spec.defense),
     )
     return tune.Tuner(
         tune.with_resources(trainable, partial(_request, spec.resources.by_name())),

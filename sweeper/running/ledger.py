@@ -147,6 +147,11 @@ class Ledger:
             with self._writing():
                 remove_tree(self.states_of(training))
 
+    def remove_trunk(self, file: str) -> None:
+        """Remove the file of a trunk that nobody needs any more."""
+        with self._writing():
+            self.folder.remove_trunk(file)
+
     def end(self, record: TrialRecord, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Write down how a trial ended."""
         record.end(status, error, interrupted)

@@ -54,7 +54,7 @@ class SweepSearcher(Searcher):
         """By Ray's ids."""
         self._undecided: list[tuple[Training, dict[str, Any]]] = []
         """Trainings that broke off, and may be tried again, with their last results."""
-        self._waits = False
+        self._waits = self._trunk_lost = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next job, for Ray; null while there is no room for one, ``Searcher.FINISHED`` if none is left."""
@@ -75,8 +75,8 @@ class SweepSearcher(Searcher):
             training.state.attempt = new_attempt(self.ledger.states_of(training))
         job: dict[str, Any] = {"job": training.config.to_json(), "training": training.name,
                                "role": training.record.role, "attempt": training.state.attempt}  # fmt: skip
-        avoided = self._retries.avoided_by(training)
-        return job | ({"avoid": avoided} if avoided else {})
+        avoided, trunk = self._retries.avoided_by(training), self.agenda.trunk_of(training)
+        return job | ({"avoid": avoided} if avoided else {}) | ({"trunk": trunk.stages} if trunk else {})
 
     def _is_full(self) -> bool:
         """Whether no further training may run now; hosts may join and leave at any time."""
@@ -99,6 +99,16 @@ class SweepSearcher(Searcher):
             training.state.host = self._fleet.name(result["host"])
             if "finished" in result:
                 self._fleet.worked(result["host"])
+        if training is not None and "trunk" in result:
+            self._pass_trunk(training, *result["trunk"])
+
+    def _pass_trunk(self, training: Training, error: str | None) -> None:
+        """Tell the agenda that a training has come to the end of its trunk; the first one that is not kept is said."""
+        with self.ledger.guard():
+            self.agenda.trunk_passed(training, error is None)
+        if error is not None and not self._trunk_lost:
+            self._trunk_lost = True
+            self._say(f"A trunk could not be kept ({error}); settings that share it train it themselves.")
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record that a training ended or broke off."""

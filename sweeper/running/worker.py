@@ -21,7 +21,7 @@ from trainers.data.image_set import ImageSet, Splits
 from trainers.errors import ConfigError, HostError, TrialError
 from trainers.storage.object_store import ObjectPath
 from trainers.storage.state_store import StateStore, SupersededError
-from trainers.trial import EpochResult, TrialConfig, run_trial
+from trainers.trial import EpochResult, SharedTrunk, TrialConfig, run_trial
 
 _ELSEWHERE = "elsewhere "
 _FULL = (ENOSPC, EDQUOT)
@@ -92,7 +92,6 @@ class TrainingActor(tune.Trainable):
         state_every_s: float,
         gpu_share: float,
         objective: Objective | None,
-        keep_controls: bool,
         store: ObjectPath | None = None,
         code: str | None = None,
     ) -> None:
@@ -101,13 +100,12 @@ class TrainingActor(tune.Trainable):
         Args:
             config: the job: ``training`` (the name of its states), ``role``, ``attempt``
                 (:func:`trainers.storage.state_store.new_attempt`) and the configuration as JSON, of one scenario and
-                one seed.
+                one seed; ``trunk``: the number of its first stages that it shares with others, if it does.
             data: what :func:`pack` gave.
             folder: the run folder.
             state_every_s: seconds between states.
             gpu_share: GPUs reserved.
             objective: reported each epoch for the scheduler; null if there is no scheduler.
-            keep_controls: whether what controls train is kept for defenses that begin with it.
             store: the run folder's place in an object store, if it has one.
             code: :func:`sweeper.run_folder.provenance.code_digest` of the driver; null: not asked for.
         """
@@ -116,7 +114,6 @@ class TrainingActor(tune.Trainable):
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
         self._objective = objective
-        self._keep_controls = keep_controls
         self._host = _host()
         self._unusable = unusable_reason(self._folder, code)
         self._open(config)
@@ -134,9 +131,9 @@ class TrainingActor(tune.Trainable):
         if self._unusable is not None:  # another version of the program may misread the job
             return
         training = TrialConfig.from_json(config["job"])
-        undefended = self._folder.undefended if self._keep_controls else None
+        trunk = SharedTrunk(self._folder.trunks, config["trunk"]) if "trunk" in config else None
         self._results: Iterator[EpochResult] = run_trial(
-            training, self._splits, self._store, self._gpu_share, self._folder.attack_cache, undefended
+            training, self._splits, self._store, self._gpu_share, self._folder.attack_cache, trunk
         )
         if training.compute.compile:  # graphs of earlier ones count towards a limit, after which none is compiled
             torch.compiler.reset()
@@ -209,6 +206,8 @@ class TrainingActor(tune.Trainable):
             "finished": result.final,
             "done": result.final,
         }
+        if result.kept is not None:
+            figures["trunk"] = [result.kept.error]  # as a list: Ray Tune would keep the last values of a plain one
         if self._objective is not None and self._role == "trial":
             value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])
             if value is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
-from optuna.samplers import PartialFixedSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from search_spaces.distributions import Searched, suggest
@@ -28,10 +28,13 @@ from sweeper.search.gain import WAITING, gain
 from sweeper.search.pools import Pools
 from sweeper.search.race import Leaving, Race, Row, Run
 from sweeper.search.racing import Racing, control_figures
+from sweeper.search.siblings import SiblingSampler
 from sweeper.search.study import UNDEFINED, make_sampler, verdict
+from sweeper.search.trunks import Trunk, Trunks
 from sweeper.search.turns import assign
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
+from trainers.seeding import derive_seed
 from trainers.trial import TrialConfig
 
 
@@ -56,6 +59,9 @@ class Book(Protocol):
 
     def announce(self, record: TrialRecord) -> None:
         """Tell of the end of a trial, once the study knows it."""
+
+    def remove_trunk(self, file: str) -> None:
+        """Remove the file of a trunk that nobody needs any more."""
 
 
 @dataclass
@@ -114,6 +120,11 @@ class Agenda:
         self._control_ids = {next(iter(r.controls.values())): r.trial_id for r in before if r.role == CONTROL}
         self._controls: dict[str, Row] = control_figures(book.records.values())
         self._racing = Racing(spec)
+        self._trunks = Trunks(spec)
+        for record in sorted(before, key=lambda record: (len(record.trial_id), record.trial_id)):
+            self._trunks.learn(record)
+            if record.open:
+                self._trunks.take_up(record)
         for record in book.interrupted.values():
             if record.role == CONTROL:  # also if no trial needs it any more: else its sweep would never be complete
                 self._queue(TrialRecord(record.trial_id, CONTROL, record.config, record.controls))
@@ -145,23 +156,28 @@ class Agenda:
         enough races wait with some of their trainings run; then the most promising of these goes on. So a few more
         races are open than trainings run at once. When no trial is left to propose, races give several trainings.
         """
-        while self._again:
-            training = self._again.popleft()
-            if training.state.status == RUNNING:  # else its trial has ended meanwhile
+        self._again = deque(
+            one for one in self._again if one.state.status == RUNNING
+        )  # the trials of others have ended
+        for training in self._again:
+            if not self._trunks.waits(training):
+                self._again.remove(training)
                 return self._begin(training)
         while True:
             if self._first:
                 return self._begin(self._first.popleft())
-            own = self._next_of_idle()
-            if own is not None:
-                self._idle.remove(own)
-                run = self._waiting_of(own)
-                if run is not None:
-                    return self._begin_of(own, run)
-            elif self._to_ask > 0:
+            ready, waiting = self._idle_ones()
+            fresh = next((own for own in ready if _last_ended(own) is None), None)  # it has not begun, or runs whole
+            if fresh is None and len(ready) < WAITING and self._to_ask > 0 and not self._trunks.are_enough(waiting):
                 self._ask()
-            else:
+                continue
+            own = fresh or max(ready, key=self._gain, default=None)
+            if own is None:
                 return self._next_ahead()
+            self._idle.remove(own)
+            run = self._waiting_of(own)
+            assert run is not None
+            return self._begin_of(own, run)
 
     def again(self, training: Training) -> None:
         """Take up a training again that broke off, before everything else."""
@@ -184,6 +200,7 @@ class Agenda:
             return []
         own.running.pop(training.run, None)
         training.record.end_training(training.run, status, error)
+        self._trunks.ended(training.record, [training.run])
         if own.record.role == CONTROL:
             self._end(own, status, error)
             return []
@@ -204,6 +221,24 @@ class Agenda:
         if not own.running:
             self._idle.append(own)
         return []
+
+    def trunk_of(self, training: Training) -> Trunk | None:
+        """The trunk that a training shares with others, and begins at if it is there; null if it shares none."""
+        trunk = self._trunks.of(training)
+        return trunk if trunk is not None and self._trunks.is_needed(trunk.file, self._to_ask > 0) else None
+
+    def trunk_passed(self, training: Training, is_kept: bool) -> None:
+        """Take note that a training has come to the end of its trunk, and whether that is kept for others."""
+        self._trunks.passed(training, is_kept)
+        self._remove_trunks()
+
+    def trunks_needed(self) -> set[str]:
+        """Files of the trunks of an earlier part of the sweep that are still of use."""
+        return self._trunks.needed([*self._book.records.values(), *self._book.interrupted.values()], self._to_ask > 0)
+
+    def _remove_trunks(self) -> None:
+        for file in self._trunks.unneeded(self._to_ask > 0):
+            self._book.remove_trunk(file)
 
     def abandon(self, reason: str) -> None:
         """End everything that has not ended, after the sweep was stopped early."""
@@ -233,10 +268,16 @@ class Agenda:
         # Trials that wait in the study come first; their numbers give them the same part as when first proposed.
         number = self._waiting.popleft() if self._waiting else self._asked
         self._asked = max(self._asked, number + 1)
-        fixed = assign(self._environments, number, self._spec.turns())
-        pool = self._pools.propose(number, **fixed) if DEFENSE in fixed else None
+        assigned = assign(self._environments, self._trunks.group_of(number), self._spec.turns())
+        shared, free = self._trunks.proposal(number)
         # The sampler does not choose the fixed parameters; the study holds them beside those that it chose.
-        self._study.sampler = PartialFixedSampler(fixed, self._sampler) if fixed else self._sampler
+        fixed = assigned | shared
+
+        def beside(base: BaseSampler) -> BaseSampler:
+            return SiblingSampler(fixed, base, free, derive_seed(self._spec.seed, "siblings", number))
+
+        pool = self._pools.propose(number, assigned[DEFENSE], beside) if DEFENSE in assigned else None
+        self._study.sampler = beside(self._sampler) if fixed or free else self._sampler
         trial = self._study.ask()
         trial_id = f"t{trial.number:04d}"
         trial.set_user_attr("trial_id", trial_id)
@@ -253,6 +294,7 @@ class Agenda:
             config = self._spec.trial(choose, self._fingerprint)
         except ConfigError as error:
             record = TrialRecord(trial_id, TRIAL, None, {}, chosen)
+            self._trunks.learn(record)
             trial.set_user_attr("error", str(error))
             self._pools.tell(self._study.tell(trial, state=TrialState.FAIL))
             self._book.add(record)
@@ -269,6 +311,8 @@ class Agenda:
         controls = {(s.name, r): self._control_of(config, s, r).key for s, r in config.runs()}
         record = TrialRecord(trial_id, TRIAL, config, controls, chosen)
         self._go_on(record)
+        if trial_id not in self._book.interrupted:
+            self._trunks.learn(record)
         for run in () if self._spec.attacking else record.trainings:
             self._queue_control(record, run)
         race = self._racing.race(record, self._controls) if self._spec.race is not None else None
@@ -287,6 +331,7 @@ class Agenda:
     def _take_up(self, own: _Open) -> None:
         self._book.add(own.record)
         self._open[own.record.trial_id] = own
+        self._trunks.take_up(own.record)
         if all(state.status == FINISHED for state in own.record.trainings.values()):
             self._end(own, FINISHED)  # the sweep ended just before this was written down
         elif own.record.role == CONTROL:
@@ -316,19 +361,18 @@ class Agenda:
 
     # Racing
 
-    def _next_of_idle(self) -> _Open | None:
-        """The trial that goes on, of those of which nothing runs; null if there is none, or a new one comes first."""
+    def _idle_ones(self) -> tuple[list[_Open], int]:
+        """Trials of which nothing runs, and that may go on; and how many others wait for their trunks."""
+        ready = []
         for own in list(self._idle):
             last = _last_ended(own)
-            if last is None:  # it has not begun, or runs whole
-                return own
-            left = self._leaves(own, last)
+            left = self._leaves(own, last) if last is not None else None
             if left is not None:
                 self._idle.remove(own)
                 self._leave(own, left)
-        if self._to_ask > 0 and len(self._idle) < WAITING:
-            return None
-        return max(self._idle, key=self._gain, default=None)
+            elif self._waiting_of(own) is not None:
+                ready.append(own)
+        return ready, len(self._idle) - len(ready)
 
     def _gain(self, own: _Open) -> tuple[float, int]:
         """What a trial would add; of two that would add the same, the one that has run more comes first."""
@@ -345,13 +389,14 @@ class Agenda:
         return None
 
     def _waiting_of(self, own: _Open) -> RunKey | None:
-        """The training of a trial that comes next; null if all have begun."""
+        """The training of a trial that comes next; null if all have begun, or wait for their trunks."""
         if own.record.role == CONTROL:
             return None
+        left = [run for run, state in own.record.trainings.items() if state.status == RUNNING]
+        held = [run for run in left if run in own.running or self._trunks.waits(Training(own.record, run))]
         if own.race is not None:
-            return own.race.next(self._racing.experience, [Run(*run) for run in own.running])
-        left = (run for run, state in own.record.trainings.items() if state.status == RUNNING)
-        return next((run for run in left if run not in own.running), None)
+            return own.race.next(self._racing.experience, [Run(*run) for run in held])
+        return next((run for run in left if run not in held), None)
 
     def _begin_of(self, own: _Open, run: RunKey) -> Training:
         """Begin a training, after its control.
@@ -371,6 +416,7 @@ class Agenda:
     def _begin(self, training: Training) -> Training:
         own = self._open[training.record.trial_id]
         own.running[training.run] = training
+        self._trunks.begun(training)
         return training
 
     def _leaves(self, own: _Open, last: str) -> Leaving | None:
@@ -389,6 +435,8 @@ class Agenda:
         record = own.record
         del self._open[record.trial_id]
         running = list(own.running.values())
+        self._trunks.ended(record, record.trainings)
+        self._remove_trunks()
         if record.role == TRIAL and status == FINISHED and self._is_undefined(record):
             status, error = FAILED, UNDEFINED
         self._book.end(record, status, error)

@@ -5,10 +5,9 @@ A sampler that saw the trials of all defenses would rate most trials of a weak o
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, PartialFixedSampler
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -43,13 +42,13 @@ class Pools:
         if DEFENSE in trial.params:
             self._ended.append(trial)
 
-    def propose(self, number: int, defense: str, **environment: Any) -> optuna.Trial:
+    def propose(self, number: int, defense: str, beside: Callable[[BaseSampler], BaseSampler]) -> optuna.Trial:
         """A trial that suggests a setting of one defense, based on the ended trials of that defense in the study.
 
         Args:
             number: the trial's number in the study.
             defense: its name.
-            environment: values of the attacker's parameters for this trial, by name in the study.
+            beside: makes a sampler that leaves alone what is fixed of this trial.
         """
         for trial in self._ended:
             if DEFENSE in trial.params:
@@ -61,7 +60,7 @@ class Pools:
                 part.add_trial(own)
         self._ended.clear()
         part = self.part(defense)
-        part.sampler = PartialFixedSampler(environment, self._samplers[defense])
+        part.sampler = beside(self._samplers[defense])
         self._proposed[number] = part.ask()
         return self._proposed[number]
 

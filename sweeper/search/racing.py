@@ -80,8 +80,9 @@ class Racing:
         return self._best.get(group, [])
 
     def learn_training(self, scenario: str, figures: Row) -> None:
-        """Note a training that finished."""
-        self.experience.add_training(scenario, float(figures.get("seconds") or 0.0))
+        """Note a training that finished, with the seconds that it took itself."""
+        took = (figures.get("seconds") or 0.0) - (figures.get("seconds_shared") or 0.0)
+        self.experience.add_training(scenario, float(took))
 
     def learn_end(self, record: TrialRecord, race: Race, controls: Controls) -> None:
         """Note a trial that ended; its trainings are noted already. Its controls have ended too."""

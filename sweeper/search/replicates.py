@@ -205,6 +205,12 @@ class Replicates:
         self._stop_unneeded()
         return list(self._unwanted)
 
+    def trunk_of(self, training: Training) -> None:
+        """A test shares no trunk: its trainings are independent."""
+
+    def trunk_passed(self, training: Training, is_kept: bool) -> None:
+        """Nothing: no training of a test has one."""
+
     def abandon(self, reason: str) -> None:
         """End everything that has not ended, after the test was stopped early; it can be continued."""
         self._abandoned = True

@@ -9,11 +9,11 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeper.preset.grid import grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import FINISHED, PRUNED, TRIAL, TrialRecord
 from sweeper.search.race import Race
 from sweeper.search.racing import Racing, control_figures, open_controls
+from sweeper.search.trunks import grid_in_groups
 from trainers.seeding import derive_seed
 
 UNDEFINED = "An objective is undefined for this trial."
@@ -49,7 +49,8 @@ def fill_study(
             study.add_trial(_ended(spec, record, race, notes.get(number, {})))
     if spec.search.sampler == "grid":
         # Optuna's GridSampler would end the study from inside `tell`, which only works in its own loop.
-        for point in grid_points(spec)[len(study.trials) : spec.search.trials]:
+        points = [point for group in grid_in_groups(spec) for point in group]
+        for point in points[len(study.trials) : spec.search.trials]:
             study.enqueue_trial(point)
     return len(trials)
 

@@ -419,10 +419,10 @@ def test_states_of_trainings_that_go_on_are_kept_and_no_others(tmp_path: Path, b
     cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
     for record in (ended, cut, killed):
         folder.write_record(record)
-    for name in ("t0000-0", "t0000-1", "t0001-0", "t0001-1", "t0002-0", "t0003-0", "undefended"):
+    for name in ("t0000-0", "t0000-1", "t0001-0", "t0001-1", "t0002-0", "t0003-0"):
         (folder.states / name).mkdir(parents=True)
     launch.resume(folder.path, Console(quiet=True))
-    assert sorted(path.name for path in folder.states.glob("*")) == ["t0001-1", "t0002-0", "undefended"]
+    assert sorted(path.name for path in folder.states.glob("*")) == ["t0001-1", "t0002-0"]
 
 
 def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, begun: list[dict[str, Any]]) -> None:

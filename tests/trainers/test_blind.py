@@ -91,7 +91,7 @@ def test_a_defense_gets_the_images_and_their_labels_and_not_the_names_of_the_fil
     assert {field.name for field in fields(task.data)} == {"images", "labels", "class_names", "names"}
     assert task.data.images.equal(given.images)
     assert task.data.labels.equal(given.labels)
-    assert (task.data.class_names, task.seed, task.unlabelled, task.undefended) == (given.class_names, 7, None, None)
+    assert (task.data.class_names, task.seed, task.unlabelled) == (given.class_names, 7, None)
     assert named.names is not None, "the list to review needs them"
 
 
@@ -122,14 +122,14 @@ def test_a_defense_that_marks_nothing_leaves_a_model_alone(tmp_path: Path) -> No
 
 def test_a_network_that_is_not_finite_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step may break what the loss before it did not show."""
-    trained = NoDefense._train
+    trained = NoDefense.train
 
     def broken(self: NoDefense, epoch: int) -> Report:
         report = trained(self, epoch)
         torch.nn.init.constant_(self.network.head.bias, float("nan"))
         return report
 
-    monkeypatch.setattr(NoDefense, "_train", broken)
+    monkeypatch.setattr(NoDefense, "train", broken)
     with pytest.raises(TrialError, match="The network's weights are not finite"):
         run(tmp_path, setting("none", epochs=1))
 

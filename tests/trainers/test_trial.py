@@ -61,7 +61,7 @@ def numbers(results: list[EpochResult]) -> list[Any]:
     rows = []
     for r in results:
         figures = dataclasses.asdict(r.measurement)
-        del figures["seconds"]
+        del figures["seconds"], figures["seconds_shared"]
         scores = None if r.scores is None else {name: column.tolist() for name, column in r.scores.items()}
         rows.append((r.scenario, r.repeat, figures, scores, r.poison_share, r.n_eval, r.final))
     return rows
@@ -226,7 +226,7 @@ def test_what_was_measured_is_not_trained_again(
 def test_seconds_are_those_of_training_and_go_on_from_the_saved_ones(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, train = 0.0, NoDefense._train
+    now, train = 0.0, NoDefense.train
 
     def train_for_ten_seconds(self: NoDefense, epoch: int) -> Report:
         nonlocal now
@@ -234,7 +234,7 @@ def test_seconds_are_those_of_training_and_go_on_from_the_saved_ones(
         return train(self, epoch)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    monkeypatch.setattr(NoDefense, "_train", train_for_ten_seconds)
+    monkeypatch.setattr(NoDefense, "train", train_for_ten_seconds)
     config = trial(params={**NONE, "epochs": 4})
     attempt = run_trial(config, splits, StateStore(tmp_path, 0))
     first = []
@@ -388,7 +388,7 @@ def test_a_defense_that_there_is_not() -> None:
         trial(defense="magic")
 
 
-# Defenses that begin with the training of a control
+# Images that a defense has none of
 
 BCU: dict[str, Any] = {"training_epochs": 2, "batch_size": 16, "lr": 0.05, "distillation_epochs": 2}
 
@@ -396,27 +396,6 @@ BCU: dict[str, Any] = {"training_epochs": 2, "batch_size": 16, "lr": 0.05, "dist
 @pytest.fixture
 def with_held_out(noise: Noise, splits: Splits) -> Splits:
     return Splits(splits.train, splits.test, noise(20, seed=2))
-
-
-def test_a_control_is_trained_once_for_those_that_begin_with_it(with_held_out: Splits, tmp_path: Path) -> None:
-    config = trial(defense="bcu", params=BCU, repeats=(0, 1))
-    alone = list(run_trial(config, with_held_out))
-    controls = [config.control(scenario(), repeat, NONE) for repeat in (0, 1)]
-    control = list(run_trial(controls[0], with_held_out, undefended=tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [controls[0].key]
-    shared = list(run_trial(config, with_held_out, undefended=tmp_path))
-    assert numbers(shared) == numbers(alone), "whether a control was there or not"
-    seconds = [result.measurement.seconds for result in shared[:2]]
-    assert seconds == pytest.approx([result.measurement.seconds for result in control], abs=0.05)
-    last = dataclasses.asdict(control[-1].measurement)
-    assert all(dataclasses.asdict(shared[1].measurement)[name] == last[name] for name in ("val_acc", "val_asr", "loss"))
-
-
-def test_a_control_with_other_parameters_is_another(with_held_out: Splits, tmp_path: Path) -> None:
-    config = trial(defense="bcu", params=BCU)
-    list(run_trial(config.control(scenario(), 0, NONE | {"lr": 0.01}), with_held_out, undefended=tmp_path))
-    shared = run_trial(config, with_held_out, undefended=tmp_path)
-    assert numbers(list(shared)) == numbers(list(run_trial(config, with_held_out)))
 
 
 @pytest.mark.parametrize("unlabelled", ["clean", "poisoned"])

@@ -106,9 +106,10 @@ class Abl(Isolating):
             return super().footprint(params, model, data, pass_images)
         return Footprint((cls.trained_on_pairs(params, model, data, params.isolation_rate, 1, pass_images),))
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: AblParams) -> list[Stage]:
         """Isolation, fine-tuning on the rest, unlearning."""
-        p = self.params
+        p = params
         sgd = ("lr", "momentum", "weight_decay", "batch_size")
         isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", "split_scope", *sgd)
         finetuning = ("finetune_epochs", "cutout", "schedule", "milestones", "decay")
@@ -120,9 +121,9 @@ class Abl(Isolating):
             "unlearning_ceiling",
         )
         return [
-            Stage("isolation", p.isolation_epochs, isolation, self._isolation_epoch),
-            Stage("finetuning", p.finetune_epochs, finetuning, self._finetuning_epoch),
-            Stage("unlearning", p.unlearning_epochs, unlearning, self._unlearning_epoch),
+            Stage("isolation", p.isolation_epochs, isolation, cls._isolation_epoch),
+            Stage("finetuning", p.finetune_epochs, finetuning, cls._finetuning_epoch),
+            Stage("unlearning", p.unlearning_epochs, unlearning, cls._unlearning_epoch),
         ]
 
     def _isolation_epoch(self, epoch: int) -> Report:

@@ -37,21 +37,6 @@ class Unlabelled:
 
 
 @dataclass(frozen=True)
-class Undefended:
-    """Result of ordinary training on the untrusted set.
-
-    Args:
-        network: the state dict of the network.
-        losses: mean training loss of each epoch.
-        seconds: duration of each epoch.
-    """
-
-    network: dict[str, Tensor]
-    losses: list[float]
-    seconds: list[float]
-
-
-@dataclass(frozen=True)
 class TrainingTask:
     """Everything that a defense gets: images, their given labels, and how to compute; not the truth about them.
 
@@ -62,8 +47,6 @@ class TrainingTask:
         compute: where to compute.
         seed: seed from which every random draw of the defense derives.
         unlabelled: uint8 (M, C, H, W), images without labels, for defenses that ask for them.
-        undefended: result of the control run of the same task, for defenses that begin with undefended training; null:
-            the defense trains it itself and gets the same numbers.
     """
 
     data: ImageSet
@@ -72,7 +55,6 @@ class TrainingTask:
     compute: Compute
     seed: int
     unlabelled: Tensor | None = None
-    undefended: Undefended | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,6 @@ class Report:
         model: the network that would be deployed if training ended here; null while there is none.
         suspicion: float (N,), higher is more suspicious; null if the defense gives no scores.
         credible: bool (N,), the samples that the defense treats as clean; null if the defense marks none.
-        seconds: time that the epoch took in another trial's process, whose result is used here.
     """
 
     loss: float | None
@@ -93,7 +74,6 @@ class Report:
     model: Network | None = None
     suspicion: Tensor | None = None
     credible: Tensor | None = None
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,13 +84,28 @@ class Stage:
         name: shown in curves and errors.
         epochs: number of epochs.
         reads: names of the parameters that this stage reads.
-        run: trains one epoch, given its number from 0 in this stage.
+        run: the method that trains one epoch, given its number from 0 in this stage.
     """
 
     name: str
     epochs: int
     reads: tuple[str, ...]
-    run: Callable[[int], Report]
+    run: Callable[[Any, int], Report]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The first stages of a training, with all that their result depends on beside the task.
+
+    Args:
+        defense: name of the defense whose stages they are.
+        params: the parameters that they read, those at their defaults left out.
+        stages: how many they are.
+    """
+
+    defense: str
+    params: dict[str, Any]
+    stages: int
 
 
 def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
@@ -155,8 +150,6 @@ class Defense(ABC):
 
     name: ClassVar[str]
     Params: ClassVar[type[Parameters]]
-    begins_undefended: ClassVar[bool] = False
-    """Whether the first stage is the training of a control, whose result may then replace it."""
 
     def __init__(self, params: Any, task: TrainingTask):
         self.params = params
@@ -189,9 +182,14 @@ class Defense(ABC):
         return None
 
     @classmethod
-    def undefended(cls, params: Any) -> dict[str, Any] | None:
-        """Parameters of the undefended training that the defense begins with; null if it does not."""
-        return None
+    def trunk(cls, params: Any, stages: int) -> Trunk:
+        """The first ``stages``. Defenses and settings with the same trunk share these stages to the last bit.
+
+        A defense that begins with the stages of another one names that one; it has the networks and optimisers of these
+        stages under the same names.
+        """
+        read = {key for stage in cls.stages(params)[:stages] for key in stage.reads}
+        return Trunk(cls.name, {key: value for key, value in params.changed().items() if key in read}, stages)
 
     @classmethod
     def footprint(cls, params: Any, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
@@ -212,8 +210,9 @@ class Defense(ABC):
         most = min(batch_size + 1, images)
         return Trained(model, moments, min(batch_size, images), most, most)
 
+    @classmethod
     @abstractmethod
-    def stages(self) -> list[Stage]:
+    def stages(cls, params: Any) -> list[Stage]:
         """The stages, in order. Together they read every parameter that changes the result."""
 
     def epochs(self) -> Iterator[tuple[Stage, Report]]:
@@ -222,7 +221,7 @@ class Defense(ABC):
         Raises:
             TrialError: a loss is not finite.
         """
-        stages = self.stages()
+        stages = self.stages(self.params)
         while self._stage < len(stages):
             stage = stages[self._stage]
             if self._epoch >= stage.epochs:
@@ -231,7 +230,7 @@ class Defense(ABC):
             self.task.compute.next_step()
             if self._epoch == 0:
                 self.generator.manual_seed(self.stage_seed(self._stage))
-            report = stage.run(self._epoch)
+            report = stage.run(self, self._epoch)
             self._epoch += 1
             if report.loss is not None and not torch.isfinite(torch.tensor(report.loss)):
                 raise TrialError(f"The loss is {report.loss} in epoch {self._epoch} of stage {stage.name}.")
@@ -240,14 +239,13 @@ class Defense(ABC):
     @property
     def stage_ended(self) -> bool:
         """Whether the epoch just trained was the last one of its stage."""
-        stages = self.stages()
+        stages = self.stages(self.params)
         return self._stage < len(stages) and self._epoch >= stages[self._stage].epochs
 
     def stage_seed(self, index: int) -> int:
         """Seed of a stage. It depends on the parameters read so far: settings that agree in these get equal numbers."""
-        read = {key for stage in self.stages()[: index + 1] for key in stage.reads}
-        values = {key: value for key, value in self.params.changed().items() if key in read}
-        return derive_seed(self.task.seed, self.name, index, values)
+        trunk = self.trunk(self.params, index + 1)
+        return derive_seed(self.task.seed, trunk.defense, index, trunk.params)
 
     def state(self) -> dict[str, Any]:
         """Everything that changes in training, as a tree for :func:`trainers.storage.state.save_state`."""
@@ -273,6 +271,14 @@ class Defense(ABC):
             optimizer.load_state_dict({"state": by_index, "param_groups": own})
             _lay_out_as_weights(optimizer)
         self.tensors = {name: tensor.to(self.device, copy=True) for name, tensor in state["tensors"].items()}
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Begin at the end of a trunk, from the state that any defense with this trunk had there.
+
+        Networks and optimisers that the trunk does not train stay as they are.
+        """
+        own = self.state()
+        self.load({**state, **{kind: own[kind] | state[kind] for kind in ("modules", "optimizers")}})
 
     def new_network(self, role: str, model: ModelConfig | None = None) -> Network:
         """A new network on the device, initialised by a seed of its own and added to the state as ``role``."""

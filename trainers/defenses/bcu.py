@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from trainers.data.batches import augment, shuffled_batches
-from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Unlabelled
+from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Trunk, Unlabelled
 from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.defenses.parts.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
@@ -52,14 +52,13 @@ class BcuParams(SgdParams):
 class Bcu(Defense):
     """Trains without defense, then distils into a partly re-initialised copy on images without labels.
 
-    The first stage gives exactly the numbers of ``none``, so a control run with the same parameters may replace it.
-    The teacher therefore has V&B's schedule by default; the published one is trained at a rate of 0.01, which drops
-    after 100 and 150 of 200 epochs. Interpretations: biases of the head are re-initialised like its weights; unlabelled
-    images are augmented like training images; momentum and weight decay are those of the undefended training.
+    The first stage is exactly a training of ``none``, so a control with the same parameters is its trunk. The teacher
+    therefore has V&B's schedule by default; the published one is trained at a rate of 0.01, which drops after 100 and
+    150 of 200 epochs. Interpretations: biases of the head are re-initialised like its weights; unlabelled images are
+    augmented like training images; momentum and weight decay are those of the undefended training.
     """
 
     name: ClassVar[str] = "bcu"
-    begins_undefended = True
     Params = BcuParams
     params: BcuParams
 
@@ -73,8 +72,9 @@ class Bcu(Defense):
         self.unlabelled_images = task.unlabelled[chosen].to(self.device)
         self.training = NoDefense(params.training, task)
         self.training.generator = self.generator
-        self.teacher = self.modules["teacher"] = self.training.network
-        self.optimizers["teacher"] = self.training.optimizer
+        self.teacher = self.training.network
+        self.modules |= self.training.modules
+        self.optimizers |= self.training.optimizers
         self.student = self.new_network("student")
         self.optimizers["student"] = torch.optim.SGD(
             self.student.parameters(),
@@ -89,9 +89,9 @@ class Bcu(Defense):
         return Unlabelled(params.unlabelled, params.unlabelled_count)
 
     @classmethod
-    def undefended(cls, params: BcuParams) -> dict[str, Any]:
-        """Parameters of the undefended training that BCU begins with."""
-        return params.training.as_dict()
+    def trunk(cls, params: BcuParams, stages: int) -> Trunk:
+        """The first stage is the whole of an undefended training."""
+        return NoDefense.trunk(params.training, 1) if stages == 1 else super().trunk(params, stages)
 
     @classmethod
     def footprint(cls, params: BcuParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
@@ -100,35 +100,19 @@ class Bcu(Defense):
         student = cls.trained(params, model, params.distillation_batch_size, data.unlabelled)
         return Footprint((teacher, student), copies=2)
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: BcuParams) -> list[Stage]:
         """Undefended training, distillation."""
-        p = self.params
+        p = params
         training = ("training_epochs", *SgdParams.keys())
         distillation = tuple(key for key in p.keys() if key not in training)
         return [
-            Stage("training", p.training_epochs, training, self._train),
-            Stage("distillation", p.distillation_epochs, distillation, self._distil),
+            Stage("training", p.training_epochs, training, cls._train),
+            Stage("distillation", p.distillation_epochs, distillation, cls._distil),
         ]
 
-    def stage_seed(self, index: int) -> int:
-        """Seed of a stage; the first stage has the seed of ``none``."""
-        return self.training.stage_seed(0) if index == 0 else super().stage_seed(index)
-
     def _train(self, epoch: int) -> Report:
-        """Train an undefended epoch, or take it from the control run; only the last epoch is measured."""
-        last = epoch + 1 == self.params.training_epochs
-        known = self.task.undefended
-        if known is None:
-            # Also train the epochs that an earlier attempt took from the control, if its result is gone now.
-            for own in range(int(self.tensors.get("trained", torch.tensor(0))), epoch + 1):
-                report = self.training.stages()[0].run(own)
-            self.tensors["trained"] = torch.tensor(epoch + 1)
-            return Report(report.loss, report.images_seen, self.teacher if last else None)
-        if last:
-            self.teacher.load_state_dict(known.network)
-        return Report(
-            known.losses[epoch], len(self.images), self.teacher if last else None, seconds=known.seconds[epoch]
-        )
+        return self.training.train(epoch)
 
     def _distil(self, epoch: int) -> Report:
         p = self.params

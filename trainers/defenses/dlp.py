@@ -96,17 +96,18 @@ class Dlp(Isolating):
         network = cls.trained_on_pairs(params, model, data, rate, views, pass_images)
         return Footprint((network,), copies=8 if params.filter == "strip" else 1)
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: DlpParams) -> list[Stage]:
         """Supervised learning, active unlearning, active semi-supervised fine-tuning."""
-        p = self.params
+        p = params
         filtering = ("filter", "strip_overlays", "isolation", "isolation_rate", "split_scope")
         unlearning = ("unlearning_epochs", "unlearning_lr", "unlearning_weight", "unlearning_ceiling")
         finetuning = ("finetune_epochs", "refilter_period", "unlabelled_weight", "ramp_epochs", "guesses",
                       "temperature", "mix_beta")  # fmt: skip
         return [
-            Stage("supervised", p.supervised_epochs, ("supervised_epochs", *filtering, *SgdParams.keys()), self._learn),
-            Stage("unlearning", p.unlearning_epochs, unlearning, self._unlearn),
-            Stage("finetuning", p.finetune_epochs, finetuning, self._finetune),
+            Stage("supervised", p.supervised_epochs, ("supervised_epochs", *filtering, *SgdParams.keys()), cls._learn),
+            Stage("unlearning", p.unlearning_epochs, unlearning, cls._unlearn),
+            Stage("finetuning", p.finetune_epochs, finetuning, cls._finetune),
         ]
 
     def _learn(self, epoch: int) -> Report:

@@ -32,11 +32,13 @@ class NoDefense(Defense):
         self.optimizer = params.optimizer(self.network, task.compute.fused)
         self.optimizers["network"] = self.optimizer
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: NoneParams) -> list[Stage]:
         """One stage, which reads every parameter."""
-        return [Stage("training", self.params.epochs, self.params.keys(), self._train)]
+        return [Stage("training", params.epochs, params.keys(), cls.train)]
 
-    def _train(self, epoch: int) -> Report:
+    def train(self, epoch: int) -> Report:
+        """Train one epoch, by its number from 0."""
         self.params.set_lr(self.optimizer, epoch, self.params.epochs)
         self.network.train()
         meter = LossMeter(self.device)

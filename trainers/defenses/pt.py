@@ -124,16 +124,17 @@ class Pt(Isolating):
             clean = cls.trained_on_pairs(params, model, data, rate, 1, pass_images)
         return Footprint((isolator, clean))
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: PtParams) -> list[Stage]:
         """Partial training, the clean model, its fine-tuning."""
-        p = self.params
+        p = params
         isolation = ("score", "score_epochs", "isolation", "isolation_rate", "split_scope")
         partial = ("frozen", "partial_epochs", "partial_lr", "momentum", "weight_decay", "batch_size", *isolation)
         finetuning = ("finetune_epochs", "finetune_lr", "unlearning_weight", "unlearning_ceiling")
         return [
-            Stage("partial", p.partial_epochs, partial, self._partial),
-            Stage("clean", p.clean_epochs, ("clean_start", "clean_epochs", *SgdParams.keys()), self._clean),
-            Stage("finetuning", p.finetune_epochs, finetuning, self._finetune),
+            Stage("partial", p.partial_epochs, partial, cls._partial),
+            Stage("clean", p.clean_epochs, ("clean_start", "clean_epochs", *SgdParams.keys()), cls._clean),
+            Stage("finetuning", p.finetune_epochs, finetuning, cls._finetune),
         ]
 
     def _partial(self, epoch: int) -> Report:

@@ -145,9 +145,10 @@ class Vab(Defense):
             )
         )
 
-    def stages(self) -> list[Stage]:
+    @classmethod
+    def stages(cls, params: VabParams) -> list[Stage]:
         """Warm-up of the Victim, then the Beneficiary's two stages."""
-        p = self.params
+        p = params
         sgd = SgdParams.keys()
         splitting = ("split", "split_scope", "threshold", "smoothing")
         victim = ("victim_model", "victim_lr", "victim_weight_decay", "victim_batch_size")
@@ -157,9 +158,9 @@ class Vab(Defense):
         mix = ("resplit_period", "mixing", "mask_threshold", "upsampling", "mix_beta", *lengths, *sgd)
         suppression = ("suppression", "temperature", "early_weight", "late_weight")
         return [
-            Stage("warmup", 1 + p.warmup_rounds, warmup, self._warm_up),
-            Stage("mix", p.mix_epochs, mix, self._mix_epoch),
-            Stage("suppression", p.suppression_epochs, suppression, self._suppression_epoch),
+            Stage("warmup", 1 + p.warmup_rounds, warmup, cls._warm_up),
+            Stage("mix", p.mix_epochs, mix, cls._mix_epoch),
+            Stage("suppression", p.suppression_epochs, suppression, cls._suppression_epoch),
         ]
 
     # The Victim

@@ -1,6 +1,6 @@
 """Measurement: the monitor, which alone knows the truth, turns reports of a defense into figures."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +28,8 @@ class Measurement:
     predicted as the attacker wants: what ``asr`` would be without a backdoor. ``asr_excess`` is what the trigger adds,
     ``asr`` less ``asr_floor`` but at least 0. ``balanced_acc`` is the mean over classes
     of the share of each class's clean images predicted rightly, ``min_class_acc`` the lowest of these shares; a class
-    without an image in the half counts in neither. ``val_class_counts``, of the final epoch, has for each class its
+    without an image in the half counts in neither. ``seconds_shared`` is the part of ``seconds`` that another training
+    took, at whose trunk this one began. ``val_class_counts``, of the final epoch, has for each class its
     name, how many of its clean validation images were predicted rightly, and how many there are.
     """
 
@@ -37,6 +38,7 @@ class Measurement:
     loss: float | None
     images_seen: int
     seconds: float
+    seconds_shared: float = 0.0
     val_acc: float | None = None
     val_balanced_acc: float | None = None
     val_min_class_acc: float | None = None
@@ -58,6 +60,13 @@ class Measurement:
     credible_min_class_share: float | None = None
     poison_in_credible: float | None = None
     val_class_counts: list[list[Any]] | None = None
+
+
+def not_final(figures: Measurement) -> Measurement:
+    """The figures of an epoch as if it were not the last one of its training."""
+    of_the_last = (f.name for f in fields(figures) if f.name.startswith("test_") or f.name == "val_class_counts")
+    unknown: dict[str, Any] = dict.fromkeys(of_the_last)
+    return replace(figures, **unknown)
 
 
 METRICS = tuple(f.name for f in fields(Measurement) if f.name not in ("stage", "val_class_counts"))

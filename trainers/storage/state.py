@@ -20,9 +20,18 @@ class StateError(ValueError):
 
 def save_state(path: Place, state: dict[str, Any]) -> None:
     """Write ``state``, a tree of dictionaries (string keys), lists, tensors and JSON values, whole or not at all."""
+    write_state(path, encode_state(state))
+
+
+def encode_state(state: dict[str, Any]) -> bytes:
+    """The content of the file of a state."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_strip(state, tensors))
-    content = save(tensors, metadata={"state": text})
+    return save(tensors, metadata={"state": text})
+
+
+def write_state(path: Place, content: bytes) -> None:
+    """Write what :func:`encode_state` gave, whole or not at all."""
     write_with(path, lambda beside: beside.write_bytes(content))  # safetensors' save_file hides a full disk's errno
 
 

@@ -283,11 +283,11 @@ def test_leftovers_among_the_scores_are_removed_too(folder: RunFolder) -> None:
 
 
 def test_states_of_unknown_trainings_go_and_what_controls_left_stays(folder: RunFolder) -> None:
-    for name in ("t0000", "t0001-0", "t0001-1", "c0000-0", "undefended"):
+    for name in ("t0000", "t0001-0", "t0001-1", "c0000-0"):
         (folder.states / name).mkdir(parents=True)
         (folder.states / name / "run-0.1.safetensors").write_text("state")
     folder.remove_states_but({"t0001-1", "c0000-0"})
-    assert {path.name for path in folder.states.glob("*")} == {"t0001-1", "c0000-0", "undefended"}
+    assert {path.name for path in folder.states.glob("*")} == {"t0001-1", "c0000-0"}
 
 
 @pytest.mark.parametrize("was_there", [False, True])

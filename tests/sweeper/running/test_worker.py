@@ -48,7 +48,7 @@ def start(tmp_path: Path, splits: Splits) -> Start:
     ) -> TrainingActor:
         handed_out = config | {"attempt": new_attempt(tmp_path / "states" / config["training"])}
         actor = object.__new__(TrainingActor)
-        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, objective, keep_controls=False, **more)
+        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, objective, **more)
         return actor
 
     return make
@@ -67,7 +67,7 @@ def reports(actor: TrainingActor) -> list[dict[str, Any]]:
 
 
 def without_time(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**r, "figures": {k: v for k, v in r["figures"] if k != "seconds"}} for r in results]
+    return [{**r, "figures": {k: v for k, v in r["figures"] if not k.startswith("seconds")}} for r in results]
 
 
 def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
@@ -159,7 +159,7 @@ def test_states_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_pa
     def attempt() -> TrainingActor:
         actor = object.__new__(TrainingActor)
         number = new_attempt(store / "states" / "t0000-0")
-        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, None, False, store)
+        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, None, store)
         return actor
 
     first = attempt()
@@ -308,3 +308,16 @@ def test_the_packed_form_holds_both_splits() -> None:
     assert set(pack(Splits(both, both))) == {
         "class_names", "train_images", "train_labels", "test_images", "test_labels",
     }  # fmt: skip
+
+
+def test_a_trunk_is_kept_in_the_run_folder_and_told_of(start: Start, tmp_path: Path) -> None:
+    late = VAB | {"temperature": 5.0}
+    first = drain(start(job() | {"trunk": 2}))
+    assert [(dict(r["figures"])["epoch"], r["trunk"]) for r in first if "trunk" in r] == [(4, [None])]
+    assert len(list((tmp_path / "trunks").iterdir())) == 1
+    grown = drain(start(job("t0001", defense=late) | {"trunk": 2}))
+    shared = [dict(r["figures"])["seconds_shared"] for r in grown]
+    assert shared == [*(dict(r["figures"])["seconds"] for r in first[:4]), dict(first[3]["figures"])["seconds"]]
+    alone = drain(start(job("t0002", defense=late)))
+    assert not any("trunk" in r for r in alone)
+    assert [dict(r["figures"])["val_acc"] for r in grown] == [dict(r["figures"])["val_acc"] for r in alone]

@@ -39,6 +39,8 @@ class Book:
         self.control_asr = control_success(self.records.values())
         self.announced: list[str] = []
         """Trials and controls of whose ends followers were told."""
+        self.removed: list[str] = []
+        """Files of trunks."""
 
     def add(self, record: TrialRecord) -> None:
         self.records[record.trial_id] = record
@@ -53,6 +55,9 @@ class Book:
 
     def announce(self, record: TrialRecord) -> None:
         self.announced.append(record.trial_id)
+
+    def remove_trunk(self, file: str) -> None:
+        self.removed.append(file)
 
     def written(self) -> list[TrialRecord]:
         """The records as they lie in a run folder at this moment."""

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainers.defenses.small_defenses import COMMON, SMALL, small, task, trace
+from tests.trainers.defenses.small_defenses import COMMON, SMALL, small, task, trace, weights
 from trainers.data import ImageSet
-from trainers.defenses.base import Undefended
-from trainers.defenses.bcu import BcuParams
+from trainers.defenses.bcu import Bcu, BcuParams
 from trainers.defenses.none import NoDefense
 from trainers.defenses.parts.distillation import distillation_loss
 from trainers.errors import ConfigError
@@ -37,49 +36,29 @@ def test_the_first_stage_is_the_undefended_training(noise: Noise) -> None:
     defense: Any = small("bcu", told)
     control = NoDefense(defense.params.training, told)
     losses = [report.loss for _, report in control.epochs()]
-    found = []
-    for stage, report in defense.epochs():
-        if stage.name == "training":
-            found.append((report.loss, report.model is not None))
-    assert found == [(losses[0], False), (losses[1], True)]
+    found = [(report.loss, report.model is not None) for stage, report in defense.epochs() if stage.name == "training"]
+    assert found == [(loss, True) for loss in losses]
     assert same(defense.teacher, control.network)
     assert not same(defense.student, control.network)
 
 
-def test_what_the_control_left_stands_for_it(noise: Noise) -> None:
+def test_a_control_is_the_trunk(noise: Noise) -> None:
     told = task(noise(40))
-    alone: Any = small("bcu", told)
+    alone, grown = small("bcu", told), small("bcu", told)
     control = NoDefense(alone.params.training, told)
-    losses = [report.loss for _, report in control.epochs()]
-    assert None not in losses
-    left = Undefended(control.network.state_dict(), [float(loss or 0) for loss in losses], [3.0, 4.0])
-    sharing: Any = small("bcu", replace(told, undefended=left))
-    seconds = []
-    for stage, report in sharing.epochs():
-        if stage.name == "training":
-            seconds.append(report.seconds)
-    assert seconds == [3.0, 4.0]
-    assert trace(alone) == trace(small("bcu", replace(told, undefended=left)))
-    assert same(alone.student, sharing.student)
+    assert Bcu.trunk(alone.params, 1) == NoDefense.trunk(control.params, 1)
+    expected = [line for line in trace(alone) if line[0] == "distillation"]
+    trace(control)
+    grown.begin(control.state())
+    assert trace(grown) == expected
+    assert weights(alone).equal(weights(grown))
 
 
-@pytest.mark.parametrize("before", [1, 2, 3])
-def test_a_control_that_is_gone_in_the_middle_is_made_good(noise: Noise, before: int) -> None:
-    told = task(noise(40))
-    params = {"training_epochs": 3}
-    alone: Any = small("bcu", told, **params)
-    control = NoDefense(alone.params.training, told)
-    losses = [float(report.loss or 0) for _, report in control.epochs()]
-    left = Undefended(control.network.state_dict(), losses, [3.0] * 3)
-    sharing: Any = small("bcu", replace(told, undefended=left), **params)
-    for _ in zip(range(before), sharing.epochs(), strict=False):
-        pass
-    again: Any = small("bcu", told, **params)
-    again.load(sharing.state())
-    later = [report.loss for _, report in again.epochs()]
-    assert [report.loss for _, report in alone.epochs()][before:] == later
-    assert same(alone.teacher, again.teacher)
-    assert same(alone.student, again.student)
+def test_another_undefended_training_is_another_trunk() -> None:
+    own, other = BcuParams(training_epochs=3), BcuParams(training_epochs=3, lr=0.01)
+    assert Bcu.trunk(own, 1) != Bcu.trunk(other, 1)
+    assert Bcu.trunk(own, 1) == Bcu.trunk(BcuParams(training_epochs=3, head_ratio=0.2), 1)
+    assert Bcu.trunk(own, 2) != Bcu.trunk(BcuParams(training_epochs=3, head_ratio=0.2), 2)
 
 
 def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:

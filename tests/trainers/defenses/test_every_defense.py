@@ -38,7 +38,7 @@ def test_a_state_loaded_between_any_two_epochs_goes_on_with_the_same_numbers(
     for stage, report in whole.epochs():
         expected.append(row(stage, report))
         save_state(tmp_path / str(len(expected)), whole.state())
-    assert len({line[0] for line in expected}) == len(whole.stages())
+    assert len({line[0] for line in expected}) == len(whole.stages(whole.params))
     for trained in range(len(expected) + 1):
         again = small(name, told, **changes)
         again.load(load_state(tmp_path / str(trained)))
