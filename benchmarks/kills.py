@@ -8,26 +8,20 @@ sweep is hit up to four times, and resumed where that ended it; then table, stud
 """
 
 import argparse
-import os
 import random
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks import killing
 from benchmarks.faults import PRESET, Sweep, agree
+from benchmarks.killing import KILLS_OF_A_SWEEP, hit, kills_in, sleeps
 from sweeper.run_folder.record import TRIAL
 
-KILLS_OF_A_SWEEP = 4
-LATEST_S = 20.0
-"""Seconds after a start within which a kill comes."""
-VICTIMS = {"driver": "", "worker": "Trainable", "head's store": "gcs_server", "head's scheduler": "raylet/raylet",
-           "all at once": ""}  # fmt: skip
 SHORT: dict[str, Any] = {
     "name": "kills",
     "defense": {**PRESET["defense"], "mix_epochs": 6, "suppression_epochs": 4},
@@ -35,21 +29,6 @@ SHORT: dict[str, Any] = {
     "search": {"sampler": "random", "trials": 4, "workers": 2, "race": "learned", "retries": KILLS_OF_A_SWEEP},
     "state_every_s": 0.3,
 }
-
-
-def kill(sweep: Sweep, victim: str) -> int:
-    """Kill a part of a sweep that runs; returns the number of processes."""
-    assert sweep.process is not None
-    if victim == "driver":
-        members = [sweep.process.pid]
-    elif victim == "all at once":
-        members = sweep.members()
-    else:
-        members = sweep.named(VICTIMS[victim])[:1]
-    for pid in members:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return len(members)
 
 
 def check(sweep: Sweep) -> Counter[str]:
@@ -72,6 +51,13 @@ def check(sweep: Sweep) -> Counter[str]:
     return Counter("left the race" if record.raced_out else record.status for record in trials)
 
 
+def at_random(sweep: Sweep, draw: random.Random) -> str | None:
+    """Some seconds after a start, if its run folder is there."""
+    moment = draw.uniform(1.0, killing.LATEST_S)
+    begun = sleeps(sweep, moment) and (sweep.folder.path / "sweep.yaml").exists()
+    return f"after {moment:.1f} s" if begun else None
+
+
 def run_killed(place: Path, wanted: int, draw: random.Random) -> list[str]:
     """Run a sweep to its end, and kill a part of it a few times on the way.
 
@@ -83,28 +69,8 @@ def run_killed(place: Path, wanted: int, draw: random.Random) -> list[str]:
     Returns:
         A line for each kill, and one for the end.
     """
-    sweep, lines = Sweep(place, changes=SHORT).start(), []
-    for _ in range(wanted):
-        assert sweep.process is not None
-        victim, moment = draw.choice(sorted(VICTIMS)), draw.uniform(1.0, LATEST_S)
-        until = time.monotonic() + moment
-        while time.monotonic() < until and sweep.process.poll() is None:
-            time.sleep(0.05)
-        begun = (sweep.folder.path / "sweep.yaml").exists()
-        if sweep.process.poll() is not None or not begun:
-            break
-        count = kill(sweep, victim)
-        if not count:
-            continue
-        lines.append(f"{victim} ({count} process{'es' if count > 1 else ''}) after {moment:.1f} s")
-        if victim != "worker":
-            sweep.end()
-            sweep.start("resume")
-    code, shown = sweep.end()
-    while code != 0 and "Traceback" not in shown and len(lines) < 2 * KILLS_OF_A_SWEEP:
-        lines.append(f"ended with {code}; resumed")
-        code, shown = sweep.start("resume").end()
-    assert code == 0, shown
+    sweep = Sweep(place, changes=SHORT).start()
+    lines = hit(sweep, wanted, draw, at_random, lambda sweep, _: sweep.start("resume"))
     return [*lines, f"  whole: {dict(check(sweep))}"]
 
 
@@ -119,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="sweeper-kills-") as place:
             lines = run_killed(Path(place), min(KILLS_OF_A_SWEEP, args.kills - done), draw)
         print("\n".join(lines), flush=True)
-        done += sum("after" in line for line in lines)
+        done += kills_in(lines)
     print(f"{done} kills in {(time.monotonic() - began) / 60:.1f} min: nothing lost, doubled or stuck")
     return 0
 

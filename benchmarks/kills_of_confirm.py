@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import killing
 from benchmarks.faults import Sweep, agree
-from benchmarks.kills import KILLS_OF_A_SWEEP, LATEST_S, SHORT, VICTIMS, kill
+from benchmarks.killing import KILLS_OF_A_SWEEP, hit, kills_in, sleeps
+from benchmarks.kills import SHORT
 from sweeper.run_folder.certificate import FILE
 from sweeper.run_folder.record import REPLICATE
 
@@ -58,6 +60,19 @@ def decision(sweep: Sweep) -> tuple[Any, dict[str, Any]]:
     return certificate, figures
 
 
+def at_random(sweep: Sweep, draw: random.Random) -> str | None:
+    """Some seconds after a start: a test takes longer than a sweep."""
+    moment = draw.uniform(1.0, 2 * killing.LATEST_S)
+    return f"after {moment:.1f} s" if sleeps(sweep, moment) else None
+
+
+def go_on(sweep: Sweep, draw: random.Random) -> None:
+    """Continue a test with either command; before its terms are written, resume finds nothing to go on with."""
+    begun = (sweep.folder.path / FILE).exists()
+    again = draw.choice(["confirm", "resume"]) if begun else "confirm"
+    sweep.start(again, *(OPTIONS if again == "confirm" else ()))
+
+
 def run_killed(place: Path, wanted: int, draw: random.Random) -> tuple[list[str], Sweep]:
     """Run the test of a sweep to its end, and kill a part of it a few times on the way.
 
@@ -69,30 +84,8 @@ def run_killed(place: Path, wanted: int, draw: random.Random) -> tuple[list[str]
     Returns:
         A line for each kill, and the sweep.
     """
-    sweep, lines = Sweep(place, changes=CHANGES).start("confirm", *OPTIONS), list[str]()
-    for _ in range(wanted):
-        assert sweep.process is not None
-        victim, moment = draw.choice(sorted(VICTIMS)), draw.uniform(1.0, 2 * LATEST_S)
-        until = time.monotonic() + moment
-        while time.monotonic() < until and sweep.process.poll() is None:
-            time.sleep(0.05)
-        if sweep.process.poll() is not None:
-            break
-        count = kill(sweep, victim)
-        if not count:
-            continue
-        lines.append(f"{victim} ({count} process{'es' if count > 1 else ''}) after {moment:.1f} s")
-        if victim != "worker":
-            sweep.end()
-            begun = (sweep.folder.path / FILE).exists()  # before, resume finds nothing to go on with
-            again = draw.choice(["confirm", "resume"]) if begun else "confirm"
-            sweep.start(again, *(OPTIONS if again == "confirm" else ()))
-    code, shown = sweep.end()
-    while code != 0 and "Traceback" not in shown and len(lines) < 3 * KILLS_OF_A_SWEEP:
-        lines.append(f"ended with {code}; continued")
-        code, shown = sweep.start("confirm", *OPTIONS).end()
-    assert code == 0, shown
-    return lines, sweep
+    sweep = Sweep(place, changes=CHANGES).start("confirm", *OPTIONS)
+    return hit(sweep, wanted, draw, at_random, go_on), sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             differing = [key for key in figures if now.get(key, figures[key]) != figures[key]]
             assert not differing, f"other figures: {differing}"
             print("\n".join([*lines, "  the same decision"]), flush=True)
-            done += max(sum("after" in line for line in lines), 1)
+            done += max(kills_in(lines), 1)
             shutil.rmtree(place)
     print(f"{done} kills in {(time.monotonic() - began) / 60:.1f} min: the same certificate each time")
     return 0

@@ -67,7 +67,8 @@ MEASURED: dict[str, str] = {
     "images_seen": "Training images processed so far, each view counted. It compares the cost of defenses better than "
     "seconds do.",
     "seconds": "Seconds of training so far, without measuring.",
-    "seconds_shared": "The part of `seconds` that another training took, at whose trunk this one began; see [Trunks](../trunks.md).",
+    "seconds_shared": "The part of `seconds` that another training took, at whose trunk this one began; see "
+    "[Trunks](../trunks.md).",
 }
 """What is measured. In ``trials.parquet`` they are those of the final epoch, in ``curves.parquet`` of every epoch."""
 
