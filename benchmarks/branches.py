@@ -90,14 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.only is not None:
         preset = preset_of(args.only, args.data, args.minutes, args.small)
-        begin(validate(preset, "branches"), preset, args.out / str(args.only), Console(file=sys.stderr))
+        begin(validate(preset, "branches"), preset, args.out / str(args.only) / "sweep", Console(file=sys.stderr))
         return 0
     given = [str(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     command = [sys.executable, "-m", "benchmarks.branches", *given, "--only"]
     running = [subprocess.Popen([*command, str(branches)]) for branches in BRANCHES]
     if sum(process.wait() != 0 for process in running):  # all are waited for
         return 1
-    rows = [row(branches, RunFolder.open(args.out / str(branches))) for branches in BRANCHES]
+    rows = [row(branches, RunFolder.open(args.out / str(branches) / "sweep")) for branches in BRANCHES]
     header = ("branches", "settings ended", "complete", "trainings", "minutes computed", "minutes shared",
               "hypervolume, val", "hypervolume, test")  # fmt: skip
     print(table(header, rows))

@@ -3,7 +3,7 @@
 python -m benchmarks.kills_of_trunks [--kills 24] [--seed 0]
 
 A grid of six settings is run once alone, without trunks. Then it is run with trunks, and parts of it are killed as in
-:mod:`benchmarks.kills`: while a trunk is trained, as one is written, as a training begins at one, and as one is removed.
+:mod:`benchmarks.kills`: while a trunk is trained, as one is written, as a training begins at one, as one is removed.
 Each time every figure must be that of the sweep without trunks, and no trunk may be left.
 """
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from trainers.compute import Compute, ComputeConfig, amp_as_it_was
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
-from trainers.defenses.base import Defense, Report, TrainingTask
+from trainers.defenses.base import Report, TrainingTask
 from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.measuring.evaluation import Measurement, Monitor, not_final
@@ -23,9 +24,10 @@ from trainers.models import ModelConfig
 from trainers.params import changed
 from trainers.scenario import Scenario, ScenarioConfig, build_scenario, scenario_seed
 from trainers.seeding import derive_seed
+from trainers.start import Start, begin_run
 from trainers.storage.object_store import Place
 from trainers.storage.state_store import StateStore
-from trainers.storage.trunks import Kept, find_trunk, keep_trunk
+from trainers.storage.trunks import Kept, TrunkFile, keep_trunk, kept_before
 from trainers.unlabelled import unlabelled_images
 
 
@@ -128,6 +130,12 @@ class SharedTrunk:
     folder: Place
     stages: int
 
+    def of(self, config: TrialConfig) -> TrunkFile:
+        """The file of the trunk of a training."""
+        told, kind = config.trunk(self.stages), DEFENSES[config.defense]
+        stages = kind.stages(kind.Params(**config.params))[: self.stages]
+        return TrunkFile(self.folder / trunk_file(told), told, sum(stage.epochs for stage in stages))
+
 
 def trunk_file(told: str) -> str:
     """Name of the file of a trunk, by what :meth:`TrialConfig.trunk` says of it."""
@@ -202,7 +210,7 @@ def _run_all(
     attack_cache: Place | None,
     trunk: SharedTrunk | None,
 ) -> Iterator[EpochResult]:
-    shared = None if trunk is None else _OwnTrunk.of(config, trunk)
+    shared = None if trunk is None else trunk.of(config)
     for number, (scenario_config, repeat) in enumerate(config.runs()):
         scenario = build_scenario(scenario_config, splits, config.sweep_seed, repeat, compute, attack_cache)
         seed = derive_seed(
@@ -219,85 +227,19 @@ def _run_all(
             seed,
             None if wanted is None else unlabelled_images(wanted.source, splits, scenario.held_out),
         )
-        start = _start(lambda kind=kind, params=params, task=task: kind(params, task), store, number, shared)  # type: ignore[misc]
+        start = begin_run(partial(kind, params, task), store, number, shared)
         yield from _run_one(start, scenario, scenario_config, repeat, number, store, shared)
         del start, task, scenario  # to free the GPU before the next run
 
 
-@dataclass
-class _Start:
-    """Where a run begins: anew, from a state of an earlier attempt, or at the end of its trunk.
-
-    Args:
-        defense: ready to train the epochs that are left.
-        measured: figures of the epochs before.
-        scores: of the samples, if every epoch has been trained.
-    """
-
-    defense: Defense
-    measured: list[Measurement]
-    scores: dict[str, Tensor] | None = None
-
-
-def _start(make: Callable[[], Defense], store: StateStore | None, number: int, shared: "_OwnTrunk | None") -> _Start:
-    """Begin a run as late as possible."""
-    saved = store.load(number) if store else None
-    if saved is not None:
-        defense = make()
-        state, measured = saved["defense"], _measurements(saved["measured"])
-        if state is None or _fits(lambda: defense.load(state)):
-            return _Start(defense, measured, saved["scores"])
-    found = find_trunk(shared.path, shared.told) if shared else None
-    if found is not None:
-        defense = make()
-        if _fits(lambda: defense.begin(found[0])):
-            measured = [replace(figures, seconds_shared=figures.seconds) for figures in _measurements(found[1])]
-            return _Start(defense, measured)
-    return _Start(make(), [])
-
-
-def _measurements(known: list[dict[str, Any]]) -> list[Measurement]:
-    return [Measurement(**figures) for figures in known]
-
-
-def _fits(load: Callable[[], None]) -> bool:
-    """Load a state; returns whether it has what the defense needs. One of another version may not."""
-    try:
-        load()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class _OwnTrunk:
-    """The trunk of one run.
-
-    Args:
-        path: of its file.
-        told: what it depends on.
-        epochs: its length.
-    """
-
-    path: Place
-    told: str
-    epochs: int
-
-    @classmethod
-    def of(cls, config: TrialConfig, trunk: SharedTrunk) -> "_OwnTrunk":
-        told, kind = config.trunk(trunk.stages), DEFENSES[config.defense]
-        stages = kind.stages(kind.Params(**config.params))[: trunk.stages]
-        return cls(trunk.folder / trunk_file(told), told, sum(stage.epochs for stage in stages))
-
-
 def _run_one(
-    start: _Start,
+    start: Start,
     scenario: Scenario,
     config: ScenarioConfig,
     repeat: int,
     number: int,
     store: StateStore | None,
-    shared: _OwnTrunk | None,
+    shared: TrunkFile | None,
 ) -> Iterator[EpochResult]:
     defense, measured, scores = start.defense, start.measured, start.scores
     total = sum(stage.epochs for stage in defense.stages(defense.params))
@@ -311,7 +253,7 @@ def _run_one(
 
     for figures in list(measured):
         at_trunk = shared is not None and figures.epoch == shared.epochs
-        yield result(figures, _kept_before(shared) if shared and at_trunk else None)
+        yield result(figures, kept_before(shared) if shared and at_trunk else None)
     if len(measured) == total:
         return
     last = measured[-1] if measured else Measurement(0, "", None, 0, 0.0)
@@ -333,18 +275,13 @@ def _run_one(
         if shared is not None and epoch == shared.epochs:
             if store:
                 store.check_owner()
-            kept = keep_trunk(shared.path, shared.told, defense.state(), [asdict(not_final(m)) for m in measured])
+            kept = keep_trunk(shared, defense.state(), [asdict(not_final(m)) for m in measured])
         if store and store.due(final or defense.stage_ended):
             # A run that has ended keeps only its figures, since it is not trained again.
             state = None if final else defense.state()
             store.save(number, {"defense": state, "measured": [asdict(m) for m in measured], "scores": scores})
         yield result(measured[-1], kept)
         started = time.perf_counter()
-
-
-def _kept_before(shared: _OwnTrunk) -> Kept:
-    """Whether the trunk of a run that has gone beyond it is there."""
-    return Kept(None if shared.path.exists() else "it is gone")
 
 
 def _scores(report: Report, scenario: Scenario) -> dict[str, Tensor] | None:

@@ -17,6 +17,21 @@ ROOM = 3
 
 
 @dataclass(frozen=True)
+class TrunkFile:
+    """The place of a trunk.
+
+    Args:
+        path: of its file.
+        told: what it depends on, as :meth:`trainers.trial.TrialConfig.trunk` says.
+        epochs: how many it has.
+    """
+
+    path: Place
+    told: str
+    epochs: int
+
+
+@dataclass(frozen=True)
 class Kept:
     """Whether a trunk is kept for others.
 
@@ -27,31 +42,36 @@ class Kept:
     error: str | None = None
 
 
-def keep_trunk(path: Place, told: str, state: dict[str, Any], measured: Sequence[dict[str, Any]]) -> Kept:
+def keep_trunk(trunk: TrunkFile, state: dict[str, Any], measured: Sequence[dict[str, Any]]) -> Kept:
     """Write a trunk, whole or not at all. A disk without room for it is no error: others train it again.
 
     Args:
-        path: of the file.
-        told: what the trunk depends on, as :meth:`trainers.trial.TrialConfig.trunk` says.
+        trunk: where.
         state: of the defense at its end.
         measured: figures of its epochs.
     """
-    content = encode_state({"trunk": told, "defense": state, "measured": list(measured)})
+    content = encode_state({"trunk": trunk.told, "defense": state, "measured": list(measured)})
     try:
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(path.parent).free < ROOM * len(content):
+        if isinstance(trunk.path, Path):
+            trunk.path.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(trunk.path.parent).free < ROOM * len(content):
                 raise OSError(ENOSPC, "No space left on device")
-        write_state(path, content)
+        write_state(trunk.path, content)
     except OSError as error:
         return Kept(error.strerror or str(error))
     return Kept()
 
 
-def find_trunk(path: Place, told: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+def find_trunk(trunk: TrunkFile) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """State and figures of a trunk; null if there is none, or if the file is damaged or that of another trunk."""
     try:
-        found = load_state(path)
-        return (found["defense"], found["measured"]) if found["trunk"] == told else None
+        found = load_state(trunk.path)
+        is_it = found["trunk"] == trunk.told and len(found["measured"]) == trunk.epochs
+        return (found["defense"], found["measured"]) if is_it else None
     except (OSError, SafetensorError, StateError, ValueError, KeyError, TypeError):
         return None
+
+
+def kept_before(trunk: TrunkFile) -> Kept:
+    """Whether the trunk of a run that has passed it earlier is there."""
+    return Kept(None if trunk.path.exists() else "it is gone")
