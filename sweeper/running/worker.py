@@ -14,7 +14,6 @@ import ray
 import torch
 from ray import tune
 
-from sweeper.preset.objectives import Objective
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import code_digest
 from trainers.data.image_set import ImageSet, Splits
@@ -91,7 +90,6 @@ class TrainingActor(tune.Trainable):
         folder: Path,
         state_every_s: float,
         gpu_share: float,
-        objective: Objective | None,
         keep_controls: bool,
         store: ObjectPath | None = None,
         code: str | None = None,
@@ -99,14 +97,13 @@ class TrainingActor(tune.Trainable):
         """Open the data once, then the first training.
 
         Args:
-            config: the job: ``training`` (the name of its states), ``role``, ``attempt``
+            config: the job: ``training`` (the name of its states), ``attempt``
                 (:func:`trainers.storage.state_store.new_attempt`) and the configuration as JSON, of one scenario and
                 one seed.
             data: what :func:`pack` gave.
             folder: the run folder.
             state_every_s: seconds between states.
             gpu_share: GPUs reserved.
-            objective: reported each epoch for the scheduler; null if there is no scheduler.
             keep_controls: whether what controls train is kept for defenses that begin with it.
             store: the run folder's place in an object store, if it has one.
             code: :func:`sweeper.run_folder.provenance.code_digest` of the driver; null: not asked for.
@@ -115,7 +112,6 @@ class TrainingActor(tune.Trainable):
         self._folder = RunFolder(folder, store)
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
-        self._objective = objective
         self._keep_controls = keep_controls
         self._host = _host()
         self._unusable = unusable_reason(self._folder, code)
@@ -127,7 +123,6 @@ class TrainingActor(tune.Trainable):
         return True
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._role = config["role"]
         self._store = StateStore(self._folder.states / config["training"], self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
@@ -203,14 +198,9 @@ class TrainingActor(tune.Trainable):
     def _report(self, result: EpochResult) -> dict[str, Any]:
         facts = {"poison_share": result.poison_share, "n_eval": result.n_eval, **asdict(result.cost)}
         # As pairs: of each number that it finds in dictionaries, Ray Tune keeps the last values and their means.
-        figures = self._head(result) | {
+        return self._head(result) | {
             "figures": list(asdict(result.measurement).items()),
             "facts": list(facts.items()),
             "finished": result.final,
             "done": result.final,
         }
-        if self._objective is not None and self._role == "trial":
-            value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])
-            if value is not None:
-                figures |= {"objective": value, "epoch": result.measurement.epoch}
-        return figures
