@@ -13,7 +13,7 @@ import moocore
 import numpy as np
 
 REDUCTION = 3
-"""Of so many trainings that come to a rung, one goes on. The papers use 3 and 4."""
+"""Of so many trials that come to a rung, one is to go on. The papers use 3 and 4."""
 
 
 class Point(NamedTuple):
@@ -31,15 +31,20 @@ class Point(NamedTuple):
 class Asha:
     """Rungs at shares of a training's epochs: ``grace``, and three times each before, as long as that is below 1.
 
-    Each training is compared once at each rung, with those of its peers that came there before it. It goes on if it is
-    among the best third of all of these, rounded up, itself included; so where fewer than three have come, all go on.
-    A training that is first compared beyond several rungs counts at the last of them.
+    Each training is compared once at each rung, with those of its peers that came there before it. With one training
+    in a trial it goes on if it is among the best third of all of these, itself included, rounded up; and where fewer
+    than three have come. A training that is stopped ends its trial. So with ``m`` of them in each trial a larger part
+    goes on, the m-th root of a third: if trials fell behind in one training whatever they do in others, a third of the
+    trials would come through a rung with all. A training that is first compared beyond several rungs counts at the last
+    of them.
 
     Args:
         grace: share of its epochs before which no training is stopped; above 0 and below 1.
+        trainings: of each trial.
     """
 
-    def __init__(self, grace: float):
+    def __init__(self, grace: float, trainings: int = 1):
+        self._goes_on = float(REDUCTION ** (-1 / trainings))
         self._rungs: list[float] = []
         while grace < 1:
             self._rungs.append(grace)
@@ -52,8 +57,10 @@ class Asha:
     def reported(self, training: Hashable, peers: Hashable, share: float, point: Point) -> str | None:
         """Why a training is stopped; null if it goes on. The arguments are those of :meth:`note`."""
         shown = self.note(training, peers, share, point)
-        ahead = place(point, shown) if shown else 0
-        if ahead * REDUCTION < max(len(shown), 1):
+        if len(shown) < REDUCTION:
+            return None
+        ahead = place(point, shown)
+        if ahead < len(shown) * self._goes_on - 1e-9:
             return None
         return f"at {share:.0%} of its epochs, where {ahead} of {len(shown)} trainings are ahead of it"
 

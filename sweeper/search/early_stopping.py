@@ -30,7 +30,10 @@ class EarlyStopping:
     def __init__(self, spec: SweepSpec, racing: Racing):
         self._spec = spec
         self._racing = racing
-        self._asha = Asha(spec.search.grace) if spec.search.scheduler == "asha" else None
+        self._epochs: dict[str, int] = {}
+        """By trial: the epochs of each of its trainings."""
+        met = 1 if spec.search.scenarios == "one" else len(spec.scenarios)
+        self._asha = Asha(spec.search.grace, met * len(spec.seeds)) if spec.search.scheduler == "asha" else None
 
     def reported(self, training: Training, figures: Mapping[str, Any]) -> str | None:
         """Take note of the figures of an epoch.
@@ -71,7 +74,9 @@ class EarlyStopping:
             return None
         losses = tuple(-row[o.metric] if o.direction == "maximize" else row[o.metric] for o in objectives)
         point = Point(losses, tuple(max(bound.violation([row]), 0.0) for bound in bounds))
-        share = figures["epoch"] / plan_epochs(record.config)
+        if record.trial_id not in self._epochs:
+            self._epochs[record.trial_id] = plan_epochs(record.config)
+        share = figures["epoch"] / self._epochs[record.trial_id]
         peers = (self._racing.group(record), scenario, seed, rate == 0)
         return (record.trial_id, training.run), peers, share, point
 
