@@ -86,18 +86,14 @@ POLICIES = {
     "learned, tolerance 0.01": Policy("learned", tolerance=0.01),
     "learned, tolerance 0": Policy("learned", tolerance=0.0),
     "asha": Policy("off", grace=0.25),
-    "asha, reduction 4": Policy("off", grace=0.25, reduction=4),
-    "asha, reduction 2": Policy("off", grace=0.25, reduction=2),
-    "asha, grace 0.5": Policy("off", grace=0.5),
-    "asha, grace 0.75": Policy("off", grace=0.75),
     "asha + learned": Policy("learned", grace=0.25),
-    "asha + learned, reduction 2": Policy("learned", grace=0.25, reduction=2),
     "asha + learned, grace 0.5": Policy("learned", grace=0.5),
-    "asha + learned, grace 0.75": Policy("learned", grace=0.75),
-    "asha + learned, grace 0.75, reduction 2": Policy("learned", grace=0.75, reduction=2),
+    "asha + learned, reduction 2": Policy("learned", grace=0.25, reduction=2),
+    "asha + learned, reduction 4": Policy("learned", grace=0.25, reduction=4),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the
-most promising goes on. The tolerance concerns attack success alone."""
+most promising goes on. The tolerance concerns attack success alone. ``asha`` is without races, and with the grace and
+the reduction of the product."""
 
 
 @dataclass(frozen=True)

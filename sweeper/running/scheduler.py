@@ -35,3 +35,7 @@ class EarlyStoppingScheduler(FIFOScheduler):
             known = training.record.epochs[training.run][figures["epoch"]]
             self._searcher.stop(self._agenda.reported(training, known))
         return str(TrialScheduler.CONTINUE if training.state.status == RUNNING else TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An empty state: Ray pickles its scheduler into a file of its own, which nobody reads."""
+        return {}

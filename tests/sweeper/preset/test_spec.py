@@ -39,7 +39,7 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("objectives=[{metric: control_asr, direction: maximize}]", ["control_asr"]),
         ("objectives=[{metric: images_seen, direction: minimize}]", ["images_seen", "a constraint only"]),
         ("search.grace=1", ["search.grace", "less than 1", "1"]),
-        ("search.grace_epochs=5", ["search.grace_epochs", "did you mean grace"]),
+        ("search.grace_epochs=5", ["search.grace_epochs", "unknown key", "scheduler, grace, race"]),
         ("seeds=[1, 1]", ["seeds", "twice"]),
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),

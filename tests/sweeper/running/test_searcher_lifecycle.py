@@ -18,6 +18,7 @@ from sweeper.preset.grid import grid_points
 from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, TrialRecord
 from sweeper.running import searcher as module
 from sweeper.running.searcher import SweepSearcher
+from sweeper.search.early_stopping import EarlyStopping
 from tests.sweeper.small import Watcher, begin_on_a_host, make_objectives, spec_with, start
 from tests.sweeper.small import end_training as end
 from trainers.errors import ConfigError
@@ -92,7 +93,10 @@ def test_a_control_that_failed_leaves_its_trials_without_evidence(make_searcher:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
-def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, sampler: str) -> None:
+def test_a_sampler_goes_on_after_every_kind_of_end(
+    make_searcher: MakeSearcher, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EarlyStopping, "reported", lambda *_: "it fell behind")
     spec = spec_with(
         search={"sampler": sampler, "trials": 9, "retries": 0},
         constraints=[{"metric": "control_asr", "min": 0.8}, {"metric": "val_acc", "min": 0.5}],
@@ -107,6 +111,7 @@ def test_a_sampler_goes_on_after_every_kind_of_end(make_searcher: MakeSearcher, 
                 searcher, ray_id, val_asr=1.0
             )
         elif number % 4 == 0:
+            searcher.agenda.reported(searcher.ledger.of(ray_id), {})
             searcher.on_trial_complete(ray_id, {"attempt": 1})
         elif number % 4 == 1:
             begin_on_a_host(searcher, ray_id)
