@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -218,6 +218,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.replay", description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=TABLE, help="of real trainings (benchmarks/data/replay.parquet)")
     parser.add_argument("--part", choices=PARTS, action="append", help="run this part; may be repeated (all)")
+    parser.add_argument(
+        "--policy", choices=POLICIES, action="append", help="compare this policy with off; may be repeated (all)"
+    )
+    parser.add_argument("--orders", type=int, help="of the settings, in the comparison of policies (20)")
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each (2)")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="where to draw hypervolume against trainings")
     parser.add_argument("--small", action="store_true", help="a few sweeps of each part, as a smoke test")
@@ -228,6 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     extent = SMALL if args.small else Extent()
+    if args.policy:
+        extent = replace(extent, policies=("off", *(name for name in args.policy if name != "off")))
+    if args.orders:
+        extent = replace(extent, orders=args.orders)
     for name in args.part or PARTS:
         with _runner(args.workers, fresh=name == "many") as runner:
             for text in PARTS[name](args.table, extent, runner, args.picture):

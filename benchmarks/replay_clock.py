@@ -115,6 +115,8 @@ class _Placed:
         outcome: what it comes out as.
         serial: of the event that ends it.
         breaks_off: whether its place is lost before it ends.
+        ends: the virtual time at which it does either.
+        reported: epochs that the agenda was told of.
         stopped: whether nobody needs it any more.
     """
 
@@ -123,6 +125,8 @@ class _Placed:
     outcome: Outcome
     serial: int
     breaks_off: bool
+    ends: float
+    reported: int = 0
     stopped: bool = False
 
 
@@ -150,6 +154,7 @@ class VirtualSweep:
         seed: int = 0,
     ):
         self._spec, self._study, self._outcomes = spec, study, outcomes
+        self._reports = spec.search.scheduler != "none"
         self._lost_every, self._random = lost_every, Random(seed)
         self._trials = trials or spec.search.trials
         self._now = 0.0
@@ -170,9 +175,13 @@ class VirtualSweep:
             self._fill()
             while self._events:
                 self._now, serial, placed = heappop(self._events)
-                if serial == placed.serial:
+                if serial != placed.serial:
+                    continue
+                if self._now < placed.ends:
+                    self._report(placed)
+                else:
                     self._end(placed)
-                    self._fill()
+                self._fill()
         result = self.result
         result.makespan, result.seconds = self._now, self._done_s
         result.study_s = self._watch.study_s
@@ -205,17 +214,33 @@ class VirtualSweep:
             lasts, breaks_off = min(lasts, lost_after), lost_after < lasts
         if training in self._placed:
             self.result.problems.append(f"{training.label} was begun twice")
-        placed = _Placed(training, self._now, outcome, 0, breaks_off)
+        placed = _Placed(training, self._now, outcome, 0, breaks_off, self._now + lasts)
         self._placed[training] = placed
-        self._schedule(placed, self._now + lasts)
+        self._schedule(placed)
         self._free -= 1
         self._began_s += self._now
         self.result.trainings += 1
 
-    def _schedule(self, placed: _Placed, at: float) -> None:
+    def _schedule(self, placed: _Placed) -> None:
+        """Come back to a training at the end of its next epoch, if the agenda is told of it, or at its own end."""
+        at = placed.ends
+        if self._reports and not placed.stopped and placed.training.record.role != CONTROL:
+            at = min(at, placed.began + placed.outcome.ends[placed.reported])
         self._serial += 1
         placed.serial = self._serial
         heappush(self._events, (at, self._serial, placed))
+
+    def _report(self, placed: _Placed) -> None:
+        """Tell the agenda of an epoch."""
+        training = placed.training
+        figures = placed.outcome.epochs[placed.reported]
+        placed.reported += 1
+        for unwanted in self._timed(self._agenda.reported, training, figures):
+            if unwanted is training:
+                placed.stopped, placed.ends = True, self._now
+            elif unwanted in self._placed:
+                self._stop(self._placed[unwanted])
+        self._schedule(placed)
 
     def _end(self, placed: _Placed) -> None:
         """Free the place of a training that came to its end, was stopped, or broke off."""
@@ -241,7 +266,8 @@ class VirtualSweep:
         """Let a training go on until the end of its epoch, as workers do."""
         placed.stopped, placed.breaks_off = True, False
         ends = (placed.began + end for end in placed.outcome.ends)
-        self._schedule(placed, next((end for end in ends if end > self._now), self._now))
+        placed.ends = next((end for end in ends if end > self._now), self._now)
+        self._schedule(placed)
 
     def _note(self, record: TrialRecord) -> None:
         """Note the end of a trial."""
@@ -277,7 +303,8 @@ class VirtualSweep:
             yield f"{name} is {record.status} with trainings that are {', '.join(sorted(set(statuses)))}"
         if (record.status == FINISHED) != all(status == FINISHED for status in statuses):
             yield f"{name} is {record.status}, which its trainings are not"
-        if (record.ended_by is not None) != (record.status == PRUNED):
+        left = record.status == PRUNED and not (self._reports and record.ended_by is None)
+        if (record.ended_by is not None) != left:
             yield f"{name} is {record.status}, ended by {record.ended_by}"
         if self.book.ended[name, None] != 1 or self.book.ended[name, "announced"] != 1:
             yield f"{name} ended {self.book.ended[name, None]} times"

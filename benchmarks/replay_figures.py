@@ -40,10 +40,12 @@ class Outcome:
     Args:
         final: figures of its last epoch.
         ends: seconds from its beginning to the end of each epoch.
+        epochs: figures of each epoch; empty where they are not known.
     """
 
     final: Mapping[str, Any]
     ends: Sequence[float]
+    epochs: Sequence[Mapping[str, Any]] = ()
 
 
 class Outcomes(Protocol):
@@ -125,8 +127,8 @@ def read_table(path: Path) -> Table:
         own.sort(key=lambda row: int(row["epoch"]))
         if not own[-1]["final"]:
             raise TableError(f"{path} does not have the last epoch of {' '.join(map(str, name))}.")
-        final = {figure: own[-1][figure] for figure in FIGURES}
-        table.trainings[name] = Outcome(final, [float(row["seconds"]) for row in own])
+        figures = [{figure: row[figure] for figure in FIGURES} for row in own]
+        table.trainings[name] = Outcome(figures[-1], [float(row["seconds"]) for row in own], figures)
     if not table.settings:
         raise TableError(f"{path} has no setting of a defense.")
     return table

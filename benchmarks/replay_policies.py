@@ -18,7 +18,9 @@ from sweeper.analysis.frontier import non_dominated
 from sweeper.preset.objectives import TOLERANCE
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.search import agenda as agenda_module
+from sweeper.search import asha as asha_module
 from sweeper.search import race as race_module
+from sweeper.search.asha import REDUCTION
 from sweeper.search.gain import WAITING
 from sweeper.search.race import Experience, Race, Run
 from sweeper.search.study import make_sampler
@@ -50,12 +52,22 @@ class Policy:
         kind: of the races.
         tolerance: attack success by which two settings may differ and still count as equal.
         waiting: races that wait before the most promising of them goes on; 0: each goes on at once.
+        grace: share of its epochs before which asha stops no training; null: without asha.
+        reduction: of so many trainings at a rung of asha, one goes on.
     """
 
     race: str
     kind: type[Race] = Race
     tolerance: float = TOLERANCE
     waiting: int = WAITING
+    grace: float | None = None
+    reduction: int = REDUCTION
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """Its keys of ``search`` in a preset."""
+        stopping = {} if self.grace is None else {"scheduler": "asha", "grace": self.grace}
+        return {"race": self.race, **stopping}
 
 
 POLICIES = {
@@ -73,9 +85,15 @@ POLICIES = {
     "learned, tolerance 0.02": Policy("learned", tolerance=0.02),
     "learned, tolerance 0.01": Policy("learned", tolerance=0.01),
     "learned, tolerance 0": Policy("learned", tolerance=0.0),
+    "asha": Policy("off", grace=0.25),
+    "asha + learned": Policy("learned", grace=0.25),
+    "asha + learned, grace 0.5": Policy("learned", grace=0.5),
+    "asha + learned, reduction 2": Policy("learned", grace=0.25, reduction=2),
+    "asha + learned, reduction 4": Policy("learned", grace=0.25, reduction=4),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the
-most promising goes on. The tolerance concerns attack success alone."""
+most promising goes on. The tolerance concerns attack success alone. ``asha`` is without races, and with the grace and
+the reduction of the product."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,7 @@ class Case:
             {"metric": "val_acc", "direction": "maximize"}, {"metric": "val_asr_excess", "direction": "minimize"}
         ]  # fmt: skip
         own["constraints"] = []
-        own["search"] = {"sampler": sampler, "trials": trials, "race": policy.race, "interest": self.interest}
+        own["search"] = {"sampler": sampler, "trials": trials, "interest": self.interest, **policy.search}
         return validate(own, "replay")
 
     def settings(self, table: Table) -> list[Setting]:
@@ -144,6 +162,7 @@ def replay(
         races_of(policy.kind),
         patch.object(race_module, "TOLERANCE", policy.tolerance),
         patch.object(agenda_module, "WAITING", policy.waiting),
+        patch.object(asha_module, "REDUCTION", policy.reduction),
     ):
         return VirtualSweep(spec, study, outcomes, **how).run()
 

@@ -1,4 +1,4 @@
-"""What races left out of a sweep, and what its frontier assumes."""
+"""What races and asha left out of a sweep, and what its frontier assumes."""
 
 import pandas as pd
 
@@ -17,13 +17,13 @@ ASSUMPTIONS = {
 
 
 def raced_out(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of trials that left their races, from the rows of ``trials.parquet``."""
+    """The rows of trials that left their races or were stopped by asha, from the rows of ``trials.parquet``."""
     left = (frame["role"] == TRIAL) & (frame["trial_status"] == PRUNED) & frame["trial_error"].notna()
     return frame[left]
 
 
 def met_attackers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of trials that FINISHED or left their races, from the rows of ``trials.parquet``.
+    """The rows of trials that FINISHED, left their races or were stopped by asha, from the rows of ``trials.parquet``.
 
     Which attackers a sweep holds must be read from these: an attacker that broke every setting has no FINISHED trial.
     """
@@ -32,7 +32,7 @@ def met_attackers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
-    """A sentence on what races left out, with the assumption behind it; null if they left out nothing.
+    """A sentence on what races and asha left out, with the assumption behind it; null if they left out nothing.
 
     Args:
         frame: rows of ``trials.parquet``.
@@ -43,6 +43,11 @@ def left_out(frame: pd.DataFrame, spec: SweepSpec) -> str | None:
         return None
     missing = int((left["status"] != FINISHED).sum())
     count, whole = left["trial_id"].nunique(), trials["trial_id"].nunique()
+    if spec.search.scheduler == "asha":
+        return (
+            f"{count} of {whole} trials left their races or were stopped by asha, so {missing} of {len(trials)} "
+            "trainings did not run to their end. The frontier may lack settings that asha stopped (docs: racing)."
+        )
     said = f"{count} of {whole} trials left their races, so {missing} of {len(trials)} trainings were not needed."
     to_within = f"to within {TOLERANCE:g} of attack success"
     if spec.attacking:

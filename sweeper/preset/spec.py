@@ -85,9 +85,12 @@ class Search(_Strict):
     )
     scheduler: Literal["none", "asha"] = Field(
         default="none",
-        description="asha stops weak trials early; it needs one objective, one scenario, one seed and no constraints",
+        description="asha stops a training that falls behind others of the same scenario and seed at an equal share of "
+        "its epochs, and its trial with it; none stops no training",
     )
-    grace_epochs: int = Field(default=5, ge=1, description="epochs before asha may stop a trial")
+    grace: float = Field(
+        default=0.25, gt=0, lt=1, description="share of its epochs before which asha stops no training"
+    )
     race: Annotated[Literal["off", "bounds", "learned"] | None, BeforeValidator(_off)] = Field(
         default=None,
         description="how a trial leaves before all of its trainings have run, once the missing ones could not put it "
@@ -224,18 +227,6 @@ class SweepSpec(_Strict):
             raise ValueError("device: cuda needs resources.gpu above 0, so that Ray reserves a GPU for each trial.")
         if self.cuda_graphs and not self.compile:
             raise ValueError("cuda_graphs needs compile: true.")
-        if self.search.scheduler == "asha":
-            if len(self.objectives) > 1 or len(self.scenarios) > 1 or len(self.seeds) > 1:
-                raise ValueError("search.scheduler: asha needs one objective, one scenario and one seed.")
-            if self.constraints:
-                raise ValueError("search.scheduler: asha cannot take constraints.")
-            if self.search.defenses == "turns":
-                raise ValueError("search.scheduler: asha would prune one defense by another's figures.")
-            varied = [name for name in self.environment() if name != SCENARIO]
-            if varied:
-                raise ValueError(
-                    f"search.scheduler: asha would compare trials across values of {varied[0]}; give it one value."
-                )
         if self.search.min_poisoned is not None and self.search.scenarios == "all":
             raise ValueError("search.min_poisoned needs search.scenarios: one, since rates are left out one by one.")
         if self.search.defenses == "turns" and (len(self.defense) < 2 or self.search.sampler in ("grid", "nsga2")):

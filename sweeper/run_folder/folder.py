@@ -221,9 +221,10 @@ class RunFolder:
         for key, kind in KEYS.items():
             if not isinstance(sweep.get(key), kind):
                 raise ConfigError(f"{self.sweep} is no description of a sweep: it has no key {key}, or a damaged one.")
-        if sweep.get("version") == 1:  # when there were no races; a part of a sweep without them goes on without
-            search = sweep["preset"].get("search", {})
-            if isinstance(search, dict):
+        search = sweep["preset"].get("search", {})
+        if isinstance(search, dict):
+            search.pop("grace_epochs", None)  # of an earlier asha, which counted epochs
+            if sweep.get("version") == 1:  # when there were no races; a part of a sweep without them goes on without
                 sweep["preset"]["search"] = {"race": "off"} | search
         if type(sweep.setdefault("numerics", 1)) is not int:
             raise ConfigError(f"{self.sweep} is no description of a sweep: its key numerics is damaged.")

@@ -10,8 +10,8 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
-from search_spaces.distributions import Searched
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.hosts import PATIENCE_S, await_room, check_hosts, find_unusable_hosts
 from sweeper.cluster.losses import listen_to_losses
@@ -25,7 +25,7 @@ from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, REPLICATE, TRIA
 from sweeper.running import WORKER
 from sweeper.running.callback import LedgerCallback
 from sweeper.running.ledger import Ledger
-from sweeper.running.scheduler import make_scheduler
+from sweeper.running.scheduler import EarlyStoppingScheduler
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
 from sweeper.running.study_file import open_study
@@ -35,7 +35,6 @@ from sweeper.search.agenda import Agenda
 from sweeper.search.replicates import Replicates
 from sweeper.words import command
 from trainers.data.image_set import Splits
-from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.storage.files import remove_tree
 
@@ -146,6 +145,7 @@ def run_sweep(
             )
             fleet = Fleet(wanted, find_unusable=partial(find_unusable_hosts, module=WORKER))
             agenda = _agenda(spec, splits, ledger, plan)
+            ledger.put_away_ended()
             searcher = SweepSearcher(agenda, ledger, stopper, fleet, spec.search.retries, spec.search.workers, say)
             ledger.write_tables()
             try:
@@ -239,6 +239,10 @@ def _tuner(
     stopper: SweepStopper,
     scratch: str,
 ) -> tune.Tuner:
+    agenda = searcher.agenda
+    scheduler = FIFOScheduler()
+    if spec.search.scheduler == "asha" and isinstance(agenda, Agenda):  # a test needs the ends of its trainings
+        scheduler = EarlyStoppingScheduler(agenda, searcher)
     trainable = tune.with_parameters(
         TrainingActor,
         data=pack(splits),
@@ -247,13 +251,12 @@ def _tuner(
         code=code_digest(),
         state_every_s=spec.state_every_s,
         gpu_share=spec.resources.gpu,
-        objective=spec.objectives[0] if spec.search.scheduler != "none" else None,
     )
     return tune.Tuner(
         tune.with_resources(trainable, partial(_request, spec.resources.by_name())),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(spec, _longest_training(spec)),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=REUSE_ACTORS,
         ),
@@ -275,16 +278,3 @@ def _request(wanted: dict[str, float], job: dict[str, Any]) -> tune.PlacementGro
         return tune.PlacementGroupFactory([wanted])
     elsewhere = {"ray.io/node-id": f"!in({','.join(job['avoid'])})"}
     return tune.PlacementGroupFactory([wanted], bundle_label_selector=[elsewhere])
-
-
-def _longest_training(spec: SweepSpec) -> int:
-    """An upper bound of a training's epochs, for the scheduler."""
-    longest = 1
-    for block in spec.defense:
-        epochs = 1
-        for key, default in DEFENSES[block.kind].Params().as_dict().items():
-            if key.endswith("epochs") or key == "warmup_rounds":
-                value = block.values.get(key, default)
-                epochs += max(*value.corners(), default if value.when else 0) if isinstance(value, Searched) else value
-        longest = max(longest, epochs)
-    return longest

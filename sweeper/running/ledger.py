@@ -57,8 +57,6 @@ class Ledger:
         """The first error of writing, which ends the sweep; null if there was none."""
         self._curves: dict[str, pa.Table] = {}
         """By trial id: what the records of ended trials have forgotten."""
-        for record in self.records.values():
-            self._put_away(record)
         self._by_ray_id: dict[str, Training] = {}
         self._writes = 0
         self._tables_written_at = self._writing_tables_took = 0.0
@@ -116,14 +114,14 @@ class Ledger:
         self._by_ray_id.pop(ray_id, None)
 
     def started(self, training: Training) -> None:
-        """Tell the followers that a training started or restarted, unless its trial left its race meanwhile."""
+        """Tell the followers that a training started or restarted, unless its trial has ended meanwhile."""
         if training.state.status == RUNNING:
             for follower in self._followers:
                 follower.trial_started(training.record)
 
     def reported(self, training: Training, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch. What is reported of a
-        training that has ended is of no use: its trial left its race.
+        training that has ended is of no use: its trial ended without it.
         """
         record, run = training.record, training.run
         if training.state.status != RUNNING:
@@ -168,6 +166,14 @@ class Ledger:
         for follower in self._followers:
             follower.trial_ended(record, rows)
         self._put_away(record)
+
+    def put_away_ended(self) -> None:
+        """Keep the curves of trials of an earlier part of the sweep, once the agenda has learned from them, in a form
+        that takes little memory.
+        """
+        for record in self.records.values():
+            if record.status != RUNNING:
+                self._put_away(record)
 
     def _put_away(self, record: TrialRecord) -> None:
         """Keep the curves of an ended trial in a form that takes little memory."""

@@ -1,24 +1,41 @@
-"""The scheduler, which decides which trainings are stopped early."""
+"""Lets the agenda stop trainings at the epoch at which they fall behind."""
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from typing import Any
 
-from sweeper.preset.spec import SweepSpec
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from sweeper.run_folder.record import RUNNING
+from sweeper.running.searcher import SweepSearcher
+from sweeper.search.agenda import Agenda
 
 
-def make_scheduler(spec: SweepSpec, epochs: int) -> TrialScheduler:
-    """The scheduler that the preset names.
-
-    ASHA (arXiv 1810.05934) compares trainings by the objective at equal epochs; controls report no objective, so they
-    are never stopped.
+class EarlyStoppingScheduler(FIFOScheduler):
+    """Tells the agenda of each epoch but the last, before Ray lets the training go on.
 
     Args:
-        spec: the sweep; for ASHA it has one objective, one scenario and one seed.
-        epochs: the most epochs of a training.
+        agenda: of a sweep; decides.
+        searcher: runs its trainings.
     """
-    if spec.search.scheduler == "none":
-        return FIFOScheduler()
-    mode = "max" if spec.objectives[0].direction == "maximize" else "min"
-    grace = min(spec.search.grace_epochs, epochs)
-    return AsyncHyperBandScheduler(
-        time_attr="epoch", metric="objective", mode=mode, grace_period=grace, max_t=max(epochs, grace) + 1
-    )
+
+    def __init__(self, agenda: Agenda, searcher: SweepSearcher):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._agenda = agenda
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether a training goes on. Ray tells its callbacks of a report only after this."""
+        ledger = self._searcher.ledger
+        training = ledger.of(trial.trial_id)
+        if training is None or "figures" not in result or training.state.status != RUNNING:
+            return str(TrialScheduler.CONTINUE)
+        figures = dict(result["figures"])
+        # The record is written when its trial ends, so it gets the epoch here; the callback gives it the others.
+        training.record.add_epoch(training.run, figures, dict(result["facts"]))
+        with ledger.guard():
+            known = training.record.epochs[training.run][figures["epoch"]]
+            self._searcher.stop(self._agenda.reported(training, known))
+        return str(TrialScheduler.CONTINUE if training.state.status == RUNNING else TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An empty state: Ray pickles its scheduler into a file of its own, which nobody reads."""
+        return {}

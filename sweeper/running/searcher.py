@@ -1,6 +1,6 @@
 """The agenda of a sweep as Ray Tune asks for it: its trainings are Ray's trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from errno import ENOSPC
 from typing import Any
 
@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from sweeper.cluster.fleet import Fleet
 from sweeper.cluster.losses import why_lost
 from sweeper.cluster.retries import Decision, Retries
-from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, RUNNING, Training
+from sweeper.run_folder.record import FAILED, FINISHED, RUNNING, Training
 from sweeper.running.ledger import Ledger
 from sweeper.running.stopper import SweepStopper
 from sweeper.search.agenda import Agenda
@@ -74,7 +74,7 @@ class SweepSearcher(Searcher):
         with self.ledger.guard():
             training.state.attempt = new_attempt(self.ledger.states_of(training))
         job: dict[str, Any] = {"job": training.config.to_json(), "training": training.name,
-                               "role": training.record.role, "attempt": training.state.attempt}  # fmt: skip
+                               "attempt": training.state.attempt}  # fmt: skip
         avoided, trunk = self._retries.avoided_by(training), self.agenda.trunk_of(training)
         return job | ({"avoid": avoided} if avoided else {}) | ({"trunk": trunk.stages} if trunk else {})
 
@@ -110,6 +110,10 @@ class SweepSearcher(Searcher):
             self._trunk_lost = True
             self._say(f"A trunk could not be kept ({error}); settings that share it train it themselves.")
 
+    def stop(self, unwanted: Collection[Training]) -> None:
+        """Let trainings that have ended stop at their next reports, as far as they run."""
+        self.stopper.stop_some(ray_id for ray_id, running in self._running.items() if running in unwanted)
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record that a training ended or broke off."""
         result = result or {}
@@ -119,7 +123,7 @@ class SweepSearcher(Searcher):
         self.stopper.stopped(trial_id)
         if training is None:
             return
-        if training.state.status != RUNNING:  # its trial left its race, or the sweep was given up
+        if training.state.status != RUNNING:  # its trial ended without it, or the sweep was given up
             self.ledger.release(training)
         elif error or "unusable" in result:
             self._undecided.append((training, result | {"lost": why_lost(trial_id)}))
@@ -160,13 +164,11 @@ class SweepSearcher(Searcher):
             return
         elif result.get("finished"):
             self._ended(training, FINISHED)
-        elif self.stopper.reason is None:
-            self._ended(training, PRUNED)
 
     def _ended(self, training: Training, status: str, error: str | None = None) -> None:
         with self.ledger.guard():
             unwanted = self.agenda.ended(training, status, error)
-            self.stopper.stop_some(ray_id for ray_id, running in self._running.items() if running in unwanted)
+            self.stop(unwanted)
             known = [*self._running.values(), *(waiting for waiting, _ in self._undecided)]
             for waiting in unwanted:
                 if waiting not in known:  # it broke off, and would have been tried again

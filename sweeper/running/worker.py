@@ -14,7 +14,6 @@ import ray
 import torch
 from ray import tune
 
-from sweeper.preset.objectives import Objective
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import code_digest
 from trainers.data.image_set import ImageSet, Splits
@@ -91,21 +90,19 @@ class TrainingActor(tune.Trainable):
         folder: Path,
         state_every_s: float,
         gpu_share: float,
-        objective: Objective | None,
         store: ObjectPath | None = None,
         code: str | None = None,
     ) -> None:
         """Open the data once, then the first training.
 
         Args:
-            config: the job: ``training`` (the name of its states), ``role``, ``attempt``
+            config: the job: ``training`` (the name of its states), ``attempt``
                 (:func:`trainers.storage.state_store.new_attempt`) and the configuration as JSON, of one scenario and
                 one seed; ``trunk``: the number of its first stages that it shares with others, if it does.
             data: what :func:`pack` gave.
             folder: the run folder.
             state_every_s: seconds between states.
             gpu_share: GPUs reserved.
-            objective: reported each epoch for the scheduler; null if there is no scheduler.
             store: the run folder's place in an object store, if it has one.
             code: :func:`sweeper.run_folder.provenance.code_digest` of the driver; null: not asked for.
         """
@@ -113,7 +110,6 @@ class TrainingActor(tune.Trainable):
         self._folder = RunFolder(folder, store)
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
-        self._objective = objective
         self._host = _host()
         self._unusable = unusable_reason(self._folder, code)
         self._open(config)
@@ -124,7 +120,6 @@ class TrainingActor(tune.Trainable):
         return True
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._role = config["role"]
         self._store = StateStore(self._folder.states / config["training"], self._state_every_s, config["attempt"])
         self._begun = False
         self._held: dict[str, Any] | None = None
@@ -208,8 +203,4 @@ class TrainingActor(tune.Trainable):
         }
         if result.kept is not None:
             figures["trunk"] = [result.kept.error]  # as a list: Ray Tune would keep the last values of a plain one
-        if self._objective is not None and self._role == "trial":
-            value = self._objective.value([{"scenario": "", **asdict(result.measurement)}])
-            if value is not None:
-                figures |= {"objective": value, "epoch": result.measurement.epoch}
         return figures

@@ -1,6 +1,7 @@
 """The agenda of a sweep: which training comes next, and what the end of one means for its trial and for the others."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from sweeper.run_folder.record import (
     TrialRecord,
     next_id,
 )
+from sweeper.search.early_stopping import EarlyStopping
 from sweeper.search.gain import WAITING, gain
 from sweeper.search.pools import Pools
 from sweeper.search.race import Leaving, Race, Row, Run
@@ -129,6 +131,8 @@ class Agenda:
             if record.role == CONTROL:  # also if no trial needs it any more: else its sweep would never be complete
                 self._queue(TrialRecord(record.trial_id, CONTROL, record.config, record.controls))
         self._racing.relearn(before, self._controls)
+        self._early = EarlyStopping(spec, self._racing)
+        self._early.relearn(before)
         for record in list(book.records.values()):
             for run, state in record.trainings.items():
                 if not spec.attacking or state.status == FINISHED:
@@ -189,7 +193,7 @@ class Agenda:
 
         Args:
             training: from :meth:`next`.
-            status: FINISHED, PRUNED (a scheduler stopped it) or FAILED.
+            status: FINISHED or FAILED.
             error: why it failed.
 
         Returns:
@@ -427,6 +431,20 @@ class Agenda:
     def _leave(self, own: _Open, left: Leaving) -> list[Training]:
         own.record.ended_by = left.scenario
         return self._end(own, PRUNED, left.reason)
+
+    # Early stopping
+
+    def reported(self, training: Training, figures: Mapping[str, Any]) -> list[Training]:
+        """Take note of an epoch, whose figures its record has; one that falls behind ends its trial.
+
+        Returns:
+            Trainings of the trial that are to be stopped, this one among them. They have ended already.
+        """
+        own = self._open.get(training.record.trial_id)
+        if own is None or training.state.status != RUNNING:
+            return []
+        reason = self._early.reported(training, figures)
+        return [] if reason is None else self._end(own, PRUNED, reason)
 
     # Endings
 

@@ -38,7 +38,8 @@ def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
         ("objectives=[{metric: poison_rate, direction: maximize}]", ["poison_rate may only be minimized"]),
         ("objectives=[{metric: control_asr, direction: maximize}]", ["control_asr"]),
         ("objectives=[{metric: images_seen, direction: minimize}]", ["images_seen", "a constraint only"]),
-        ("search.scheduler=asha", ["asha needs one objective"]),
+        ("search.grace=1", ["search.grace", "less than 1", "1"]),
+        ("search.grace_epochs=5", ["search.grace_epochs", "unknown key", "scheduler, grace, race"]),
         ("seeds=[1, 1]", ["seeds", "twice"]),
         ("model.depth=16", ["model.depth is for wide_resnet only"]),
         ("device=cuda", ["resources.gpu"]),
@@ -237,18 +238,6 @@ def test_a_grid_and_an_attackers_sweep_choose_the_scenario_themselves(make_spec:
         assert spec.environments() == [{}]
         assert spec.environment() == {}
         assert "scenario" in spec.space()
-
-
-def test_asha_may_choose_among_one_scenario(make_spec: Make) -> None:
-    asha = "search={scenarios: one, scheduler: asha}", "objectives=[{metric: val_acc, direction: maximize}]"
-    assert make_spec(*asha).search.scheduler == "asha"
-    several = "defense=[{name: vab}, {name: none}]"
-    with pytest.raises(PresetError, match="asha would prune one defense by another's figures"):
-        make_spec(*asha[1:], several, "search={scenarios: one, scheduler: asha, defenses: turns}")
-    with pytest.raises(
-        PresetError, match=r"asha would compare trials across values of badnets\.size; give it one value"
-    ):
-        make_spec("scenarios.0.size={int: [2, 3]}", *asha)
 
 
 def test_a_scenario_of_one_trial_must_still_be_comparable_value_by_value(make_spec: Make) -> None:

@@ -219,20 +219,6 @@ def test_an_attacker_cannot_choose_the_defense(defense: Any, named: str) -> None
     assert f"attacker's sweep, against one defense; {named} must have one value" in text
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"objectives": make_objectives(("val_acc", "maximize"), ("val_asr", "minimize"))},
-        {"seeds": [0, 1]},
-        {"scenarios": [BADNETS, {"attack": "blend"}]},
-    ],
-)
-def test_asha_compares_one_number_only(changes: dict[str, Any]) -> None:
-    single = {"search": {"scheduler": "asha"}, "objectives": make_objectives(("val_acc", "maximize"))}
-    assert spec_with(**single).search.scheduler == "asha"
-    assert "asha needs one objective, one scenario and one seed" in message(preset_with(**(single | changes)))
-
-
 @pytest.mark.parametrize("interest", [0, -0.1, 1.01, "much", None])
 def test_the_interest_is_an_attack_success(interest: object) -> None:
     text = message(preset_with(search={"interest": interest}))
@@ -255,12 +241,6 @@ def test_a_race_needs_an_objective_that_something_bounds() -> None:
     )
     without = spec_with(objectives=objectives)
     assert (without.race, without.can_race) == (None, False)
-
-
-def test_asha_takes_no_constraint() -> None:
-    single = {"search": {"scheduler": "asha"}, "objectives": make_objectives(("val_acc", "maximize"))}
-    text = message(preset_with(**single, constraints=[{"metric": "val_asr", "max": 0.1}]))
-    assert "asha cannot take constraints" in text
 
 
 def test_a_grid_has_no_continuous_parameter() -> None:

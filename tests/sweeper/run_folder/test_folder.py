@@ -98,6 +98,13 @@ def test_a_folder_of_an_earlier_version_is_read(folder: RunFolder, version: int)
     assert RunFolder.open(folder.path).read_sweep()["version"] == version
 
 
+def test_a_sweep_whose_asha_counted_epochs_is_read(folder: RunFolder) -> None:
+    folder.write_sweep(sweep_with(search={"scheduler": "asha"}))
+    folder.sweep.write_text(folder.sweep.read_text().replace("grace: 0.25", "grace_epochs: 5"))
+    assert "grace_epochs" in folder.sweep.read_text()
+    assert (folder.spec().search.scheduler, folder.spec().search.grace) == ("asha", 0.25)
+
+
 @pytest.mark.parametrize(("line", "read"), [("amp: true", None), ("amp: false", "off"), ("amp: 'on'", "on")])
 def test_bfloat16_was_for_cuda_only_when_it_was_true(folder: RunFolder, line: str, read: str | None) -> None:
     folder.write_sweep(sweep_with())

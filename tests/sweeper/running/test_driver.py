@@ -15,7 +15,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import FAILED, PRUNED, TrialRecord
 from sweeper.run_folder.tables import as_rows
 from sweeper.running import driver, watchdog
-from sweeper.running.driver import Outcome, Plan, _longest_training, _request, run_sweep
+from sweeper.running.driver import Outcome, Plan, _request, run_sweep
 from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.stopper import SweepStopper
@@ -84,17 +84,6 @@ def test_a_job_asks_for_any_host_but_those_it_avoids() -> None:
     avoiding = _request(wanted, {"job": "...", "avoid": ["a", "b"]})
     assert avoiding.bundles == [wanted]
     assert avoiding._kwargs["bundle_label_selector"] == [{"ray.io/node-id": "!in(a,b)"}]
-
-
-def test_the_longest_training_bounds_every_training() -> None:
-    vab = {"name": "vab", "warmup_rounds": {"int": [1, 4]}, "mix_epochs": 10, "suppression_epochs": {"int": [1, 5]}}
-    none = {"name": "none", "epochs": {"categorical": [3, 30]}}
-    assert _longest_training(spec_with(defense=vab)) == 1 + 4 + 10 + 5
-    assert _longest_training(spec_with(defense=[vab, none])) >= 30
-
-
-def test_the_longest_training_may_be_a_middle_choice() -> None:
-    assert _longest_training(spec_with(defense={"name": "none", "epochs": {"categorical": [3, 30, 5]}})) >= 30
 
 
 @pytest.mark.parametrize(("finished", "code"), [(0, 1), (1, 0)])

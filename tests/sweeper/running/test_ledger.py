@@ -125,6 +125,18 @@ def test_a_trial_that_was_interrupted_goes_on_with_the_time_at_which_it_began(tm
     assert [record.trial_id for record in ledger.running()] == ["t0000"]
 
 
+def test_curves_of_ended_trials_are_there_until_they_are_put_away_and_stay_in_the_table(tmp_path: Path) -> None:
+    """The agenda reads them when a sweep goes on."""
+    ended, cut = finish(record_of("t0000")), finish(record_of("t0001"))
+    cut.end(FAILED, "Not finished: the sweep was interrupted.", interrupted=True)
+    ledger = Ledger(RunFolder(tmp_path), {record.trial_id: record for record in (ended, cut)})
+    assert sorted(ledger.records["t0000"].epochs[RUN]) == [1, 2, 3]
+    ledger.put_away_ended()
+    assert (sorted(ended.epochs[RUN]), sorted(cut.epochs[RUN])) == ([3], [1, 2, 3])
+    ledger.write_tables()
+    assert pq.read_table(ledger.folder.curves)["epoch"].to_pylist() == [1, 2, 3] * 2
+
+
 def test_states_of_a_training_that_may_go_on_are_kept(ledger: Ledger) -> None:
     """Those of one that has ended go as soon as no worker runs it, though its trial goes on."""
     over, left, cut = (record_of(f"t000{n}", spec=spec_with(seeds=[0, 1])) for n in range(3))

@@ -1,58 +1,122 @@
+"""What Ray is told at each epoch of a sweep with asha, and what the record holds by then."""
+
+import pickle
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
-from sweeper.running.scheduler import make_scheduler
-from tests.sweeper.small import make_objectives, spec_with
+from sweeper.run_folder.record import PRUNED, RUNNING, Training, TrialRecord
+from sweeper.running.callback import LedgerCallback
+from sweeper.running.scheduler import EarlyStoppingScheduler
+from sweeper.running.searcher import SweepSearcher
+from tests.sweeper.small import FACTS, Watcher, end_training, epoch_figures, spec_with, start
 
-
-def asha(direction: str = "maximize", grace: int = 2, epochs: int = 20) -> TrialScheduler:
-    search = {"scheduler": "asha", "grace_epochs": grace}
-    spec = spec_with(search=search, objectives=make_objectives(("val_acc", direction)))
-    return make_scheduler(spec, epochs)
-
-
-def report(scheduler: TrialScheduler, trial: Any, **result: Any) -> str:
-    return scheduler.on_trial_result(None, trial, {"training_iteration": 1, **result})
+MakeSearcher = Callable[..., tuple[SweepSearcher, optuna.Study]]
+GO_ON, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-def trials(scheduler: TrialScheduler, count: int) -> list[Any]:
-    made = [SimpleNamespace(trial_id=f"r{i}", status="RUNNING") for i in range(count)]
-    for trial in made:
-        scheduler.on_trial_add(None, trial)
+class Told(Watcher):
+    """Counts the epochs of which followers are told."""
+
+    def __init__(self) -> None:
+        self.epochs: list[str] = []
+
+    def epoch_ended(self, record: TrialRecord) -> None:
+        self.epochs.append(record.trial_id)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def searcher(make_searcher: MakeSearcher, told: Told) -> SweepSearcher:
+    """With the trainings of four trials as Ray's 1 to 4; the control has ended."""
+    search = {"sampler": "random", "trials": 4, "scheduler": "asha"}
+    made, _ = make_searcher(spec_with(search=search), followers=[told])
+    assert start(made, *"01234") == ["c0000", "t0000", "t0001", "t0002", "t0003"]
+    end_training(made, "0")
     return made
 
 
-def test_by_default_nobody_is_stopped() -> None:
-    assert type(make_scheduler(spec_with(), 10)) is FIFOScheduler
+def report(searcher: SweepSearcher, ray_id: str, epoch: int, acc: float | None = 0.8, **more: Any) -> str:
+    """What Ray does with a report of an epoch, in its order."""
+    scheduler, trial = EarlyStoppingScheduler(searcher.agenda, searcher), SimpleNamespace(trial_id=ray_id)
+    figures = list(epoch_figures(epoch, val_acc=acc).items())
+    result = {"scenario": "badnets", "seed": 0, "figures": figures, "facts": list(FACTS.items()), **more}
+    decision = scheduler.on_trial_result(None, trial, result)
+    if decision == GO_ON:
+        searcher.on_trial_result(ray_id, result)
+    LedgerCallback(searcher.ledger).on_trial_result(0, [], trial, result)
+    if decision == STOP:
+        searcher.on_trial_complete(ray_id, result | {"done": True})
+    return decision
 
 
-@pytest.mark.parametrize(("direction", "good", "bad"), [("maximize", 0.9, 0.1), ("minimize", 0.1, 0.9)])
-def test_the_worse_is_stopped_at_the_rung_and_not_before(direction: str, good: float, bad: float) -> None:
-    scheduler = asha(direction)
-    first, second = trials(scheduler, 2)
-    for epoch in (1, 2, 3):
-        assert report(scheduler, first, epoch=epoch, objective=good) == TrialScheduler.CONTINUE
-    assert report(scheduler, second, epoch=1, objective=bad) == TrialScheduler.CONTINUE
-    assert report(scheduler, second, epoch=2, objective=bad) == TrialScheduler.STOP
+def training_of(searcher: SweepSearcher, ray_id: str) -> Training:
+    training = searcher.ledger.of(ray_id)
+    assert training is not None
+    return training
 
 
-def test_controls_and_warm_up_report_no_objective_and_go_on() -> None:
-    scheduler = asha()
-    first, control = trials(scheduler, 2)
-    report(scheduler, first, epoch=5, objective=0.9)
-    for iteration in range(1, 30):
-        assert report(scheduler, control, training_iteration=iteration) == TrialScheduler.CONTINUE
+def test_one_that_falls_behind_stops_at_that_report_and_its_record_holds_it(
+    searcher: SweepSearcher, told: Told
+) -> None:
+    trainings = {ray_id: training_of(searcher, ray_id) for ray_id in "1234"}
+    states = searcher.ledger.states_of(trainings["3"])
+    assert states.exists()
+    for ray_id in "123":
+        assert report(searcher, ray_id, 1, None) == GO_ON, "while there is no model"
+    assert [report(searcher, ray_id, 3, acc) for ray_id, acc in zip("123", (0.8, 0.9, 0.7), strict=True)] == [
+        GO_ON, GO_ON, STOP,
+    ]  # fmt: skip
+    record = trainings["3"].record
+    assert (record.status, trainings["3"].state.status) == (PRUNED, PRUNED)
+    written = searcher.ledger.folder.read_records()["t0002"]
+    assert (written.status, sorted(written.epochs["badnets", 0])) == (PRUNED, [1, 3])
+    assert "was stopped by asha at 75% of its epochs" in str(written.error)
+    assert not states.exists()
+    assert told.epochs == ["t0000", "t0001", "t0002", "t0000", "t0001"], "each epoch once, and the end for the last"
+    assert trainings["4"].state.status == RUNNING
+    assert searcher.ledger.of("3") is None
+    assert not searcher.stopper("3", {}), "Ray may give the id to another training"
 
 
-def test_the_last_epoch_is_reached() -> None:
-    scheduler = asha(epochs=20)
-    (only,) = trials(scheduler, 1)
-    assert {report(scheduler, only, epoch=e, objective=0.5) for e in range(1, 21)} == {TrialScheduler.CONTINUE}
+def test_what_runs_beside_it_stops_at_its_own_next_report(make_searcher: MakeSearcher) -> None:
+    search = {"sampler": "random", "trials": 3, "scheduler": "asha", "race": "off"}
+    searcher, _ = make_searcher(spec_with(scenarios=[{"attack": "badnets"}, {"attack": "blend"}], search=search))
+    start(searcher, "c", "d")
+    for ray_id in "cd":
+        end_training(searcher, ray_id)
+    names = start(searcher, *"012345")
+    assert names == ["t0000", "t0001", "t0002"] * 2
+    assert [report(searcher, ray_id, 3, acc) for ray_id, acc in zip("012", (0.9, 0.8, 0.7), strict=True)] == [
+        GO_ON, GO_ON, STOP,
+    ]  # fmt: skip
+    assert [searcher.stopper(ray_id, {}) for ray_id in "345"] == [False, False, True]
 
 
-@pytest.mark.parametrize(("grace", "epochs"), [(5, 3), (5, 5), (1, 1)])
-def test_a_grace_longer_than_the_trial_is_cut(grace: int, epochs: int) -> None:
-    assert isinstance(asha(grace=grace, epochs=epochs), AsyncHyperBandScheduler)
+def test_reports_of_scores_and_of_trainings_that_nobody_knows_go_on(searcher: SweepSearcher) -> None:
+    scheduler = EarlyStoppingScheduler(searcher.agenda, searcher)
+    assert scheduler.on_trial_result(None, SimpleNamespace(trial_id="1"), {"scores": "..."}) == GO_ON
+    unknown = {"figures": [("epoch", 3)], "facts": []}
+    assert scheduler.on_trial_result(None, SimpleNamespace(trial_id="theirs"), unknown) == GO_ON
+    assert training_of(searcher, "1").record.epochs == {}
+
+
+def test_the_searcher_hears_of_no_report_that_stops(searcher: SweepSearcher) -> None:
+    """Ray does not tell it; what it needs comes with the end."""
+    for ray_id, acc in zip("123", (0.8, 0.9, 0.7), strict=True):
+        report(searcher, ray_id, 3, acc)
+    assert searcher.stopper.reason is None
+    assert start(searcher, "5") == ["None"], "four trials are all, and three of them run"
+
+
+def test_ray_may_pickle_it(searcher: SweepSearcher) -> None:
+    """The agenda, with its study, could not be."""
+    assert len(pickle.dumps(EarlyStoppingScheduler(searcher.agenda, searcher))) < 200

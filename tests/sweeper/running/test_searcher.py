@@ -7,6 +7,7 @@ import pytest
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.running.searcher import SweepSearcher
+from sweeper.search.early_stopping import EarlyStopping
 from tests.sweeper.small import begin_on_a_host
 
 MakeSpec = Callable[..., SweepSpec]
@@ -44,12 +45,16 @@ def test_a_control_comes_once_before_the_first_trial_that_needs_it(
     assert len(study.trials) == 3
 
 
-def test_the_study_says_what_ran_and_how_it_ended(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
+def test_the_study_says_what_ran_and_how_it_ended(
+    make_spec: MakeSpec, make_searcher: MakeSearcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EarlyStopping, "reported", lambda *_: "it fell behind")
     searcher, study = make_searcher(make_spec("search.trials=4", "search.retries=0"))
     for ray_id in "01234":
         searcher.suggest(ray_id)
     finish(searcher, "0")
     finish(searcher, "1", asr=0.3, acc=0.7)
+    searcher.agenda.reported(searcher.ledger.of("2"), {})
     searcher.on_trial_complete("2", {"attempt": 1})
     searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
     begin_on_a_host(searcher, "4")
@@ -63,7 +68,7 @@ def test_the_study_says_what_ran_and_how_it_ended(make_spec: MakeSpec, make_sear
         "FAILED",
     ]
     assert study.trials[0].values == [0.7, 0.3]
-    assert study.trials[2].user_attrs["error"] == "The loss is nan."
+    assert [study.trials[k].user_attrs["error"] for k in (1, 2)] == ["it fell behind", "The loss is nan."]
     assert "died" in study.trials[3].user_attrs["error"]
     record = searcher.ledger.records["t0000"]
     assert study.trials[0].params == record.searched

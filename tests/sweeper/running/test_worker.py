@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.preset.objectives import Objective
 from sweeper.run_folder.provenance import code_digest
 from sweeper.run_folder.record import Training
 from sweeper.running import worker
@@ -36,19 +35,17 @@ def job(trial_id: str = "t0000", role: str = "trial", **changes: Any) -> dict[st
     record = record_of(trial_id, role, spec_with(**({"defense": VAB} | changes)))
     (run,) = record.trainings
     training = Training(record, run)
-    return {"training": training.name, "role": role, "job": training.config.to_json()}
+    return {"training": training.name, "job": training.config.to_json()}
 
 
 @pytest.fixture
 def start(tmp_path: Path, splits: Splits) -> Start:
     """A new actor in the run folder ``tmp_path``."""
 
-    def make(
-        config: dict[str, Any], state_every_s: float = 1e-9, objective: Objective | None = None, **more: Any
-    ) -> TrainingActor:
+    def make(config: dict[str, Any], state_every_s: float = 1e-9, **more: Any) -> TrainingActor:
         handed_out = config | {"attempt": new_attempt(tmp_path / "states" / config["training"])}
         actor = object.__new__(TrainingActor)
-        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, objective, **more)
+        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, **more)
         return actor
 
     return make
@@ -159,7 +156,7 @@ def test_states_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_pa
     def attempt() -> TrainingActor:
         actor = object.__new__(TrainingActor)
         number = new_attempt(store / "states" / "t0000-0")
-        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, None, store)
+        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, store)
         return actor
 
     first = attempt()
@@ -269,14 +266,6 @@ def test_a_nan_is_the_trials_own_fault(start: Start, tmp_path: Path) -> None:
     (result,) = drain(start(job(defense={"name": "none", "epochs": 3, "lr": 1e30})))
     assert "The loss is nan in epoch 1 of stage training" in result["error"]
     assert crash_reason(tmp_path / "states" / "t0000-0", 1) is None
-
-
-def test_the_objective_is_reported_for_trials_and_not_for_controls(start: Start) -> None:
-    objective = Objective(metric="val_acc", direction="maximize")
-    results = drain(start(job(), objective=objective))
-    assert [r.get("epoch") for r in results] == [None, None, 3, 4, 5]  # the warm-up has no model to measure
-    assert all(r["objective"] == dict(r["figures"])["val_acc"] for r in results[2:])
-    assert "objective" not in drain(start(job("c0000", "control"), objective=objective))[0]
 
 
 def test_threads_follow_the_trial(start: Start) -> None:

@@ -18,7 +18,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import finished
 from sweeper.running.driver import Outcome
-from tests.sweeper.small import Watcher, colours, fresh_store, make_objectives, preset_with, spec_with
+from tests.sweeper.small import Watcher, colours, fresh_store, preset_with, spec_with
 from tests.sweeper.sweeps.conftest import VAB, Ended, Sweep
 from trainers.data import Splits
 from trainers.errors import ConfigError
@@ -108,35 +108,38 @@ def test_the_same_sweep_again_gives_the_same_figures(whole: Ended, sweep: Sweep)
     assert len(finished(first)) == 4
 
 
-def test_asha_prunes_what_learns_nothing_and_a_nan_fails_alone(sweep: Sweep) -> None:
+def test_asha_stops_what_learns_nothing_and_a_nan_fails_alone(sweep: Sweep) -> None:
     def changes(seed: int) -> dict[str, Any]:
-        lr = {"categorical": [0.05, 1e-8, 1e30]}
+        lr = {"categorical": [0.05, 0.04, 1e-8, 1e30]}
         return {
             "seed": seed,
             "defense": {"name": "none", "epochs": 6, "batch_size": 16, "schedule": "cosine", "lr": lr},
-            "objectives": make_objectives(("val_acc", "maximize")),
-            "search": {"sampler": "grid", "trials": 3, "workers": 1, "scheduler": "asha", "grace_epochs": 2},
+            "search": {"sampler": "grid", "trials": 4, "workers": 1, "scheduler": "asha", "grace": 0.3},
         }
 
     def order(seed: int) -> list[float]:
         return [point["none.lr"] for point in grid_points(spec_with(**changes(seed)))]
 
-    seed = next(seed for seed in range(100) if order(seed) == [0.05, 1e30, 1e-8])  # the good one sets the bar
+    good = {0.05, 0.04}
+    seed = next(seed for seed in range(1000) if set(order(seed)[:2]) == good and order(seed)[2:] == [1e30, 1e-8])
     ended = sweep(splits=Splits(colours(200), colours(100)), **changes(seed))
     ended.agree()
     frame = ended.frame
-    assert frame["status"].tolist() == ["FINISHED", "FINISHED", "FAILED", "PRUNED"]
-    good, bad, pruned = (frame.iloc[i] for i in (1, 2, 3))
-    assert good["val_acc"] == 1
+    assert frame["status"].tolist() == ["FINISHED", "FINISHED", "FINISHED", "FAILED", "PRUNED"]
+    bad, stopped = frame.iloc[3], frame.iloc[4]
+    assert frame.iloc[[1, 2]]["val_acc"].tolist() == [1, 1]
     assert "The loss is nan in epoch 1" in bad["error"]
     assert bad["attempt"] == 1  # a retry would not help
-    assert pd.isna(pruned["error"])
-    assert frame.iloc[2:][["val_acc", "val_asr", "asr_floor", "epoch", "seconds"]].isna().all(axis=None)
+    reason = "badnets, seed 0 was stopped by asha at 33% of its epochs, where 2 of 3 trainings are ahead of it"
+    assert (stopped["error"], stopped["trial_error"]) == (reason, reason)
+    assert frame.iloc[3:][["val_acc", "val_asr", "asr_floor", "epoch", "seconds"]].isna().all(axis=None)
     epochs = pq.read_table(ended.folder.curves).to_pandas().groupby("trial_id").size()
-    assert 2 <= epochs["t0002"] < 6
-    assert ended.outcome.finished == 1
-    assert ended.outcome.failed == [f"t0001: {bad['error']}"]
-    assert "t0002 PRUNED" in ended.shown
+    assert epochs["t0003"] == 2, "the epoch at which it fell behind is its last"
+    record = ended.folder.read_records()["t0003"]
+    assert sorted(record.epochs["badnets", 0]) == [1, 2], "and its record holds it"
+    assert ended.outcome.finished == 2
+    assert ended.outcome.failed == [f"t0002: {bad['error']}"]
+    assert "t0003 PRUNED" in ended.shown
 
 
 def test_a_crashed_trial_goes_on_from_its_last_state(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
