@@ -20,6 +20,7 @@ from sweeper.search import agenda as agenda_module
 from sweeper.search import racing as racing_module
 from sweeper.search.agenda import Agenda
 from sweeper.search.race import Race
+from trainers.defenses import DEFENSES
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Replayed:
         makespan: virtual seconds from the beginning to the end.
         complete: trials of which every training has run, in the order of their ends.
         lost: trainings that broke off.
+        most_trunks: kept at a time.
         agenda_s: seconds of this core that the agenda took, without those of the study.
         study_s: those of the study and its sampler.
         slowest_s: the most of one call of the agenda.
@@ -64,6 +66,7 @@ class Replayed:
     makespan: float = 0.0
     complete: list[Moment] = field(default_factory=list)
     lost: int = 0
+    most_trunks: int = 0
     agenda_s: float = 0.0
     study_s: float = 0.0
     slowest_s: float = 0.0
@@ -83,6 +86,8 @@ class MemoryBook:
         self.control_asr: dict[str, float | None] = {}
         self.ended: Counter[tuple[str, Any]] = Counter()
         """How often each training ended, and each trial (null for the training)."""
+        self.trunks: set[str] = set()
+        """Files that are kept."""
         self._on_end = on_end
 
     def add(self, record: TrialRecord) -> None:
@@ -100,6 +105,10 @@ class MemoryBook:
             self.control_asr |= control_success([record])
         self._on_end(record)
 
+    def remove_trunk(self, file: str) -> None:
+        """As the protocol says."""
+        self.trunks.remove(file)
+
     def announce(self, record: TrialRecord) -> None:
         """As the protocol says."""
         self.ended[record.trial_id, "announced"] += 1
@@ -116,6 +125,8 @@ class _Placed:
         serial: of the event that ends it.
         breaks_off: whether its place is lost before it ends.
         ends: the virtual time at which it does either.
+        skipped: seconds that it need not compute, since it begins at the end of its trunk.
+        trunk: file of the trunk that it trains, and seconds until that has ended; null if it trains none.
         reported: epochs that the agenda was told of.
         stopped: whether nobody needs it any more.
     """
@@ -126,8 +137,14 @@ class _Placed:
     serial: int
     breaks_off: bool
     ends: float
+    skipped: float = 0.0
+    trunk: tuple[str, float] | None = None
     reported: int = 0
     stopped: bool = False
+
+    def at(self, seconds: float) -> float:
+        """The virtual time at which a training of its own would have run for so many seconds."""
+        return self.began + max(seconds - self.skipped, 0.0)
 
 
 class VirtualSweep:
@@ -177,7 +194,9 @@ class VirtualSweep:
                 self._now, serial, placed = heappop(self._events)
                 if serial != placed.serial:
                     continue
-                if self._now < placed.ends:
+                if placed.trunk is not None and self._now >= placed.at(placed.trunk[1]):
+                    self._pass_trunk(placed)
+                elif self._now < placed.ends:
                     self._report(placed)
                 else:
                     self._end(placed)
@@ -208,24 +227,50 @@ class VirtualSweep:
     def _begin(self, training: Training) -> None:
         training.state.attempt += 1
         outcome = self._outcomes.of(training)
-        lasts, breaks_off = outcome.ends[-1], False
+        trunk, skipped = self._trunk_of(training, outcome)
+        lasts, breaks_off = outcome.ends[-1] - skipped, False
         if self._lost_every is not None:
             lost_after = self._random.expovariate(1 / self._lost_every)
             lasts, breaks_off = min(lasts, lost_after), lost_after < lasts
         if training in self._placed:
             self.result.problems.append(f"{training.label} was begun twice")
-        placed = _Placed(training, self._now, outcome, 0, breaks_off, self._now + lasts)
+        placed = _Placed(training, self._now, outcome, 0, breaks_off, self._now + lasts, skipped, trunk)
         self._placed[training] = placed
+        if skipped:
+            self._timed(self._agenda.trunk_passed, training, True)
         self._schedule(placed)
         self._free -= 1
         self._began_s += self._now
         self.result.trainings += 1
 
+    def _trunk_of(self, training: Training, outcome: Outcome) -> tuple[tuple[str, float] | None, float]:
+        """The trunk that a training trains, and the seconds that it need not compute since that is there."""
+        trunk = self._timed(self._agenda.trunk_of, training)
+        if trunk is None:
+            return None, 0.0
+        config, kind = training.config, DEFENSES[training.config.defense]
+        epochs = sum(stage.epochs for stage in kind.stages(kind.Params(**config.params))[: trunk.stages])
+        seconds = outcome.ends[epochs - 1]
+        return (None, seconds) if trunk.file in self.book.trunks else ((trunk.file, seconds), 0.0)
+
+    def _pass_trunk(self, placed: _Placed) -> None:
+        """Keep the trunk that a training has trained."""
+        assert placed.trunk is not None
+        self.book.trunks.add(placed.trunk[0])
+        self.result.most_trunks = max(self.result.most_trunks, len(self.book.trunks))
+        placed.trunk = None
+        self._timed(self._agenda.trunk_passed, placed.training, True)
+        self._schedule(placed)
+
     def _schedule(self, placed: _Placed) -> None:
-        """Come back to a training at the end of its next epoch, if the agenda is told of it, or at its own end."""
+        """Come back to a training at its end; before at the end of its trunk, and of each epoch of which the agenda is
+        told.
+        """
         at = placed.ends
+        if placed.trunk is not None and not placed.stopped:
+            at = min(at, placed.at(placed.trunk[1]))
         if self._reports and not placed.stopped and placed.training.record.role != CONTROL:
-            at = min(at, placed.began + placed.outcome.ends[placed.reported])
+            at = min(at, placed.at(placed.outcome.ends[placed.reported]))
         self._serial += 1
         placed.serial = self._serial
         heappush(self._events, (at, self._serial, placed))
@@ -256,7 +301,7 @@ class VirtualSweep:
             self._losses[training.record.trial_id, training.run] += 1
             self._timed(self._agenda.again, training)
             return
-        training.record.add_epoch(training.run, dict(placed.outcome.final), {})
+        training.record.add_epoch(training.run, {**placed.outcome.final, "seconds_shared": placed.skipped}, {})
         self.book.ended[training.record.trial_id, training.run] += 1
         for unwanted in self._timed(self._agenda.ended, training, FINISHED):
             if unwanted in self._placed:  # it may wait for a place
@@ -265,7 +310,8 @@ class VirtualSweep:
     def _stop(self, placed: _Placed) -> None:
         """Let a training go on until the end of its epoch, as workers do."""
         placed.stopped, placed.breaks_off = True, False
-        ends = (placed.began + end for end in placed.outcome.ends)
+        placed.trunk = None
+        ends = (placed.at(end) for end in placed.outcome.ends)
         placed.ends = next((end for end in ends if end > self._now), self._now)
         self._schedule(placed)
 
@@ -284,6 +330,8 @@ class VirtualSweep:
     def _problems(self) -> Iterator[str]:
         """What a sweep that has ended must not have left."""
         yield from self.result.problems
+        if self.book.trunks:
+            yield f"{len(self.book.trunks)} trunks are left"
         if not self._agenda.is_done or self._placed or self._agenda.next() is not None:
             yield "the sweep is stuck"
         open_trials = [

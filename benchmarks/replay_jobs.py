@@ -2,16 +2,30 @@
 
 import resource
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 
 from benchmarks.replay_clock import Replayed
 from benchmarks.replay_figures import Forest, Table, check, read_table
-from benchmarks.replay_policies import POLICIES, Case, Reached, curve, gap, reached, replay, shuffled, volume, whole
+from benchmarks.replay_policies import (
+    POLICIES,
+    Case,
+    Reached,
+    by_trunk,
+    curve,
+    gap,
+    reached,
+    replay,
+    shuffled,
+    volume,
+    whole,
+)
 
 MOST_SHARE = 0.99
 """The other share of the hypervolume at which trainings are counted."""
@@ -86,6 +100,7 @@ class Score:
 def load(path: Path) -> Table:
     """The table, read and checked once in each process."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
     table = read_table(path)
     check(table, Case().spec(POLICIES["off"], len(table.settings)), path)
     return table
@@ -108,7 +123,8 @@ def run(job: Job) -> Score:
     table = load(job.table)
     policy, interest = POLICIES[job.policy], job.case.interest
     if job.sampler is None:
-        proposals = shuffled(job.case.settings(table), job.order)
+        arranged = by_trunk if policy.branches > 1 else shuffled
+        proposals = arranged(job.case.settings(table), job.order)
         spec, outcomes = job.case.spec(policy, len(proposals)), table
         everything = whole(table, job.case)
     else:

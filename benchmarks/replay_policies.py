@@ -54,6 +54,7 @@ class Policy:
         waiting: races that wait before the most promising of them goes on; 0: each goes on at once.
         grace: share of its epochs before which asha stops no training; null: without asha.
         reduction: of so many trainings at a rung of asha, one goes on.
+        branches: settings that share a trunk.
     """
 
     race: str
@@ -62,12 +63,13 @@ class Policy:
     waiting: int = WAITING
     grace: float | None = None
     reduction: int = REDUCTION
+    branches: int = 1
 
     @property
     def search(self) -> dict[str, Any]:
         """Its keys of ``search`` in a preset."""
         stopping = {} if self.grace is None else {"scheduler": "asha", "grace": self.grace}
-        return {"race": self.race, **stopping}
+        return {"race": self.race, "branches": self.branches, **stopping}
 
 
 POLICIES = {
@@ -90,6 +92,10 @@ POLICIES = {
     "asha + learned, grace 0.5": Policy("learned", grace=0.5),
     "asha + learned, reduction 2": Policy("learned", grace=0.25, reduction=2),
     "asha + learned, reduction 4": Policy("learned", grace=0.25, reduction=4),
+    "branches": Policy("off", branches=4),
+    "bounds + branches": Policy("bounds", branches=4),
+    "learned + branches": Policy("learned", branches=4),
+    "asha + learned + branches": Policy("learned", grace=0.25, branches=4),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the
 most promising goes on. The tolerance concerns attack success alone. ``asha`` is without races, and with the grace and
@@ -140,6 +146,14 @@ def shuffled(settings: Iterable[Setting], order: int) -> list[Setting]:
     found = list(settings)
     Random(order).shuffle(found)
     return found
+
+
+def by_trunk(settings: Iterable[Setting], order: int) -> list[Setting]:
+    """The settings with those of each trunk beside each other, the trunks in one of many orders."""
+    found: dict[tuple[str, int], list[Setting]] = {}
+    for setting in shuffled(settings, order):
+        found.setdefault((setting.defense, setting.trunk), []).append(setting)
+    return [setting for members in found.values() for setting in members]
 
 
 def replay(

@@ -4,9 +4,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from sweeper.search.siblings import SiblingSampler
+
+pytestmark = pytest.mark.filterwarnings("ignore", category=ExperimentalWarning)
 
 FREE = [{"late": late, "kind": kind} for late in (1, 2) for kind in ("a", "b")]
 

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.exceptions import ExperimentalWarning
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, PRUNED, Training, TrialRecord
 from tests.sweeper.search.in_memory import TWO, Sweep
 from tests.sweeper.small import ONE_SETTING, spec_with
+
+pytestmark = pytest.mark.filterwarnings("ignore", category=ExperimentalWarning)
 
 LATE = {"late_weight": {"float": [0.1, 1]}}
 EARLY = {"threshold": {"float": [0.1, 0.5]}}
