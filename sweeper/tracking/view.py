@@ -22,6 +22,8 @@ from sweeper.tracking.store import set_short_timeouts
 TAG = "mlflow.sharedViewState."
 """Start of the tag's key; the view's own key follows, here the id of the sweep."""
 SECTION = "sweep"
+CHART_HEIGHT = 400
+"""In pixels; a chart is as wide as the page."""
 COMPRESSED = "deflate;"
 """Start of a state that is compressed: an experiment's tag takes 5,000 characters."""
 
@@ -70,12 +72,12 @@ def _state(sweep_id: str, spec: SweepSpec) -> dict[str, Any]:
     parameters, order = _searched(spec), axes[1] if spec.attacking else axes[0]
     head = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False}
     scatter = {
-        "uuid": "scatter", "type": "SCATTER", "displayName": f"{axes[1]} against {axes[0]}", "runsCountToCompare": 100,
+        "uuid": "scatter", "type": "SCATTER", "runsCountToCompare": 100,
         **{axis: {"key": name, "type": "METRIC"} for axis, name in zip(("xaxis", "yaxis"), axes, strict=True)},
     }  # fmt: skip
     parallel = {
-        "uuid": "parallel", "type": "PARALLEL", "displayName": "Searched parameters", "runsCountToCompare": 100,
-        "selectedParams": parameters, "selectedMetrics": list(reversed(axes)), "showAllRuns": False,
+        "uuid": "parallel", "type": "PARALLEL", "runsCountToCompare": 100, "selectedParams": parameters,
+        "selectedMetrics": list(reversed(axes)), "showAllRuns": False,
     }  # fmt: skip
     return {
         "searchFilter": f"tags.sweep_id = '{sweep_id}' and tags.role = '{TRIAL}'",
@@ -83,10 +85,12 @@ def _state(sweep_id: str, spec: SweepSpec) -> dict[str, Any]:
         "orderByKey": f"metrics.`{order}`",
         "orderByAsc": not spec.attacking,
         "runsHiddenMode": "SHOW_ALL",
+        "runListHidden": True,  # beside it charts would be narrow on a small screen; one click shows it
         "selectedColumns": [*(f"metrics.`{name}`" for name in axes), *(f"params.`{name}`" for name in parameters)],
         "compareRunCharts": [chart | head for chart in (scatter, *([parallel] if parameters else []))],
         "compareRunSections": [
-            {"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True, "deleted": False},
+            {"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True, "deleted": False, "columns": 1,
+             "cardHeight": CHART_HEIGHT},
             *({"uuid": name, "name": name, "display": False, "isReordered": True, "deleted": False}
               for name in ("final", *_sections(spec), "Model metrics", "System metrics")),
         ],
