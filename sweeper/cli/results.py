@@ -60,6 +60,7 @@ def ui(
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
     from sweeper.tracking.ui import serve
+    from sweeper.tracking.view import link_to_view
     from sweeper.words import command
 
     with one_sentence():
@@ -73,5 +74,8 @@ def ui(
             say(f"Report: {report_address}")
             away = why_away(mlflow_address)
             say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
+            link = None if away else link_to_view(store, run_folder.read_sweep(), without_secret(mlflow_address))
+            if link is not None:
+                say(f"Charts of this sweep's trials: {link}")
             with suppress(KeyboardInterrupt):
                 Event().wait()
