@@ -100,8 +100,7 @@ class Outcome:
 def _below(usable: pd.DataFrame, half: str, interest: float) -> float:
     """The hypervolume below the interest of the settings that the validation half puts on the frontier."""
     front = usable[usable["on_frontier"] & (usable["val_asr_excess"] <= interest)]
-    excess = (front[f"{half}_asr_excess"] / interest).clip(upper=1.0)
-    return hypervolume(front[f"{half}_acc"].tolist(), excess.tolist())
+    return hypervolume(front[f"{half}_acc"].tolist(), front[f"{half}_asr_excess"].tolist(), interest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

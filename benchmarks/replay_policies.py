@@ -7,14 +7,13 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import moocore
 import numpy as np
 import optuna
 
 from benchmarks.replay_clock import Moment, Replayed, VirtualSweep, races_of
 from benchmarks.replay_figures import FINGERPRINT, Outcomes, Setting, Table
 from benchmarks.replay_table import preset_of
-from sweeper.analysis.frontier import non_dominated
+from sweeper.analysis.frontier import hypervolume, non_dominated
 from sweeper.preset.objectives import TOLERANCE
 from sweeper.preset.spec import SweepSpec, validate
 from sweeper.search import agenda as agenda_module
@@ -167,8 +166,8 @@ def whole(table: Table, case: Case) -> list[Moment]:
 
 def volume(points: Collection[Moment], interest: float) -> float:
     """The share of the area between accuracy 0 and 1, attack 0 and the interest, that trials dominate."""
-    useful = [(1 - point.acc, point.attack) for point in points if point.kept and point.attack <= interest]
-    return float(moocore.hypervolume(np.array(useful), ref=[1, interest])) / interest if useful else 0.0
+    kept = [point for point in points if point.kept]
+    return hypervolume([point.acc for point in kept], [point.attack for point in kept], interest)
 
 
 def gap(full: Collection[Moment], own: Collection[Moment], interest: float) -> float:

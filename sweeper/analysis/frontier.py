@@ -300,23 +300,25 @@ def non_dominated(acc: np.ndarray[Any, Any], added: np.ndarray[Any, Any]) -> np.
     return np.asarray(moocore.is_nondominated(np.column_stack([-acc, added]), keep_weakly=True), dtype=bool)
 
 
-def hypervolume(acc: npt.ArrayLike, added: npt.ArrayLike) -> float:
-    """Area in [0, 1] x [0, 1] that points dominate; 1 is a setting with accuracy 1, to which no trigger adds anything.
+def hypervolume(acc: npt.ArrayLike, added: npt.ArrayLike, interest: float = REFERENCE[1]) -> float:
+    """Share of the area between accuracy 0 and 1 and an excess from 0 to ``interest`` that points dominate; 1 is a
+    setting with accuracy 1, to which no trigger adds anything.
 
     Args:
         acc: accuracies, float (N,).
-        added: excesses, float (N,).
+        added: excesses, float (N,); a point at ``interest`` or above dominates nothing.
+        interest: above which nobody would deploy a setting.
     """
     losses = np.column_stack([1 - np.asarray(acc, float), np.asarray(added, float)])
     if len(losses) == 0:
         return 0.0
-    return float(moocore.hypervolume(losses, ref=[1 - REFERENCE[0], REFERENCE[1]]))
+    return float(moocore.hypervolume(losses, ref=[1 - REFERENCE[0], interest])) / interest
 
 
-def hypervolumes(table: pd.DataFrame) -> dict[str, float]:
-    """The hypervolume of the frontier of each environment."""
+def hypervolumes(table: pd.DataFrame, interest: float = REFERENCE[1]) -> dict[str, float]:
+    """The hypervolume of the frontier of each environment, below an interest."""
     volumes = {}
     for environment, group in table.groupby("environment"):
         front = group[group["on_frontier"]]
-        volumes[str(environment)] = hypervolume(*axes_of(front))
+        volumes[str(environment)] = hypervolume(*axes_of(front), interest)
     return volumes
