@@ -129,13 +129,13 @@ class LiveSweep:
                 "controls": status.controls,
                 "not_needed": status.not_needed,
                 "seconds_left": status.seconds_left if status.done < status.budget else None,
-                "notes": self._notes(status, running),
+                "notes": self._notes(status),
                 "report_at": self._report_at(),
                 "summary": figures.summary,
                 "version": str(figures.version),
                 "open": _open(records, running or {}, spec),
                 "ended": _ended(records),
-                "hosts": _hosts(running or {}),
+                "hosts": None if running is None else _hosts(running),
             }
         )
         return answer
@@ -151,7 +151,7 @@ class LiveSweep:
         states = {key: records[key[0]].trainings.get(key[1]) for key in own}
         return {key: own[key] for key, state in states.items() if state is not None and state.status == RUNNING}
 
-    def _notes(self, status: Status, running: Running | None) -> list[str]:
+    def _notes(self, status: Status) -> list[str]:
         """Sentences on how the sweep stands, and what to do."""
         path, notes = self._folder.path, []
         if status.word == "interrupted":
@@ -160,8 +160,6 @@ class LiveSweep:
             notes.append(f"The sweep has ended, and has no report yet. To write it: {command('report', path)}")
         if status.certificate is not None:
             notes.append(how_it_stands(status.certificate))
-        if running is None:
-            notes.append("What runs where is not known: the sweep has begun just now, or cannot write live.json.")
         if self._folder.store is not None and status.holder is None:
             moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._changed_at()))
             notes.append(

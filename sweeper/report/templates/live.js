@@ -62,13 +62,9 @@ function header() {
   set(byId("word"), live.word);
   byId("word").className = `word ${live.word}`;
   document.title = `${live.trials[0]} of ${live.trials[1]} ${live.name} - sweep`;
-  const holder = live.holder ? ` ${live.word} as ${live.holder}.` : "";
-  const report = live.report_at === null ? "" : ` There is a report of ${moment(live.report_at)}: `;
-  set(byId("updated"), `Updated ${clock(live.at)}.${holder}${report}`);
-  if (report) {
-    const link = byId("updated").appendChild(element("a", "", "report.html"));
-    link.href = "report.html";
-  }
+  set(byId("updated"), `Updated ${clock(live.at)}.${live.holder ? ` Run by ${live.holder}.` : ""}`);
+  byId("report").hidden = live.report_at === null;
+  set(byId("report-at"), moment(live.report_at));
   keyed(byId("notes"), live.notes, (text) => text, (text) => element("p", "note", text), () => {});
   for (const [id, word, [done, all]] of [["trials", "trials", live.trials], ["trainings", "trainings", live.trainings]]) {
     set(byId(`${id}-text`), `${done} of ${all} ${word} done`);
@@ -127,9 +123,10 @@ function chart() {
   }
   const bound = data.interest !== null && data.interest < 1;
   Plotly.react("frontier", traces, layout({
-    uirevision: environment, legend: { orientation: "h", y: -0.16 }, dragmode: "zoom",
+    uirevision: `at ${environment}`,  // an empty one would keep nothing
+    legend: { orientation: "h", y: -0.16 }, dragmode: "zoom",
     xaxis: { title: { text: "attack success above the floor (val_asr_excess)" }, range: [-0.03, 1.03] },
-    yaxis: { title: { text: "clean accuracy (val_acc)" } },
+    yaxis: { title: { text: "clean accuracy (val_acc)" }, ...(points.length ? {} : { range: [0, 1.03] }) },
     shapes: bound ? [{ type: "line", x0: data.interest, x1: data.interest, yref: "paper", y0: 0, y1: 1, line: { color: GREY, dash: "dot", width: 1.5 } }] : [],
     annotations: [
       ...(bound ? [{ x: data.interest, yref: "paper", y: 1, yanchor: "bottom", showarrow: false, text: `interest ${data.interest}`, font: { color: GREY } }] : []),
@@ -161,6 +158,11 @@ function panel() {
 }
 
 function hosts() {
+  if (live.hosts === null) {
+    set(byId("hosts-line"), "Not known: the sweep has begun just now, or cannot write live.json.");
+    byId("hosts").replaceChildren();
+    return;
+  }
   const running = live.hosts.reduce((sum, host) => sum + host.trainings.length, 0);
   const named = live.hosts.filter((host) => host.host).length;
   set(byId("hosts-line"), running ? `${many(running, "training")} ${running === 1 ? "runs" : "run"}${named ? ` on ${many(named, "host")}` : ""}.` : "Nothing runs at this moment.");
