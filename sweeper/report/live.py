@@ -107,7 +107,7 @@ class LiveSweep:
                 self._known_at = time.monotonic()
             figures = self._figures
             known = dict(self._known)
-            if figures is not None and known.get("version") != seen:
+            if figures is not None and known.get("version") not in (None, seen):
                 known["figures"] = figures.content
             return known
 
@@ -272,14 +272,15 @@ def _shown(record: TrialRecord, rows: Sequence[Mapping[str, Any]], spec: SweepSp
 def _training(record: TrialRecord, run: RunKey, running: Running) -> dict[str, Any]:
     state, live, last = record.trainings[run], running.get((record.trial_id, run)), record.final(run)
     done = state.status == FINISHED
+    waits = not done and record.open  # also one that was cut off, which a resumed sweep runs
     return {
         "scenario": run[0],
         "seed": run[1],
-        "state": ("runs" if live else "waits") if state.status == RUNNING else state.status.lower(),
+        "state": "runs" if live else "waits" if waits else state.status.lower(),
         "host": live.host if live else state.host,
         "epoch": live.epoch if live else last.get("epoch"),
         "figures": {name: last.get(name) for name in ("val_acc", *ATTACK_SUCCESS)} if done else {},
-        "why": state.error,
+        "why": None if waits else state.error,
     }
 
 

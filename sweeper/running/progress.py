@@ -129,7 +129,7 @@ class LiveDisplay:
         self._began: float | None = None
         """When the first training of a trial began; controls come before."""
         if console.is_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._progress = _ThreeLines(*columns, console=console)
             self._task = self._progress.add_task("trials", total=budget)
 
@@ -244,10 +244,14 @@ class LiveDisplay:
         on = f" on {', '.join(f'{host} ({count})' for host, count in sorted(where.items()))}" if where else ""
         epochs = ", ".join(f"{name} epoch {epoch}" for name, _, epoch in running[:MOST_NAMED])
         more = f", {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
-        parts = [f"{len(running)} running{on}", f"{len(self._open)} trials open"]
+        parts = [f"{len(running)} running{on}", _many(len(self._open), "trial", "open")]
         if self._not_needed:
-            parts.append(f"{self._not_needed} trainings not needed")
+            parts.append(_many(self._not_needed, "training", "not needed"))
         if self._spent.hours_saved:
             parts.append(f"{self._spent.hours_saved:.2g} h saved")
         parts += [epochs + more] if running else []
         return "; ".join(parts)
+
+
+def _many(count: int, noun: str, what: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)} {what}"

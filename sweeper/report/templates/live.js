@@ -106,7 +106,10 @@ function best() {
   if (box.dataset.shown === JSON.stringify(known)) return;
   box.dataset.shown = JSON.stringify(known);
   box.textContent = "Best accuracy with attack success (val_asr_excess) of at most ";
-  known.forEach((one, number) => box.append(`${number ? "; " : ""}${one.level}: ${one.acc.toFixed(3)} by `, markButton(one.config_id, one.config_id)));
+  known.forEach((one, number) => {
+    const same = number && known[number - 1].config_id === one.config_id;
+    box.append(`${number ? "; " : ""}${one.level}: ${one.acc.toFixed(3)} by `, same ? "the same" : markButton(one.config_id, one.config_id));
+  });
   box.append(".");
 }
 
@@ -124,12 +127,12 @@ function chart() {
   const bound = data.interest !== null && data.interest < 1;
   Plotly.react("frontier", traces, layout({
     uirevision: `at ${environment}`,  // an empty one would keep nothing
-    legend: { orientation: "h", y: -0.16 }, dragmode: "zoom",
-    xaxis: { title: { text: "attack success above the floor (val_asr_excess)" }, range: [-0.03, 1.03] },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, dragmode: "zoom",
+    xaxis: { title: { text: "what the trigger adds (val_asr_excess)" }, range: [-0.03, 1.03] },
     yaxis: { title: { text: "clean accuracy (val_acc)" }, ...(points.length ? {} : { range: [0, 1.03] }) },
     shapes: bound ? [{ type: "line", x0: data.interest, x1: data.interest, yref: "paper", y0: 0, y1: 1, line: { color: GREY, dash: "dot", width: 1.5 } }] : [],
     annotations: [
-      ...(bound ? [{ x: data.interest, yref: "paper", y: 1, yanchor: "bottom", showarrow: false, text: `interest ${data.interest}`, font: { color: GREY } }] : []),
+      ...(bound ? [{ x: data.interest, xanchor: "left", yref: "paper", y: 1, yanchor: "top", showarrow: false, text: `interest ${data.interest}`, font: { color: GREY } }] : []),
       ...(points.length ? [] : [{ xref: "paper", x: 0.5, yref: "paper", y: 0.5, showarrow: false, text: "No setting has all of its trainings yet.", font: { size: 14, color: GREY } }]),
     ],
   }), CONFIG);

@@ -109,6 +109,15 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on_and_nothing_of_it_runs(wa
     assert answer["open"][0]["running"] == 0
 
 
+def test_what_an_interruption_cut_off_waits(watched: Watched) -> None:
+    record = watched.trial(0)
+    watched.train(record, ("blend", 0))
+    record.end("FAILED", "Not finished: the sweep was interrupted.", interrupted=True)
+    watched.write(record)
+    (trial,) = LiveSweep(watched.folder).answer()["open"]
+    assert [training["state"] for training in trial["trainings"]] == ["waits", "waits", "finished", "waits"]
+
+
 def test_where_the_driver_cannot_say_what_runs_that_is_not_known(watched: Watched) -> None:
     watched.trial(0)
     with RunFolder(watched.folder.path).lock():
