@@ -19,6 +19,7 @@ from sweeper.report import live
 from sweeper.report.server import serve_sweep
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.live import RunningTraining, write_live
+from sweeper.run_folder.tables import finished
 from tests.sweeper.cli.calls import write_preset
 from tests.sweeper.report.watched import Watched
 
@@ -149,7 +150,7 @@ def test_what_one_marked_zoomed_and_opened_stays_when_trials_come(page: Page, wa
     assert page.evaluate("data.points.length") == 3
     assert ranges(page) == before
     assert page.inner_text("#marked b") == "config1"
-    assert page.locator("#frontier .scatterlayer .trace").count() == 4, "settings, the control and the marked one"
+    assert page.locator("#frontier .scatterlayer .trace").count() == 3, "frontier, control and the marked one"
     assert page.locator("#open details[open]").get_attribute("data-same") == "yes"
     assert page.evaluate("byId('ended-details').open") is True
     assert page.locator("#ended button").all_inner_texts() == ["t0005", "t0002"]
@@ -254,15 +255,16 @@ def test_a_sweep_is_watched_from_its_begin_to_its_report(
     with watching(browser, folder) as page:
         assert page.inner_text("#word") == "running"
         assert trials(page) == "0 of 6 trials done"
-        until(lambda: any(not r.open for r in folder.read_records().values() if r.role == "trial"), driver, log)
+        until(lambda: len(finished(folder.read_trials())), driver, log)
         driver.send_signal(signal.SIGSTOP)
-        wait_for(page, "live.trials[0] >= 1")
-        done, address = page.evaluate("live.trials[0]"), page.url
-        page.evaluate("mark(live.open.concat(live.ended.trials)[0]?.config_id ?? data.points[0].config_id)")
+        wait_for(page, "data.points.length > 0")
+        done, address = page.evaluate("data.points.length"), page.url
+        assert 0 < page.evaluate("live.trials[0]") < 6
+        page.evaluate("mark(data.points[0].config_id)")
         marked = page.inner_text("#marked b")
         before = zoom(page)
         driver.send_signal(signal.SIGCONT)
-        wait_for(page, f"live.trials[0] > {done}")
+        wait_for(page, f"data.points.length > {done}")
         assert page.inner_text("#marked b") == marked
         assert ranges(page) == before
         wait_for(page, "document.getElementById('settings') !== null")
