@@ -1,6 +1,5 @@
 """Begins, resumes and confirms sweeps, up to their frontier, and writes them to a tracking store."""
 
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from sweeper.analysis.attackers import attackers
 from sweeper.analysis.confirmation import confirmations
 from sweeper.analysis.frontier import hypervolumes, points
 from sweeper.analysis.guarantee import certificate_metrics
+from sweeper.analysis.overview import overview
+from sweeper.analysis.sweep_metrics import sweep_metrics
 from sweeper.cluster.address import check_ray_address
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import fit_to_data
@@ -231,7 +232,8 @@ def track(path: Path, uri: str) -> Tracker:
                 tracker.epoch_ended(record)
             else:
                 tracker.trial_ended(record, record.rows(asr))
-        _close(tracker, folder, hypervolumes(points(folder.read_trials())))
+        frame = folder.read_trials()
+        _close(tracker, folder, sweep_metrics(hypervolumes(points(frame)), overview(frame, folder.spec())))
         if tracker.behind:
             raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
         if not folder.study.exists():  # as in a copy from an object store
@@ -405,7 +407,7 @@ def _run_here(
             f"{command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     try:
-        _close(tracker, folder, volumes)
+        _close(tracker, folder, sweep_metrics(volumes, overview(frame, spec)))
     except KeyboardInterrupt:
         _say_lacking(tracker, folder, console)
         raise
@@ -454,7 +456,7 @@ def _say_lacking(tracker: BackgroundTracker | Untracked, folder: RunFolder, cons
         console.print(lacking(tracker.behind, folder.path), markup=False, highlight=False, soft_wrap=True)
 
 
-def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, volumes: dict[str, float]) -> None:
+def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, metrics: dict[str, float]) -> None:
     records = folder.read_records().values()
     finished = any(record.role == TRIAL and (record.status == FINISHED or record.raced_out) for record in records)
     cut_off = any(record.open and record.role != REPLICATE for record in records)
@@ -463,11 +465,5 @@ def _close(tracker: BackgroundTracker | Tracker | Untracked, folder: RunFolder, 
     names = ("frontier.parquet", "frontier.png", BREAKING, ATTACKERS, CERTIFICATE)
     artifacts = [*(folder.path / name for name in names), folder.sweep, folder.trials, folder.curves, folder.deploy,
                  folder.report, folder.roc, folder.data_findings]  # fmt: skip
-    metrics = {f"hypervolume{_suffix(name)}": value for name, value in volumes.items()}
-    metrics |= {} if certificate is None else certificate_metrics(certificate)
-    tracker.sweep_ended(artifacts, metrics, status)
-
-
-def _suffix(environment: str) -> str:
-    """MLflow allows few characters in a metric's name. The numbers of classes stay, whatever their names are."""
-    return f"/{re.sub(r'[^A-Za-z0-9_. -]', '', environment.replace('=', ' '))}" if environment else ""
+    of_certificate = {} if certificate is None else certificate_metrics(certificate)
+    tracker.sweep_ended(artifacts, metrics | of_certificate, status)

@@ -104,6 +104,6 @@ def _best(table: pd.DataFrame) -> dict[str, dict[float, Best | None]]:
 def _most_accurate(rows: pd.DataFrame) -> Best | None:
     if rows.empty:
         return None
-    row = rows.loc[rows["val_acc"].idxmax()]
+    row = rows.sort_values("val_acc", ascending=False, kind="stable").iloc[0]
     sd = None if pd.isna(row["val_acc_sd"]) else float(row["val_acc_sd"])
     return Best(str(row["config_id"]), float(row["val_acc"]), sd, int(row["seeds"]))

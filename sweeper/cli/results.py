@@ -62,6 +62,7 @@ def ui(
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
     from sweeper.tracking.ui import serve_mlflow
+    from sweeper.tracking.view import link_to_view
 
     with one_sentence():
         run_folder = RunFolder.open(resolve_run_folder(folder))
@@ -71,5 +72,8 @@ def ui(
             with serve_mlflow(store, port) as mlflow_address:
                 away = why_away(mlflow_address)
                 say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
+                link = None if away else link_to_view(store, run_folder.read_sweep(), without_secret(mlflow_address))
+                if link is not None:
+                    say(f"Charts of this sweep's trials: {link}")
                 with suppress(KeyboardInterrupt):
                     Event().wait()

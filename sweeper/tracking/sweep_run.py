@@ -26,6 +26,7 @@ from sweeper.tracking.content import (
     sweep_tags,
 )
 from sweeper.tracking.store import experiment_id, reach, set_short_timeouts, shorten, unusable, without_secret
+from sweeper.tracking.view import view_of
 from trainers.measuring.evaluation import METRICS
 
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", FAILED: "FAILED", RUNNING: "RUNNING"}
@@ -101,6 +102,7 @@ class Tracker:
             self._client.log_inputs(self.parent, [data_input(sweep)])
         except Exception as error:
             raise unusable(uri, error) from error
+        self._save_view()
 
     @property
     def behind(self) -> list[str]:
@@ -168,6 +170,15 @@ class Tracker:
         if new:
             self._client.log_batch(self.parent, metrics=new)
         self._client.set_terminated(self.parent, status)
+
+    def _save_view(self) -> None:
+        """Save a view of the sweep for MLflow's UI, once; a store that refuses it has all the runs all the same."""
+        try:
+            key, value = view_of(self._sweep, self._folder.path.name, milliseconds(time.time()))
+            if key not in self._client.get_experiment(self._experiment).tags:
+                self._client.set_experiment_tag(self._experiment, key, value)
+        except Exception as error:  # noqa: BLE001  # nobody needs it, whatever the reason is
+            log.info("MLflow %s: no saved view: %s", self.shown_uri, shorten(error))
 
     def _find_runs(self) -> None:
         """Find the runs of this sweep that the store holds."""

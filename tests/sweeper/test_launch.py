@@ -13,6 +13,7 @@ import optuna
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
@@ -105,6 +106,21 @@ def test_track_writes_a_study_that_is_missing_before_it_is_shared(
     (name,) = optuna.get_all_study_names(database)
     assert [trial.values for trial in optuna.load_study(study_name=name, storage=database).trials] == [[0.8, 0.05]] * 2
     assert len(folder.read_trials()) == 2, "a killed sweep left older tables"
+
+
+def test_the_parent_run_has_figures_that_compare_sweeps(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "one")
+    folder.write_sweep(sweep_with())
+    folder.write_tables([], {})
+    for record in (record_of("c0000", "control"), record_of("t0000")):
+        folder.write_record(finish(record, val_asr=1.0 if record.role == "control" else 0.1))
+    uri = fresh_store(tmp_path / "mlflow.db")
+    metrics = MlflowClient(tracking_uri=uri).get_run(launch.track(folder.path, uri).parent).data.metrics
+    assert metrics == pytest.approx({
+        "hypervolume": 0.8 * 0.95, "hypervolume_below_interest": 0.8 * 0.45 / 0.5, "trainings_run": 1,
+        "trainings_saved": 0, "hours": 3 / 3600, "hours_saved": 0, "best_acc_at_0.05": 0.8, "best_acc_at_0.1": 0.8,
+        "best_acc_at_0.2": 0.8,
+    })  # fmt: skip
 
 
 def images(folder: Path) -> str:
