@@ -39,6 +39,7 @@ from sweeper.run_folder.record import CONFIRMATION, FINISHED, REPLICATE, RUNNING
 from sweeper.run_folder.status import trials_in_all
 from sweeper.running.driver import Outcome, Plan, run_sweep
 from sweeper.running.ledger import Ledger
+from sweeper.running.live_file import LiveFile
 from sweeper.running.progress import LiveDisplay
 from sweeper.running.replicates_display import ReplicatesDisplay
 from sweeper.running.study_file import open_study
@@ -385,8 +386,8 @@ def _run_here(
     try:
         for line in folder.write_data_findings(splits.findings):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        with display or _display(spec, splits, console, plan) as shown:
-            ledger = Ledger(folder, plan.records, [tracker, shown])
+        with display or _display(spec, splits, console, plan) as shown, LiveFile(folder) as live:
+            ledger = Ledger(folder, plan.records, [tracker, shown, live])
             outcome = run_sweep(spec, sweep, splits, ledger, plan, shown.say)
         frame = folder.read_trials()
         table, volumes, _ = write_frontier(frame, spec.name, folder.path)

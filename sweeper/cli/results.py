@@ -9,7 +9,6 @@ import typer
 
 from sweeper.cli.folders import RunDir, keep_copy, resolve_run_folder
 from sweeper.cli.screen import console, one_sentence, say
-from trainers.errors import ConfigError
 
 app = typer.Typer()
 
@@ -54,28 +53,27 @@ def report(folder: RunDir) -> None:
 def ui(
     folder: RunDir,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of MLflow's UI; 0: any free port.")] = 5000,
-    report_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the report; 0: any free port.")] = 0,
+    report_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page and report; 0: any free port.")
+    ] = 0,
 ) -> None:
-    """Serve the report and MLflow's UI to this machine only, until Ctrl-C."""
+    """Serve a page to watch a running sweep, which becomes its report, and MLflow's UI, to this machine only."""
+    from sweeper.report.server import serve_sweep
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
-    from sweeper.tracking.ui import serve
+    from sweeper.tracking.ui import serve_mlflow
     from sweeper.tracking.view import link_to_view
-    from sweeper.words import command
 
     with one_sentence():
         run_folder = RunFolder.open(resolve_run_folder(folder))
-        if not run_folder.report.exists():
-            raise ConfigError(
-                f"{run_folder.report} does not exist; write it with {command('report', run_folder.path)}."
-            )
         store = tracking_uri(run_folder.path.resolve().parent)
-        with serve(run_folder.report, store, port, report_port) as (report_address, mlflow_address):
-            say(f"Report: {report_address}")
-            away = why_away(mlflow_address)
-            say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
-            link = None if away else link_to_view(store, run_folder.read_sweep(), without_secret(mlflow_address))
-            if link is not None:
-                say(f"Charts of this sweep's trials: {link}")
-            with suppress(KeyboardInterrupt):
-                Event().wait()
+        with serve_sweep(run_folder, report_port) as page_address:
+            say(f"Sweep: {page_address}")
+            with serve_mlflow(store, port) as mlflow_address:
+                away = why_away(mlflow_address)
+                say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
+                link = None if away else link_to_view(store, run_folder.read_sweep(), without_secret(mlflow_address))
+                if link is not None:
+                    say(f"Charts of this sweep's trials: {link}")
+                with suppress(KeyboardInterrupt):
+                    Event().wait()

@@ -15,6 +15,7 @@ from sweeper.analysis.confirmed import confirmed
 from sweeper.analysis.frontier import in_order
 from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
+from sweeper.analysis.overview import Overview, overview
 from sweeper.analysis.selection import Selection
 from sweeper.analysis.verdicts import how_it_stands
 from sweeper.deploy.bounds import Bounds, go_on
@@ -31,13 +32,16 @@ from sweeper.report.tables import (
     standing_rows,
 )
 from sweeper.run_folder.folder import RunFolder
+from sweeper.run_folder.live import RunningTraining, read_live
 from sweeper.run_folder.record import FAILED, PRUNED, Training
 from sweeper.run_folder.status import Status, reading_notes
 from sweeper.run_folder.tables import as_rows
 from sweeper.words import command, format_cell, parameter, spread
+from trainers.errors import ConfigError
 from trainers.storage.state_store import attempts, host_of
 
 MOST_ATTACKERS = 20
+MOST_ENVIRONMENTS = 5
 
 
 def print_frontier(console: Console, frame: pd.DataFrame, table: pd.DataFrame, volumes: dict[str, float]) -> None:
@@ -240,8 +244,12 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
                                                    (status.counts[FAILED], "failed")) if count]  # fmt: skip
     line(f"{status.done} of {status.budget} trials done" + "".join(f", {part}" for part in parts)
          + f"; {status.controls} control{'s' * (status.controls != 1)}")  # fmt: skip
+    found = _found(folder)
     saved = f", {status.not_needed} more were not needed" if status.not_needed else ""
-    line(f"{status.trainings} trainings finished{saved}")
+    hours = f"; {found.hours_saved:.2g} h saved" if found is not None and found.hours_saved else ""
+    line(f"{status.trainings} trainings finished{saved}{hours}")
+    for text in [] if found is None else _best_lines(found):
+        line(text)
     for text in _doing(folder, status):
         line(f"  {text}")
     for reason in status.failed:
@@ -258,16 +266,44 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
     line(f"Results: {folder.path}")
 
 
+def _found(folder: RunFolder) -> Overview | None:
+    """A sweep in a few figures; null where its table cannot be read."""
+    try:
+        return overview(folder.read_trials(), folder.spec())
+    except ConfigError:
+        return None
+
+
+def _best_lines(found: Overview) -> list[str]:
+    """The best accuracy below each bound on the excess, a line for each environment, unless there are many."""
+    lines = []
+    for environment, by_level in found.best.items() if len(found.best) <= MOST_ENVIRONMENTS else ():
+        if any(best is not None for best in by_level.values()):
+            at = f" at {environment}" if environment else ""
+            known = [f"<= {level:g}: {format_cell(best and best.acc)}" for level, best in by_level.items()]
+            lines.append(f"Best accuracy by val_asr_excess{at}: {', '.join(known)}")
+    return lines
+
+
 def _doing(folder: RunFolder, status: Status) -> list[str]:
     """What trainings that have not ended do: a line for each that runs, and one for those of a trial that wait."""
     lines, waiting = [], Counter[str]()
+    live = {known.key: known for known in (read_live(folder) or [] if status.holder else [])}
     for training in status.left:
-        doing = _state_of(folder, training, status)
+        own = live.get((training.record.trial_id, training.run))
+        doing = _state_of(folder, training, status) + ("" if own is None else _place(own))
         if doing == "waits" and len(training.record.trainings) > 1:
             waiting[training.record.trial_id] += 1
         else:
             lines.append(f"{training.label} {doing}")
     return lines + [f"{name}: {count} training{'s wait' if count > 1 else ' waits'}" for name, count in waiting.items()]
+
+
+def _place(own: RunningTraining) -> str:
+    """Where a training runs, and how far it is."""
+    if own.host is None:
+        return ""
+    return f" on {own.host}, epoch {own.epoch}" + (f" ({own.stage})" if own.stage else "")
 
 
 def _state_of(folder: RunFolder, training: Training, status: Status) -> str:

@@ -1,28 +1,26 @@
 """The report: all results of a run folder on one page, which works offline."""
 
 import base64
-from collections.abc import Callable, Container, Mapping
-from importlib.resources import files
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.offline
 import yaml
-from jinja2 import Environment
 
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.confirmed import confirmed
-from sweeper.analysis.frontier import ENVIRONMENT_KEYS, KEYS, in_order, points, with_environments
+from sweeper.analysis.frontier import KEYS, in_order, points, with_environments
 from sweeper.analysis.importance import importances
 from sweeper.analysis.left_out import left_out
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.spec import SweepSpec
 from sweeper.report.certificate import certificate_section
-from sweeper.report.plots import DEFENSE_COLOURS
+from sweeper.report.points import colours_of, for_json, searched_columns, setting_points
+from sweeper.report.rendering import render
 from sweeper.report.summary import NOTE, caveats, notes
 from sweeper.report.tables import (
     BREAKING_HEADINGS,
@@ -49,13 +47,6 @@ MOST_DOTS = 300
 """Most settings drawn for one attack at one poison rate; more are thinned out evenly."""
 MOST_HISTOGRAMS = 12
 BINS = np.linspace(0, 1, 41)
-POINT_FIGURES = (
-    "config_id", "environment", "defense", "trials", "seeds", "val_acc", "val_acc_sd", "val_acc_low", "val_acc_high",
-    "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd", "val_asr_excess",
-    "val_asr_excess_sd", "val_asr_excess_low", "val_asr_excess_high", "val_asr", "val_asr_sd", "asr_floor", "test_acc",
-    "test_balanced_acc", "test_min_class_acc", "test_asr_excess", "test_asr", "test_asr_floor", "control_acc",
-    "control_asr", "control_asr_excess", "lost_classes", "weak", "on_frontier", "frontier_share",
-)  # fmt: skip
 AGAIN = (
     "config_id", "defense", "seeds", "val_acc", "val_acc_sd", "val_asr_excess", "val_asr_excess_sd", "val_asr",
     "val_asr_sd", "asr_floor",
@@ -90,10 +81,10 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
     tested = None if certificate is None else certificate_section(certificate, frame)
     interrupted = {record.trial_id for record in folder.read_records().values() if record.open}
     importance, note = importances(spec, table, frame)
-    names = _searched(frame)
+    names = searched_columns(frame)
     leading = _leading(table)
     attacker_table = attackers(frame, spec) if spec.attacking else None
-    points_shown = _points(frame, table, names, spec)
+    points_shown = setting_points(frame, table, names, spec)
     environments_shown = in_order(table["environment"].unique())
     if attacker_table is not None:
         leading = attacker_table.loc[attacker_table["leads"], "trial_id"].tolist()
@@ -108,7 +99,7 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         "rates": _rates(frame, spec),
         "class_params": [name for name, column in names.items() if column in CLASS_COLUMNS],
         "class_names": folder.class_names,
-        "colours": _colours(table),
+        "colours": colours_of(table),
         "attacking": spec.attacking,
         "importance": importance,
         "histograms": _histograms(folder, frame, leading),
@@ -140,22 +131,8 @@ def write_report(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame, sp
         },
         "preset": yaml.safe_dump(sweep["preset"], sort_keys=False),
     }
-    source = files("sweeper.report") / "templates"
-    parts = {
-        name: (source / f"report.{end}").read_text(encoding="utf-8")
-        for name, end in (("style", "css"), ("script", "js"))
-    }
-    template = Environment(autoescape=True).from_string((source / "report.html").read_text(encoding="utf-8"))
-    write_text(
-        folder.report, template.render(page=page, data=_for_json(data), plotly=plotly.offline.get_plotlyjs(), **parts)
-    )
+    write_text(folder.report, render("report", page=page, data=for_json(data)))
     return folder.report
-
-
-def _colours(table: pd.DataFrame) -> dict[str, str]:
-    """The colour of each compared defense; empty for a single one."""
-    present = set(table["defense"])
-    return {name: colour for name, colour in DEFENSE_COLOURS.items() if name in present} if len(present) > 1 else {}
 
 
 def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
@@ -170,43 +147,6 @@ def _comparison(folder: RunFolder, frame: pd.DataFrame, table: pd.DataFrame) -> 
         "note": NOTE,
         "roc": base64.b64encode(folder.roc.read_bytes()).decode() if folder.roc.exists() else None,
     }
-
-
-def _searched(frame: pd.DataFrame) -> dict[str, str]:
-    """Parameters that differ between trials: the column of each, by the name that the page shows."""
-    trials = frame[frame["role"] == TRIAL]
-    columns = [c for c in trials.columns if c.startswith("param.defense.")]
-    by_defense = trials.groupby("defense")  # one that differs only between defenses was not searched
-    names = {
-        c.removeprefix("param.defense."): c for c in columns if (by_defense[c].nunique(dropna=False) > 1).any()
-    }  # fmt: skip
-    if trials["defense"].nunique() > 1:
-        names = {"defense": "defense", **names}
-    by_scenario = trials.groupby("scenario")
-    for column in (*ENVIRONMENT_KEYS, *(c for c in trials.columns if c.startswith("param.scenario."))):
-        if (by_scenario[column].nunique(dropna=False) > 1).any():
-            names[column.replace("param.scenario.", "attack: ")] = column
-    return names
-
-
-def _points(
-    frame: pd.DataFrame, table: pd.DataFrame, names: Mapping[str, str], spec: SweepSpec
-) -> list[dict[str, Any]]:
-    trials = finished(frame)
-    if trials.empty:
-        return []
-    trials = with_environments(trials, frame)
-    first = trials.drop_duplicates(["config_id", "environment"]).set_index(["config_id", "environment"])
-    values = {name: first[column].to_dict() for name, column in names.items()}
-    rows = as_rows(table[list(POINT_FIGURES)])
-    for row in rows:
-        key = (row["config_id"], row["environment"])
-        row["params"] = {name: values[name][key] for name in names}
-        for block in spec.defense:
-            if block.kind == row["defense"]:
-                chosen = {name: first.loc[key].get(f"param.defense.{name}") for name in block.values}
-                row["params"] |= dict.fromkeys((name for name in block.idle(chosen) if name in names), None)
-    return rows
 
 
 def _rates(frame: pd.DataFrame, spec: SweepSpec) -> list[dict[str, Any]]:
@@ -348,17 +288,3 @@ def _provenance(sweep: Mapping[str, Any]) -> dict[str, str]:
         "data": str(sweep["preset"]["data"]["source"]),
         "data fingerprint": str(sweep["data_fingerprint"]),
     }
-
-
-def _for_json(value: Any) -> Any:
-    """The value as JSON can hold it: no NaN, no numpy types."""
-    if isinstance(value, dict):
-        return {str(key): _for_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_for_json(item) for item in value]
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if pd.isna(value):
-        return None
-    convert: Callable[[], Any] = getattr(value, "item", lambda: value)
-    return convert()

@@ -75,6 +75,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.roc = path / "roc.png"
         self.data_findings = path / FINDINGS
+        self.live = path / "live.json"
         self.record_written: Callable[[], None] = do_nothing
         """Called when a record was written."""
         self._ours = self._made = False

@@ -81,7 +81,9 @@ class Mirror:
 
     def _version(self, path: Path) -> tuple[int, int] | None:
         """Time and size of a file, which change with its content; null if the file is never copied."""
-        ours = path.name == LOCK_FILE or path.name.startswith((LEFTOVER, self._folder.study.name))
+        ours = path.name in (LOCK_FILE, self._folder.live.name) or path.name.startswith(
+            (LEFTOVER, self._folder.study.name)
+        )
         if ours or not path.is_file():
             return None
         status = path.stat()

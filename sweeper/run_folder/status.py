@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeper.preset.class_numbers import describe_classes
@@ -37,6 +37,7 @@ class Status:
         counts: trials by status, controls not counted.
         raced_out: trials that left their races.
         trainings: trainings that have finished, controls not counted.
+        trainings_in_all: trainings of all trials, with those that need not run.
         not_needed: trainings that need not run, since their trials left their races.
         controls: controls that have ended.
         left: trainings and controls that run, or that ``resume`` would continue.
@@ -52,6 +53,7 @@ class Status:
     counts: Counter[str]
     raced_out: int
     trainings: int
+    trainings_in_all: int
     not_needed: int
     controls: int
     left: list[Training]
@@ -73,14 +75,18 @@ class Status:
         return "interrupted" if own or self.done < self.budget else "ended"
 
 
-def read_status(folder: RunFolder) -> Status:
+def read_status(folder: RunFolder, known: Mapping[str, TrialRecord] | None = None) -> Status:
     """Read the status of a sweep from its records.
+
+    Args:
+        folder: the run folder.
+        known: its records, if they were read just now; null: they are read.
 
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
     """
     spec = folder.spec()
-    records = list(folder.read_records().values())
+    records = list((folder.read_records() if known is None else known).values())
     trials = [record for record in records if record.role not in (CONTROL, REPLICATE)]
     ended = [record for record in trials if not record.open]
     budget = trials_in_all(spec, spec.search.trials, records)
@@ -93,6 +99,7 @@ def read_status(folder: RunFolder) -> Status:
         counts=Counter(record.status for record in ended),
         raced_out=sum(record.raced_out for record in ended),
         trainings=sum(state.status == FINISHED for record in trials for state in record.trainings.values()),
+        trainings_in_all=_trainings_in_all(spec, trials, budget),
         not_needed=sum(s.status != FINISHED for r in ended if r.raced_out for s in r.trainings.values()),
         controls=sum(record.role == CONTROL and not record.open for record in records),
         left=[training for record in records for training in record.trainings_left()],
@@ -114,6 +121,13 @@ def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -
     if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
         asked = min(asked, len(grid_points(spec)))
     return max(asked, roles[TRIAL]) + roles[CONFIRMATION]
+
+
+def _trainings_in_all(spec: SweepSpec, trials: Sequence[TrialRecord], budget: int) -> int:
+    """Trainings of all trials; one that was not proposed yet has one for each scenario and seed."""
+    scenarios = 1 if spec.search.scenarios == "one" else len(spec.scenario_blocks)
+    known = sum(len(record.trainings) for record in trials)
+    return known + max(budget - len(trials), 0) * scenarios * len(spec.seeds)
 
 
 def _seconds_left(ended: list[TrialRecord], budget: int, since: float) -> float | None:

@@ -1,11 +1,13 @@
 """The display of a running sweep: a follower of its ledger."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from sweeper.preset.class_numbers import CLASS_KEYS
 from sweeper.preset.objectives import Constraint, Objective
@@ -20,8 +22,12 @@ from sweeper.run_folder.record import (
     TrialRecord,
     control_success,
 )
+from sweeper.running.so_far import Levels, Spent
 from sweeper.words import parameter
 from trainers.data.class_names import class_label
+
+MOST_NAMED = 4
+"""Trainings that are named on the line of what runs."""
 
 
 def describe(record: TrialRecord, rows: Sequence[dict[str, Any]], class_names: Sequence[str] = ()) -> str:
@@ -60,9 +66,21 @@ def _figures(row: dict[str, Any]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
 
 
+class _ThreeLines(Progress):
+    """A bar with two lines below it, each cut at the width of the terminal."""
+
+    frontier = doing = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The three lines."""
+        yield self.make_tasks_table(self.tasks)
+        for text in (self.frontier, self.doing):
+            yield Text(text, no_wrap=True, overflow="ellipsis")
+
+
 class LiveDisplay:
-    """A progress bar over the trials, and a line for each that ended. Without a terminal, only lines, which tell of the
-    trainings of open trials too.
+    """A line for each trial that ended, and on a terminal three lines below them that stay: a bar over the trials, the
+    frontier so far, and what runs where. Without a terminal, lines tell of the trainings of open trials too.
 
     Args:
         console: where to write.
@@ -98,18 +116,22 @@ class LiveDisplay:
         self._each = 1
         """Trainings of a trial."""
         self._best: dict[str, float] = {}
-        self._progress: Progress | None = None
+        self._levels = Levels(objectives)
+        self._spent = Spent()
+        self._progress: _ThreeLines | None = None
         controls = control_success(records)
         for record in records:
+            rows = record.rows(controls)
+            self._spent.add(record, rows)
             if record.role not in (CONTROL, REPLICATE) and not record.open:
-                self._count(record, record.rows(controls))
+                self._count(record, rows)
         self._ended_before = self._ended
         self._began: float | None = None
         """When the first training of a trial began; controls come before."""
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._progress = Progress(*columns, console=console)
-            self._task = self._progress.add_task("starting", total=budget)
+            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._progress = _ThreeLines(*columns, console=console)
+            self._task = self._progress.add_task("trials", total=budget)
 
     def trial_started(self, record: TrialRecord) -> None:
         """Show that a trial or control started."""
@@ -127,6 +149,7 @@ class LiveDisplay:
         """Print a line about an ended trial; ``rows`` are its rows of ``trials.parquet``."""
         self._open.pop(record.trial_id, None)
         self._finished.pop(record.trial_id, None)
+        self._spent.add(record, rows)
         self._console.print(describe(record, rows, self._class_names), markup=False, highlight=False)
         if record.role != CONTROL and not record.open:
             self._count(record, rows)
@@ -163,6 +186,7 @@ class LiveDisplay:
         weak = any(row["weak_attack"] for row in rows)
         if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
             return
+        self._levels.add(rows)
         for objective in self._objectives:
             value = objective.value(rows)
             if value is not None:
@@ -175,10 +199,13 @@ class LiveDisplay:
         if self._not_needed:
             parts.append(f"{self._not_needed} trainings not needed")
         if self._best:
-            each = " of each" if len(self._objectives) > 1 else ""
-            values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
-            parts.append(f"best{each} so far: {values}")
+            parts.append(self._best_of_each())
         return "".join(f", {part}" for part in parts) + self._time_left()
+
+    def _best_of_each(self) -> str:
+        each = " of each" if len(self._objectives) > 1 else ""
+        values = ", ".join(f"{name} {value:.3f}" for name, value in self._best.items())
+        return f"best{each} so far: {values or '-'}"
 
     def _time_left(self) -> str:
         """The time left at the present pace, as the end of a sentence; empty if it is not known."""
@@ -198,17 +225,33 @@ class LiveDisplay:
                     self._console.print(text, markup=False, highlight=False)
         if self._progress is None:
             return
-        parts = [f"{name} epoch {_epochs(record)}" for name, record in self._open.items() if _runs(record)]
-        if len(parts) < len(self._open):
-            parts.append(f"{len(self._open) - len(parts)} waiting")
-        running = ", ".join(parts) or "waiting"
-        self._progress.update(self._task, description=running + self._summary(), completed=sum(self._counts.values()))
+        self._progress.frontier = self._levels.text or self._best_of_each().capitalize()
+        self._progress.doing = self._doing()
+        failed = f", {self._counts[FAILED]} failed" if self._counts[FAILED] else ""
+        trainings = f"trials, {self._ended + sum(self._finished.values())} of {self._budget * self._each} trainings"
+        description = trainings + failed + self._time_left()
+        self._progress.update(self._task, description=description, completed=sum(self._counts.values()))
+
+    def _doing(self) -> str:
+        """What runs where, the races that are open, and what they have saved."""
+        running = [
+            (record.trial_id, state.host, record.final(run).get("epoch", 0))
+            for record in self._open.values()
+            for run, state in record.trainings.items()
+            if state.status == RUNNING and state.attempt
+        ]
+        where = Counter(host for _, host, _ in running if host is not None)
+        on = f" on {', '.join(f'{host} ({count})' for host, count in sorted(where.items()))}" if where else ""
+        epochs = ", ".join(f"{name} epoch {epoch}" for name, _, epoch in running[:MOST_NAMED])
+        more = f", {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
+        parts = [f"{len(running)} running{on}", _many(len(self._open), "trial", "open")]
+        if self._not_needed:
+            parts.append(_many(self._not_needed, "training", "not needed"))
+        if self._spent.hours_saved:
+            parts.append(f"{self._spent.hours_saved:.2g} h saved")
+        parts += [epochs + more] if running else []
+        return "; ".join(parts)
 
 
-def _runs(record: TrialRecord) -> bool:
-    """Whether any training of a trial has begun and not ended."""
-    return any(state.status == RUNNING and state.attempt for state in record.trainings.values())
-
-
-def _epochs(record: TrialRecord) -> int:
-    return sum(len(epochs) for epochs in record.epochs.values())
+def _many(count: int, noun: str, what: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)} {what}"

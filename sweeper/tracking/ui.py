@@ -1,4 +1,4 @@
-"""Serves MLflow's UI and the report of a sweep to this machine only."""
+"""Serves MLflow's UI to this machine only."""
 
 import os
 import signal
@@ -10,78 +10,55 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
-from typing import Any
-from urllib.parse import urlsplit
 
 from trainers.errors import ConfigError
-from trainers.storage.network import keep_loopback_off_proxies
+from trainers.storage.network import THIS_MACHINE, keep_loopback_off_proxies
 
-HOST = "127.0.0.1"
 SECONDS_TO_START = 60
 SECONDS_TO_END = 10
 
 
-class _Report(SimpleHTTPRequestHandler):
-    """Serves ``report.html``, and nothing else of the folder."""
-
-    def send_head(self) -> Any:
-        """Answer a request, up to the content."""
-        # Another host name in a request comes from a web page elsewhere that tries to read the report (DNS rebinding).
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (HOST, "localhost"):
-            return self.send_error(403)
-        if self.path not in ("/", "/report.html"):
-            return self.send_error(404)
-        self.path = "/report.html"
-        return super().send_head()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
-
-
 @contextmanager
-def serve(report: Path, store: str, port: int, report_port: int) -> Iterator[tuple[str, str]]:
-    """Serve the report and MLflow's UI until the block ends.
+def serve_mlflow(store: str, port: int) -> Iterator[str]:
+    """Serve MLflow's UI until the block ends.
 
     Args:
-        report: path of ``report.html``.
         store: address of the tracking store; an MLflow server has a UI of its own, so none is started.
-        port: of MLflow's UI; 0: any that is free.
-        report_port: of the report; 0: any that is free.
+        port: of the UI; 0: any that is free.
 
     Yields:
-        Addresses of the report and of MLflow's UI.
+        The address of the UI.
 
     Raises:
-        ConfigError: a port is taken, or MLflow does not start.
+        ConfigError: the port is taken, or MLflow does not start.
     """
     keep_loopback_off_proxies()  # nor do requests of MLflow's own processes
-    try:
-        server = ThreadingHTTPServer((HOST, report_port), partial(_Report, directory=str(report.parent)))
-    except OSError as error:
-        raise ConfigError(f"Port {report_port} cannot be used: {error.strerror}.") from error
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        if store.startswith("http"):
-            yield f"http://{HOST}:{server.server_port}/", store
-            return
-        with _mlflow(store, port or _free_port()) as address:
-            yield f"http://{HOST}:{server.server_port}/", address
-    finally:
-        server.shutdown()
-        server.server_close()
+    if store.startswith("http"):
+        yield store
+        return
+    with _mlflow(store, port or _free_port()) as address:
+        yield address
 
 
 @contextmanager
 def _mlflow(store: str, port: int) -> Iterator[str]:
     # -P: no module is imported from the working folder, which may be somebody else's run folder.
-    command = [sys.executable, "-P", "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
-    address = f"http://{HOST}:{port}"
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mlflow",
+        "ui",
+        "--host",
+        THIS_MACHINE,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    address = f"http://{THIS_MACHINE}:{port}"
     with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
+        if probe.connect_ex((THIS_MACHINE, port)) == 0:
             raise ConfigError(f"Port {port} cannot be used: something listens there.")
     # In the environment, since the process list would show a password in the address.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONSAFEPATH": "1"}
@@ -118,6 +95,6 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((THIS_MACHINE, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -8,7 +8,9 @@ from urllib.request import getproxies, proxy_bypass
 
 PATIENCE_S = 5.0
 """How long a server may take to accept a connection."""
-LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
+THIS_MACHINE = "127.0.0.1"
+"""The address that servers of this program bind to: only this machine reaches them."""
+LOOPBACK = ("localhost", THIS_MACHINE, "127.0.0.0/8", "::1")
 """This machine itself, as requests, urllib and botocore read it in ``no_proxy``."""
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "mysql": 3306, "mssql": 1433}
 

@@ -1,5 +1,6 @@
 """``train``, ``predict`` and ``ui``."""
 
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from trainers.data.pixels import Rendering
 from trainers.data.shapes import CLASS_NAMES, make_shapes
 from trainers.models import ModelConfig, build_model
 from trainers.seeding import NUMERICS
+from trainers.storage.network import THIS_MACHINE
 from trainers.storage.saved_model import SavedModel
 
 
@@ -203,5 +205,11 @@ def test_predict_takes_folders_and_says_what_it_left_out_of_them(tmp_path: Path)
     )
 
 
-def test_ui_wants_a_report(run_dir: Path) -> None:
-    assert "report.html does not exist; write it with sweeper report" in sentence(call("ui", str(run_dir)))
+@pytest.mark.parametrize("option", ["--port", "--report-port"])
+def test_ui_needs_no_report_but_free_ports(run_dir: Path, tmp_path: Path, option: str) -> None:
+    fresh_store(tmp_path / "tracking.db")
+    with socket.socket() as taken:
+        taken.bind((THIS_MACHINE, 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"Port {port} cannot be used: " in sentence(call("ui", str(run_dir), option, port))

@@ -39,7 +39,8 @@ def folder(store: ObjectPath, tmp_path: Path) -> RunFolder:
 
 
 def test_what_lasts_is_copied_and_nothing_else(folder: RunFolder, store: ObjectPath) -> None:
-    for name in ("records/t0000.json", "scores/t0000-badnets-0.parquet", "records/.beside-x.json", "study.db-journal"):
+    for name in ("records/t0000.json", "scores/t0000-badnets-0.parquet", "records/.beside-x.json", "study.db-journal",
+                 "live.json"):  # fmt: skip
         (folder.path / name).parent.mkdir(exist_ok=True)
         (folder.path / name).write_text(name)
     folder.study.touch()

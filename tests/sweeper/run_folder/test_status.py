@@ -11,7 +11,8 @@ from rich.console import Console
 
 from sweeper.cli.tables import print_status
 from sweeper.run_folder.folder import LOCK_FILE, RunFolder
-from sweeper.run_folder.record import FAILED, FINISHED, PRUNED
+from sweeper.run_folder.live import RunningTraining, write_live
+from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, control_success
 from sweeper.run_folder.status import read_status, trials_in_all, unfinished
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
@@ -74,6 +75,38 @@ def test_trainings_are_counted_and_those_that_were_not_needed(tmp_path: Path) ->
     assert lines[1:5] == ["1 of 4 trials done, 1 left their races; 0 controls",
                           "3 trainings finished, 3 more were not needed",
                           "  t0001 (badnets, seed 1) runs", "  t0001: 1 training waits"]  # fmt: skip
+
+
+def test_where_trainings_run_what_is_best_and_what_was_saved_is_said(tmp_path: Path) -> None:
+    spec = spec_with(seeds=[0, 1])
+    control, best, left, runs = (
+        record_of("c0000", "control", spec),
+        *(record_of(f"t000{n}", spec=spec) for n in range(3)),
+    )
+    for state in best.trainings.values():
+        state.attempt = 1
+    finish(control, val_asr=0.99)
+    finish(best, val_asr=0.13, seconds=3600.0)
+    left.trainings["badnets", 0].attempt = 1
+    left.add_epoch(("badnets", 0), epoch_figures(1, val_asr=0.9, seconds=1800.0), FACTS)
+    left.end_training(("badnets", 0), FINISHED)
+    left.ended_by = "badnets"
+    left.end(PRUNED, "It is beyond the interest.")
+    records = [control, best, left, runs]
+    folder = folder_with(tmp_path / "run", records, seeds=[0, 1], search={"trials": 4})
+    for record in best.controls:  # both seeds have the control of the first
+        best.controls[record] = next(iter(control.controls.values()))
+    folder.write_tables(records, control_success(records))
+    states = folder.states / "t0002-0"
+    with RunFolder(folder.path).lock():
+        StateStore(states, attempt=new_attempt(states)).begin("node")
+        write_live(folder, [RunningTraining("t0002", "badnets", 0, "10.0.0.1", 7, "mix")])
+        lines = shown(folder)
+    assert lines[2:6] == [
+        "3 trainings finished, 1 more were not needed; 0.83 h saved",
+        "Best accuracy by val_asr_excess: <= 0.05: -, <= 0.1: 0.800, <= 0.2: 0.800",
+        "  t0002 (badnets, seed 0) runs on 10.0.0.1, epoch 7 (mix)", "  t0002: 1 training waits",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("ago", "left"), [(5000, "About 250 min left."), (150, "About 15 min left."), (50, None)])

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -169,9 +170,49 @@ def test_what_runs_what_waits_and_what_has_finished_of_open_trials(terminal: boo
                 record.end_training(RUN, "FINISHED")
     text = file.getvalue()
     if terminal:
-        assert "t0001 epoch 1, 1 waiting" in text
+        assert "trials, 1 of 4 trainings, less than a minute left" in text
+        assert "1 running; 2 trials open; t0001 epoch 1" in text
     else:
         assert text == "  t0000: 1 of 2 trainings, less than a minute left\n", "said once"
+
+
+def lines_that_stay(display: LiveDisplay, out: io.StringIO) -> list[str]:
+    """The last lines of a terminal, without its codes."""
+    with display:
+        display._refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    return [line.rstrip() for line in text.splitlines()][-3:]
+
+
+@pytest.mark.parametrize("width", [200, 60])
+def test_on_a_terminal_three_lines_stay(width: int) -> None:
+    """One trial has finished, one has left its race, and one runs on two hosts."""
+    out, spec = io.StringIO(), spec_with(seeds=[0, 1])
+    display = LiveDisplay(Console(file=out, force_terminal=True, width=width), spec.objectives, [], budget=4)
+    done, left, runs = (record_of(f"t000{number}", spec=spec) for number in range(3))
+    for state in done.trainings.values():
+        state.attempt = 1
+    display.trial_ended(finish(done, val_asr=0.13, seconds=3600.0), done.rows({}))
+    left.add_epoch(RUN, epoch_figures(1, val_asr=0.9), FACTS)
+    left.trainings[RUN].attempt = 1
+    left.end_training(RUN, "FINISHED")
+    left.ended_by = "badnets"
+    left.end("PRUNED", "It is beyond the interest.")
+    display.trial_ended(left, left.rows({}))
+    for seed, host in ((0, "10.0.0.1"), (1, "10.0.0.2")):
+        runs.trainings["badnets", seed].attempt, runs.trainings["badnets", seed].host = 1, host
+        runs.add_epoch(("badnets", seed), epoch_figures(seed + 4), FACTS)
+    display.epoch_ended(runs)
+    bar, frontier, doing = lines_that_stay(display, out)
+    assert "2/4" in bar
+    assert frontier == "Best accuracy by val_asr_excess: <= 0.05: -, <= 0.1: 0.800, <= 0.2: 0.800"[: width - 1] + (
+        "" if width > 75 else "…"
+    )
+    whole = (
+        "2 running on 10.0.0.1 (1), 10.0.0.2 (1); 1 trial open; 1 training not needed; 0.67 h saved; t0002 epoch 4, "
+        "t0002 epoch 5"
+    )
+    assert doing == (whole if width > len(whole) else f"{whole[: width - 1]}…")
 
 
 def test_the_time_of_controls_is_not_that_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:
