@@ -254,6 +254,9 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
         line(f"  {text}")
     for reason in status.failed:
         line(f"FAILED {reason}")
+    sizes = folder.trunk_sizes()
+    if sizes:
+        line(f"Trunks: {len(sizes)} kept, {sum(sizes) / 2**20:.1f} MiB")
     if status.seconds_left is not None and status.done < status.budget:
         line(f"About {max(status.seconds_left / 60, 1):.0f} min left.")
     if status.certificate is not None:

@@ -336,6 +336,14 @@ class RunFolder:
         """Remove the file of a trunk that nobody needs any more."""
         (self.trunks / file).unlink(missing_ok=True)
 
+    def trunk_sizes(self) -> list[int]:
+        """Sizes in bytes of the trunks that are kept; empty in a store, which is not asked."""
+        sizes = []
+        for path in self.trunks.glob("*.safetensors") if isinstance(self.trunks, Path) else ():
+            with suppress(FileNotFoundError):  # one may be removed at this moment
+                sizes.append(path.stat().st_size)
+        return sizes
+
     def remove_trunks_but(self, files: Container[str]) -> None:
         """Remove the trunks that nobody needs any more, of an earlier part of the sweep."""
         for path in self.trunks.glob("*"):

@@ -289,12 +289,28 @@ def test_leftovers_among_the_scores_are_removed_too(folder: RunFolder) -> None:
     assert [path.name for path in folder.scores.iterdir()] == ["t0000-badnets-0.parquet"]
 
 
-def test_states_of_unknown_trainings_go_and_what_controls_left_stays(folder: RunFolder) -> None:
+def test_states_of_unknown_trainings_go(folder: RunFolder) -> None:
     for name in ("t0000", "t0001-0", "t0001-1", "c0000-0"):
         (folder.states / name).mkdir(parents=True)
         (folder.states / name / "run-0.1.safetensors").write_text("state")
     folder.remove_states_but({"t0001-1", "c0000-0"})
     assert {path.name for path in folder.states.glob("*")} == {"t0001-1", "c0000-0"}
+
+
+def test_trunks_that_nobody_needs_go_and_what_is_half_written_too(folder: RunFolder) -> None:
+    assert folder.trunk_sizes() == []
+    folder.remove_trunks_but(set())
+    trunks = folder.path / "trunks"
+    trunks.mkdir()
+    for name in ("a", "b", "c"):
+        (trunks / f"{name}.safetensors").write_bytes(b"1234")
+    (trunks / f"{LEFTOVER}d.safetensors").write_bytes(b"12")
+    folder.remove_leftovers()
+    folder.remove_trunk("c.safetensors")
+    folder.remove_trunk("c.safetensors")
+    assert folder.trunk_sizes() == [4, 4]
+    folder.remove_trunks_but({"b.safetensors"})
+    assert [path.name for path in trunks.iterdir()] == ["b.safetensors"]
 
 
 @pytest.mark.parametrize("was_there", [False, True])

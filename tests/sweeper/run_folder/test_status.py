@@ -16,6 +16,7 @@ from sweeper.run_folder.record import FAILED, FINISHED, PRUNED, control_success
 from sweeper.run_folder.status import read_status, trials_in_all, unfinished
 from tests.sweeper.small import FACTS, epoch_figures, finish, record_of, spec_with, sweep_with
 from trainers.errors import ConfigError
+from trainers.storage.files import write_text
 from trainers.storage.state_store import StateStore, new_attempt
 
 
@@ -218,3 +219,11 @@ def test_how_many_trials_a_sweep_has_in_the_end() -> None:
     small = spec_with(defense=grid, search={"sampler": "grid", "trials": 10})
     assert trials_in_all(small, 10, []) == 3, "a grid may have fewer points"
     assert trials_in_all(small, 2, []) == 2
+
+
+def test_the_trunks_that_are_kept(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "run", [record_of("t0000")])
+    assert not any(line.startswith("Trunks") for line in shown(folder))
+    for name in "ab":
+        write_text(folder.trunks / f"{name}.safetensors", "x" * 2**20)
+    assert "Trunks: 2 kept, 2.0 MiB" in shown(folder)

@@ -190,3 +190,45 @@ def test_what_waits_in_the_study_is_dealt_what_its_number_says(
     drain(searcher)
     assert [trial.params["defense"] for trial in study.trials] == ["vab", "abl"] * 2 + ["vab"]
     assert study.trials[0].params["vab.threshold"] == 0.15
+
+
+SIBLINGS = ("defense.temperature={float: [1, 5]}", "search={trials: 2, branches: 2, sampler: random}")
+
+
+def test_siblings_are_told_of_their_trunk_and_wait_for_it(make_spec: MakeSpec, make_searcher: MakeSearcher) -> None:
+    searcher, _ = make_searcher(make_spec(*SIBLINGS))
+    control = searcher.suggest("c")
+    assert isinstance(control, dict)
+    assert "trunk" not in control
+    finish(searcher, "c")
+    first = searcher.suggest("1")
+    assert isinstance(first, dict)
+    assert first["trunk"] == 2
+    assert searcher.suggest("2") is None, "the other one waits"
+    searcher.on_trial_result("1", {"trunk": [None]})
+    second = searcher.suggest("2")
+    assert isinstance(second, dict)
+    assert second["trunk"] == 2
+    trunk = searcher.agenda.trunk_of(searcher.ledger.of("2"))
+    path = searcher.ledger.folder.trunks / trunk.file
+    path.parent.mkdir()
+    path.write_bytes(b"trunk")
+    finish(searcher, "1")
+    assert path.exists()
+    finish(searcher, "2")
+    assert not path.exists()
+
+
+def test_a_trunk_that_is_not_kept_is_said_once(
+    make_spec: MakeSpec, make_searcher: MakeSearcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher, _ = make_searcher(make_spec(*SIBLINGS))
+    said: list[str] = []
+    monkeypatch.setattr(searcher, "_say", said.append)
+    searcher.suggest("c")
+    finish(searcher, "c")
+    searcher.suggest("1")
+    searcher.on_trial_result("1", {"trunk": ["No space left on device"]})
+    assert isinstance(searcher.suggest("2"), dict), "nobody waits for it"
+    searcher.on_trial_result("2", {"trunk": ["No space left on device"]})
+    assert said == ["A trunk could not be kept (No space left on device); settings that share it train it themselves."]
