@@ -156,7 +156,7 @@ def test_states_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_pa
     def attempt() -> TrainingActor:
         actor = object.__new__(TrainingActor)
         number = new_attempt(store / "states" / "t0000-0")
-        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, None, False, store)
+        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, False, store)
         return actor
 
     first = attempt()
