@@ -314,11 +314,12 @@ def _status_word(record: TrialRecord) -> str:
 
 
 def _kind(record: TrialRecord) -> str:
-    """The reason without what differs between trials that ended for the same one: other trials' ids, and figures that
-    are followed by a bound.
+    """The reason without what differs between trials that ended for the same one: other trials' ids, figures that are
+    followed by a bound, and by how many trainings one fell behind.
     """
     why = re.sub(rf"\b{TRIAL_ID}\b", "another trial", record.error or "")
     why = re.sub(r" is at least \d+(\.\d+)?, (?=above )", " is ", why)
+    why = re.sub(r", where \d+ of \d+ trainings are ahead of it", "", why)
     return f"{_status_word(record)}: {why}" if why else _status_word(record)
 
 

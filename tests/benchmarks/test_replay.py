@@ -11,13 +11,15 @@ import pytest
 
 from benchmarks import replay
 from benchmarks.replay_clock import Replayed
-from benchmarks.replay_figures import FINGERPRINT, Forest, Table, TableError, check, read_table
+from benchmarks.replay_figures import FINGERPRINT, Forest, Name, Outcome, Table, TableError, check, read_table
 from benchmarks.replay_policies import POLICIES, Case, gap, reached, shuffled, volume, whole
 from benchmarks.replay_policies import replay as run_sweep
 from benchmarks.replay_table import preset_of, settings
 from sweeper.preset.spec import validate
 
 CASE = Case(interest=0.3)
+ORDER = 0
+"""Of the settings of PT: the worst ones come last."""
 BROKEN = 0.9
 """Attack success of a broken setting in the adaptive scenario."""
 
@@ -130,6 +132,41 @@ def test_trainings_that_nobody_needs_stop_at_the_end_of_their_epoch(table: Table
     assert sweep(table, "bounds", places=20).seconds < 10.0 * sweep(table, "bounds", places=20).trainings
 
 
+def with_curves(table: Table) -> Table:
+    """The table with 24 epochs of a second in each training. There is no model in the first; then each setting is less
+    accurate than those before it.
+    """
+    order = [setting.config_id for setting in table.settings]
+
+    def outcome(name: Name, known: Outcome) -> Outcome:
+        acc = 0.9 - 0.05 * order.index(name[0]) if name[0] in order else 0.9
+        epochs = [{**known.final, "epoch": k, "val_acc": None if k == 1 else acc} for k in range(1, 25)]
+        return Outcome(known.final, [float(k) for k in range(1, 25)], epochs)
+
+    return Table(table.settings, {name: outcome(name, known) for name, known in table.trainings.items()})
+
+
+@pytest.mark.parametrize("places", [1, 20])
+def test_asha_stops_at_the_end_of_an_epoch_and_the_whole_trial(table: Table, places: int) -> None:
+    """Plans of PT have 22 to 24 epochs: rungs are at the sixth, and at the 17th or 18th. Of six trainings in each
+    trial, 0.83 go on.
+
+    The worst setting is the seventh of eight, and is stopped at the first rung. The last one is better than it, but at
+    the second rung, to which the worst does not come, it is the last of seven.
+    """
+    case = Case(interest=0.3, defenses=("pt",), without=("adaptive_blend",))
+    off, found = (sweep(with_curves(table), policy, case, order=ORDER, places=places) for policy in ("off", "asha"))
+    assert (len(off.complete), len(found.complete)) == (8, 6)
+    assert found.trainings <= off.trainings
+    assert found.seconds < off.seconds
+    if places == 1:
+        assert found.trainings == off.trainings - 2 * 5
+        assert found.seconds == 24.0 * (found.trainings - 2) + 6.0 + 18.0
+    lost = sweep(with_curves(table), "asha", case, order=ORDER, places=places, lost_every=40.0)
+    assert lost.lost > 5
+    assert lost.complete
+
+
 def test_a_forest_expects_what_the_table_shows(table: Table) -> None:
     forest = Forest(table, trees=20)
     errors = forest.errors()
@@ -153,6 +190,13 @@ def test_the_command_prints_tables_and_draws_a_picture(
     assert "25% of 16 settings are broken" in printed
     assert "PROBLEMS" not in printed
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_compares_the_policies_that_are_asked_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--table", str(path), "--small", "--workers", "1", "--part", "policies", "--orders", "1"]
+    assert replay.main([*arguments, "--policy", "bounds", "--policy", "off"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines if "---" not in line] == ["policy", "off", "bounds"] * 2
 
 
 @pytest.mark.parametrize("what", ["absent", "garbled", "columns", "training", "names", "unfinished"])

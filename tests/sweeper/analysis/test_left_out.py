@@ -44,6 +44,15 @@ def test_what_was_left_out_and_what_that_assumes(search: dict[str, object], end:
     assert said == f"1 of 4 trials left their races, so 1 of 6 trainings were not needed. {end}"
 
 
+@pytest.mark.parametrize("race", ["off", "learned"])
+def test_with_asha_nothing_is_promised(race: str) -> None:
+    said = left_out(frame_of(*ROWS), spec_with(search={"race": race, "scheduler": "asha"}))
+    assert said == (
+        "1 of 4 trials left their races or were stopped by asha, so 1 of 6 trainings did not run to their end. "
+        "The frontier may lack settings that asha stopped (docs: racing)."
+    )
+
+
 def test_attackers_are_told_otherwise_and_whole_sweeps_nothing() -> None:
     attacking = spec_with(
         defense={"name": "vab"}, objectives=make_objectives(("val_asr", "maximize")), search={"race": "bounds"}
