@@ -108,7 +108,8 @@ def record_of(trial_id: str = "t0000", role: str = "trial", spec: SweepSpec | No
 
 def epoch_figures(epoch: int, **figures: Any) -> dict[str, Any]:
     """What a worker sends after an epoch."""
-    head = {"epoch": epoch, "stage": "mix", "loss": 1.0 / epoch, "images_seen": 200 * epoch, "seconds": 0.5 * epoch}
+    head = {"epoch": epoch, "stage": "mix", "loss": 1.0 / epoch, "images_seen": 200 * epoch, "seconds": 0.5 * epoch,
+            "seconds_shared": 0.0}  # fmt: skip
     known = {
         "val_acc": 0.8, "val_balanced_acc": 0.75, "val_min_class_acc": 0.4, "val_asr": 0.1, "val_ra": 0.7,
         "asr_floor": 0.05, "test_acc": 0.79, "test_balanced_acc": 0.74, "test_min_class_acc": 0.38, "test_asr": 0.12,

@@ -15,11 +15,11 @@ from rich.console import Console
 from sweeper.analysis.attackers import attackers
 from sweeper.analysis.breaking_points import breaking_points
 from sweeper.analysis.frontier import environments, hypervolumes, points
+from sweeper.analysis.sweep_metrics import _suffix
 from sweeper.cli import screen
 from sweeper.cli.tables import print_frontier
 from sweeper.deploy.bounds import Bounds
 from sweeper.deploy.select import select_setting
-from sweeper.launch import _suffix
 from sweeper.report.page import rewrite_report
 from sweeper.report.summary import caveats
 from sweeper.run_folder.class_columns import names_of, with_class_columns
