@@ -17,7 +17,8 @@ KEYS = "trial_id config_id role status trial_status scenario attack poison_rate 
 FIGURES = (
     "epoch loss images_seen seconds seconds_shared val_acc val_balanced_acc val_min_class_acc val_asr "
     "val_asr_excess val_ra asr_floor test_acc test_balanced_acc test_min_class_acc test_asr test_asr_excess "
-    "test_ra test_asr_floor detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share poison_in_credible"
+    "test_ra test_asr_floor detection_auroc detection_tpr detection_fpr credible_share credible_min_class_share "
+    "poison_in_credible"
 )
 EXTRAS = "control_asr weak_attack n_eval val_class_counts changed_share psnr ssim error trial_error attempt"
 DESIGN = f"{KEYS} {FIGURES} {EXTRAS}".split()
