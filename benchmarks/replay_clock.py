@@ -20,7 +20,6 @@ from sweeper.search import agenda as agenda_module
 from sweeper.search import racing as racing_module
 from sweeper.search.agenda import Agenda
 from sweeper.search.race import Race
-from trainers.defenses import DEFENSES
 
 
 @dataclass(frozen=True)
@@ -248,8 +247,7 @@ class VirtualSweep:
         trunk = self._timed(self._agenda.trunk_of, training)
         if trunk is None:
             return None, 0.0
-        config, kind = training.config, DEFENSES[training.config.defense]
-        epochs = sum(stage.epochs for stage in kind.stages(kind.Params(**config.params))[: trunk.stages])
+        epochs = sum(stage.epochs for stage in training.config.stages()[: trunk.stages])
         seconds = outcome.ends[epochs - 1]
         return (None, seconds) if trunk.file in self.book.trunks else ((trunk.file, seconds), 0.0)
 

@@ -1,15 +1,19 @@
 """Where a run begins: anew, at the last state of an earlier attempt, or at the end of a trunk."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainers.defenses.base import Defense
 from trainers.measuring.evaluation import Measurement
 from trainers.storage.state_store import StateStore
 from trainers.storage.trunks import TrunkFile, find_trunk
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,11 +41,12 @@ def begin_run(make: Callable[[], Defense], store: StateStore | None, number: int
         trunk: that it shares with others.
     """
     saved = store.load(number) if store else None
-    start = None if saved is None else _fitting(lambda: _from_state(make(), saved))
-    if start is not None:
-        return start
-    found = find_trunk(trunk) if trunk else None
-    start = None if found is None else _fitting(lambda: _from_trunk(make(), *found))
+    start = None
+    if trunk is not None and not trunk.whole and (saved is None or len(saved["measured"]) < trunk.epochs):
+        found = find_trunk(trunk)
+        start = None if found is None else _fitting(lambda: _from_trunk(make(), *found))
+    if start is None and saved is not None:
+        start = _fitting(lambda: _from_state(make(), saved))
     return start or Start(make(), [])
 
 
@@ -63,5 +68,8 @@ def _measurements(known: list[dict[str, Any]]) -> list[Measurement]:
 def _fitting(begin: Callable[[], Start]) -> Start | None:
     try:
         return begin()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        log.warning("A state is left out, since it does not fit: %s", error)
         return None

@@ -16,7 +16,7 @@ from trainers.compute import Compute, ComputeConfig, amp_as_it_was
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
-from trainers.defenses.base import Report, TrainingTask
+from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.errors import ConfigError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.measuring.evaluation import Measurement, Monitor, not_final
@@ -77,6 +77,11 @@ class TrialConfig:
         """Key of what the defender chose, defense and parameters; it does not depend on the attacker."""
         return _digest([self.defense, self._changed_params()])
 
+    def stages(self) -> list[Stage]:
+        """The stages of each of its trainings."""
+        kind = DEFENSES[self.defense]
+        return kind.stages(kind.Params(**self.params))
+
     def trunk(self, stages: int) -> str:
         """All that the result of the first ``stages`` of its trainings depends on, as JSON."""
         kind = DEFENSES[self.defense]
@@ -132,14 +137,14 @@ class SharedTrunk:
 
     def of(self, config: TrialConfig) -> TrunkFile:
         """The file of the trunk of a training."""
-        told, kind = config.trunk(self.stages), DEFENSES[config.defense]
-        stages = kind.stages(kind.Params(**config.params))[: self.stages]
-        return TrunkFile(self.folder / trunk_file(told), told, sum(stage.epochs for stage in stages))
+        identity, lengths = config.trunk(self.stages), [stage.epochs for stage in config.stages()]
+        epochs = sum(lengths[: self.stages])
+        return TrunkFile(self.folder / trunk_file(identity), identity, epochs, epochs == sum(lengths))
 
 
-def trunk_file(told: str) -> str:
+def trunk_file(identity: str) -> str:
     """Name of the file of a trunk, by what :meth:`TrialConfig.trunk` says of it."""
-    return f"{_digest(told)}.safetensors"
+    return f"{_digest(identity)}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _agenda(spec: SweepSpec, splits: Splits, ledger: Ledger, plan: Plan) -> Agen
 
 
 def _remove_aids(folder: RunFolder) -> None:
-    """Remove what trainings that have not ended need."""
+    """Remove the states and the trunks of a sweep of which nothing is left to run."""
     for aids in (folder.states, folder.trunks):
         remove_tree(aids)
 

@@ -102,10 +102,13 @@ class SweepSearcher(Searcher):
         if training is not None and "trunk" in result:
             self._pass_trunk(training, *result["trunk"])
 
-    def _pass_trunk(self, training: Training, error: str | None) -> None:
+    def _pass_trunk(self, training: Training, error: str | None, gone: bool) -> None:
         """Tell the agenda that a training has come to the end of its trunk; the first one that is not kept is said."""
         with self.ledger.guard():
-            self.agenda.trunk_passed(training, error is None)
+            if gone:
+                self.agenda.trunk_gone(training)
+            else:
+                self.agenda.trunk_passed(training, error is None)
         if error is not None and not self._trunk_lost:
             self._trunk_lost = True
             self._say(f"A trunk could not be kept ({error}); settings that share it train it themselves.")

@@ -202,5 +202,8 @@ class TrainingActor(tune.Trainable):
             "done": result.final,
         }
         if result.kept is not None:
-            figures["trunk"] = [result.kept.error]  # as a list: Ray Tune would keep the last values of a plain one
+            figures["trunk"] = [
+                result.kept.error,
+                result.kept.gone,
+            ]  # as a list: Ray Tune would keep the last values of a plain one
         return figures

@@ -32,7 +32,7 @@ from sweeper.search.race import Leaving, Race, Row, Run
 from sweeper.search.racing import Racing, control_figures
 from sweeper.search.siblings import SiblingSampler
 from sweeper.search.study import UNDEFINED, make_sampler, verdict
-from sweeper.search.trunks import Trunk, Trunks
+from sweeper.search.trunks import Share, Trunks
 from sweeper.search.turns import assign
 from trainers.errors import ConfigError
 from trainers.scenario import ScenarioConfig
@@ -131,7 +131,7 @@ class Agenda:
             if record.role == CONTROL:  # also if no trial needs it any more: else its sweep would never be complete
                 self._queue(TrialRecord(record.trial_id, CONTROL, record.config, record.controls))
         self._racing.relearn(before, self._controls)
-        self._early = EarlyStopping(spec, self._racing)
+        self._early = EarlyStopping(spec, self._racing, self._trunks)
         self._early.relearn(before)
         for record in list(book.records.values()):
             for run, state in record.trainings.items():
@@ -226,7 +226,7 @@ class Agenda:
             self._idle.append(own)
         return []
 
-    def trunk_of(self, training: Training) -> Trunk | None:
+    def trunk_of(self, training: Training) -> Share | None:
         """The trunk that a training shares with others, and begins at if it is there; null if it shares none."""
         trunk = self._trunks.of(training)
         return trunk if trunk is not None and self._trunks.is_needed(trunk.file, self._to_ask > 0) else None
@@ -235,6 +235,10 @@ class Agenda:
         """Take note that a training has come to the end of its trunk, and whether that is kept for others."""
         self._trunks.passed(training, is_kept)
         self._remove_trunks()
+
+    def trunk_gone(self, training: Training) -> None:
+        """Take note that the trunk of a training that is beyond it is not there any more: another one trains it."""
+        self._trunks.gone(training)
 
     def trunks_needed(self) -> set[str]:
         """Files of the trunks of an earlier part of the sweep that are still of use."""
@@ -317,6 +321,7 @@ class Agenda:
         self._go_on(record)
         if trial_id not in self._book.interrupted:
             self._trunks.learn(record)
+        self._trunks.take_up(record)
         for run in () if self._spec.attacking else record.trainings:
             self._queue_control(record, run)
         race = self._racing.race(record, self._controls) if self._spec.race is not None else None
@@ -335,7 +340,6 @@ class Agenda:
     def _take_up(self, own: _Open) -> None:
         self._book.add(own.record)
         self._open[own.record.trial_id] = own
-        self._trunks.take_up(own.record)
         if all(state.status == FINISHED for state in own.record.trainings.values()):
             self._end(own, FINISHED)  # the sweep ended just before this was written down
         elif own.record.role == CONTROL:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf, prod
 
 from sweeper.preset.blocks import Block
 from sweeper.preset.spec import SweepSpec
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Stage
+from trainers.trial import TrialConfig
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,23 @@ def _values(block: Block, keys: set[str]) -> float:
     return count
 
 
+def fork_of(spec: SweepSpec, config: TrialConfig) -> Fork:
+    """The fork of a group whose first setting this is."""
+    return fork(block_of(spec, config.defense), config.stages(), spec.search.branches)
+
+
+def block_of(spec: SweepSpec, defense: str) -> Block:
+    """The block of a defense of a sweep."""
+    return next(block for block in spec.defense if block.kind == defense)
+
+
 def branching_lines(spec: SweepSpec) -> list[str]:
     """What ``search.branches`` means for each defense of a sweep; a line each, for a screen."""
     branches = spec.search.branches
     if branches == 1:
         return []
+    if spec.attacking:
+        return ["search.branches is ignored, since each trial of an attacker's sweep meets data of its own."]
     lines, ignored = [], []
     for block in spec.defense:
         kind = DEFENSES[block.kind]
@@ -82,4 +95,19 @@ def branching_lines(spec: SweepSpec) -> list[str]:
             f"search.branches is ignored for {', '.join(ignored)}: each searched parameter, if there is one, is read "
             "by the first stage that takes any time."
         )
+    groups, different = ceil(spec.search.trials / branches), _different(spec)
+    if spec.search.sampler != "grid" and groups < different:
+        lines.append(
+            f"{spec.search.trials} trials are {groups} group{'s' * (groups > 1)} of {branches} settings, but there are "
+            f"{different} pairs of defense and attacker to take turns: raise search.trials to at least "
+            f"{branches * different}, or some are never tried."
+        )
     return lines
+
+
+def _different(spec: SweepSpec) -> int:
+    """Defenses that take turns, times attackers with each value of their parameters."""
+    attackers = 0
+    for environment in spec.environments():
+        attackers += prod(len(searched.grid() or ()) for searched in environment.values())
+    return max(len(spec.turns()), 1) * attackers

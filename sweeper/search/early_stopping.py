@@ -8,7 +8,7 @@ from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import TRIAL, Training, TrialRecord
 from sweeper.search.asha import Asha, Point
 from sweeper.search.racing import Racing
-from trainers.defenses import DEFENSES
+from sweeper.search.trunks import Trunks
 from trainers.trial import TrialConfig
 
 OF_THE_SCENARIO = ("control_asr", "poison_rate")
@@ -18,18 +18,23 @@ OF_THE_SCENARIO = ("control_asr", "poison_rate")
 class EarlyStopping:
     """Compares the trainings of a sweep that have the scenario, the seed and the group of their trials in common.
 
-    They are compared at equal shares of their epochs, by all objectives that their scenario leaves defined: without
-    poison there is no attack success. An epoch counts once all of these, and the constraints, are defined: while V&B
-    warms up, it has no model. Controls and confirmations are neither compared nor stopped.
+    Within a trunk all trainings that share it are one: it is compared once, and if it is stopped, so are they. They are
+    compared at equal shares of their epochs, by all objectives that their scenario leaves defined: without poison there
+    is no attack success. An epoch counts once all of these, and the constraints, are defined: while V&B warms up, it has
+    no model. Controls and confirmations are neither compared nor stopped.
 
     Args:
         spec: the sweep; without ``search.scheduler: asha`` nothing is stopped.
         racing: names the groups of its trials.
+        trunks: what their trainings share.
     """
 
-    def __init__(self, spec: SweepSpec, racing: Racing):
+    def __init__(self, spec: SweepSpec, racing: Racing, trunks: Trunks):
         self._spec = spec
         self._racing = racing
+        self._trunks = trunks
+        self._stopped: dict[Hashable, str] = {}
+        """By trunk that was stopped: why."""
         self._epochs: dict[str, int] = {}
         """By trial: the epochs of each of its trainings."""
         met = 1 if spec.search.scenarios == "one" else len(spec.scenarios)
@@ -48,8 +53,11 @@ class EarlyStopping:
         shown = self._shown(training, figures)
         if self._asha is None or shown is None:
             return None
-        reason = self._asha.reported(*shown)
-        return None if reason is None else f"{training.run[0]}, seed {training.run[1]} was stopped by asha {reason}"
+        reason = self._stopped.get(shown[0]) or self._asha.reported(*shown)
+        if reason is None:
+            return None
+        self._stopped[shown[0]] = reason
+        return f"{training.run[0]}, seed {training.run[1]} was stopped by asha {reason}"
 
     def relearn(self, records: Iterable[TrialRecord]) -> None:
         """Take note of every epoch of an earlier part of the sweep; nothing of it is stopped again."""
@@ -78,10 +86,16 @@ class EarlyStopping:
             self._epochs[record.trial_id] = plan_epochs(record.config)
         share = figures["epoch"] / self._epochs[record.trial_id]
         peers = (self._racing.group(record), scenario, seed, rate == 0)
-        return (record.trial_id, training.run), peers, share, point
+        return self._name(training, record.config, figures["epoch"]), peers, share, point
+
+    def _name(self, training: Training, config: TrialConfig, epoch: int) -> Hashable:
+        """The name under which an epoch counts: that of the trunk to which it belongs, or of the training."""
+        trunk = self._trunks.of(training)
+        if trunk is not None and epoch <= sum(stage.epochs for stage in config.stages()[: trunk.stages]):
+            return trunk.file
+        return training.record.trial_id, training.run
 
 
 def plan_epochs(config: TrialConfig) -> int:
     """Epochs of all stages of each training of a trial."""
-    kind = DEFENSES[config.defense]
-    return sum(stage.epochs for stage in kind.stages(kind.Params(**config.params)))
+    return sum(stage.epochs for stage in config.stages())

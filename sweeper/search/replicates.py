@@ -211,6 +211,9 @@ class Replicates:
     def trunk_passed(self, training: Training, is_kept: bool) -> None:
         """Nothing: no training of a test has one."""
 
+    def trunk_gone(self, training: Training) -> None:
+        """Likewise."""
+
     def abandon(self, reason: str) -> None:
         """End everything that has not ended, after the test was stopped early; it can be continued."""
         self._abandoned = True

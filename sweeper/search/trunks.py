@@ -1,8 +1,8 @@
 """Trunks of a sweep: which trainings share their first stages, which of them trains these, and who waits for that.
 
 A group of ``search.branches`` settings has the parameters that its first stages read in common. The first training of a
-trunk keeps its state at the trunk's end; the others of the same scenario and seed wait for it and begin there. Whoever
-trains a trunk may be cut off, or stopped: the next one that needs it trains it then.
+trunk keeps its state at the trunk's end; the others of the same scenario and seed wait for it and begin there. If it
+breaks off it is tried again, and they wait for that; if it fails or is stopped, the next one trains the trunk.
 """
 
 import json
@@ -15,25 +15,26 @@ from typing import Any
 from sweeper.preset.blocks import Choose
 from sweeper.preset.grid import combinations, grid_points
 from sweeper.preset.spec import SweepSpec
-from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, RunKey, Training, TrialRecord
-from sweeper.search.branching import Fork, fork
+from sweeper.run_folder.record import CONTROL, FINISHED, RUNNING, TRIAL, RunKey, Training, TrialRecord
+from sweeper.search.branching import Fork, block_of, fork_of
 from sweeper.search.gain import WAITING
 from sweeper.search.siblings import agrees, same
 from trainers.defenses import DEFENSES
+from trainers.defenses.base import Trunk
 from trainers.defenses.none import NoDefense
 from trainers.errors import ConfigError
 from trainers.trial import TrialConfig, trunk_file
 
 MOST_COMBINATIONS = 256
-"""Settings of a trunk that are counted, so that no two of a group are the same; more hardly coincide."""
+"""Settings of a trunk that are counted, so that no two of a group are the same; of more, two may be."""
 
 _Run = tuple[str, RunKey]
 """Trial and training."""
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """The trunk of a training.
+class Share:
+    """The trunk that a training shares with others.
 
     Args:
         file: the name of its file.
@@ -79,10 +80,10 @@ class Trunks:
         self._branches = 1 if spec.attacking else spec.search.branches
         self._grid: list[int] | None = None
         if spec.search.sampler == "grid" and self._branches > 1:
-            self._grid = [number for number, points in enumerate(grid_in_groups(spec)) for _ in points]
+            self._grid = [group for group, points in enumerate(grid_in_groups(spec)) for _ in points]
         self._latest = -1
         self._groups: dict[int, _Group] = {}
-        self._of: dict[_Run, Trunk | None] = {}
+        self._of: dict[_Run, Share | None] = {}
         self._needs: defaultdict[str, set[_Run]] = defaultdict(set)
         """By file: trainings of open trials that have not ended."""
         self._last_group: dict[str, int | None] = {}
@@ -131,43 +132,56 @@ class Trunks:
             return
         number = int(record.trial_id[1:])
         self._latest = max(self._latest, number)
-        if record.config is None:
-            return
-        number = self.group_of(number)
-        group = self._groups.get(number)
+        group = self._groups.get(self.group_of(number))
         if group is None or not _has(record.searched, group.early):
+            if record.config is None:  # its values do not go together; the next one is the first of the group
+                return
             group = _Group(record.config.defense, record.searched, fork_of(self._spec, record.config))
-            self._groups[number] = group
+            self._groups[self.group_of(number)] = group
         group.others.append({name: value for name, value in record.searched.items() if name in group.fork.late})
 
     # Sharing
 
-    def of(self, training: Training) -> Trunk | None:
+    def of(self, training: Training) -> Share | None:
         """The trunk that a training shares with others; null if it shares none."""
-        run = (training.record.trial_id, training.run)
-        if run not in self._of:
-            self._of[run] = self._find(training)
-        return self._of[run]
+        run = _name(training)
+        if run in self._of:
+            return self._of[run]
+        found = self._find(training)
+        if training.state.status == RUNNING:  # of one that has ended, hardly anybody asks
+            self._of[run] = found
+        return found
 
-    def _find(self, training: Training) -> Trunk | None:
-        config = training.record.config
-        if config is None or training.record.role not in (TRIAL, CONTROL):
+    def _find(self, training: Training) -> Share | None:
+        config, role = training.record.config, training.record.role
+        if config is None or role not in (TRIAL, CONTROL) or (self._branches == 1 and not self._begin_with_control):
             return None
-        group: int | None = None
-        if training.record.role == CONTROL:
+        last: int | None = None
+        if role == CONTROL:
             stages = 1 if self._begin_with_control else 0
         else:
-            at = fork_of(self._spec, config) if self._branches > 1 else Fork(0)
+            number = int(training.record.trial_id[1:])
+            at = self._fork(training.record, config, number)
             stages = at.stages or int(config.defense in self._begin_with_control)
+            if sum(stage.epochs for stage in config.stages()[stages:]) == 0:
+                return None  # the last epoch is measured otherwise than one in a trunk
             searched = {name for name, _ in self._blocks[config.defense].searched()}
             if at.stages and searched - at.late:
-                group = self.group_of(int(training.record.trial_id[1:]))
+                last = self.group_of(number)
         if not stages:
             return None
-        trunk = Trunk(trunk_file(training.config.trunk(stages)), stages)
-        known = self._last_group.get(trunk.file, group)
-        self._last_group[trunk.file] = None if group is None or known is None else max(group, known)
+        trunk = Share(trunk_file(training.config.trunk(stages)), stages)
+        known = self._last_group.get(trunk.file, last)
+        self._last_group[trunk.file] = None if last is None or known is None else max(last, known)
         return trunk
+
+    def _fork(self, record: TrialRecord, config: TrialConfig, number: int) -> Fork:
+        """Where a setting parts from those of its group: where the first of them does."""
+        if self._branches == 1:
+            return Fork(0)
+        group = self._groups.get(self.group_of(number))
+        alike = group is not None and group.defense == config.defense and _has(record.searched, group.early)
+        return group.fork if group is not None and alike else fork_of(self._spec, config)
 
     def take_up(self, record: TrialRecord) -> None:
         """Take note of a trial whose trainings are to run."""
@@ -211,12 +225,21 @@ class Trunks:
             (self._kept if is_kept else self._given_up).add(trunk.file)
             self._trained_by.pop(trunk.file, None)
 
+    def gone(self, training: Training) -> None:
+        """Take note that a trunk is not there, though a training is beyond it: the next one that needs it trains it."""
+        trunk = self.of(training)
+        if trunk is not None:
+            self._kept.discard(trunk.file)
+            self._trained_by.pop(trunk.file, None)
+
     def ended(self, record: TrialRecord, runs: Iterable[RunKey]) -> None:
         """Take note of trainings that have ended, or are not needed."""
         for run in runs:
             trunk = self._of.pop((record.trial_id, run), None)
             if trunk is not None:
                 self._needs[trunk.file].discard((record.trial_id, run))
+                if not self._needs[trunk.file]:
+                    del self._needs[trunk.file]
                 if self._trained_by.get(trunk.file) == (record.trial_id, run):
                     del self._trained_by[trunk.file]
 
@@ -231,9 +254,17 @@ class Trunks:
             yield file
 
     def needed(self, records: Iterable[TrialRecord], more: bool) -> set[str]:
-        """Files of trunks of these trials and controls that somebody may need."""
-        trunks = (self.of(Training(record, run)) for record in records for run in record.trainings)
-        return {trunk.file for trunk in trunks if trunk is not None and self.is_needed(trunk.file, more)}
+        """Files of trunks of these trials and controls that somebody may need: those of open ones, and of the last
+        group that was begun.
+        """
+        found = set()
+        for record in records:
+            in_last = record.role == TRIAL and self.group_of(int(record.trial_id[1:])) == self.group_of(self._latest)
+            for run in record.trainings if record.open or in_last else ():
+                trunk = self.of(Training(record, run))
+                if trunk is not None and self.is_needed(trunk.file, more):
+                    found.add(trunk.file)
+        return found
 
     def is_needed(self, file: str, more: bool) -> bool:
         """Whether a training needs a trunk, or may need it later.
@@ -244,8 +275,10 @@ class Trunks:
         """
         if self._needs.get(file):
             return True
-        group = self._last_group.get(file)
-        return more and (group is None or self.group_of(self._latest + 1) <= group)
+        if not more or self._spec.attacking:  # each trial meets data of its own
+            return False
+        last = self._last_group.get(file)
+        return last is None or self.group_of(self._latest + 1) <= last
 
 
 def _name(training: Training) -> _Run:
@@ -256,22 +289,18 @@ def _has(searched: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     return all(name in searched and same(searched[name], value) for name, value in values.items())
 
 
-def _begins_with(defense: str, spec: SweepSpec, control: Any) -> bool:
-    """Whether settings of a defense may begin with exactly the training of a control."""
-    kind = DEFENSES[defense]
-    block = next(block for block in spec.defense if block.kind == defense)
+def _begins_with(defense: str, spec: SweepSpec, control: Trunk) -> bool:
+    """Whether every setting of a defense begins with exactly the training of a control."""
+    kind, block = DEFENSES[defense], block_of(spec, defense)
     if kind is NoDefense:
         return False
     params = kind.Params(**block.draw(lambda _, searched: searched.corners()[0]))
-    first = kind.stages(params)[0]
-    trunk = kind.trunk(params, 1)
-    return trunk.defense == control.defense and (
-        trunk == control or any(key in first.reads for key in block.searched_keys())
-    )
+    read = kind.stages(params)[0].reads
+    return kind.trunk(params, 1) == control and not any(key in read for key in block.searched_keys())
 
 
 def grid_in_groups(spec: SweepSpec) -> list[list[dict[str, Any]]]:
-    """The points of a grid, those with the same trunk beside each other, each group where its first point was.
+    """The points of a grid, in their random order, but each with up to ``search.branches`` of one trunk.
 
     Raises:
         ConfigError: there are too many.
@@ -279,21 +308,21 @@ def grid_in_groups(spec: SweepSpec) -> list[list[dict[str, Any]]]:
     points = grid_points(spec)
     if spec.search.branches == 1:
         return [[point] for point in points]
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: list[list[dict[str, Any]]] = []
+    filling: dict[str, list[dict[str, Any]]] = {}
     for point in points:
-        try:
-            config = spec.trial(lambda name, _, point=point: point[name], "")  # type: ignore[misc]
-        except ConfigError:  # the trial will fail, with its reason
-            groups[json.dumps(point)] = [point]
-            continue
-        late = fork_of(spec, config).late
-        early = {name: value for name, value in point.items() if name not in late}
-        groups.setdefault(json.dumps(early, sort_keys=True), []).append(point)
-    return list(groups.values())
+        trunk = _early_of(spec, point)
+        if trunk not in filling or len(filling[trunk]) == spec.search.branches:
+            filling[trunk] = []
+            groups.append(filling[trunk])
+        filling[trunk].append(point)
+    return groups
 
 
-def fork_of(spec: SweepSpec, config: TrialConfig) -> Fork:
-    """The fork of the group of a setting."""
-    block = next(block for block in spec.defense if block.kind == config.defense)
-    kind = DEFENSES[config.defense]
-    return fork(block, kind.stages(kind.Params(**config.params)), spec.search.branches)
+def _early_of(spec: SweepSpec, point: Mapping[str, Any]) -> str:
+    """The values of a point that those with the same trunk have in common, as text."""
+    try:
+        late = fork_of(spec, spec.trial(lambda name, _: point[name], "")).late
+    except ConfigError:  # the trial will fail, with its reason
+        late = frozenset()
+    return json.dumps({name: value for name, value in point.items() if name not in late}, sort_keys=True)

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,16 @@ class TrunkFile:
 
     Args:
         path: of its file.
-        told: what it depends on, as :meth:`trainers.trial.TrialConfig.trunk` says.
+        identity: all that it depends on, as :meth:`trainers.trial.TrialConfig.trunk` says.
         epochs: how many it has.
+        whole: whether the training ends with it. Then it is kept for others, but is no place to begin at: a last epoch
+            is measured on the test half too, which the trunk does not have.
     """
 
     path: Place
-    told: str
+    identity: str
     epochs: int
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,12 @@ class Kept:
     """Whether a trunk is kept for others.
 
     Args:
-        error: why not; null if it is.
+        error: why it could not be kept; null if it could.
+        gone: whether it was kept earlier, and is not there any more; another training may keep it again.
     """
 
     error: str | None = None
+    gone: bool = False
 
 
 def keep_trunk(trunk: TrunkFile, state: dict[str, Any], measured: Sequence[dict[str, Any]]) -> Kept:
@@ -50,12 +54,12 @@ def keep_trunk(trunk: TrunkFile, state: dict[str, Any], measured: Sequence[dict[
         state: of the defense at its end.
         measured: figures of its epochs.
     """
-    content = encode_state({"trunk": trunk.told, "defense": state, "measured": list(measured)})
+    content = encode_state({"trunk": trunk.identity, "defense": state, "measured": list(measured)})
     try:
         if isinstance(trunk.path, Path):
             trunk.path.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(trunk.path.parent).free < ROOM * len(content):
-                raise OSError(ENOSPC, "No space left on device")
+                return Kept(f"less than {ROOM} times its size is free on the disk")
         write_state(trunk.path, content)
     except OSError as error:
         return Kept(error.strerror or str(error))
@@ -66,7 +70,7 @@ def find_trunk(trunk: TrunkFile) -> tuple[dict[str, Any], list[dict[str, Any]]] 
     """State and figures of a trunk; null if there is none, or if the file is damaged or that of another trunk."""
     try:
         found = load_state(trunk.path)
-        is_it = found["trunk"] == trunk.told and len(found["measured"]) == trunk.epochs
+        is_it = found["trunk"] == trunk.identity and len(found["measured"]) == trunk.epochs
         return (found["defense"], found["measured"]) if is_it else None
     except (OSError, SafetensorError, StateError, ValueError, KeyError, TypeError):
         return None
@@ -74,4 +78,4 @@ def find_trunk(trunk: TrunkFile) -> tuple[dict[str, Any], list[dict[str, Any]]] 
 
 def kept_before(trunk: TrunkFile) -> Kept:
     """Whether the trunk of a run that has passed it earlier is there."""
-    return Kept(None if trunk.path.exists() else "it is gone")
+    return Kept(gone=find_trunk(trunk) is None)

@@ -205,7 +205,7 @@ def test_siblings_are_told_of_their_trunk_and_wait_for_it(make_spec: MakeSpec, m
     assert isinstance(first, dict)
     assert first["trunk"] == 2
     assert searcher.suggest("2") is None, "the other one waits"
-    searcher.on_trial_result("1", {"trunk": [None]})
+    searcher.on_trial_result("1", {"trunk": [None, False]})
     second = searcher.suggest("2")
     assert isinstance(second, dict)
     assert second["trunk"] == 2
@@ -228,7 +228,7 @@ def test_a_trunk_that_is_not_kept_is_said_once(
     searcher.suggest("c")
     finish(searcher, "c")
     searcher.suggest("1")
-    searcher.on_trial_result("1", {"trunk": ["No space left on device"]})
+    searcher.on_trial_result("1", {"trunk": ["No space left on device", False]})
     assert isinstance(searcher.suggest("2"), dict), "nobody waits for it"
-    searcher.on_trial_result("2", {"trunk": ["No space left on device"]})
+    searcher.on_trial_result("2", {"trunk": ["No space left on device", False]})
     assert said == ["A trunk could not be kept (No space left on device); settings that share it train it themselves."]

@@ -302,7 +302,7 @@ def test_the_packed_form_holds_both_splits() -> None:
 def test_a_trunk_is_kept_in_the_run_folder_and_told_of(start: Start, tmp_path: Path) -> None:
     late = VAB | {"temperature": 5.0}
     first = drain(start(job() | {"trunk": 2}))
-    assert [(dict(r["figures"])["epoch"], r["trunk"]) for r in first if "trunk" in r] == [(4, [None])]
+    assert [(dict(r["figures"])["epoch"], r["trunk"]) for r in first if "trunk" in r] == [(4, [None, False])]
     assert len(list((tmp_path / "trunks").iterdir())) == 1
     grown = drain(start(job("t0001", defense=late) | {"trunk": 2}))
     shared = [dict(r["figures"])["seconds_shared"] for r in grown]

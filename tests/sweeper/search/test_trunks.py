@@ -12,8 +12,10 @@ from optuna.exceptions import ExperimentalWarning
 
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, PRUNED, Training, TrialRecord
+from sweeper.search.branching import fork_of
+from sweeper.search.trunks import Trunks
 from tests.sweeper.search.in_memory import TWO, Sweep
-from tests.sweeper.small import ONE_SETTING, spec_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, spec_with
 
 pytestmark = pytest.mark.filterwarnings("ignore", category=ExperimentalWarning)
 
@@ -251,9 +253,64 @@ def test_defenses_and_attackers_are_dealt_by_trunk() -> None:
     assert set(run.trained.values()) == {1}
 
 
+def test_a_trunk_that_is_gone_is_trained_by_the_next() -> None:
+    sweep = Sweep(spec_with(defense=ONE_SETTING | LATE, search={"sampler": "random", "trials": 3, "branches": 3}))
+    sweep.skip_controls(1)
+    (first,) = sweep.begin()
+    sweep.agenda.trunk_gone(first)
+    (second,) = sweep.begin()
+    assert sweep.agenda.next() is None, "the third waits for the second"
+    sweep.agenda.trunk_passed(second, True)
+    assert len(sweep.begin()) == 1
+
+
+def test_settings_of_a_group_part_where_its_first_one_does() -> None:
+    """Alone, a setting with a long second stage would part after it: it shares what the first of its group shares."""
+    pt = {
+        "name": "pt", "partial_epochs": 30, "finetune_epochs": 1,
+        "clean_epochs": {"categorical": [5, 100]}, "unlearning_weight": {"categorical": [0.1, 0.2]},
+    }  # fmt: skip
+    sweep = Sweep(spec_of(pt, trials=4, race="off"))
+    run = Places(sweep)
+    run.run()
+    forks = {fork_of(sweep.spec, record.config).stages for record in trials(sweep) if record.config}
+    assert forks == {1, 2}
+    by_first = len({record.config.params["clean_epochs"] for record in trials(sweep) if record.config})
+    assert sorted(run.trained.values()) == [1] * (2 if by_first == 2 else 4)
+
+
+def test_a_training_that_ends_with_its_trunk_shares_none() -> None:
+    pt = {"name": "pt", "partial_epochs": 2, "score_epochs": 1, "clean_epochs": 2}
+    late = {"finetune_epochs": {"categorical": [0, 2]}, "unlearning_weight": {"float": [0.1, 0.2]}}
+    sweep = Sweep(spec_of(pt | late, trials=8, race="off"))
+    Places(sweep).run()
+    trunks = Trunks(sweep.spec)
+    shares = {
+        (record.config.params["finetune_epochs"], trunks.of(Training(record, ("badnets", 0))) is not None)
+        for record in trials(sweep)
+        if record.config
+    }
+    assert shares == {(0, False), (2, True)}
+
+
+def test_the_controls_of_an_attackers_sweep_are_kept_for_their_own_trial() -> None:
+    fixed = {"name": "bcu", "training_epochs": 1, "batch_size": 64, "lr": 0.05}
+    blend = {"attack": "blend", "alpha": {"float": [0.1, 0.5]}}
+    spec = spec_with(
+        defense=fixed, scenarios=[blend], objectives=make_objectives(("val_asr", "maximize")),
+        search={"sampler": "random", "trials": 6},
+    )  # fmt: skip
+    sweep = Sweep(spec)
+    run = Places(sweep, 2)
+    run.run()
+    assert len(run.trained) == 6
+    assert run.most_files <= 2
+    assert run.files == set()
+
+
 def test_the_points_of_a_grid_with_one_trunk_are_beside_each_other() -> None:
     grid = {"threshold": {"categorical": [0.1, 0.2, 0.3]}, "temperature": {"categorical": [1.0, 2.0, 3.0]}}
-    sweep = Sweep(spec_of(ONE_SETTING | grid, trials=9, branches=2, sampler="grid", race="off"))
+    sweep = Sweep(spec_of(ONE_SETTING | grid, trials=9, branches=3, sampler="grid", race="off"))
     run = Places(sweep, 2)
     run.run()
     assert len(trials(sweep)) == 9
