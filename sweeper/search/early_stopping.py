@@ -20,8 +20,8 @@ class EarlyStopping:
 
     Within a trunk all trainings that share it are one: it is compared once, and if it is stopped, so are they. They are
     compared at equal shares of their epochs, by all objectives that their scenario leaves defined: without poison there
-    is no attack success. An epoch counts once all of these, and the constraints, are defined: while V&B warms up, it has
-    no model. Controls and confirmations are neither compared nor stopped.
+    is no attack success. An epoch counts once all of these, and the constraints, are defined: V&B has no model while it
+    warms up. Controls and confirmations are neither compared nor stopped.
 
     Args:
         spec: the sweep; without ``search.scheduler: asha`` nothing is stopped.

@@ -12,11 +12,11 @@ import torch
 
 from sweeper.run_folder.provenance import code_digest
 from sweeper.run_folder.record import Training
-from sweeper.running import worker
 from sweeper.running.worker import TrainingActor, pack, unpack
 from tests.sweeper.small import record_of, spec_with
 from trainers.data import ImageSet, Splits
 from trainers.data.shapes import make_shapes
+from trainers.defenses.base import Defense
 from trainers.errors import TrialError
 from trainers.storage.object_store import ObjectPath
 from trainers.storage.state_store import StateStore, SupersededError, attempts, crash_reason, host_of, new_attempt
@@ -134,14 +134,14 @@ def test_a_crashed_trial_goes_on_from_its_last_state(
     before = [first.step() for _ in range(3)]
     del first
     trained: list[int] = []
-    epoch = worker.run_trial.__globals__["Defense"].epochs
+    epoch = Defense.epochs
 
     def counted(self: Any) -> Any:
         for item in epoch(self):
             trained.append(1)
             yield item
 
-    monkeypatch.setattr(worker.run_trial.__globals__["Defense"], "epochs", counted)
+    monkeypatch.setattr(Defense, "epochs", counted)
     results = drain(start(job(), state_every_s))
     assert attempts(tmp_path / "states" / "t0000-0") == 2
     assert without_time(results) == [{**r, "attempt": 2} for r in whole]
