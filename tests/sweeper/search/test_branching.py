@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.preset.blocks import defense_block
 from sweeper.search.branching import Fork, branching_lines, fork
-from tests.sweeper.small import ONE_SETTING, spec_with
+from tests.sweeper.small import ONE_SETTING, make_objectives, spec_with
 from trainers.defenses import DEFENSES
 
 LENGTHS = {"warmup_rounds": 1, "mix_epochs": 10, "suppression_epochs": 4}
@@ -63,9 +63,36 @@ def test_what_is_said_of_each_defense() -> None:
     pt = {"name": "pt", "partial_epochs": 2, "isolation_rate": {"float": [0.05, 0.2]}}
     vab = ONE_SETTING | {"late_weight": {"float": [0.1, 1]}, "temperature": {"float": [1, 5]}}
     spec = spec_with(defense=[vab, pt], search={"trials": 4, "branches": 2})
+    assert not any("groups" in line for line in branching_lines(spec))
     assert branching_lines(spec) == [
         "2 settings of vab at a time share warmup and mix, and differ in late_weight, temperature.",
         "search.branches is ignored for pt: each searched parameter, if there is one, is read by the first stage that "
         "takes any time.",
     ]
     assert branching_lines(spec_with(defense=vab)) == []
+
+
+def test_fewer_groups_than_take_turns_are_said() -> None:
+    pt = {"name": "pt", "partial_epochs": 2, "isolation_rate": {"float": [0.05, 0.2]}}
+    rates = [{"attack": "badnets", "poison_rate": {"categorical": [0.05, 0.1, 0.2]}}]
+    search = {"branches": 4, "defenses": "turns", "sampler": "random"}
+    few, enough = (
+        branching_lines(spec_with(defense=[ONE_SETTING, pt], scenarios=rates, search=search | {"trials": trials}))
+        for trials in (20, 21)
+    )
+    assert few[-1] == (
+        "20 trials are 5 groups of 4 settings, but there are 6 pairs of defense and attacker to take turns: raise "
+        "search.trials to at least 24, or some are never tried."
+    )
+    assert len(enough) == len(few) - 1
+
+
+def test_attackers_share_nothing_which_is_said() -> None:
+    blend = {"attack": "blend", "alpha": {"float": [0.1, 0.5]}}
+    spec = spec_with(
+        defense=ONE_SETTING, scenarios=[blend], objectives=make_objectives(("val_asr", "maximize")),
+        search={"branches": 4},
+    )  # fmt: skip
+    assert branching_lines(spec) == [
+        "search.branches is ignored, since each trial of an attacker's sweep meets data of its own."
+    ]
