@@ -12,11 +12,13 @@ from werkzeug.test import Client
 from sweeper.run_folder.folder import RunFolder
 from sweeper.running.ledger import Ledger
 from sweeper.running.study_file import open_study
+from sweeper.search.early_stopping import EarlyStopping
 from tests.sweeper.small import end_training, searcher_over, spec_with
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["as it was written", "written again"])
-def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
+def test_the_study_opens_in_the_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    monkeypatch.setattr(EarlyStopping, "reported", lambda *_: "it fell behind")
     spec = spec_with(search={"sampler": "tpe", "trials": 4}, constraints=[{"metric": "val_acc", "min": 0.75}])
     folder = RunFolder(tmp_path)
     study = open_study(spec, folder.study)
@@ -26,6 +28,9 @@ def test_the_study_opens_in_the_dashboard(tmp_path: Path, again: bool) -> None:
     for ray_id, acc in (("0", 0.9), ("1", 0.8), ("2", 0.7)):
         end_training(searcher, ray_id, val_acc=acc)
     searcher.on_trial_complete("3", {"error": "The loss is nan.", "attempt": 1})
+    training = searcher.ledger.of("4")
+    assert training is not None
+    searcher.agenda.reported(training, {})
     searcher.on_trial_complete("4", {"attempt": 1})
     if again:
         folder.study.unlink()
