@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweeper.report import live
 from sweeper.report.live import LiveSweep, as_json
+from sweeper.report.points import for_json
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.live import RunningTraining, write_live
 from tests.sweeper.report.watched import Watched
@@ -189,6 +191,21 @@ def test_a_damaged_record_hides_only_its_own_trial(watched: Watched) -> None:
     sweep = LiveSweep(watched.folder)
     (watched.folder.records / "t0001.json").write_text('{"trial_id": "t0')
     assert sweep.answer()["trials"] == [2, 8]
+
+
+def test_figures_that_are_not_finite_are_null(watched: Watched) -> None:
+    watched.trial(0, val_asr=0.1)
+    record = watched.trial(1)
+    watched.train(record, ("blend", 0), val_acc=float("inf"))
+    answer = LiveSweep(watched.folder).answer()
+    (figures,) = [t["figures"] for t in answer["open"][0]["trainings"] if t["state"] == "finished"]
+    assert figures["val_acc"] is None
+    assert json.loads(as_json(answer)) == answer
+
+
+def test_arrays_and_what_is_not_finite_are_plain_for_json() -> None:
+    value = {"a": np.array([1.5, np.inf]), "b": float("nan"), "c": np.int64(3), "d": -float("inf")}
+    assert for_json(value) == {"a": [1.5, None], "b": None, "c": 3, "d": None}
 
 
 def test_only_the_newest_of_many_are_listed(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The page of a sweep, and what of its folder is served."""
 
+import html
 import json
 import socket
 import urllib.error
@@ -90,6 +91,29 @@ def test_a_damaged_folder_is_no_traceback(watched: Watched, address: str, capfd:
     assert "cannot be read" in json.loads(get(address + "live.json"))["error"]
     with pytest.raises(urllib.error.HTTPError, match="503"):
         get(address)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_no_one_foresaw_is_503_in_one_sentence(
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("WEIRD")
+
+    monkeypatch.setattr(live, "read_status", fail)
+    for path in ("", "live.json"):
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            get(address + path)
+        assert "The run folder cannot be read: 'WEIRD'" in html.unescape(caught.value.read().decode())
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_address_is_400(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    port = int(address.rstrip("/").rpartition(":")[2])
+    for line, host in (("/", "["), ("http://[/", "localhost")):
+        with socket.create_connection((THIS_MACHINE, port), timeout=60) as asking:
+            asking.sendall(f"GET {line} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            assert b" 400 " in asking.makefile("rb").readline()
     assert capfd.readouterr().err == ""
 
 
