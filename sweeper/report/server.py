@@ -47,7 +47,7 @@ class _Page(BaseHTTPRequestHandler):
             self.close_connection = True
         except FileNotFoundError:
             self.send_error(404)
-        except Exception as error:  # whatever is damaged in the folder, the page asks again
+        except Exception as error:  # noqa: BLE001  # whatever is damaged in the folder, the page asks again
             self.send_error(503, explain=f"The run folder cannot be read: {error}")
 
     def _send(self, content: bytes, kind: str) -> None:

@@ -19,6 +19,7 @@ from sweeper.run_folder.record import (
     PRUNED,
     REPLICATE,
     RUNNING,
+    TRIAL,
     TrialRecord,
     control_success,
 )
@@ -182,9 +183,14 @@ class LiveDisplay:
         self._ended += len(record.trainings) or self._each
         if record.raced_out:
             self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
-        # Against an attack that fails without a defense, every setting looks good.
-        weak = any(row["weak_attack"] for row in rows)
-        if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
+        # Against an attack that fails without a defense, or is not known to work, every setting looks good.
+        weak = any(row["weak_attack"] is not False for row in rows if row["poison_rate"])
+        if (
+            record.role != TRIAL
+            or record.status != FINISHED
+            or weak
+            or any(c.violation(rows) > 0 for c in self._constraints)
+        ):
             return
         self._levels.add(rows)
         for objective in self._objectives:

@@ -75,7 +75,6 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched.trial(1, val_acc=0.8, val_asr=0.1)
     watched.race_out(watched.trial(2), 0.9)
     watched.train(watched.trial(3), ("badnets", 0), val_acc=0.7)
-    running(watched, 3)
     return watched
 
 
@@ -85,8 +84,10 @@ def running(watched: Watched, epoch: int) -> None:
 
 @pytest.fixture
 def page(browser: Browser, watched: Watched) -> Iterator[Page]:
-    with RunFolder(watched.folder.path).lock(), watching(browser, watched.folder) as page:
-        yield page
+    with RunFolder(watched.folder.path).lock():
+        running(watched, 3)
+        with watching(browser, watched.folder) as page:
+            yield page
 
 
 def trials(page: Page) -> str:

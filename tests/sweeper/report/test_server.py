@@ -51,6 +51,11 @@ def test_a_sweep_that_runs_is_served_live_and_then_as_its_report(watched: Watche
     assert get(address) == b"<p>the report</p>"
 
 
+def test_the_page_is_there_before_the_folder_was_read(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "read_status", None)
+    assert b"Why others ended early" in get(address)
+
+
 def test_after_the_block_nothing_is_served(watched: Watched) -> None:
     with serve_sweep(watched.folder, 0) as address:
         get(address)
@@ -101,7 +106,8 @@ def test_what_no_one_foresaw_is_503_in_one_sentence(
         raise KeyError("WEIRD")
 
     monkeypatch.setattr(live, "read_status", fail)
-    for path in ("", "live.json"):
+    get(address + "live.json")
+    for path in ("live.json", ""):
         with pytest.raises(urllib.error.HTTPError, match="503") as caught:
             get(address + path)
         assert "The run folder cannot be read: 'WEIRD'" in html.unescape(caught.value.read().decode())

@@ -145,6 +145,23 @@ def test_against_an_attack_that_fails_undefended_nobody_is_best() -> None:
     assert "best" not in file.getvalue()
 
 
+@pytest.mark.parametrize(("rate", "control", "role", "counts"), [
+    (0.1, 0.9, "trial", True), (0.1, None, "trial", False), (0.0, None, "trial", True),
+    (0.1, 0.9, "confirmation", False),
+])  # fmt: skip
+def test_only_trials_against_attacks_that_are_known_to_work_are_best(
+    rate: float, control: float | None, role: str, counts: bool
+) -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
+    record = finish(record_of())
+    record.role = role
+    weak = None if control is None else control < 0.5
+    rows = [row | {"poison_rate": rate, "control_asr": control, "weak_attack": weak} for row in record.rows({})]
+    display.trial_ended(record, rows)
+    assert ("best" in file.getvalue()) == counts
+
+
 def test_an_interrupted_trial_has_not_failed() -> None:
     file = io.StringIO()
     display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
