@@ -315,9 +315,12 @@ def _check_types(record: TrialRecord) -> None:
     Raises:
         ValueError: a status is unknown, or a value has another type than it is written with.
     """
-    if any(holder.status not in STATUSES for holder in (record, *record.trainings.values())):
+    if any(
+        status not in STATUSES for status in (record.status, *(state.status for state in record.trainings.values()))
+    ):
         raise ValueError("its status is not valid")
-    known = [(record, _KINDS), *((state, _STATE_KINDS) for state in record.trainings.values())]
+    known: list[tuple[TrialRecord | TrainingState, dict[str, Any]]] = [(record, _KINDS)]
+    known += ((state, _STATE_KINDS) for state in record.trainings.values())
     for holder, kinds in known:
         for name, kind in kinds.items():
             if not isinstance(getattr(holder, name), kind):

@@ -105,8 +105,8 @@ def test_what_no_one_foresaw_is_503_in_one_sentence(
     def fail(*_: object) -> None:
         raise KeyError("WEIRD")
 
-    monkeypatch.setattr(live, "read_status", fail)
     get(address + "live.json")
+    monkeypatch.setattr(live, "read_status", fail)
     for path in ("live.json", ""):
         with pytest.raises(urllib.error.HTTPError, match="503") as caught:
             get(address + path)
