@@ -234,7 +234,8 @@ def track(path: Path, uri: str) -> Tracker:
             else:
                 tracker.trial_ended(record, record.rows(asr))
         frame = folder.read_trials()
-        _close(tracker, folder, sweep_metrics(hypervolumes(points(frame)), overview(frame, folder.spec())))
+        table = points(frame)
+        _close(tracker, folder, sweep_metrics(hypervolumes(table), overview(frame, folder.spec(), table)))
         if tracker.behind:
             raise ConfigError(f"The tracking store {tracker.shown_uri} lacks {', '.join(tracker.behind)}; try again.")
         if not folder.study.exists():  # as in a copy from an object store
@@ -410,7 +411,7 @@ def _run_here(
             f"{command('track', folder.path)}", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     try:
-        _close(tracker, folder, sweep_metrics(volumes, overview(frame, spec)))
+        _close(tracker, folder, sweep_metrics(volumes, overview(frame, spec, table)))
     except KeyboardInterrupt:
         _say_lacking(tracker, folder, console)
         raise

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeper.analysis.frontier import comparable, hypervolumes, points
+from sweeper.analysis.frontier import comparable, hypervolumes
 from sweeper.analysis.left_out import raced_out
+from sweeper.preset.objectives import ATTACK_LEVELS
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL
-
-ATTACK_LEVELS = (0.05, 0.1, 0.2)
-"""Bounds on ``val_asr_excess``, below each of which the most accurate setting is named."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,13 @@ class Overview:
     best: dict[str, dict[float, Best | None]]
 
 
-def overview(frame: pd.DataFrame, spec: SweepSpec) -> Overview:
+def overview(frame: pd.DataFrame, spec: SweepSpec, table: pd.DataFrame) -> Overview:
     """A sweep in a few figures.
 
     Args:
         frame: rows of ``trials.parquet``, as :meth:`sweeper.run_folder.folder.RunFolder.read_trials` has them.
         spec: the sweep.
+        table: from :func:`~sweeper.analysis.frontier.points` of the same rows.
     """
     trained = frame["status"] == FINISHED
     ran = frame[trained & (frame["role"] == TRIAL)]
@@ -74,14 +73,13 @@ def overview(frame: pd.DataFrame, spec: SweepSpec) -> Overview:
     )
     by_scenario = _numbers(ran, "seconds").groupby(ran["scenario"]).mean()
     spared = saved.loc[saved["attempt"] == 0, "scenario"].map(by_scenario).astype(float).sum()
-    table = None if spec.attacking else points(frame)
     return Overview(
-        volumes={} if table is None else hypervolumes(table, spec.search.interest),
+        volumes={} if spec.attacking else hypervolumes(table, spec.search.interest),
         trainings=len(ran),
         saved=len(saved),
         hours=(seconds - shared) / 3600,
         hours_saved=(shared + float(spared)) / 3600,
-        best={} if table is None else _best(table),
+        best={} if spec.attacking else _best(table),
     )
 
 

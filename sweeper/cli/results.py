@@ -1,6 +1,6 @@
 """Commands that show what a sweep found."""
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from typing import Annotated
@@ -51,6 +51,7 @@ def report(folder: RunDir) -> None:
 
 @app.command()
 def ui(
+    context: typer.Context,
     folder: RunDir,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of MLflow's UI; 0: any free port.")] = 5000,
     report_port: Annotated[
@@ -61,19 +62,29 @@ def ui(
     from sweeper.report.server import serve_sweep
     from sweeper.run_folder.folder import RunFolder
     from sweeper.tracking.store import tracking_uri, why_away, without_secret
-    from sweeper.tracking.ui import serve_mlflow
+    from sweeper.tracking.ui import PortTaken, serve_mlflow
     from sweeper.tracking.view import link_to_view
+    from trainers.errors import ConfigError
 
+    source = context.get_parameter_source("port")
+    asked = source is not None and source.name != "DEFAULT"
     with one_sentence():
         run_folder = RunFolder.open(resolve_run_folder(folder))
         store = tracking_uri(run_folder.path.resolve().parent)
         with serve_sweep(run_folder, report_port) as page_address:
-            say(f"Sweep: {page_address}")
-            with serve_mlflow(store, port) as mlflow_address:
-                away = why_away(mlflow_address)
-                say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}   (Ctrl-C ends)")
-                link = None if away else link_to_view(store, run_folder.read_sweep(), without_secret(mlflow_address))
-                if link is not None:
-                    say(f"Charts of this sweep's trials: {link}")
-                with suppress(KeyboardInterrupt):
-                    Event().wait()
+            say(f"Sweep: {page_address}   (Ctrl-C ends)")
+            with ExitStack() as stack, suppress(KeyboardInterrupt):
+                try:
+                    mlflow_address = stack.enter_context(serve_mlflow(store, port))
+                except ConfigError as error:
+                    if isinstance(error, PortTaken) and asked:
+                        raise
+                    say(f"MLflow's UI is not served, only the page: {error}")
+                else:
+                    away = why_away(mlflow_address)
+                    say(f"MLflow: {without_secret(mlflow_address)}{f', but {away}' if away else ''}")
+                    shown = without_secret(mlflow_address)
+                    link = None if away else link_to_view(store, run_folder.read_sweep(), shown)
+                    if link is not None:
+                        say(f"Charts of this sweep's trials: {link}")
+                Event().wait()

@@ -12,7 +12,7 @@ from rich.table import Table
 from sweeper.analysis.breaking_points import SUCCEEDS_AT, breaking_points
 from sweeper.analysis.comparison import compared, holders, standings
 from sweeper.analysis.confirmed import confirmed
-from sweeper.analysis.frontier import in_order
+from sweeper.analysis.frontier import in_order, points
 from sweeper.analysis.left_out import left_out
 from sweeper.analysis.lost_classes import unmeasured_sentence
 from sweeper.analysis.overview import Overview, overview
@@ -272,7 +272,8 @@ def print_status(console: Console, folder: RunFolder, status: Status) -> None:
 def _found(folder: RunFolder) -> Overview | None:
     """A sweep in a few figures; null where its table cannot be read."""
     try:
-        return overview(folder.read_trials(), folder.spec())
+        frame = folder.read_trials()
+        return overview(frame, folder.spec(), points(frame))
     except ConfigError:
         return None
 

@@ -24,6 +24,8 @@ Metric = Literal[
 
 ATTACK_SUCCESS = ("val_asr", "val_asr_excess")
 """Figures of what an attack achieves."""
+ATTACK_LEVELS = (0.05, 0.1, 0.2)
+"""Bounds on ``val_asr_excess``, below each of which the most accurate setting is named."""
 UNDER_ATTACK = (*ATTACK_SUCCESS, "val_ra", "detection_auroc", "detection_tpr", "detection_fpr")
 """Figures that are undefined where nothing is poisoned."""
 BELOW_CONTROL = ("val_acc", "val_balanced_acc")

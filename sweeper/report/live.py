@@ -12,7 +12,8 @@ from typing import Any
 from sweeper.analysis.frontier import in_order, points
 from sweeper.analysis.overview import Overview, overview
 from sweeper.analysis.verdicts import how_it_stands
-from sweeper.preset.objectives import ATTACK_SUCCESS
+from sweeper.preset.grid import grid_points
+from sweeper.preset.objectives import ATTACK_LEVELS, ATTACK_SUCCESS
 from sweeper.preset.spec import SweepSpec
 from sweeper.report.points import colours_of, for_json, searched_columns, setting_points
 from sweeper.report.rendering import render
@@ -25,6 +26,7 @@ from sweeper.run_folder.record import (
     FINISHED,
     PRUNED,
     RUNNING,
+    TRIAL,
     TRIAL_ID,
     RunKey,
     TrialRecord,
@@ -76,21 +78,22 @@ class LiveSweep:
         self._records = RecordsCache(folder)
         self._lock = Lock()
         self._figures: _Figures | None = None
+        self._described: tuple[Version | None, SweepSpec, int | None] | None = None
+        """Version of ``sweep.yaml``, the sweep that it describes, and how many points its grid has; null: no grid."""
         self._known: dict[str, Any] = {}
         """The last answer, without the figures of the settings."""
         self._known_at = -float("inf")
 
     def page(self) -> str:
         """The page as HTML; its script asks for what it shows."""
-        return render("live", name=self._folder.spec().name)
-
-    def has_report(self) -> bool:
-        """Whether there is a report, of the sweep as it was when a part of it ended."""
-        return self._folder.report.is_file()
+        spec, _ = self._spec()
+        return render("live", name=spec.name, attacking=spec.attacking)
 
     def is_over(self) -> bool:
-        """Whether the sweep has ended and the report tells of it."""
-        return bool(self.answer().get("over"))
+        """Whether the sweep has ended and the report tells of it. Before the first answer it is taken to go on: the
+        page is there at once, and asks.
+        """
+        return bool(self._known) and bool(self.answer().get("over"))
 
     def answer(self, seen: str = "") -> dict[str, Any]:
         """What the page shows, as JSON can hold it. What cannot be read just now is said in ``error``.
@@ -113,10 +116,11 @@ class LiveSweep:
 
     def _read(self) -> dict[str, Any]:
         records = self._records.read()
-        status, spec = read_status(self._folder, records), self._folder.spec()
+        spec, grid = self._spec()
+        status = read_status(self._folder, records, spec, grid)
         figures = self._current_figures(spec)
         running = self._running(records, status)
-        over = status.word == "ended" and self.has_report()
+        over = status.word == "ended" and self._report_is_current()
         answer: dict[str, Any] = for_json(
             {
                 "name": status.name,
@@ -140,6 +144,20 @@ class LiveSweep:
         )
         return answer
 
+    def _spec(self) -> tuple[SweepSpec, int | None]:
+        """The sweep, and how many points its grid has; ``sweep.yaml`` is read again when it has changed."""
+        version = version_of(self._folder.sweep)
+        if self._described is None or version is None or self._described[0] != version:
+            spec = self._folder.spec()
+            self._described = version, spec, len(grid_points(spec)) if spec.search.sampler == "grid" else None
+        return self._described[1:]
+
+    def _report_is_current(self) -> bool:
+        """Whether there is a report that is not older than the results."""
+        results = [version_of(self._folder.trials), self._records.newest]
+        report = version_of(self._folder.report)
+        return report is not None and all(report[1] >= version[1] for version in results if version is not None)
+
     def _running(self, records: Mapping[str, TrialRecord], status: Status) -> Running | None:
         """The trainings that run; null if that is not known. The file may name some that have ended since."""
         if status.holder is None:
@@ -156,14 +174,16 @@ class LiveSweep:
         path, notes = self._folder.path, []
         if status.word == "interrupted":
             notes.append(f"The sweep was interrupted. To continue: {command('resume', path)}")
-        if status.word == "ended" and not self.has_report():
-            notes.append(f"The sweep has ended, and has no report yet. To write it: {command('report', path)}")
+        if status.word == "ended" and not self._report_is_current():
+            has = "its report is older than its results" if self._report_at() is not None else "has no report yet"
+            notes.append(f"The sweep has ended, and {has}. To write it: {command('report', path)}")
         if status.certificate is not None:
             notes.append(how_it_stands(status.certificate))
         if self._folder.store is not None and status.holder is None:
             moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._changed_at()))
             notes.append(
-                f"This is a copy of {self._folder.store}, as it was at {moment}; it does not follow the sweep."
+                f"What {path} holds is of {moment}. A sweep that goes on elsewhere is copied to {self._folder.store}, "
+                "which this page does not follow."
             )
         return notes
 
@@ -210,7 +230,8 @@ class LiveSweep:
             "points": shown,
             "interest": None if spec.attacking else spec.search.interest,
         }
-        return content, _summary(overview(frame, spec))
+        poisons = not spec.attacking and (table.empty or bool(table["val_asr_excess"].notna().any()))
+        return content, _summary(overview(frame, spec, table)) | {"levels": ATTACK_LEVELS if poisons else ()}
 
 
 def _summary(known: Overview) -> dict[str, Any]:
@@ -255,7 +276,9 @@ def _setting(record: TrialRecord) -> str:
     if record.config is None:
         return ""
     runs = ", ".join(f"{scenario.name} at rate {scenario.poison_rate:g}, seed {seed}" for scenario, seed in record.runs)
-    return f"no defense, {runs}" if record.role == CONTROL else f"{record.config.defense} again, {runs}"
+    if record.role == CONTROL:
+        return f"no defense, {runs}"
+    return f"{record.config.defense}{'' if record.role == TRIAL else ' again'}, {runs}"
 
 
 def _finished(record: TrialRecord) -> int:

@@ -1,8 +1,10 @@
 """The settings of a sweep, as pages draw and list them."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sweeper.analysis.frontier import ENVIRONMENT_KEYS, with_environments
@@ -72,14 +74,15 @@ def setting_points(
 
 
 def for_json(value: Any) -> Any:
-    """The value as JSON can hold it: no NaN, no numpy types."""
+    """The value as JSON can hold it: null in place of what is not finite, and no numpy types."""
     if isinstance(value, dict):
         return {str(key): for_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, np.ndarray)):
         return [for_json(item) for item in value]
     if value is None or isinstance(value, (str, bool)):
         return value
     if pd.isna(value):
         return None
     convert: Callable[[], Any] = getattr(value, "item", lambda: value)
-    return convert()
+    plain = convert()
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

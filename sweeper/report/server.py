@@ -25,11 +25,15 @@ class _Page(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
+        try:
+            host, asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname, urlsplit(self.path)
+        except ValueError:  # no address
+            self.send_error(400)
+            return
         # Another host name in a request comes from a web page elsewhere that tries to read along (DNS rebinding).
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (THIS_MACHINE, "localhost"):
+        if host not in (THIS_MACHINE, "localhost"):
             self.send_error(403)
             return
-        asked = urlsplit(self.path)
         try:
             if asked.path == "/live.json":
                 self._send(as_json(self._live.answer(parse_qs(asked.query).get("seen", [""])[0])), JSON)
@@ -43,8 +47,8 @@ class _Page(BaseHTTPRequestHandler):
             self.close_connection = True
         except FileNotFoundError:
             self.send_error(404)
-        except (ConfigError, OSError, ValueError):  # the folder is damaged, or away
-            self.send_error(503)
+        except Exception as error:  # noqa: BLE001  # whatever is damaged in the folder, the page asks again
+            self.send_error(503, explain=f"The run folder cannot be read: {error}")
 
     def _send(self, content: bytes, kind: str) -> None:
         self.send_response(200)

@@ -1,10 +1,12 @@
 """``live.json``: what a sweep trains at this moment, which its records do not say before a training ends.
 
 A driver writes it every few seconds and removes it when the sweep ends. It is for whoever watches: the sweep itself
-does not read it, and one that a killed driver left means nothing.
+does not read it. One that a killed driver left is older than the lock of whoever works on the folder now, and counts as
+none.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
@@ -53,9 +55,14 @@ def write_live(folder: RunFolder, running: Iterable[RunningTraining]) -> None:
 
 
 def read_live(folder: RunFolder) -> list[RunningTraining] | None:
-    """The trainings that run, by ``live.json``; null if there is no such file, or if it is damaged."""
+    """The trainings that run, by ``live.json``; null if there is no such file, if it is damaged, or if it is older than
+    the lock of the folder, so that a driver that was killed left it.
+    """
     try:
-        content = json.loads(folder.live.read_text(encoding="utf-8"))
+        with folder.live.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_mtime < folder.held_since():
+                return None
+            content = json.loads(file.read())
         return [_training(entry) for entry in content]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -15,6 +15,7 @@ from trainers.scenario import ScenarioConfig
 from trainers.trial import TrialConfig
 
 FINISHED, PRUNED, FAILED, RUNNING = "FINISHED", "PRUNED", "FAILED", "RUNNING"
+STATUSES = (FINISHED, PRUNED, FAILED, RUNNING)
 TRIAL, CONTROL, CONFIRMATION, REPLICATE = "trial", "control", "confirmation", "replicate"
 """Roles: what the searcher proposed, an undefended run of its scenario, a leader run again with fresh seeds, and a
 replicate of the test that certifies a setting."""
@@ -256,6 +257,7 @@ class TrialRecord:
         for scenario, repeat in record.runs:
             if not re.fullmatch(NAME_PATTERN, scenario.name) or not isinstance(repeat, int):
                 raise ValueError("its scenario or seed is not valid")
+        _check_types(record)
         return record
 
 
@@ -298,6 +300,48 @@ class Training:
 
 _FIRST_PARAMS: dict[str, dict[str, Any]] = {"abl": {"cutout": 0, "unlearning_rest": True}}
 """Behaviour of defenses with numerics 1, as values of parameters that have other defaults today; by defense."""
+
+
+_KINDS: dict[str, Any] = {
+    "searched": dict, "error": str | None, "interrupted": bool, "ended_by": str | None, "began_at": int | float,
+    "ended_at": int | float | None, "config_id": str | None,
+}  # fmt: skip
+_STATE_KINDS: dict[str, Any] = {"error": str | None, "attempt": int, "host": str | None}
+
+
+def _check_types(record: TrialRecord) -> None:
+    """Check what everybody who reads a record computes with or prints.
+
+    Raises:
+        ValueError: a status is unknown, or a value has another type than it is written with.
+    """
+    if any(
+        status not in STATUSES for status in (record.status, *(state.status for state in record.trainings.values()))
+    ):
+        raise ValueError("its status is not valid")
+    known: list[tuple[TrialRecord | TrainingState, dict[str, Any]]] = [(record, _KINDS)]
+    known += ((state, _STATE_KINDS) for state in record.trainings.values())
+    for holder, kinds in known:
+        for name, kind in kinds.items():
+            if not isinstance(getattr(holder, name), kind):
+                raise ValueError(f"its {name} is not valid")
+    if any(isinstance(value, (list, dict)) for value in record.searched.values()):
+        raise ValueError("its searched is not valid")
+    if not set(record.controls) <= set(record.trainings) or (record.role == CONTROL and len(record.controls) != 1):
+        raise ValueError("its controls are not valid")
+    for figures in (figures for epochs in record.epochs.values() for figures in epochs.values()):
+        if not isinstance(figures.get("stage"), str | None):
+            raise ValueError("its stage is not valid")
+        _check_numbers(figures, METRICS)
+    for facts in record.facts.values():
+        _check_numbers(facts, ("poison_share", "n_eval", *COST_COLUMNS))
+
+
+def _check_numbers(known: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        value = known.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise ValueError(f"its {name} is not valid")
 
 
 def _first_config_id(config: dict[str, Any]) -> str:

@@ -40,6 +40,11 @@ class RecordsCache:
         self._known = found
         return {trial_id: record for trial_id, (_, record) in found.items() if record is not None}
 
+    @property
+    def newest(self) -> Version | None:
+        """The version of the record that was written last, as last read; null: there is none."""
+        return max((version for version, _ in self._known.values()), key=lambda version: version[1], default=None)
+
     def _read(self, trial_id: str) -> TrialRecord | None:
         record = self._folder.read_record(trial_id)
         if record is not None:

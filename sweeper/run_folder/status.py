@@ -75,21 +75,28 @@ class Status:
         return "interrupted" if own or self.done < self.budget else "ended"
 
 
-def read_status(folder: RunFolder, known: Mapping[str, TrialRecord] | None = None) -> Status:
+def read_status(
+    folder: RunFolder,
+    known: Mapping[str, TrialRecord] | None = None,
+    spec: SweepSpec | None = None,
+    grid: int | None = None,
+) -> Status:
     """Read the status of a sweep from its records.
 
     Args:
         folder: the run folder.
         known: its records, if they were read just now; null: they are read.
+        spec: the sweep, likewise.
+        grid: how many points its grid has, likewise.
 
     Raises:
         ConfigError, PresetError: the folder holds no sweep, or a damaged one.
     """
-    spec = folder.spec()
+    spec = spec or folder.spec()
     records = list((folder.read_records() if known is None else known).values())
     trials = [record for record in records if record.role not in (CONTROL, REPLICATE)]
     ended = [record for record in trials if not record.open]
-    budget = trials_in_all(spec, spec.search.trials, records)
+    budget = trials_in_all(spec, spec.search.trials, records, grid)
     holder = folder.holder()
     return Status(
         name=spec.name,
@@ -109,17 +116,18 @@ def read_status(folder: RunFolder, known: Mapping[str, TrialRecord] | None = Non
     )
 
 
-def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord]) -> int:
+def trials_in_all(spec: SweepSpec, asked: int, records: Iterable[TrialRecord], grid: int | None = None) -> int:
     """The number of trials that a sweep has in the end, controls not counted.
 
     Args:
         spec: the sweep.
         asked: how many trials are asked for.
         records: trials that are known already, and confirming ones that are to run.
+        grid: how many points the sweep's grid has, if it was counted before; null: they are counted.
     """
     roles = Counter(record.role for record in records)
     if spec.search.sampler == "grid":  # which may have fewer points than trials are asked for
-        asked = min(asked, len(grid_points(spec)))
+        asked = min(asked, len(grid_points(spec)) if grid is None else grid)
     return max(asked, roles[TRIAL]) + roles[CONFIRMATION]
 
 

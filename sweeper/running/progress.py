@@ -19,6 +19,7 @@ from sweeper.run_folder.record import (
     PRUNED,
     REPLICATE,
     RUNNING,
+    TRIAL,
     TrialRecord,
     control_success,
 )
@@ -174,17 +175,22 @@ class LiveDisplay:
             self._progress.stop()
 
     def _count(self, record: TrialRecord, rows: Sequence[dict[str, Any]]) -> None:
-        if record.trial_id in self._counted:  # told again, since its control has ended only now
-            return
-        self._counted.add(record.trial_id)
-        self._counts[record.status] += 1
-        self._each = max(self._each, len(record.trainings))
-        self._ended += len(record.trainings) or self._each
-        if record.raced_out:
-            self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
-        # Against an attack that fails without a defense, every setting looks good.
-        weak = any(row["weak_attack"] for row in rows)
-        if record.status != FINISHED or weak or any(c.violation(rows) > 0 for c in self._constraints):
+        if record.trial_id not in self._counted:
+            self._counted.add(record.trial_id)
+            self._counts[record.status] += 1
+            self._each = max(self._each, len(record.trainings))
+            self._ended += len(record.trainings) or self._each
+            if record.raced_out:
+                self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
+        # Also when it is told again, since its control has ended only now.
+        # Against an attack that fails without a defense, or is not known to work, every setting looks good.
+        weak = any(row["weak_attack"] is not False for row in rows if row["poison_rate"])
+        if (
+            record.role != TRIAL
+            or record.status != FINISHED
+            or weak
+            or any(c.violation(rows) > 0 for c in self._constraints)
+        ):
             return
         self._levels.add(rows)
         for objective in self._objectives:

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from sweeper.preset.objectives import ATTACK_SUCCESS, Objective
+from sweeper.preset.objectives import ATTACK_LEVELS, ATTACK_SUCCESS, Objective
 from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
 
-LEVELS = (0.05, 0.1, 0.2)
-"""Bounds on ``val_asr_excess``, below each of which the best accuracy is shown."""
 ACCURACY = Objective(metric="val_acc", direction="maximize")
 ATTACK = Objective(metric="val_asr_excess", direction="minimize")
 
 
 class Levels:
-    """The best accuracy below each of :data:`LEVELS`.
+    """The best accuracy below each of :data:`~sweeper.preset.objectives.ATTACK_LEVELS`.
 
     Args:
         objectives: of the sweep.
@@ -37,7 +35,7 @@ class Levels:
         if acc is None or added is None:
             return
         self._known = True
-        for level in LEVELS:
+        for level in ATTACK_LEVELS:
             if added <= level:
                 self._best[level] = max(acc, self._best.get(level, acc))
 
@@ -48,7 +46,9 @@ class Levels:
         """
         if self._attacking or len(self._attackers) > 1 or not self._known:
             return ""
-        shown = [f"<= {level:g}: {f'{self._best[level]:.3f}' if level in self._best else '-'}" for level in LEVELS]
+        shown = [
+            f"<= {level:g}: {f'{self._best[level]:.3f}' if level in self._best else '-'}" for level in ATTACK_LEVELS
+        ]
         return f"Best accuracy by val_asr_excess: {', '.join(shown)}"
 
 

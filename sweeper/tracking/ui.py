@@ -18,6 +18,10 @@ SECONDS_TO_START = 60
 SECONDS_TO_END = 10
 
 
+class PortTaken(ConfigError):
+    """Something else listens at the port."""
+
+
 @contextmanager
 def serve_mlflow(store: str, port: int) -> Iterator[str]:
     """Serve MLflow's UI until the block ends.
@@ -30,7 +34,8 @@ def serve_mlflow(store: str, port: int) -> Iterator[str]:
         The address of the UI.
 
     Raises:
-        ConfigError: the port is taken, or MLflow does not start.
+        PortTaken: the port is taken.
+        ConfigError: MLflow does not start.
     """
     keep_loopback_off_proxies()  # nor do requests of MLflow's own processes
     if store.startswith("http"):
@@ -59,7 +64,7 @@ def _mlflow(store: str, port: int) -> Iterator[str]:
     address = f"http://{THIS_MACHINE}:{port}"
     with socket.socket() as probe:
         if probe.connect_ex((THIS_MACHINE, port)) == 0:
-            raise ConfigError(f"Port {port} cannot be used: something listens there.")
+            raise PortTaken(f"Port {port} cannot be used: something listens there.")
     # In the environment, since the process list would show a password in the address.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONSAFEPATH": "1"}
     quiet = subprocess.DEVNULL

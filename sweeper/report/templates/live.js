@@ -49,7 +49,9 @@ function mark(config) {
   show();
 }
 
+// A trial that was refused has no setting, and nothing to mark.
 function markButton(name, config) {
+  if (config === null) return element("span", "", name);
   const button = element("button", "link", name);
   button.type = "button";
   button.dataset.config = config;
@@ -78,7 +80,7 @@ function header() {
     ["controls done", String(live.controls)],
     ["computed", hours(live.summary.hours)],
     ["saved", hours(live.summary.hours_saved)],
-    ...(volume === undefined ? [] : [["hypervolume", volume.toFixed(3)]]),
+    ...(volume === undefined ? [] : [[`hypervolume below ${data.interest}`, volume.toFixed(3)]]),
   ];
   keyed(byId("facts"), facts, ([name]) => name, ([name]) => {
     const box = element("div");
@@ -98,13 +100,15 @@ function environments() {
 
 function best() {
   const known = (live.summary.best[environment] ?? []).filter((one) => one.acc !== undefined);
+  const levels = live.summary.levels;  // none where settings are not compared by attack success
   const box = byId("best");
+  box.hidden = !levels.length;
+  if (box.hidden || box.dataset.shown === JSON.stringify(known)) return;
+  box.dataset.shown = JSON.stringify(known);
   if (!known.length) {
-    set(box, "No setting keeps attack success (val_asr_excess) at 0.2 or below yet.");
+    set(box, `No setting keeps attack success (val_asr_excess) at ${Math.max(...levels)} or below yet.`);
     return;
   }
-  if (box.dataset.shown === JSON.stringify(known)) return;
-  box.dataset.shown = JSON.stringify(known);
   box.textContent = "Best accuracy with attack success (val_asr_excess) of at most ";
   known.forEach((one, number) => {
     const same = number && known[number - 1].config_id === one.config_id;
@@ -162,7 +166,7 @@ function panel() {
 
 function hosts() {
   if (live.hosts === null) {
-    set(byId("hosts-line"), "Not known: the sweep has begun just now, or cannot write live.json.");
+    set(byId("hosts-line"), "Not known: the sweep begins or ends just now, or cannot write live.json.");
     byId("hosts").replaceChildren();
     return;
   }
@@ -198,7 +202,6 @@ function open() {
   }, (box, trial) => {
     box.classList.toggle("marked-one", trial.config_id === marked);
     const line = box.firstChild;
-    line.firstChild.dataset.config = trial.config_id;
     const role = trial.role === "trial" ? "" : ` (${trial.role})`;
     set(line.children[1], `${role}: ${trial.finished} of ${many(trial.all, "training")} done, ${trial.running ? `${trial.running} running` : "waits"}${trial.shown ? `; so far ${trial.shown}` : ""}`);
     set(line.children[2], trial.setting);

@@ -1,13 +1,20 @@
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from sweeper.analysis.frontier import hypervolume
-from sweeper.analysis.overview import Best, overview
+from sweeper.analysis.frontier import hypervolume, points
+from sweeper.analysis.overview import Best, Overview
+from sweeper.analysis.overview import overview as overview_of
+from sweeper.preset.spec import SweepSpec
 from tests.sweeper.small import ONE_SETTING, control_row, frame_of, make_objectives, row_with, spec_with
 
 REASON = "val_asr_excess is at least 0.900, above the interest of 0.4"
 SPEC = spec_with(seeds=[0, 1], search={"race": "bounds", "interest": 0.4})
+
+
+def overview(frame: pd.DataFrame, spec: SweepSpec) -> Overview:
+    return overview_of(frame, spec, points(frame))
 
 
 def point(config: str, acc: float, excess: float, **changes: Any) -> dict[str, Any]:

@@ -1,18 +1,21 @@
 """What the page of a running sweep shows."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweeper.report import live
 from sweeper.report.live import LiveSweep, as_json
+from sweeper.report.points import for_json
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.live import RunningTraining, write_live
 from tests.sweeper.report.watched import Watched
-from tests.sweeper.small import finish, record_of
+from tests.sweeper.small import ONE_SETTING, finish, make_objectives, record_of
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +39,16 @@ def test_a_running_sweep(watched: Watched) -> None:
         watched.race_out(watched.trial(number), asr)
     runs, waits = watched.trial(4), watched.trial(5)
     watched.train(runs, ("badnets", 0), val_acc=0.7, val_asr=0.25)
-    write_live(
-        watched.folder,
-        [
-            RunningTraining("t0004", "blend", 0, "10.0.0.1", 7, "mix"),
-            RunningTraining("t0004", "badnets", 0, "10.0.0.2", 9, "mix"),  # it has ended since
-            RunningTraining("t0004", "blend", 1, None, 0, None),
-            RunningTraining("t0099", "blend", 1, None, 0, None),
-        ],
-    )
     with RunFolder(watched.folder.path).lock():
+        write_live(
+            watched.folder,
+            [
+                RunningTraining("t0004", "blend", 0, "10.0.0.1", 7, "mix"),
+                RunningTraining("t0004", "badnets", 0, "10.0.0.2", 9, "mix"),  # it has ended since
+                RunningTraining("t0004", "blend", 1, None, 0, None),
+                RunningTraining("t0099", "blend", 1, None, 0, None),
+            ],
+        )
         answer = LiveSweep(watched.folder).answer()
     assert answer["word"] == "running"
     assert answer["over"] is False
@@ -61,6 +64,7 @@ def test_a_running_sweep(watched: Watched) -> None:
     assert answer["figures"]["interest"] == 0.5
     best = [(one["level"], one.get("config_id")) for one in answer["summary"]["best"][""]]
     assert best == [(0.05, "config1"), (0.1, "config1"), (0.2, "config1")]
+    assert answer["summary"]["levels"] == [0.05, 0.1, 0.2]
     assert [(trial["trial_id"], trial["finished"], trial["all"], trial["running"]) for trial in answer["open"]] == [
         ("t0004", 1, 4, 2), (waits.trial_id, 0, 4, 0),
     ]  # fmt: skip
@@ -132,12 +136,70 @@ def test_an_ended_sweep_is_its_report(tmp_path: Path) -> None:
         watched.folder.report.write_text("<p>of an earlier part</p>")
         assert not sweep.is_over()
         assert sweep.answer()["report_at"] is not None
+        assert not sweep.is_over()
     assert sweep.is_over()
+    assert not LiveSweep(watched.folder).is_over(), "nothing is known before the first answer"
     watched.folder.report.unlink()
     assert not sweep.is_over()
     assert sweep.answer()["notes"] == [
         f"The sweep has ended, and has no report yet. To write it: sweeper report {watched.folder.path}"
     ]
+
+
+@pytest.mark.parametrize("newer", ["trials.parquet", "records/t0000.json"])
+def test_a_report_that_is_older_than_the_results_does_not_replace_the_page(tmp_path: Path, newer: str) -> None:
+    watched = Watched(tmp_path / "run", search={"trials": 1})
+    watched.trial(0, val_asr=0.1)
+    watched.folder.report.write_text("<p>of an earlier part</p>")
+    for number, name in enumerate(("trials.parquet", "records/t0000.json", "report.html")):
+        os.utime(watched.folder.path / name, (1e9 + number, 1e9 + number))
+    sweep = LiveSweep(watched.folder)
+    assert sweep.answer()["over"] is True
+    os.utime(watched.folder.path / newer, (2e9, 2e9))
+    answer = sweep.answer()
+    assert answer["over"] is False
+    assert answer["notes"] == [
+        "The sweep has ended, and its report is older than its results. To write it: "
+        f"sweeper report {watched.folder.path}"
+    ]
+
+
+def test_what_runs_is_not_known_from_a_file_that_a_killed_driver_left(watched: Watched) -> None:
+    watched.trial(0)
+    write_live(watched.folder, [RunningTraining("t0000", "blend", 0, "10.0.0.1", 7, "mix")])
+    os.utime(watched.folder.live, (1e9, 1e9))
+    with RunFolder(watched.folder.path).lock():
+        assert LiveSweep(watched.folder).answer()["hosts"] is None
+
+
+def test_settings_of_attackers_and_without_poison_have_no_bounds_on_attack_success(tmp_path: Path) -> None:
+    searched = make_objectives(("val_asr_excess", "maximize"))
+    attackers = Watched(tmp_path / "attackers", defense=ONE_SETTING, objectives=searched)
+    clean = Watched(tmp_path / "clean")
+    clean.trial(0, val_asr=None, asr_floor=None)
+    for sweep, heading in ((attackers, "Settings so far"), (clean, "Frontier so far")):
+        assert LiveSweep(sweep.folder).answer()["summary"]["levels"] == []
+        assert f"<h2>{heading}</h2>" in LiveSweep(sweep.folder).page()
+
+
+def test_the_preset_and_its_grid_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = {"name": "vab", "threshold": 0.2, "mixing": {"categorical": ["none", "attention"]}}
+    watched = Watched(tmp_path / "run", defense=ONE_SETTING | grid, search={"trials": 9, "sampler": "grid"})
+    sweep = LiveSweep(watched.folder)
+    assert sweep.answer()["trials"] == [0, 2]
+    for name in ("sweeper.report.live.grid_points", "sweeper.run_folder.status.grid_points"):
+        monkeypatch.setattr(name, None)
+    monkeypatch.setattr(RunFolder, "read_sweep", None)
+    assert sweep.answer()["trials"] == [0, 2]
+
+
+def test_a_trial_without_searched_parameters_runs_for_the_first_time(watched: Watched) -> None:
+    first, again = record_of("t0000", spec=watched.spec), record_of("k0000", spec=watched.spec)
+    first.searched, again.searched, again.role = {}, {}, "confirmation"
+    watched.write(first, again)
+    settings = {trial["trial_id"]: trial["setting"] for trial in LiveSweep(watched.folder).answer()["open"]}
+    assert settings["t0000"].startswith("vab, badnets at rate 0.1, seed 0")
+    assert settings["k0000"].startswith("vab again, badnets at rate 0.1, seed 0")
 
 
 def test_figures_that_were_seen_are_not_sent_again(watched: Watched) -> None:
@@ -191,6 +253,21 @@ def test_a_damaged_record_hides_only_its_own_trial(watched: Watched) -> None:
     assert sweep.answer()["trials"] == [2, 8]
 
 
+def test_figures_that_are_not_finite_are_null(watched: Watched) -> None:
+    watched.trial(0, val_asr=0.1)
+    record = watched.trial(1)
+    watched.train(record, ("blend", 0), val_acc=float("inf"))
+    answer = LiveSweep(watched.folder).answer()
+    (figures,) = [t["figures"] for t in answer["open"][0]["trainings"] if t["state"] == "finished"]
+    assert figures["val_acc"] is None
+    assert json.loads(as_json(answer)) == answer
+
+
+def test_arrays_and_what_is_not_finite_are_plain_for_json() -> None:
+    value = {"a": np.array([1.5, np.inf]), "b": float("nan"), "c": np.int64(3), "d": -float("inf")}
+    assert for_json(value) == {"a": [1.5, None], "b": None, "c": 3, "d": None}
+
+
 def test_only_the_newest_of_many_are_listed(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_ENDED", 2)
     for number in range(3):
@@ -209,8 +286,8 @@ def test_a_copy_from_a_store_says_of_when_it_is(watched: Watched) -> None:
     watched.folder.write_sweep(content)
     watched.trial(0)
     (_, note) = LiveSweep(RunFolder.open(watched.folder.path)).answer()["notes"]
-    assert note.startswith("This is a copy of s3://bucket/run, as it was at 20")
-    assert note.endswith("; it does not follow the sweep.")
+    assert note.startswith(f"What {watched.folder.path} holds is of 20")
+    assert note.endswith("is copied to s3://bucket/run, which this page does not follow.")
 
 
 def test_a_refused_trial_and_a_control_are_listed(watched: Watched) -> None:

@@ -75,7 +75,6 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched.trial(1, val_acc=0.8, val_asr=0.1)
     watched.race_out(watched.trial(2), 0.9)
     watched.train(watched.trial(3), ("badnets", 0), val_acc=0.7)
-    running(watched, 3)
     return watched
 
 
@@ -85,8 +84,10 @@ def running(watched: Watched, epoch: int) -> None:
 
 @pytest.fixture
 def page(browser: Browser, watched: Watched) -> Iterator[Page]:
-    with RunFolder(watched.folder.path).lock(), watching(browser, watched.folder) as page:
-        yield page
+    with RunFolder(watched.folder.path).lock():
+        running(watched, 3)
+        with watching(browser, watched.folder) as page:
+            yield page
 
 
 def trials(page: Page) -> str:
@@ -189,6 +190,32 @@ def test_the_attacker_that_one_chose_stays_chosen(
         wait_for(page, "data.points.length === 3")
         assert page.input_value("#environment") == "poison_rate=0.2"
         assert page.evaluate("environment") == "poison_rate=0.2"
+
+
+def test_the_best_settings_are_said_again_after_an_environment_without_any(page: Page) -> None:
+    first, none, again = page.evaluate(
+        """() => ["a", "b", "a"].map((name) => {
+            live.summary.best = { a: [{ level: 0.1, config_id: "config1", acc: 0.8 }], b: [{ level: 0.1 }] };
+            environment = name;
+            best();
+            return byId("best").textContent;
+        })"""
+    )
+    assert first == again
+    assert first.endswith("of at most 0.1: 0.800 by config1.")
+    assert none == "No setting keeps attack success (val_asr_excess) at 0.2 or below yet."
+
+
+def test_a_trial_that_was_refused_cannot_be_marked(browser: Browser, watched: Watched) -> None:
+    refused = watched.trial(6)
+    refused.config, refused.trainings, refused.controls, refused.config_id = None, {}, {}, None
+    refused.end("FAILED", "It is not valid.")
+    watched.write(refused)
+    with RunFolder(watched.folder.path).lock(), watching(browser, watched.folder) as page:
+        page.locator("#ended-details summary").click()
+        rows = page.locator("#ended tr")
+        assert rows.locator("td:first-child").all_inner_texts() == ["t0006", "t0002"]
+        assert rows.locator("button").all_inner_texts() == ["t0002"]
 
 
 def test_what_others_wrote_is_text(browser: Browser, watched: Watched) -> None:

@@ -1,5 +1,6 @@
 """The page of a sweep, and what of its folder is served."""
 
+import html
 import json
 import socket
 import urllib.error
@@ -50,6 +51,11 @@ def test_a_sweep_that_runs_is_served_live_and_then_as_its_report(watched: Watche
     assert get(address) == b"<p>the report</p>"
 
 
+def test_the_page_is_there_before_the_folder_was_read(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "read_status", None)
+    assert b"Why others ended early" in get(address)
+
+
 def test_after_the_block_nothing_is_served(watched: Watched) -> None:
     with serve_sweep(watched.folder, 0) as address:
         get(address)
@@ -90,6 +96,30 @@ def test_a_damaged_folder_is_no_traceback(watched: Watched, address: str, capfd:
     assert "cannot be read" in json.loads(get(address + "live.json"))["error"]
     with pytest.raises(urllib.error.HTTPError, match="503"):
         get(address)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_no_one_foresaw_is_503_in_one_sentence(
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("WEIRD")
+
+    get(address + "live.json")
+    monkeypatch.setattr(live, "read_status", fail)
+    for path in ("live.json", ""):
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            get(address + path)
+        assert "The run folder cannot be read: 'WEIRD'" in html.unescape(caught.value.read().decode())
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_address_is_400(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    port = int(address.rstrip("/").rpartition(":")[2])
+    for line, host in (("/", "["), ("http://[/", "localhost")):
+        with socket.create_connection((THIS_MACHINE, port), timeout=60) as asking:
+            asking.sendall(f"GET {line} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            assert b" 400 " in asking.makefile("rb").readline()
     assert capfd.readouterr().err == ""
 
 

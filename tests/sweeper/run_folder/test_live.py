@@ -1,5 +1,6 @@
 """``live.json``."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,14 @@ def test_text_of_others_steers_no_terminal(tmp_path: Path) -> None:
     write_live(folder, [RunningTraining("t0000", "badnets", 0, "\x1b[2J", 0, None)])
     (training,) = read_live(folder) or []
     assert training.host == "\\x1b[2J"
+
+
+def test_a_file_that_is_older_than_the_lock_is_of_a_driver_that_was_killed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    running = [RunningTraining("t0000", "badnets", 0, None, 0, None)]
+    write_live(folder, running)
+    os.utime(folder.live, (1e9, 1e9))
+    with RunFolder(tmp_path).lock():
+        assert read_live(folder) is None
+        write_live(folder, running)
+        assert read_live(folder) == running

@@ -121,6 +121,7 @@ def test_a_copy_is_fetched_whole(folder: RunFolder, store: ObjectPath, tmp_path:
     assert (back.records / "t0000.json").read_text() == "{}"
     assert back.trials.read_bytes() == folder.trials.read_bytes()
     assert not (back.path / "states").exists()
+    assert len({path.stat().st_mtime for path in back.path.rglob("*") if path.is_file()}) == 1
     with pytest.raises(ConfigError, match="run exists already: give it instead of s3://"):
         fetch(store, tmp_path / "elsewhere")
 

@@ -1,5 +1,6 @@
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -251,6 +252,38 @@ def test_what_no_sweep_would_write_is_no_record(changes: dict[str, Any]) -> None
     fields = json.loads(finish(record_of()).to_json())
     with pytest.raises(ValueError, match="its trial_id or role is not valid"):
         TrialRecord.from_json(json.dumps(fields | changes))
+
+
+def in_trainings(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda fields: fields["trainings"][0][2].update(changes)
+
+
+def in_figures(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda fields: fields["epochs"][0][2][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("harm", "what"),
+    [
+        *((lambda fields, changes=changes: fields.update(changes), name) for name, changes in (
+            ("status", {"status": "WEIRD"}), ("error", {"error": 5}), ("searched", {"searched": "x"}),
+            ("searched", {"searched": {"a": [1, 2]}}), ("ended_at", {"ended_at": "x"}), ("controls", {"controls": []}),
+        )),
+        (in_trainings(status="WEIRD"), "status"), (in_trainings(error=5), "error"), (in_trainings(host=5), "host"),
+        (in_trainings(attempt=None), "attempt"), (in_figures(val_acc="x"), "val_acc"),
+        (in_figures(val_asr=True), "val_asr"), (in_figures(stage=5), "stage"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_no_record(harm: Callable[[dict[str, Any]], None], what: str) -> None:
+    fields = json.loads(finish(record_of("c0000", "control")).to_json())
+    harm(fields)
+    with pytest.raises(ValueError, match=f"its {what} (is|are) not valid"):
+        TrialRecord.from_json(json.dumps(fields))
+
+
+def test_figures_that_are_not_finite_come_back() -> None:
+    record = finish(record_of(), val_acc=float("inf"))
+    assert TrialRecord.from_json(record.to_json()) == record
 
 
 # How it ended

@@ -1,11 +1,12 @@
 import io
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from sweeper.preset.objectives import Constraint
-from sweeper.run_folder.record import control_success
+from sweeper.run_folder.record import TrialRecord, control_success
 from sweeper.running.progress import LiveDisplay, describe
 from tests.sweeper.small import FACTS, epoch_figures, finish, make_objectives, record_of, spec_with
 
@@ -82,6 +83,11 @@ def test_figures_that_are_undefined_are_left_out() -> None:
     assert "badnets: acc 0.800 floor 0.050" in describe(record, record.rows({}))
 
 
+def against_strong(record: TrialRecord) -> list[dict[str, Any]]:
+    """The rows of a trial whose controls all ended, with an attack success of 0.9."""
+    return record.rows(dict.fromkeys(record.controls.values(), 0.9))
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_display_follows_a_sweep(terminal: bool) -> None:
     file = io.StringIO()
@@ -93,7 +99,7 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
             record.add_epoch(RUN, epoch_figures(1), FACTS)
             display.epoch_ended(record)
             record.end(status, "[why]" if status == "FAILED" else None)
-            display.trial_ended(record, record.rows({}))
+            display.trial_ended(record, against_strong(record))
         control = finish(record_of("c0000", "control"))
         display.trial_ended(control, control.rows({}))
     text = file.getvalue()
@@ -112,10 +118,13 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
 
 def test_the_best_of_each_objective_and_what_ran_before_is_shown() -> None:
     file = io.StringIO()
+    control = finish(record_of("c0000", "control"), val_asr=0.9)
     before = finish(record_of("t0000"), val_acc=0.9, val_asr=0.4)
-    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3, [before, record_of("t0001")])
+    display = LiveDisplay(
+        Console(file=file, width=200), spec_with().objectives, [], 3, [control, before, record_of("t0001")]
+    )
     record = finish(record_of("t0001"), val_acc=0.7, val_asr=0.05)
-    display.trial_ended(record, record.rows({}))
+    display.trial_ended(record, against_strong(record))
     assert "2 of 3 done, best of each so far: val_acc 0.900, val_asr_excess 0.000" in file.getvalue()
 
 
@@ -143,6 +152,32 @@ def test_against_an_attack_that_fails_undefended_nobody_is_best() -> None:
     display.trial_ended(record, record.rows(control_success([control])))
     assert "1 of 3 done" in file.getvalue()
     assert "best" not in file.getvalue()
+
+
+@pytest.mark.parametrize(("rate", "control", "role", "counts"), [
+    (0.1, 0.9, "trial", True), (0.1, None, "trial", False), (0.0, None, "trial", True),
+    (0.1, 0.9, "confirmation", False),
+])  # fmt: skip
+def test_only_trials_against_attacks_that_are_known_to_work_are_best(
+    rate: float, control: float | None, role: str, counts: bool
+) -> None:
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
+    record = finish(record_of())
+    record.role = role
+    weak = None if control is None else control < 0.5
+    rows = [row | {"poison_rate": rate, "control_asr": control, "weak_attack": weak} for row in record.rows({})]
+    display.trial_ended(record, rows)
+    assert ("best" in file.getvalue()) == counts
+
+
+def test_a_trial_that_is_told_again_once_its_control_ended_may_be_best() -> None:
+    file, record = io.StringIO(), finish(record_of())
+    display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], 3)
+    for rows in (record.rows({}), against_strong(record)):
+        display.trial_ended(record, rows)
+    assert file.getvalue().count("1 of 3 done") == 2
+    assert file.getvalue().count("best of each so far: val_acc 0.800") == 1
 
 
 def test_an_interrupted_trial_has_not_failed() -> None:
@@ -192,7 +227,7 @@ def test_on_a_terminal_three_lines_stay(width: int) -> None:
     done, left, runs = (record_of(f"t000{number}", spec=spec) for number in range(3))
     for state in done.trainings.values():
         state.attempt = 1
-    display.trial_ended(finish(done, val_asr=0.13, seconds=3600.0), done.rows({}))
+    display.trial_ended(finish(done, val_asr=0.13, seconds=3600.0), against_strong(done))
     left.add_epoch(RUN, epoch_figures(1, val_asr=0.9), FACTS)
     left.trainings[RUN].attempt = 1
     left.end_training(RUN, "FINISHED")

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper.analysis.overview import ATTACK_LEVELS, overview
+from sweeper.analysis.frontier import points
+from sweeper.analysis.overview import overview
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.record import TrialRecord, control_success
-from sweeper.running.so_far import LEVELS, Levels, Spent
+from sweeper.running.so_far import Levels, Spent
 from tests.sweeper.small import (
     FACTS,
     ONE_SETTING,
@@ -58,17 +59,14 @@ def searched() -> list[TrialRecord]:
     return records
 
 
-def test_the_levels_are_those_of_the_overview() -> None:
-    assert LEVELS == ATTACK_LEVELS
-
-
 def test_hours_and_best_settings_are_those_of_the_overview(tmp_path: Path) -> None:
     records, spec = searched(), spec_with(**CHANGES)
     folder = RunFolder.create(tmp_path / "run")
     folder.write_sweep(sweep_with(**CHANGES))
     asr = control_success(records)
     folder.write_tables(records, asr)
-    known = overview(folder.read_trials(), spec)
+    frame = folder.read_trials()
+    known = overview(frame, spec, points(frame))
     spent, levels = Spent(), Levels(spec.objectives)
     for record in [*records, *records]:  # told again, they count once
         rows = record.rows(asr)
