@@ -37,7 +37,7 @@ class Overview:
         volumes: by environment, the area that the frontier dominates between accuracy 0 and 1 and an excess
             (``val_asr_excess``) from 0 to ``search.interest``, as a share of it; empty for an attacker's sweep.
         trainings: that ran to their end, controls not counted.
-        saved: trainings that were not needed, since their trials left their races.
+        saved: trainings that were not needed, since their trials left their races or were stopped early.
         hours: computed by ``trainings`` and their controls. What a training computed that was stopped or failed is not
             known from the table, and not among them.
         hours_saved: of stages that several settings share and that were not computed again, which is measured, and of

@@ -153,10 +153,9 @@ class LiveSweep:
         return self._described[1:]
 
     def _report_is_current(self) -> bool:
-        """Whether there is a report that is not older than the results."""
-        results = [version_of(self._folder.trials), self._records.newest]
-        report = version_of(self._folder.report)
-        return report is not None and all(report[1] >= version[1] for version in results if version is not None)
+        """Whether there is a report that is not older than the records. Tables may be written again without them."""
+        newest, report = self._records.newest, version_of(self._folder.report)
+        return report is not None and (newest is None or report[1] >= newest[1])
 
     def _running(self, records: Mapping[str, TrialRecord], status: Status) -> Running | None:
         """The trainings that run; null if that is not known. The file may name some that have ended since."""

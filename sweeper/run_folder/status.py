@@ -38,7 +38,7 @@ class Status:
         raced_out: trials that left their races.
         trainings: trainings that have finished, controls not counted.
         trainings_in_all: trainings of all trials, with those that need not run.
-        not_needed: trainings that need not run, since their trials left their races.
+        not_needed: trainings that need not run, since their trials left their races or were stopped early.
         controls: controls that have ended.
         left: trainings and controls that run, or that ``resume`` would continue.
         failed: reasons of the trials that failed.
@@ -107,7 +107,7 @@ def read_status(
         raced_out=sum(record.raced_out for record in ended),
         trainings=sum(state.status == FINISHED for record in trials for state in record.trainings.values()),
         trainings_in_all=_trainings_in_all(spec, trials, budget),
-        not_needed=sum(s.status != FINISHED for r in ended if r.raced_out for s in r.trainings.values()),
+        not_needed=sum(s.status != FINISHED for r in ended if r.status == PRUNED for s in r.trainings.values()),
         controls=sum(record.role == CONTROL and not record.open for record in records),
         left=[training for record in records for training in record.trainings_left()],
         failed=[f"{record.trial_id}: {record.error}" for record in ended if record.status == FAILED],

@@ -180,7 +180,7 @@ class LiveDisplay:
             self._counts[record.status] += 1
             self._each = max(self._each, len(record.trainings))
             self._ended += len(record.trainings) or self._each
-            if record.raced_out:
+            if record.status == PRUNED:  # it left its race, or was stopped early
                 self._not_needed += sum(state.status != FINISHED for state in record.trainings.values())
         # Also when it is told again, since its control has ended only now.
         # Against an attack that fails without a defense, or is not known to work, every setting looks good.

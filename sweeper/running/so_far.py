@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from sweeper.preset.objectives import ATTACK_LEVELS, ATTACK_SUCCESS, Objective
-from sweeper.run_folder.record import CONTROL, FINISHED, TRIAL, TrialRecord
+from sweeper.run_folder.record import CONTROL, FINISHED, PRUNED, TRIAL, TrialRecord
 
 ACCURACY = Objective(metric="val_acc", direction="maximize")
 ATTACK = Objective(metric="val_asr_excess", direction="minimize")
@@ -78,7 +78,7 @@ class Spent:
                 self._shared += row.get("seconds_shared") or 0.0
                 if record.role == TRIAL:
                     self._seconds[row["scenario"]].append(row["seconds"] or 0.0)
-            elif record.raced_out and row["attempt"] == 0:
+            elif record.status == PRUNED and row["attempt"] == 0:
                 self._spared[row["scenario"]] += 1
 
     @property
