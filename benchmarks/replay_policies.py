@@ -94,6 +94,8 @@ POLICIES = {
     "branches": Policy("off", branches=4),
     "bounds + branches": Policy("bounds", branches=4),
     "learned + branches": Policy("learned", branches=4),
+    "learned + branches, ten wait": Policy("learned", waiting=10, branches=4),
+    "learned + branches, twenty wait": Policy("learned", waiting=20, branches=4),
     "asha + learned + branches": Policy("learned", grace=0.25, branches=4),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the

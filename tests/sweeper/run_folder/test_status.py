@@ -53,8 +53,9 @@ def test_a_sweep_that_runs(tmp_path: Path) -> None:
             StateStore(states, attempt=number).begin("host")
         lines = shown(folder)
     assert lines[0].startswith("small: running (process ")
-    assert lines[1:5] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 control", "0 trainings finished, 1 more were not needed",
-                          "  t0002 runs, attempt 2", "FAILED t0001: Nan."]  # fmt: skip
+    assert lines[1:5] == ["2 of 8 trials done, 1 stopped early, 1 failed; 1 control",
+                          "0 trainings finished, 1 more were not needed", "  t0002 runs, attempt 2",
+                          "FAILED t0001: Nan."]  # fmt: skip
     assert lines[5] == "About 20 min left."  # two ends in the 400 s that it runs, six to go
     assert lines[6:] == ["Attacked classes: target 0 (a) in badnets.", f"Results: {folder.path}"]
 

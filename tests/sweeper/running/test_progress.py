@@ -111,8 +111,8 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
     else:
         assert [line.strip() for line in text.splitlines()][1::2] == [
             "1 of 3 done, best of each so far: val_acc 0.800, val_asr_excess 0.050, less than a minute left",
-            "2 of 3 done, 1 trainings not needed, best of each so far: val_acc 0.800, val_asr_excess 0.050, less than a "
-            "minute left",
+            "2 of 3 done, 1 trainings not needed, best of each so far: val_acc 0.800, val_asr_excess 0.050, "
+            "less than a minute left",
             "3 of 3 done, 1 failed, 1 trainings not needed, best of each so far: val_acc 0.800, val_asr_excess 0.050",
         ]
 
