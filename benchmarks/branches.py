@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 
+from benchmarks.races import below
 from benchmarks.timing import table
 from search_spaces.loader import apply_overrides, read_preset
-from sweeper.analysis.frontier import comparable, hypervolume, points
+from sweeper.analysis.frontier import comparable, points
 from sweeper.launch import begin
 from sweeper.preset.spec import validate
 from sweeper.run_folder.folder import RunFolder
@@ -64,19 +64,13 @@ def row(branches: int, folder: RunFolder) -> list[str]:
     seconds, shared = float(ran["seconds"].sum()), float(ran["seconds_shared"].sum())
     settings = points(frame)
     usable = settings[comparable(settings)]
-    volumes = [_below(usable, half, interest) for half in ("val", "test")]
+    volumes = [below(usable, half, interest) for half in ("val", "test")]
     done = ran[ran["role"] == TRIAL]
     return [
         str(branches), str(ended["trial_id"].nunique()), str(complete["trial_id"].nunique()),
         f"{len(done)}, {int((done['seconds_shared'] > 0).sum())} from a trunk", f"{(seconds - shared) / 60:.1f}",
         f"{shared / 60:.1f}", *(f"{volume:.3f}" for volume in volumes),
     ]  # fmt: skip
-
-
-def _below(usable: pd.DataFrame, half: str, interest: float) -> float:
-    """The hypervolume below the interest of the settings that the validation half puts on the frontier."""
-    front = usable[usable["on_frontier"] & (usable["val_asr_excess"] <= interest)]
-    return hypervolume(front[f"{half}_acc"].tolist(), front[f"{half}_asr_excess"].tolist(), interest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

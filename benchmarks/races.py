@@ -92,12 +92,12 @@ class Outcome:
         images, seconds = (sum(figures.get(name, 0) for figures in last) for name in ("images_seen", "seconds"))
         table = points(frame)
         usable = table[comparable(table)]
-        below = {half: _below(usable, half, interest) for half in ("val", "test")}
+        below = {half: below(usable, half, interest) for half in ("val", "test")}
         broken = float((usable["val_asr_excess"] > interest).mean()) if len(usable) else 0.0
         return cls(len(done), len(trials), images / 1e6, seconds, minutes, below, broken)
 
 
-def _below(usable: pd.DataFrame, half: str, interest: float) -> float:
+def below(usable: pd.DataFrame, half: str, interest: float) -> float:
     """The hypervolume below the interest of the settings that the validation half puts on the frontier."""
     front = usable[usable["on_frontier"] & (usable["val_asr_excess"] <= interest)]
     return hypervolume(front[f"{half}_acc"].tolist(), front[f"{half}_asr_excess"].tolist(), interest)

@@ -310,3 +310,20 @@ def test_a_trunk_is_kept_in_the_run_folder_and_told_of(start: Start, tmp_path: P
     alone = drain(start(job("t0002", defense=late)))
     assert not any("trunk" in r for r in alone)
     assert [dict(r["figures"])["val_acc"] for r in grown] == [dict(r["figures"])["val_acc"] for r in alone]
+
+
+def test_trunks_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_path: Path) -> None:
+    store = ObjectPath(f"{s3}/{tmp_path.name}/run")
+
+    def attempt(config: dict[str, Any]) -> list[dict[str, Any]]:
+        actor = object.__new__(TrainingActor)
+        number = new_attempt(store / "states" / config["training"])
+        actor.setup(config | {"attempt": number, "trunk": 2}, pack(splits), tmp_path, 1e9, 0.0, store)
+        return drain(actor)
+
+    late = VAB | {"temperature": 5.0}
+    attempt(job())
+    assert [path.name for path in (store / "trunks").glob("*.safetensors")]
+    grown, alone = attempt(job("t0001", defense=late)), drain(start(job("t0001", defense=late)))
+    assert dict(grown[-1]["figures"])["seconds_shared"] > 0
+    assert [dict(r["figures"])["val_acc"] for r in grown] == [dict(r["figures"])["val_acc"] for r in alone]
