@@ -82,3 +82,5 @@ def test_a_full_disk_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for times in (1, 2):
             live.trial_started(record_of())
             until(lambda times=times: len(tries) >= times)  # type: ignore[misc]
+    assert len(tries) >= 2, "it goes on trying"
+    assert not (tmp_path / "away").exists()
