@@ -92,9 +92,9 @@ class Outcome:
         images, seconds = (sum(figures.get(name, 0) for figures in last) for name in ("images_seen", "seconds"))
         table = points(frame)
         usable = table[comparable(table)]
-        below = {half: below(usable, half, interest) for half in ("val", "test")}
+        volumes = {half: below(usable, half, interest) for half in ("val", "test")}
         broken = float((usable["val_asr_excess"] > interest).mean()) if len(usable) else 0.0
-        return cls(len(done), len(trials), images / 1e6, seconds, minutes, below, broken)
+        return cls(len(done), len(trials), images / 1e6, seconds, minutes, volumes, broken)
 
 
 def below(usable: pd.DataFrame, half: str, interest: float) -> float:

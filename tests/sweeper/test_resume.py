@@ -12,6 +12,7 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.running.ledger import Ledger
 from sweeper.running.searcher import SweepSearcher
 from sweeper.running.study_file import open_study
+from sweeper.search.early_stopping import EarlyStopping
 from tests.sweeper.small import end_training, searcher_over, spec_with
 from tests.sweeper.small import start as ask
 
@@ -111,17 +112,24 @@ def test_a_sweep_that_was_interrupted_goes_on_too(resume: Resume) -> None:
     assert {record.error for record in second.ledger.records.values()} == {None}
 
 
-@pytest.mark.parametrize("ending", [{"error": "The loss is nan.", "attempt": 1}, {"attempt": 1}])
-def test_a_trial_that_failed_or_was_pruned_is_not_run_again(resume: Resume, ending: dict[str, Any]) -> None:
+@pytest.mark.parametrize("status", ["FAIL", "PRUNED"])
+def test_a_trial_that_failed_or_was_pruned_is_not_run_again(
+    resume: Resume, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(EarlyStopping, "reported", lambda *_: "It fell behind.")
     spec = spec_with(search={"sampler": "random", "trials": 2})
     first, _ = resume(spec)
     ask(first, *"01")
     finish(first, "0")
-    first.on_trial_complete("1", ending)
+    training = first.ledger.of("1")
+    assert training is not None
+    if status == "PRUNED":
+        first.agenda.reported(training, {})
+    first.on_trial_complete("1", {"error": "The loss is nan.", "attempt": 1} if status == "FAIL" else {"attempt": 1})
     second, study = resume(spec)
     assert drain(second) == ["t0001"]
-    assert states(study) == ["FAIL" if "error" in ending else "PRUNED", "COMPLETE"]
-    assert study.trials[0].user_attrs.get("error") == ending.get("error")
+    assert states(study) == [status, "COMPLETE"]
+    assert study.trials[0].user_attrs["error"] == ("The loss is nan." if status == "FAIL" else "It fell behind.")
 
 
 def test_a_control_that_failed_is_not_run_again_and_one_that_was_cut_is(resume: Resume) -> None:

@@ -45,11 +45,10 @@ def test_the_link_opens_charts_of_one_sweeps_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Page
 ) -> None:
     monkeypatch.setattr(ui, "SECONDS_TO_START", PATIENCE_S)
-    uri, report = fresh_store(tmp_path / "mlflow.db"), tmp_path / "report.html"
-    report.touch()
+    uri = fresh_store(tmp_path / "mlflow.db")
     tracked(uri, tmp_path / "one", 3)
     tracked(uri, tmp_path / "other", 2)
-    with ui.serve(report, uri, 0, 0) as (_, address):
+    with ui.serve_mlflow(uri, 0) as address:
         link = link_to_view(uri, sweep_with("one"), address)
         assert link is not None
         page.goto(link, timeout=PATIENCE_S * 1000)
