@@ -78,6 +78,7 @@ class TrialRecord:
         epochs: figures by training and epoch.
         facts: by training, facts about the poisoned data.
         config_id: id of the setting; null if there is none. It is kept, even if a later version would give another.
+        running: trainings that have not ended and that a worker has at this moment; not written down.
     """
 
     trial_id: str
@@ -95,6 +96,7 @@ class TrialRecord:
     epochs: dict[RunKey, dict[int, dict[str, Any]]] = field(default_factory=dict)
     facts: dict[RunKey, dict[str, Any]] = field(default_factory=dict)
     config_id: str | None = None
+    running: set[RunKey] = field(default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
         """Name the setting, and note the trainings of which nothing is known yet."""
@@ -126,10 +128,12 @@ class TrialRecord:
     def end_training(self, run: RunKey, status: str, error: str | None = None) -> None:
         """Record how a training ended."""
         self.trainings[run].status, self.trainings[run].error = status, error
+        self.running.discard(run)
 
     def end(self, status: str, error: str | None = None, interrupted: bool = False) -> None:
         """Record how the trial ended, and when. Trainings that have not ended then are cut off, or not needed."""
         self.status, self.error, self.interrupted, self.ended_at = status, error, interrupted, time.time()
+        self.running.clear()
         left = status if status == FINISHED or interrupted else PRUNED
         for state in self.trainings.values():
             if state.status == RUNNING:
@@ -219,7 +223,7 @@ class TrialRecord:
 
     def to_json(self) -> str:
         """The record as JSON, for the run folder."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "running"}
         known["config"] = json.loads(self.config.to_json()) if self.config else None
         known["controls"] = [[*run, key] for run, key in self.controls.items()]
         known["trainings"] = [[*run, asdict(state)] for run, state in self.trainings.items()]

@@ -25,7 +25,7 @@ class LedgerCallback(Callback):
         """Tell the ledger that a training started or restarted."""
         training = self._ledger.of(trial.trial_id)
         if training is not None:
-            self._ledger.started(training)
+            self._ledger.changed(training)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -22,8 +22,8 @@ record is always written."""
 class Follower(Protocol):
     """A receiver of the events of all trials and controls: MLflow, the display. Its methods return at once."""
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Record that a trial started or restarted."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Record that a training of a trial started, or broke off and may be tried again."""
 
     def epoch_ended(self, record: TrialRecord) -> None:
         """Record that a trial has trained one more epoch."""
@@ -104,6 +104,7 @@ class Ledger:
     def hand_out(self, ray_id: str, training: Training) -> None:
         """Record the id that Ray has given to a training."""
         self._by_ray_id[ray_id] = training
+        training.record.running.add(training.run)
 
     def of(self, ray_id: str) -> Training | None:
         """The training that has this id in Ray; null if there is none."""
@@ -111,13 +112,15 @@ class Ledger:
 
     def take_back(self, ray_id: str) -> None:
         """Forget the id that Ray had given to a training, which does not run under it any more."""
-        self._by_ray_id.pop(ray_id, None)
+        training = self._by_ray_id.pop(ray_id, None)
+        if training is not None:
+            training.record.running.discard(training.run)
 
-    def started(self, training: Training) -> None:
-        """Tell the followers that a training started or restarted, unless its trial has ended meanwhile."""
+    def changed(self, training: Training) -> None:
+        """Tell the followers that a training started or broke off, unless its trial has ended meanwhile."""
         if training.state.status == RUNNING:
             for follower in self._followers:
-                follower.trial_started(training.record)
+                follower.trial_changed(training.record)
 
     def reported(self, training: Training, result: Mapping[str, Any]) -> None:
         """Write down what a worker reported: scores of the samples, or the figures of an epoch. What is reported of a

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.live import RunningTraining, write_live
-from sweeper.run_folder.record import RUNNING, TrialRecord
+from sweeper.run_folder.record import TrialRecord
 
 EVERY_S = 2.0
 """Seconds between two versions of the file, at least."""
@@ -33,8 +33,8 @@ class LiveFile:
         self._changed, self._ended = Event(), Event()
         self._thread = Thread(target=self._follow, name="live-file", daemon=True)
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Note that a training of a trial started."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Note that a training of a trial started or broke off."""
         self._note(record)
 
     def epoch_ended(self, record: TrialRecord) -> None:
@@ -59,11 +59,7 @@ class LiveFile:
         self._remove()
 
     def _note(self, record: TrialRecord) -> None:
-        self._running[record.trial_id] = [
-            _described(record, run)
-            for run, state in record.trainings.items()
-            if state.status == RUNNING and state.attempt
-        ]
+        self._running[record.trial_id] = [_described(record, run) for run in record.trainings if run in record.running]
         self._changed.set()
 
     def _follow(self) -> None:

@@ -18,7 +18,6 @@ from sweeper.run_folder.record import (
     FINISHED,
     PRUNED,
     REPLICATE,
-    RUNNING,
     TRIAL,
     TrialRecord,
     control_success,
@@ -134,8 +133,8 @@ class LiveDisplay:
             self._progress = _ThreeLines(*columns, console=console)
             self._task = self._progress.add_task("trials", total=budget)
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Show that a trial or control started."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Show that a training of a trial or control started or broke off."""
         self._open[record.trial_id] = record
         if record.role != CONTROL and self._began is None:
             self._began = time.monotonic()
@@ -244,7 +243,7 @@ class LiveDisplay:
             (record.trial_id, state.host, record.final(run).get("epoch", 0))
             for record in self._open.values()
             for run, state in record.trainings.items()
-            if state.status == RUNNING and state.attempt
+            if run in record.running
         ]
         where = Counter(host for _, host, _ in running if host is not None)
         on = f" on {', '.join(f'{host} ({count})' for host, count in sorted(where.items()))}" if where else ""

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sweeper.run_folder.record import FINISHED, RUNNING, TrialRecord
+from sweeper.run_folder.record import FINISHED, TrialRecord
 
 
 class ReplicatesDisplay:
@@ -31,8 +31,8 @@ class ReplicatesDisplay:
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("starting", total=least)
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Show that a replicate started."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Show that a replicate started, or that a training of it broke off."""
         self._open[record.trial_id] = record
         self._refresh()
 
@@ -85,7 +85,7 @@ class ReplicatesDisplay:
             running = [
                 f"{name} epoch {sum(map(len, record.epochs.values()))}"
                 for name, record in self._open.items()
-                if any(state.status == RUNNING and state.attempt for state in record.trainings.values())
+                if record.running
             ]
             self._progress.update(self._task, description=", ".join(running) or "waiting", completed=self._done)
 

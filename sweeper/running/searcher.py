@@ -129,6 +129,7 @@ class SweepSearcher(Searcher):
         if training.state.status != RUNNING:  # its trial ended without it, or the sweep was given up
             self.ledger.release(training)
         elif error or "unusable" in result:
+            self.ledger.changed(training)
             self._undecided.append((training, result | {"lost": why_lost(trial_id)}))
             self._settle()
         else:

@@ -67,8 +67,8 @@ class BackgroundTracker:
             closing = set() if self._close is None or self._closed else {WHOLE_SWEEP}
             return sorted(self._lacking | waiting | closing)
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Record that a trial or control started or restarted."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Record that a training of a trial or control started or broke off."""
         self._put(record)
 
     def epoch_ended(self, record: TrialRecord) -> None:

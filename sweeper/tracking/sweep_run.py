@@ -115,8 +115,8 @@ class Tracker:
         """Seconds until the store is asked again; null while it answers."""
         return max(self._ask_again_at - time.monotonic(), 0.0) if self._lost else None
 
-    def trial_started(self, record: TrialRecord) -> None:
-        """Record that a trial or control started or restarted."""
+    def trial_changed(self, record: TrialRecord) -> None:
+        """Record that a training of a trial or control started or broke off."""
         self._follow(record, None)
 
     def epoch_ended(self, record: TrialRecord) -> None:

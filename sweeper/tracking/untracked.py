@@ -25,7 +25,7 @@ class Untracked:
         """What MLflow does not know: ended trials, and the sweep's own run."""
         return sorted({*self._ended, WHOLE_SWEEP})
 
-    def trial_started(self, record: TrialRecord) -> None:
+    def trial_changed(self, record: TrialRecord) -> None:
         """Nothing."""
 
     def epoch_ended(self, record: TrialRecord) -> None:

@@ -238,7 +238,7 @@ def start(searcher: SweepSearcher, *ray_ids: str) -> list[str]:
 class Watcher:
     """A follower of a ledger that does nothing."""
 
-    def trial_started(self, record: TrialRecord) -> None:
+    def trial_changed(self, record: TrialRecord) -> None:
         pass
 
     def epoch_ended(self, record: TrialRecord) -> None:

@@ -77,7 +77,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_a_free_place(
 
 
 def test_the_place_is_held_as_long_as_a_sweep_runs(store: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_claim, "RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(store_claim, "RENEW_EVERY_S", 0.2)
     with claimed(store):
         first = (store / CLAIM).read_bytes()
         assert json.loads(first)["process"] == os.getpid()

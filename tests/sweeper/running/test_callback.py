@@ -20,7 +20,7 @@ class Counting(Watcher):
     def __init__(self) -> None:
         self.starts = self.epochs = 0
 
-    def trial_started(self, record: TrialRecord) -> None:
+    def trial_changed(self, record: TrialRecord) -> None:
         self.starts += 1
 
     def epoch_ended(self, record: TrialRecord) -> None:

@@ -23,7 +23,7 @@ class Listening(Watcher):
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def trial_started(self, record: TrialRecord) -> None:
+    def trial_changed(self, record: TrialRecord) -> None:
         self.told.append(("started", record.trial_id))
 
     def epoch_ended(self, record: TrialRecord) -> None:
@@ -82,7 +82,7 @@ def test_what_happens_to_a_trial_is_written_down_and_told_in_its_order(ledger: L
         training = Training(record, RUN)
         ledger.add(record)
         ledger.hand_out(f"ray-{record.trial_id}", training)
-        ledger.started(training)
+        ledger.changed(training)
         ledger.reported(training, report(1, val_asr=asr))
         record.end_training(RUN, FINISHED)
         ledger.update(record)

@@ -33,12 +33,12 @@ def test_what_runs_is_written_and_removed_at_the_end(tmp_path: Path) -> None:
     folder.live.write_text("left by a driver that was killed")
     with LiveFile(folder) as live:
         assert not folder.live.exists()
-        record.trainings[FIRST].attempt = 1
-        live.trial_started(record)
+        record.running.add(FIRST)
+        live.trial_changed(record)
         until(lambda: read_live(folder) == [RunningTraining("t0000", *FIRST, None, 0, None)])
         record.trainings[FIRST].host = "10.0.0.1"
         record.add_epoch(FIRST, epoch_figures(1), FACTS)
-        record.trainings[SECOND].attempt = 1
+        record.running.add(SECOND)
         live.epoch_ended(record)
         seen = [
             RunningTraining("t0000", *FIRST, "10.0.0.1", 1, "mix"),
@@ -58,7 +58,7 @@ def test_without_news_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Mon
     written: list[int] = []
     monkeypatch.setattr(live_file, "write_live", lambda _folder, running: written.append(len(running)))
     record = record_of()
-    record.trainings[FIRST].attempt = 1
+    record.running.add(FIRST)
     with LiveFile(RunFolder(tmp_path)) as live:
         for _ in range(1000):  # far more events than there are turns
             live.epoch_ended(record)
@@ -80,7 +80,7 @@ def test_a_full_disk_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(live_file, "write_live", full)
     with LiveFile(RunFolder(tmp_path / "away")) as live:
         for times in (1, 2):
-            live.trial_started(record_of())
+            live.trial_changed(record_of())
             until(lambda times=times: len(tries) >= times)  # type: ignore[misc]
     assert len(tries) >= 2, "it goes on trying"
     assert not (tmp_path / "away").exists()

@@ -95,7 +95,7 @@ def test_the_display_follows_a_sweep(terminal: bool) -> None:
     records = [record_of(name) for name in ("t0000", "t0001", "t0002")]
     with display:
         for record, status in zip(records, ("FINISHED", "PRUNED", "FAILED"), strict=True):
-            display.trial_started(record)
+            display.trial_changed(record)
             record.add_epoch(RUN, epoch_figures(1), FACTS)
             display.epoch_ended(record)
             record.end(status, "[why]" if status == "FAILED" else None)
@@ -198,8 +198,8 @@ def test_what_runs_what_waits_and_what_has_finished_of_open_trials(terminal: boo
     first, second = record_of("t0000", spec=spec), record_of("t0001", spec=spec)
     with display:
         for record in (first, second):
-            record.trainings[RUN].attempt = 1
-            display.trial_started(record)
+            record.running.add(RUN)
+            display.trial_changed(record)
             record.add_epoch(RUN, epoch_figures(1), FACTS)
             display.epoch_ended(record)
             if record is first:
@@ -226,17 +226,15 @@ def test_on_a_terminal_three_lines_stay(width: int) -> None:
     out, spec = io.StringIO(), spec_with(seeds=[0, 1])
     display = LiveDisplay(Console(file=out, force_terminal=True, width=width), spec.objectives, [], budget=4)
     done, left, runs = (record_of(f"t000{number}", spec=spec) for number in range(3))
-    for state in done.trainings.values():
-        state.attempt = 1
     display.trial_ended(finish(done, val_asr=0.13, seconds=3600.0), against_strong(done))
     left.add_epoch(RUN, epoch_figures(1, val_asr=0.9), FACTS)
-    left.trainings[RUN].attempt = 1
     left.end_training(RUN, "FINISHED")
     left.ended_by = "badnets"
     left.end("PRUNED", "It is beyond the interest.")
     display.trial_ended(left, left.rows({}))
     for seed, host in ((0, "10.0.0.1"), (1, "10.0.0.2")):
-        runs.trainings["badnets", seed].attempt, runs.trainings["badnets", seed].host = 1, host
+        runs.running.add(("badnets", seed))
+        runs.trainings["badnets", seed].host = host
         runs.add_epoch(("badnets", seed), epoch_figures(seed + 4), FACTS)
     display.epoch_ended(runs)
     bar, frontier, doing = lines_that_stay(display, out)
@@ -258,9 +256,9 @@ def test_the_time_of_controls_is_not_that_of_trials(monkeypatch: pytest.MonkeyPa
     file = io.StringIO()
     display = LiveDisplay(Console(file=file, width=200), spec_with().objectives, [], budget=3)
     control, record = record_of("c0000", "control"), record_of()
-    display.trial_started(control)
+    display.trial_changed(control)
     display.trial_ended(finish(control), control.rows({}))
-    display.trial_started(record)
+    display.trial_changed(record)
     display.trial_ended(finish(record), record.rows({}))
     assert "about 3 min left" in file.getvalue()
 

@@ -21,7 +21,7 @@ def shown(terminal: bool) -> tuple[ReplicatesDisplay, io.StringIO]:
 def test_a_line_for_each_replicate_that_ended() -> None:
     display, text = shown(terminal=False)
     with display:
-        display.trial_started(replicate())
+        display.trial_changed(replicate())
         done = finish(replicate(), test_acc=0.75, test_asr=0.2, test_asr_floor=0.05)
         display.trial_ended(done, done.rows({}))
         cut_off = replicate("r0001")
@@ -39,8 +39,8 @@ def test_on_a_terminal_a_bar_over_what_is_needed_at_least() -> None:
     display, text = shown(terminal=True)
     with display:
         running = replicate()
-        running.trainings["badnets", 0].attempt = 1
-        display.trial_started(running)
+        running.running.add(("badnets", 0))
+        display.trial_changed(running)
         running.add_epoch(("badnets", 0), epoch_figures(1), {})
         display.epoch_ended(running)
         assert display._progress is not None

@@ -1,5 +1,6 @@
 """Table and study say the same of every trial, whatever happens to it and to its control."""
 
+import json
 from collections.abc import Callable, Sequence
 from itertools import product
 from math import inf
@@ -144,6 +145,29 @@ def test_the_reason_of_a_crash_is_the_workers(make_searcher: MakeSearcher, tmp_p
     assert second.error == "The worker died without a word; Ray's logs may tell why."
     assert [trial.user_attrs["error"] for trial in study.trials] == [first.error, second.error]
     assert first.rows(searcher.ledger.control_asr)[0]["attempt"] == 2
+
+
+def test_what_breaks_off_does_not_run_until_it_is_asked_for_again(make_searcher: MakeSearcher) -> None:
+    runs: list[tuple[str, bool]] = []
+
+    class Watching(Watcher):
+        def trial_changed(self, record: TrialRecord) -> None:
+            runs.append((record.trial_id, RUN in record.running))
+
+    searcher, _ = make_searcher(spec_with(search={"trials": 1, "retries": 1}), followers=[Watching()])
+    start(searcher, "0", "1")
+    training = searcher.ledger.of("1")
+    assert training is not None
+    searcher.ledger.changed(training)
+    begin_on_a_host(searcher, "1", "0")
+    searcher.on_trial_complete("1", error=True)
+    assert runs == [("t0000", True), ("t0000", False)]
+    assert "running" not in json.loads(training.record.to_json())
+    start(searcher, "3")
+    assert training.record.running == {RUN}
+    end(searcher, "3")
+    assert training.record.running == set()
+    assert len(runs) == 2, "an end is told as one"
 
 
 def test_a_trial_that_breaks_off_is_asked_for_again_under_its_name(make_searcher: MakeSearcher) -> None:

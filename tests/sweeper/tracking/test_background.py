@@ -122,9 +122,9 @@ def test_a_store_that_does_not_answer_holds_up_nobody_and_has_everything_in_the_
     hold_up(store, tracker)
     running = record_of("t0001")
     for name in ("t0000", "t0002"):
-        tracker.trial_started(record_of(name))
+        tracker.trial_changed(record_of(name))
         end(tracker, folder, record_of(name))
-    tracker.trial_started(running)
+    tracker.trial_changed(running)
     running.add_epoch(RUN, epoch_figures(1), FACTS)
     tracker.epoch_ended(running)
     assert store.sent == [], "the store has not answered yet, and all calls have returned"
@@ -146,7 +146,7 @@ def test_of_a_trial_only_the_newest_state_waits(store: HeldUp, tracker: Backgrou
     hold_up(store, tracker)
     running, over = record_of("t0000"), record_of("t0001")
     for record in (over, running):
-        tracker.trial_started(record)
+        tracker.trial_changed(record)
         for epoch in range(1, 40):
             record.add_epoch(RUN, epoch_figures(epoch), FACTS)
             tracker.epoch_ended(record)
@@ -424,7 +424,7 @@ def test_mlflow_holds_the_same_as_without_the_thread(tmp_path: Path) -> None:
         for record in (control, trial, failed):
             folder.write_record(record)
             begun = replace(record, status="RUNNING", epochs={}, facts={}, error=None)
-            tracker.trial_started(begun)
+            tracker.trial_changed(begun)
             for epoch in (1, 2):
                 if record.epochs:
                     begun.add_epoch(RUN, epoch_figures(epoch), FACTS)
