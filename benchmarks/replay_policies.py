@@ -50,7 +50,7 @@ class Policy:
         race: as in presets.
         kind: of the races.
         tolerance: attack success by which two settings may differ and still count as equal.
-        waiting: races that wait before the most promising of them goes on; 0: each goes on at once.
+        waiting: races that wait, by ``branches``, before the most promising of them goes on; 0: each goes on at once.
         grace: share of its epochs before which asha stops no training; null: without asha.
         reduction: of so many trainings at a rung of asha, one goes on.
         branches: settings that share a trunk.
@@ -94,8 +94,8 @@ POLICIES = {
     "branches": Policy("off", branches=4),
     "bounds + branches": Policy("bounds", branches=4),
     "learned + branches": Policy("learned", branches=4),
-    "learned + branches, ten wait": Policy("learned", waiting=10, branches=4),
-    "learned + branches, twenty wait": Policy("learned", waiting=20, branches=4),
+    "learned + branches, one trunk waits": Policy("learned", waiting=1, branches=4),
+    "learned + branches, two trunks wait": Policy("learned", waiting=2, branches=4),
     "asha + learned + branches": Policy("learned", grace=0.25, branches=4),
 }
 """``bounds`` and ``learned`` are those of the product: in learned order, finishing off, and five races wait before the

@@ -172,7 +172,8 @@ class Agenda:
                 return self._begin(self._first.popleft())
             ready, waiting = self._idle_ones()
             fresh = next((own for own in ready if _last_ended(own) is None), None)  # it has not begun, or runs whole
-            if fresh is None and len(ready) < max(WAITING, 1) and self._to_ask and not self._trunks.are_enough(waiting):
+            wanted = max(WAITING * self._trunks.alike, 1)
+            if fresh is None and len(ready) < wanted and self._to_ask and not self._trunks.are_enough(waiting):
                 self._ask()
                 continue
             own = fresh or max(ready, key=self._gain, default=None)

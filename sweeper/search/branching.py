@@ -72,6 +72,12 @@ def block_of(spec: SweepSpec, defense: str) -> Block:
     return next(block for block in spec.defense if block.kind == defense)
 
 
+def first_stages(block: Block) -> list[Stage]:
+    """The stages of the first setting of a defense's search space: the smallest value, or the first choice, of each."""
+    kind = DEFENSES[block.kind]
+    return list(kind.stages(kind.Params(**block.draw(lambda _, searched: searched.corners()[0]))))
+
+
 def branching_lines(spec: SweepSpec) -> list[str]:
     """What ``search.branches`` means for each defense of a sweep; a line each, for a screen."""
     branches = spec.search.branches
@@ -81,8 +87,7 @@ def branching_lines(spec: SweepSpec) -> list[str]:
         return ["search.branches is ignored, since each trial of an attacker's sweep meets data of its own."]
     lines, ignored = [], []
     for block in spec.defense:
-        kind = DEFENSES[block.kind]
-        stages = kind.stages(kind.Params(**block.draw(lambda _, searched: searched.corners()[0])))
+        stages = first_stages(block)
         at = fork(block, stages, branches)
         if at.stages:
             shared = " and ".join(stage.name for stage in stages[: at.stages])

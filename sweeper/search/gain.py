@@ -10,7 +10,9 @@ from sweeper.preset.objectives import Objective
 from sweeper.search.race import Complete, Race
 
 WAITING = 5
-"""Races that wait with some of their trainings run, before the best of them goes on (``benchmarks/replay.py``)."""
+"""Races that wait with some of their trainings run, before the best of them goes on (``benchmarks/replay.py``). Where
+settings share trunks, so many groups of them wait: settings of one group are alike, and each but the first costs
+little."""
 
 
 def gain(race: Race, complete: Iterable[Complete]) -> float:

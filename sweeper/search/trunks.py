@@ -16,7 +16,7 @@ from sweeper.preset.blocks import Choose
 from sweeper.preset.grid import combinations, grid_points
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONTROL, FINISHED, RUNNING, TRIAL, RunKey, Training, TrialRecord
-from sweeper.search.branching import Fork, block_of, fork_of
+from sweeper.search.branching import Fork, block_of, first_stages, fork, fork_of
 from sweeper.search.gain import WAITING
 from sweeper.search.siblings import agrees, same
 from trainers.defenses import DEFENSES
@@ -78,6 +78,9 @@ class Trunks:
         self._spec = spec
         self._blocks = {block.kind: block for block in spec.defense}
         self._branches = 1 if spec.attacking else spec.search.branches
+        shared = (fork(block, first_stages(block), self._branches).stages for block in spec.defense)
+        self.alike = self._branches if self._branches > 1 and any(shared) else 1
+        """Settings that share a trunk, for a defense that has any to share."""
         self._grid: list[int] | None = None
         if spec.search.sampler == "grid" and self._branches > 1:
             self._grid = [group for group, points in enumerate(grid_in_groups(spec)) for _ in points]

@@ -13,8 +13,10 @@ from optuna.exceptions import ExperimentalWarning
 from sweeper.preset.spec import SweepSpec
 from sweeper.run_folder.record import CONTROL, FAILED, FINISHED, PRUNED, Training, TrialRecord
 from sweeper.search.branching import fork_of
+from sweeper.search.gain import WAITING
 from sweeper.search.trunks import Trunks
 from tests.sweeper.search.in_memory import TWO, Sweep
+from tests.sweeper.search.in_memory import run as run_all
 from tests.sweeper.small import ONE_SETTING, make_objectives, spec_with
 
 pytestmark = pytest.mark.filterwarnings("ignore", category=ExperimentalWarning)
@@ -151,6 +153,16 @@ def test_the_second_waits_until_the_trunk_is_kept() -> None:
     assert sweep.book.removed == []
     sweep.finish(second)
     assert len(sweep.book.removed) == 1
+
+
+@pytest.mark.parametrize(("late", "wait"), [(LATE, 2 * WAITING), ({}, WAITING)], ids=["shared", "ignored"])
+def test_races_wait_by_groups(late: dict[str, Any], wait: int) -> None:
+    """Before one goes on, as many of each group as share a trunk have shown what they are."""
+    spec = spec_of(ONE_SETTING | EARLY | late, trials=2 * WAITING + 4, branches=2, race="bounds", interest=1.0)
+    sweep = Sweep(spec)
+    finished = [name for name in run_all(sweep, figures=lambda _: {"val_asr": 0.1}) if name.startswith("t")]
+    first = [f"t{number:04d}" for number in range(wait)]
+    assert [name[:5] for name in finished[: wait + 1]] == [*first, "t0000"]
 
 
 @pytest.mark.parametrize("end", [FAILED, PRUNED])
