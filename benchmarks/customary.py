@@ -84,7 +84,7 @@ class CustomaryVab:
         self.params = VabParams()
         self.device = device
         self.victim, self.beneficiary = (
-            build_model(model, data.images.shape[1], data.num_classes, seed=0).to(device) for _ in range(2)
+            build_model(model, data.shape, data.num_classes, seed=0).to(device) for _ in range(2)
         )
         self._weights = {role: {k: v.cpu().clone() for k, v in values.items()} for role, values in weights.items()}
         self._num_classes = data.num_classes

@@ -81,7 +81,7 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         raise ConfigError(f"--out must end in .png, but got {out}.")
     spec = validate(preset, where)
     console.print("Loading data ...", highlight=False)
-    splits = load_data(spec.data)
+    splits = load_data(spec.images)
     for line in splits.findings.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     names = [block.values["name"] for block in spec.scenario_blocks]

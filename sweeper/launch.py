@@ -54,6 +54,7 @@ from trainers.attacks.pattern import fingerprint
 from trainers.compute import has_bfloat16
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
+from trainers.models import settle
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
 from trainers.text import printable
@@ -259,6 +260,15 @@ def refuse_other_numerics(folder: RunFolder) -> None:
 
 
 def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
+    """The sweep with all that this machine decides for all hosts: ``amp: auto``, and what its weights are."""
+    if spec.model.weights is not None:
+        spec = spec.model_copy(update={"data": spec.images, "model": settle(spec.model)})
+        console.print(f"model: {spec.model.name} begins with {spec.model.weights} ({spec.model.weights_digest}).",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+    return _with_amp(spec, console)
+
+
+def _with_amp(spec: SweepSpec, console: Console) -> SweepSpec:
     """The sweep with ``amp: auto`` decided by this machine's processor, for all hosts; prints what it chose."""
     on_gpu = spec.device != "cpu" and spec.resources.gpu > 0
     has = "computes" if has_bfloat16() else "does not compute"

@@ -128,9 +128,8 @@ def _train(
 
 def _saved(network: Network, config: ModelConfig, data: ImageSet, normalise: Any) -> SavedModel:
     """Copy of the network on the CPU, without what torch.compile may have added."""
-    channels, height, width = data.images.shape[1:]
-    copy = build_model(config, channels, data.num_classes, seed=0)
+    copy = build_model(config.architecture, data.shape, data.num_classes, seed=0)
     copy.load_state_dict({name: tensor.cpu() for name, tensor in network.state_dict().items()})
     copy.eval()
     statistics = type(normalise)(normalise.mean.cpu(), normalise.std.cpu())
-    return SavedModel(copy, config, statistics, (channels, height, width), data.class_names)
+    return SavedModel(copy, config, statistics, data.shape, data.class_names)

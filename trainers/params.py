@@ -1,7 +1,7 @@
 """Parameter dataclasses: each field has a range, so a bad value gives the same error wherever it comes from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -23,15 +23,17 @@ def param(
     lt: float | None = None,
     choices: tuple[Any, ...] | None = None,
     names_class: bool = False,
+    check: Callable[[Any], None] | None = None,
     doc: str = "",
 ) -> Any:
     """A dataclass field with a range (``ge``, ``gt``, ``le``, ``lt``) or ``choices``, and one line of ``doc``.
 
-    One that ``names_class`` holds a class of the data, or a list of them: the number of each, from 0, or its name.
+    One that ``names_class`` holds a class of the data, or a list of them: the number of each, from 0, or its name. What
+    else is to be seen of a value that is not null, ``check`` sees; it raises a ConfigError that goes on after the name.
     """
     bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     metadata = {"bounds": {k: v for k, v in bounds.items() if v is not None}, "choices": choices, "doc": doc}
-    return field(default=default, metadata=metadata | {"names_class": names_class})
+    return field(default=default, metadata=metadata | {"names_class": names_class, "check": check})
 
 
 def changed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +103,13 @@ class Parameters:
         metadata = next(f.metadata for f in fields(cls) if f.name == name)  # type: ignore[arg-type]
         if metadata.get("names_class"):
             return _checked_class(name, value, hint)
-        return _checked(name, value, hint, metadata.get("bounds", {}), metadata.get("choices"))
+        checked = _checked(name, value, hint, metadata.get("bounds", {}), metadata.get("choices"))
+        if checked is not None and metadata.get("check") is not None:
+            try:
+                metadata["check"](checked)
+            except ConfigError as error:
+                raise ConfigError(f"{name} {error}") from error
+        return checked
 
 
 @cache

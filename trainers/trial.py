@@ -264,7 +264,7 @@ def _run_one(
     last = measured[-1] if measured else Measurement(0, "", None, 0, 0.0)
     seconds, images = last.seconds, last.images_seen
 
-    monitor = Monitor(scenario, defense.task.compute)
+    monitor = Monitor(scenario, defense.task.compute, defense.task.model)
     started = time.perf_counter()
     for stage, report in defense.epochs():
         seconds += time.perf_counter() - started

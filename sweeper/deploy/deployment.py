@@ -20,11 +20,12 @@ from trainers.compute import amp_as_it_was
 from trainers.data import DataConfig, Findings, load_unlabelled
 from trainers.data.batches import Augmentation
 from trainers.data.class_order import in_class_order
+from trainers.data.config import RENDERED
 from trainers.data.image_set import ImageSet
 from trainers.data.pixels import WHITE
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
-from trainers.models import ModelConfig
+from trainers.models import ModelConfig, check_model
 from trainers.params import LARGEST
 from trainers.unlabelled import HELD_OUT, check_count
 
@@ -37,12 +38,13 @@ class _Images(BaseModel):
     image_size: int | None = None
     background: str = WHITE
     max_value: float | None = None
+    interpolation: str | None = None
     image_column: str | None = None
     label_column: str | None = None
 
     @model_validator(mode="after")
     def _check_rendering(self) -> "_Images":
-        DataConfig(image_size=self.image_size, background=self.background, max_value=self.max_value)
+        DataConfig(**{key: getattr(self, key) for key in RENDERED})
         return self
 
 
@@ -109,6 +111,7 @@ class Deployment(BaseModel):
             image_size=image_size or known.image_size,
             background=known.background,
             max_value=known.max_value,
+            interpolation=known.interpolation,
             unreadable=unreadable,
             image_column=image_column or known.image_column,
             label_column=label_column or known.label_column,
@@ -173,6 +176,7 @@ class Deployment(BaseModel):
                 f"--image-size {wanted[1]} resizes them."
             )
         kind = DEFENSES[self.defense]
+        check_model(self.model, data.shape, data.num_classes)
         kind.check(kind.Params(**self.params), data, self.model)
 
 
@@ -199,7 +203,7 @@ def read_deployment(path: Path) -> Deployment:
         raise ConfigError(f"{path}: {where}{': ' if where else ''}{text.rstrip('.')}.") from error
 
 
-_READ_ALIKE = ("image_size", "background", "max_value", "image_column", "label_column")
+_READ_ALIKE = (*RENDERED, "image_column", "label_column")
 """Keys of ``data`` that say how the images of a training are read too."""
 _FIGURES = (
     "val_acc", "val_acc_sd", "val_balanced_acc", "val_balanced_acc_sd", "val_min_class_acc", "val_min_class_acc_sd",

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense
 from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
-from trainers.models import ModelConfig
+from trainers.models import ModelConfig, check_model, interpolation_of
 from trainers.params import LARGEST, Parameters
 from trainers.scenario import ScenarioConfig, warn_of_classes_not_validated
 from trainers.text import did_you_mean
@@ -394,9 +395,15 @@ class SweepSpec(_Strict):
         """
         wanted = [defense.unlabelled(params) for defense, params in self.corner_settings()]
         sources = {images.source for images in wanted if images is not None}
-        splits = with_elsewhere(load_data(self.data), sources, self.data)
+        data = self.images
+        splits = with_elsewhere(load_data(data), sources, data)
         warn_of_classes_not_validated(splits)
         return splits
+
+    @property
+    def images(self) -> DataConfig:
+        """How images are read: resized as those with which the network's weights were trained, unless it says how."""
+        return replace(self.data, interpolation=self.data.interpolation or interpolation_of(self.model))
 
     def trigger_images(self) -> list[str]:
         """Paths of the files from which attackers take their triggers."""
@@ -423,6 +430,7 @@ class SweepSpec(_Strict):
             ConfigError: something does not fit: a target that is no class, a trigger larger than the images, a rate of
                 no sample, a part that the network does not have, ... All that does not fit is named.
         """
+        check_model(self.model, splits.train.shape, splits.train.num_classes)
         blocks = self.scenario_blocks
         for defense, params in self.corner_settings():
             with misfits.of(f"defense {defense.name}"):

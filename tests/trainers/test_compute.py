@@ -134,6 +134,6 @@ def test_autocast_only_where_it_is_on() -> None:
 
 
 def test_networks_are_placed_channels_last() -> None:
-    network = build_model(ModelConfig(width=4), 3, 2, 0)
+    network = build_model(ModelConfig(width=4), (3, 32, 32), 2, 0)
     Compute(torch.device("cpu")).place(network)
     assert network.stages[0][0].conv1.weight.is_contiguous(memory_format=torch.channels_last)

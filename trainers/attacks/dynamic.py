@@ -15,7 +15,7 @@ from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
 from trainers.errors import ConfigError
-from trainers.models import MODELS, ModelConfig, build_model
+from trainers.models import ModelConfig, build_model, check_network
 from trainers.params import Parameters, param
 from trainers.seeding import seeded
 
@@ -45,7 +45,7 @@ class DynamicParams(Parameters):
     backdoor_share: float = param(
         0.1, gt=0, lt=0.5, doc="share of a batch with each image's own trigger; an equal share gets another image's"
     )
-    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
+    surrogate: str = param("tiny", check=check_network, doc="network of the attacker's surrogate")
     cover_rate: float = param(
         0.1, ge=0, lt=1, doc="cover samples (another image's trigger, true label), as a share of the whole set"
     )
@@ -166,7 +166,7 @@ class Dynamic(Attack):
         p, device = self.params, compute.device
         images, labels = clean.images.to(device), clean.labels.to(device)
         normalise = Normalizer.fit(images)
-        network = build_model(ModelConfig(p.surrogate), self.shape[0], clean.num_classes, seed)
+        network = build_model(ModelConfig(p.surrogate), self.shape, clean.num_classes, seed)
         for module in (masker, painter, network):
             module.to(device)
         everything, generator = torch.arange(len(images), device=device), seeded(seed, device)

@@ -21,7 +21,7 @@ from trainers.defenses.base import TrainingTask
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.vab import Vab, VabParams
 from trainers.errors import ConfigError, RateError
-from trainers.models import MODELS, ModelConfig
+from trainers.models import ModelConfig, check_network
 from trainers.params import param
 from trainers.seeding import derive_seed, seeded
 
@@ -41,7 +41,7 @@ class EntropyAwareParams(PatternParams):
     cover_rate: float = param(0.05, gt=0, lt=1, doc="cover samples (trigger, true label), as a share of the whole set")
     label_noise: float = param(0.0, ge=0, lt=1, doc="share of the poisoned samples that get a random wrong label")
     rounds: int = param(2, ge=1, doc="how often a Victim is trained and the samples and opacities are chosen again")
-    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's Victim")
+    surrogate: str = param("tiny", check=check_network, doc="network of the attacker's Victim")
     surrogate_steps: int = param(80, ge=1, doc="optimiser steps of the warm-up of the attacker's Victim")
     surrogate_lr: float = param(2e-3, gt=0, doc="learning rate of the attacker's Victim")
 

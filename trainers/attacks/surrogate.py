@@ -10,7 +10,7 @@ from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
-from trainers.models import MODELS, ModelConfig, Network, build_model
+from trainers.models import ModelConfig, Network, build_model, check_network
 from trainers.optim import SgdParams
 from trainers.params import Parameters, changed, param
 from trainers.seeding import seeded
@@ -25,7 +25,7 @@ TRAINING = SgdParams(lr=0.05, batch_size=64, schedule="cosine")
 class SurrogateParams(Parameters):
     """The attacker's own network."""
 
-    surrogate: str = param("tiny", choices=tuple(MODELS), doc="network of the attacker's surrogate")
+    surrogate: str = param("tiny", check=check_network, doc="network of the attacker's surrogate")
     surrogate_epochs: int = param(10, ge=1, doc="passes over the clean set that train the surrogate")
 
 
@@ -63,19 +63,18 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
     """A surrogate for ``clean``: from the cache, or trained now."""
     compute = artifacts.compute
     model = ModelConfig(params.surrogate)
-    channels, classes = clean.images.shape[1], clean.num_classes
     images = clean.images.to(compute.device)
     normalise = Normalizer.fit(images)
 
     def make(seed: int) -> dict[str, Tensor]:
-        network = build_model(model, channels, classes, seed)
+        network = build_model(model, clean.shape, clean.num_classes, seed)
         compute.place(network)
         _train(network, images, clean.labels.to(compute.device), normalise, params.surrogate_epochs, compute, seed)
         return dict(network.state_dict())
 
     own = changed(SurrogateParams, {key: getattr(params, key) for key in SurrogateParams.keys()})
     parts = [own, clean.fingerprint]
-    network = build_model(model, channels, classes, 0)
+    network = build_model(model, clean.shape, clean.num_classes, 0)
     network.load_state_dict(artifacts.made("surrogate", parts, make))
     network.to(compute.device)
     return Surrogate(network, normalise, compute)

@@ -119,4 +119,4 @@ def _peak(network: nn.Module, images: int, shape: tuple[int, int, int], amp: boo
 @lru_cache
 def model_bytes(model: ModelConfig, shape: tuple[int, int, int], classes: int, amp: bool) -> NetworkBytes:
     """:func:`network_bytes` of a network by its name."""
-    return network_bytes(lambda: build_model(model, shape[0], classes, seed=0), shape, amp)
+    return network_bytes(lambda: build_model(model.architecture, shape, classes, seed=0), shape, amp)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.pixels import Rendering
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 _RESIZED_AT_ONCE = 4096  # images; limits the memory of resizing beyond its result
 
 
-def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
+def load_cifar10(root: str, download: bool, how: Rendering) -> Splits:
     """Read the 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32) unless resized.
 
     Args:
         root: the folder that holds, or after the download will hold, ``cifar-10-batches-py``.
         download: download missing or damaged files; without it the network is not used.
-        image_size: height and width in pixels to resize to (bilinear, antialiased); None: 32.
+        how: size to resize to, and how.
 
     Raises:
         ConfigError: the files are missing or damaged, or the download fails.
@@ -47,16 +48,16 @@ def load_cifar10(root: str, download: bool, image_size: int | None) -> Splits:
         raise ConfigError(
             f"CIFAR-10 at {folder} is incomplete or damaged; data.download: true downloads it again."
         ) from error
-    return Splits(_image_set(train, image_size), _image_set(test, image_size))
+    return Splits(_image_set(train, how), _image_set(test, how))
 
 
-def _image_set(data: "CIFAR10", image_size: int | None) -> ImageSet:
+def _image_set(data: "CIFAR10", how: Rendering) -> ImageSet:
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    if image_size is not None and image_size != images.shape[-1]:
-        images = _resized(images, image_size)
+    if how.image_size not in (None, images.shape[-1]):
+        images = _resized(images, how.image_size, how.interpolation)
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes))
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
+def _resized(images: Tensor, size: int, mode: str) -> Tensor:
     blocks = (images[start : start + _RESIZED_AT_ONCE] for start in range(0, len(images), _RESIZED_AT_ONCE))
-    return torch.cat([F.interpolate(block, (size, size), mode="bilinear", antialias=True) for block in blocks])
+    return torch.cat([F.interpolate(block, (size, size), mode=mode, antialias=True) for block in blocks])

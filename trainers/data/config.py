@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.data.pixels import WHITE, Rendering, colour
+from trainers.data.pixels import BILINEAR, INTERPOLATIONS, WHITE, Rendering, colour
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 
+RENDERED = ("image_size", "background", "max_value", "interpolation")
+"""Keys that say how pixels are made of what a file holds."""
 REFUSE, LEAVE_OUT = "refuse", "leave_out"
 LEAVE_OUT_KEY = "data.unreadable: leave_out (of train: --unreadable leave_out)"
 """How a message writes the setting that goes on without what cannot be used."""
@@ -35,6 +37,9 @@ class DataConfig(Parameters):
         None, doc="column of the labels in parquet:PATH; null: label, or the only one that is a ClassLabel or named so"
     )
     image_size: int | None = param(None, ge=4, doc="resize to this height and width; null: as they are")
+    interpolation: str | None = param(
+        None, choices=(*INTERPOLATIONS, None), doc="how they are resized; null: as those of the weights, or bilinear"
+    )
     background: str = param(WHITE, doc="colour behind transparent parts: a name, e.g. white, or '#rrggbb' in quotes")
     max_value: float | None = param(
         None, gt=0, doc="pixel value that becomes 255, e.g. 4095 for 12 bits in files of 16; null: 255 or 65535"
@@ -61,4 +66,4 @@ class DataConfig(Parameters):
     @property
     def rendering(self) -> Rendering:
         """How pixels are made of what a file holds."""
-        return Rendering(self.image_size, self.background, self.max_value)
+        return Rendering(self.image_size, self.background, self.max_value, self.interpolation or BILINEAR)

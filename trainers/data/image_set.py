@@ -59,6 +59,12 @@ class ImageSet:
         return len(self.images)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)

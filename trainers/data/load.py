@@ -119,7 +119,7 @@ def _source(config: DataConfig, findings: Findings) -> Splits:
             config.held_out_size or 0,
         )
     if config.source == "cifar10":
-        return load_cifar10(os.path.expanduser(config.root), config.download, config.image_size)
+        return load_cifar10(os.path.expanduser(config.root), config.download, config.rendering)
     if kind == "parquet" and path:
         return load_parquet(path, config, findings)
     if kind == "folder" and path:

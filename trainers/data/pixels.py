@@ -20,6 +20,8 @@ _NOT_READ = frozenset({"EPS", "IPTC", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 EpsImagePlugin.gs_binary = False  # and should another format come to open one, no Ghostscript is found
 
 WHITE = "white"
+BILINEAR = "bilinear"
+INTERPOLATIONS = {BILINEAR: Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _TRANSPARENT_VALUE = {"L;2": 85, "L;4": 17}
 """Pillow scales grey of 2 and 4 bits to 8, but not the value that is transparent."""
 _DEEP_COLOUR = ("RGB;16", "RGBA;16", "LA;16")
@@ -54,15 +56,17 @@ class Rendering:
     """How pixels are made of what a file holds.
 
     Args:
-        image_size: height and width in pixels to resize to (bilinear, antialiased); null: as they are.
+        image_size: height and width in pixels to resize to (antialiased); null: as they are.
         background: colour behind transparent parts, as :func:`colour` knows it.
         max_value: what becomes 255; null: the largest value that a pixel can have, 255 or 65535. Larger values become
             255 too. Images of 8 bits stay as they are if it is above 255.
+        interpolation: how they are resized, one of :data:`INTERPOLATIONS`.
     """
 
     image_size: int | None = None
     background: str = WHITE
     max_value: float | None = None
+    interpolation: str = BILINEAR
 
 
 AS_IT_IS = Rendering()
@@ -107,7 +111,7 @@ def read_pixels(source: bytes | Path, how: Rendering) -> Pixels:
         image, deep = _eight_bits(opened, source, coding, how.max_value)
         image, transparent = _on_background(image, how.background)
         if how.image_size is not None and image.size != (how.image_size, how.image_size):
-            image = image.resize((how.image_size, how.image_size), Image.Resampling.BILINEAR)
+            image = image.resize((how.image_size, how.image_size), INTERPOLATIONS[how.interpolation])
         values = np.asarray(image)
         return Pixels(values, size, transparent, _has_more(opened), deep)
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation, Normalizer, augment
+from trainers.data.batches import Augmentation, augment
 from trainers.data.image_set import ImageSet
 from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
+from trainers.models.normalizer import normalizer_of
 from trainers.optim import SgdParams
 from trainers.params import Parameters
 from trainers.seeding import derive_seed
@@ -157,7 +158,7 @@ class Defense(ABC):
         self.device = task.compute.device
         self.images = task.data.images.to(self.device)
         self.labels = task.data.labels.to(self.device)
-        self.normalise = Normalizer.fit(self.images)
+        self.normalise = normalizer_of(task.model, self.images)
         self.generator = torch.Generator(device=self.device)
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -284,7 +285,7 @@ class Defense(ABC):
         """A new network on the device, initialised by a seed of its own and added to the state as ``role``."""
         data = self.task.data
         seed = derive_seed(self.task.seed, self.name, role)
-        network = build_model(model or self.task.model, data.images.shape[1], data.num_classes, seed)
+        network = build_model(model or self.task.model, data.shape, data.num_classes, seed)
         self.task.compute.place(network)
         self.modules[role] = network
         return network

@@ -139,7 +139,7 @@ class Bcu(Defense):
         """Make the student a copy of the teacher with some weights re-initialised."""
         data = self.task.data
         seed = derive_seed(self.task.seed, self.name, "renewed")
-        fresh = build_model(self.task.model, data.images.shape[1], data.num_classes, seed).to(self.device)
+        fresh = build_model(self.task.model, data.shape, data.num_classes, seed).to(self.device)
         p = self.params
         ratios = layer_ratios(list(fresh.parts()), p.base_ratio, p.ratio_growth, p.head_ratio, p.ratio_scale)
         self.student.load_state_dict(self.teacher.state_dict())

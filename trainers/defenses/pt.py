@@ -113,7 +113,7 @@ class Pt(Isolating):
         """Check that the isolation rate leaves samples on both sides, and that the network has the frozen parts."""
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
-        frozen_parts(params.frozen, build_model(model, data.images.shape[1], data.num_classes, seed=0))
+        frozen_parts(params.frozen, build_model(model.architecture, data.shape, data.num_classes, seed=0))
 
     @classmethod
     def footprint(cls, params: PtParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:

@@ -37,7 +37,7 @@ from trainers.defenses.parts.mixing import (
 )
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES, normalise_within
 from trainers.errors import ConfigError, TrialError
-from trainers.models import MODELS, ModelConfig
+from trainers.models import ModelConfig, check_network
 from trainers.optim import SgdParams
 from trainers.params import param
 
@@ -60,7 +60,7 @@ class VabParams(SgdParams):
     threshold_start: float = param(1.0, ge=0, le=1, doc="value from which the threshold falls in the warm-up")
     threshold_decay: float = param(0.4, ge=0, le=1, doc="fall of the threshold per warm-up round, down to threshold")
     smoothing: float = param(0.75, gt=0, le=1, doc="weight of the newest entropy in exponential smoothing")
-    victim_model: str | None = param(None, choices=(*MODELS, None), doc="the Victim's network; null: the Beneficiary's")
+    victim_model: str | None = param(None, check=check_network, doc="the Victim's network; null: the Beneficiary's")
     victim_lr: float = param(1e-3, gt=0, doc="the Victim's learning rate (Adam)")
     victim_weight_decay: float = param(5e-4, ge=0, doc="the Victim's weight decay")
     victim_batch_size: int = param(128, ge=2, doc="the Victim's batch size")

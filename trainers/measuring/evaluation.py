@@ -9,10 +9,10 @@ from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer
-from trainers.data.image_set import ImageSet
 from trainers.defenses.base import CHUNK, Report
 from trainers.errors import TrialError
-from trainers.models import Network
+from trainers.models import ModelConfig, Network
+from trainers.models.normalizer import normalizer_of
 from trainers.scenario import ProbeSet, Scenario
 
 WEAK_ATTACK_BELOW = 0.8
@@ -79,14 +79,15 @@ class Monitor:
     Args:
         scenario: data and truth.
         compute: where to compute.
+        model: the network that is measured.
     """
 
-    def __init__(self, scenario: Scenario, compute: Compute):
+    def __init__(self, scenario: Scenario, compute: Compute, model: ModelConfig):
         self._truth = scenario.truth
         self._labels = scenario.data.labels
         self._class_names = scenario.data.class_names
         self._compute = compute
-        self._normalise = normalizer_of(scenario.data, compute)
+        self._normalise = normalizer_of(model, scenario.data.images, compute.device)
 
     def measure(
         self, report: Report, *, epoch: int, stage: str, images_seen: int, seconds: float, final: bool
@@ -200,11 +201,6 @@ def auroc(truth: Tensor, scores: Tensor) -> float:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(truth.numpy(), scores.double().cpu().numpy()))
-
-
-def normalizer_of(data: ImageSet, compute: Compute) -> Normalizer:
-    """The normalizer of a defense, which has the statistics of its training images."""
-    return Normalizer.fit(data.images, compute.device)
 
 
 def class_counts(predicted: Tensor, labels: Tensor, num_classes: int) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Base class and blocks of the networks: parts are named by role, and features come with the logits."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -18,10 +19,23 @@ class ModelOutput(NamedTuple):
     features: Tensor
 
 
-class Network(nn.Module):
-    """Stem, stages, an optional closing layer, global average pooling and a linear head.
+class Network(nn.Module, ABC):
+    """A classifier whose parts have roles, whatever its family calls its layers: defenses address them by these."""
 
-    Defenses address parts by these roles, whatever the family calls its layers.
+    @abstractmethod
+    def forward(self, images: Tensor) -> ModelOutput:
+        """Classify normalised ``images``: float (N, C, H, W)."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts by role, from input to output: ``stem``, ``stage1``, ``stage2``, ..., ``head``.
+
+        Each parameter is in exactly one of them.
+        """
+
+
+class StagedNetwork(Network):
+    """Stem, stages, an optional closing layer, global average pooling and a linear head.
 
     Convolutions start from Kaiming's normal distribution (arXiv 1502.01852), fan-out, for ReLU, as in the code of V&B,
     ABL and BCU; batch-norm from weight 1 and bias 0. The head keeps torch's default, as in BCU and for V&B's Victim;
@@ -53,10 +67,7 @@ class Network(nn.Module):
         return ModelOutput(self.head(maps.mean((2, 3))), maps)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The parts by role, from input to output: ``stem``, ``stage1``, ``stage2``, ..., ``head``.
-
-        The closing layer of a pre-activation network belongs to its last stage.
-        """
+        """The parts by role; the closing layer of a pre-activation network belongs to its last stage."""
         stages = {f"stage{i}": stage for i, stage in enumerate(self.stages, start=1)}
         if not isinstance(self.tail, nn.Identity):
             last = f"stage{len(self.stages)}"

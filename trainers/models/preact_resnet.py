@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trainers.models.base import Network, PreActBlock, block_group
+from trainers.models.base import Network, PreActBlock, StagedNetwork, block_group
 
 
 def preact_resnet18(in_channels: int, num_classes: int, width: int = 64) -> Network:
@@ -13,4 +13,4 @@ def preact_resnet18(in_channels: int, num_classes: int, width: int = 64) -> Netw
     ]
     stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
     tail = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU())
-    return Network(stem, stages, nn.Linear(channels[-1], num_classes), tail)
+    return StagedNetwork(stem, stages, nn.Linear(channels[-1], num_classes), tail)

@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from trainers.models.base import Network, ResidualBlock, block_group, conv_stem
+from trainers.models.base import Network, ResidualBlock, StagedNetwork, block_group, conv_stem
 
 
 def resnet18(in_channels: int, num_classes: int, width: int = 64) -> Network:
     """ResNet-18 (He et al., arXiv 1512.03385) with the CIFAR stem: a 3x3 convolution of stride 1, no max-pooling."""
     stages = _stages(width)
-    return Network(conv_stem(in_channels, width), stages, nn.Linear(8 * width, num_classes))
+    return StagedNetwork(conv_stem(in_channels, width), stages, nn.Linear(8 * width, num_classes))
 
 
 def imagenet_resnet18(in_channels: int, num_classes: int, width: int = 64) -> Network:
@@ -19,7 +19,7 @@ def imagenet_resnet18(in_channels: int, num_classes: int, width: int = 64) -> Ne
     stages = _stages(width)
     conv = nn.Conv2d(in_channels, width, 7, 2, 3, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    return Network(stem, stages, nn.Linear(8 * width, num_classes))
+    return StagedNetwork(stem, stages, nn.Linear(8 * width, num_classes))
 
 
 def _stages(width: int) -> list[nn.Module]:

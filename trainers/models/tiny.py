@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trainers.models.base import Network, ResidualBlock, block_group, conv_stem
+from trainers.models.base import Network, ResidualBlock, StagedNetwork, block_group, conv_stem
 
 
 def tiny(in_channels: int, num_classes: int, width: int = 16) -> Network:
@@ -16,4 +16,4 @@ def tiny(in_channels: int, num_classes: int, width: int = 16) -> Network:
         block_group(ResidualBlock, channels[0], channels[1], 1, 2),
         block_group(ResidualBlock, channels[1], channels[2], 1, 1),
     ]
-    return Network(conv_stem(in_channels, width, stride=2), stages, nn.Linear(channels[2], num_classes))
+    return StagedNetwork(conv_stem(in_channels, width, stride=2), stages, nn.Linear(channels[2], num_classes))

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trainers.models.base import Network, PreActBlock, block_group
+from trainers.models.base import Network, PreActBlock, StagedNetwork, block_group
 
 
 def wide_resnet(in_channels: int, num_classes: int, depth: int = 16, width: int = 1) -> Network:
@@ -14,4 +14,4 @@ def wide_resnet(in_channels: int, num_classes: int, depth: int = 16, width: int 
     ]
     stem = nn.Conv2d(in_channels, channels[0], 3, 1, 1, bias=False)
     tail = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU())
-    return Network(stem, stages, nn.Linear(channels[-1], num_classes), tail)
+    return StagedNetwork(stem, stages, nn.Linear(channels[-1], num_classes), tail)

@@ -1,7 +1,7 @@
 """A trained classifier on disk: weights as safetensors, and a JSON file with everything needed to use them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainers.data.batches import Normalizer
-from trainers.data.config import DataConfig
+from trainers.data.config import RENDERED, DataConfig
 from trainers.data.pixels import AS_IT_IS, Rendering
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, Network, build_model
@@ -72,9 +72,7 @@ class SavedModel:
             "class_names": list(self.class_names),
             "mean": self.normalise.mean.tolist(),
             "std": self.normalise.std.tolist(),
-            "image_size": self.rendering.image_size,
-            "background": self.rendering.background,
-            "max_value": self.rendering.max_value,
+            **asdict(self.rendering),
             "input": "uint8 (N, C, H, W); the network gets images / 255, less mean, over std, per channel",
         }
         write_with(folder / WEIGHTS, lambda beside: beside.write_bytes(save(weights)))
@@ -105,9 +103,9 @@ def load_model(path: Path) -> SavedModel:
         channels, height, width = known["image_shape"]
         names = tuple(known["class_names"])
         normalise = Normalizer(torch.tensor(known["mean"]), torch.tensor(known["std"]))
-        read_as = {key: known[key] for key in ("image_size", "background", "max_value") if key in known}
+        read_as = {key: known[key] for key in RENDERED if key in known}
         rendering = DataConfig(**read_as).rendering
-        network = build_model(config, channels, len(names), seed=0)
+        network = build_model(config.architecture, (channels, height, width), len(names), seed=0)
         network.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".:")

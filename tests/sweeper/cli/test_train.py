@@ -22,6 +22,8 @@ from trainers.seeding import NUMERICS
 from trainers.storage.network import THIS_MACHINE
 from trainers.storage.saved_model import SavedModel
 
+SHAPE = (3, 32, 32)
+
 
 def test_train_wants_a_setting_and_images_that_fit_it(deploy: Path, tmp_path: Path) -> None:
     data = f"folder:{image_folder(tmp_path / 'images')}"
@@ -158,7 +160,9 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     assert "holds no model" in sentence(call("predict", str(tmp_path), str(image)))
     config = ModelConfig("tiny", width=4)
     normalise = Normalizer(torch.zeros(3), torch.ones(3))
-    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog")).save(tmp_path / "model")
+    SavedModel(build_model(config, SHAPE, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog")).save(
+        tmp_path / "model"
+    )
     text = sentence(call("predict", str(tmp_path / "model"), str(image)))
     assert "takes images of 16 x 16 with 3 channels" in text
     assert "8 x 8 with 3 channels; --resize resizes it" in text
@@ -167,7 +171,9 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     path, name, share = result.stdout.strip().split("\t")
     assert (path, name in ("cat", "dog"), 0.5 <= float(share) <= 1) == (str(image), True, True)
-    resized = SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog"), Rendering(16))
+    resized = SavedModel(
+        build_model(config, SHAPE, 2, 0), config, normalise, (3, 16, 16), ("cat", "dog"), Rendering(16)
+    )
     resized.save(tmp_path / "resized")
     assert call("predict", str(tmp_path / "resized"), str(image)).stdout == result.stdout, "as its training images were"
 
@@ -175,7 +181,7 @@ def test_predict_wants_a_model_and_images_that_fit_it(tmp_path: Path) -> None:
 def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     config = ModelConfig("tiny", width=4)
     normalise = Normalizer(torch.zeros(3), torch.ones(3))
-    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
+    SavedModel(build_model(config, SHAPE, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
     good = [str(picture(tmp_path / f"{name}.png")) for name in ("a", "b")]
     (tmp_path / "broken.png").write_bytes(b"x")
     result = call("predict", str(tmp_path / "model"), good[0], str(tmp_path / "broken.png"), "gone.png", good[1])
@@ -190,7 +196,7 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(tmp_path: Path) -> N
 def test_predict_takes_folders_and_says_what_it_left_out_of_them(tmp_path: Path) -> None:
     config = ModelConfig("tiny", width=4)
     normalise = Normalizer(torch.zeros(3), torch.ones(3))
-    SavedModel(build_model(config, 3, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
+    SavedModel(build_model(config, SHAPE, 2, 0), config, normalise, (3, 8, 8), ("cat", "dog")).save(tmp_path / "model")
     (tmp_path / "photos" / "more").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     inside = [picture(tmp_path / "photos" / name) for name in ("b.png", "more/a.png")]

@@ -27,7 +27,7 @@ def trained_with(seed: int, credible: list[bool] | None = None) -> Trained:
     """A network as it begins; after it, half of what a training may leave."""
     config = ModelConfig("tiny", width=4)
     model = SavedModel(
-        build_model(config, 3, 2, seed), config, Normalizer(torch.full((3,), 0.4), torch.ones(3)), (3, 8, 8),
+        build_model(config, (3, 32, 32), 2, seed), config, Normalizer(torch.full((3,), 0.4), torch.ones(3)), (3, 8, 8),
         ("cat", "dog"), Rendering(background="#ff0000"),
     )  # fmt: skip
     kinds = None if credible is None else torch.tensor(credible)

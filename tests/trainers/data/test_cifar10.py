@@ -9,6 +9,7 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from trainers.data.cifar10 import load_cifar10
+from trainers.data.pixels import AS_IT_IS, Rendering
 from trainers.errors import ConfigError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -41,7 +42,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_files_become_splits(root: Path) -> None:
-    splits = load_cifar10(str(root), False, None)
+    splits = load_cifar10(str(root), False, AS_IT_IS)
     assert splits.train.images.shape == (50, 3, 32, 32)
     assert splits.train.images[:, 0, 0, 0].tolist() == [n for n in range(5) for _ in range(10)]
     assert splits.test.images[:, 1, 31, 31].tolist() == splits.test.labels.tolist() == list(range(10))
@@ -49,7 +50,7 @@ def test_the_files_become_splits(root: Path) -> None:
 
 
 def test_resizing(root: Path) -> None:
-    splits = load_cifar10(str(root), False, 16)
+    splits = load_cifar10(str(root), False, Rendering(16))
     assert splits.train.images.shape == (50, 3, 16, 16)
     assert splits.test.images[:, 1, 8, 8].tolist() == list(range(10))
 
@@ -69,7 +70,7 @@ def test_a_file_that_was_changed_is_never_unpickled(root: Path, name: str) -> No
     trap = pickle.dumps(Trap(root / "sprung"))
     (root / CIFAR10.base_folder / name).write_bytes(trap)
     with pytest.raises(ConfigError, match=r"incomplete or damaged; data\.download: true"):
-        load_cifar10(str(root), False, None)
+        load_cifar10(str(root), False, AS_IT_IS)
     assert not (root / "sprung").exists()
     pickle.loads(trap)  # noqa: S301 - the trap works
     assert (root / "sprung").exists()
@@ -77,10 +78,10 @@ def test_a_file_that_was_changed_is_never_unpickled(root: Path, name: str) -> No
 
 def test_missing_files(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no CIFAR-10 at .*nowhere.*data\.download: true"):
-        load_cifar10(str(tmp_path / "nowhere"), False, None)
+        load_cifar10(str(tmp_path / "nowhere"), False, AS_IT_IS)
     (root / CIFAR10.base_folder / "data_batch_2").unlink()
     with pytest.raises(ConfigError, match="incomplete or damaged"):
-        load_cifar10(str(root), False, None)
+        load_cifar10(str(root), False, AS_IT_IS)
 
 
 def test_only_a_download_that_was_asked_for_reaches_the_network(
@@ -93,10 +94,10 @@ def test_only_a_download_that_was_asked_for_reaches_the_network(
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    load_cifar10(str(root), True, None)  # everything is there
+    load_cifar10(str(root), True, AS_IT_IS)  # everything is there
     with pytest.raises(ConfigError, match="no CIFAR-10"):
-        load_cifar10(str(tmp_path / "nowhere"), False, None)
+        load_cifar10(str(tmp_path / "nowhere"), False, AS_IT_IS)
     assert not asked
     with pytest.raises(ConfigError, match=r"Cannot download CIFAR-10 to .*no network"):
-        load_cifar10(str(tmp_path / "nowhere"), True, None)
+        load_cifar10(str(tmp_path / "nowhere"), True, AS_IT_IS)
     assert asked

@@ -28,18 +28,18 @@ Noise = Callable[..., ImageSet]
     ],
 )
 def test_the_names_of_frozen_parts(frozen: str, parts: list[str]) -> None:
-    assert frozen_parts(frozen, build_model(ModelConfig("resnet18", width=2), 3, 4, 0)) == parts
+    assert frozen_parts(frozen, build_model(ModelConfig("resnet18", width=2), (3, 32, 32), 4, 0)) == parts
 
 
 @pytest.mark.parametrize("frozen", ["stage4", "stem+layer1", ""])
 def test_a_part_that_the_network_does_not_have_is_one_sentence(frozen: str) -> None:
     with pytest.raises(ConfigError, match=r"frozen must be one of .*\(stem, stage1, stage2, stage3, head\), but got"):
-        frozen_parts(frozen, build_model(ModelConfig(width=2), 3, 4, 0))
+        frozen_parts(frozen, build_model(ModelConfig(width=2), (3, 32, 32), 4, 0))
 
 
 def test_something_must_be_left_to_train() -> None:
     with pytest.raises(ConfigError, match="must leave a part to train"):
-        frozen_parts("stem+stage1+stage2+stage3+head", build_model(ModelConfig(width=2), 3, 4, 0))
+        frozen_parts("stem+stage1+stage2+stage3+head", build_model(ModelConfig(width=2), (3, 32, 32), 4, 0))
 
 
 def values(defense: Any) -> dict[str, list[Tensor]]:

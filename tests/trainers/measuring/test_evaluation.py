@@ -15,7 +15,7 @@ from trainers.defenses.base import Report
 from trainers.errors import TrialError
 from trainers.measuring.attack_cost import AttackCost
 from trainers.measuring.evaluation import METRICS, Measurement, Monitor, share
-from trainers.models import ModelOutput
+from trainers.models import ModelConfig, ModelOutput
 from trainers.scenario import GroundTruth, ProbeSet, Scenario
 
 CPU = Compute(torch.device("cpu"))
@@ -64,7 +64,7 @@ def monitor(
     mask = torch.tensor([True] * 3 + [False] * 7 if poisoned is None else poisoned)
     none = probe([0], [0], [], [], [])
     truth = GroundTruth(mask, torch.zeros(10, dtype=torch.bool), attacked, val or none, test or none)
-    return Monitor(Scenario(data, truth, NO_COST), CPU)
+    return Monitor(Scenario(data, truth, NO_COST), CPU, ModelConfig())
 
 
 def measure(watching: Monitor, final: bool = False, **report: Any) -> Measurement:
@@ -303,7 +303,7 @@ def test_images_are_normalised_by_the_training_images_that_were_handed_over(nois
     nothing = torch.zeros(0, dtype=torch.int64)
     half = ProbeSet(held_out.images, held_out.labels, nothing, held_out.images[:0], nothing)
     truth = GroundTruth(torch.zeros(10, dtype=torch.bool), torch.zeros(10, dtype=torch.bool), False, half, half)
-    measure(Monitor(Scenario(data, truth, NO_COST), CPU), model=keeper)
+    measure(Monitor(Scenario(data, truth, NO_COST), CPU, ModelConfig()), model=keeper)
     pixels = data.images.double() / 255
     mean, deviation = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True, correction=0)
     assert keeper.seen.double().allclose((held_out.images / 255 - mean) / deviation, atol=1e-4)

@@ -35,7 +35,7 @@ def test_every_family_is_tested() -> None:
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes(name: str, size: int, channels: int) -> None:
-    network = build_model(config(name), channels, 7, 0)
+    network = build_model(config(name), (channels, 32, 32), 7, 0)
     images = torch.randn(2, channels, size, size, generator=seeded(0))
     logits, features = network(images)
     last, shrunk = FEATURES[name]
@@ -52,7 +52,7 @@ def test_shapes(name: str, size: int, channels: int) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parts_hold_every_parameter_once_from_input_to_output(name: str) -> None:
-    network = build_model(config(name), 3, 5, 0)
+    network = build_model(config(name), (3, 32, 32), 5, 0)
     parts = network.parts()
     stages = len(network.stages)
     assert list(parts) == ["stem", *(f"stage{i}" for i in range(1, stages + 1)), "head"]
@@ -72,7 +72,7 @@ def weights(network: Network) -> torch.Tensor:
 def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(name: str) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one, again, other = (weights(build_model(config(name), 3, 5, seed)) for seed in (2**62, 2**62, 1))
+    one, again, other = (weights(build_model(config(name), (3, 32, 32), 5, seed)) for seed in (2**62, 2**62, 1))
     assert one.equal(again)
     assert not one.equal(other)
     assert torch.get_rng_state().equal(before)
@@ -89,7 +89,7 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(nam
     ],
 )
 def test_every_convolution_starts_from_kaiming_s_fan_out(model: ModelConfig) -> None:
-    network = build_model(model, 3, 10, 0)
+    network = build_model(model, (3, 32, 32), 10, 0)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     stem = {(7, 7)} if model.name == "imagenet_resnet18" else set()
     assert {module.kernel_size for module in convolutions} == {(1, 1), (3, 3)} | stem
@@ -120,7 +120,7 @@ def test_every_convolution_starts_from_kaiming_s_fan_out(model: ModelConfig) -> 
 )
 def test_sizes_known_from_the_literature(model: ModelConfig, parameters: int) -> None:
     with torch.device("meta"):
-        network = build_model(model, 3, 10, 0)
+        network = build_model(model, (3, 32, 32), 10, 0)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
@@ -129,7 +129,7 @@ def test_resnet18_with_the_imagenet_stem_is_torchvision_s() -> None:
     with torch.no_grad():
         for parameter in theirs.parameters():  # batch-norms that differ from each other
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.01)
-    network = build_model(ModelConfig("imagenet_resnet18"), 3, 1000, 0)
+    network = build_model(ModelConfig("imagenet_resnet18"), (3, 32, 32), 1000, 0)
     assert sum(p.numel() for p in network.parameters()) == 11_689_512
     network.load_state_dict(dict(zip(network.state_dict(), theirs.state_dict().values(), strict=True)))
     images = torch.randn(2, 3, 224, 224, generator=generator)
@@ -141,13 +141,13 @@ def test_resnet18_with_the_imagenet_stem_is_torchvision_s() -> None:
 
 def test_width_scales_every_family() -> None:
     for name in MODELS:
-        narrow, wide = (build_model(ModelConfig(name, width=w), 3, 10, 0).head.in_features for w in (1, 2))
+        narrow, wide = (build_model(ModelConfig(name, width=w), (3, 32, 32), 10, 0).head.in_features for w in (1, 2))
         assert wide == 2 * narrow
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(10, 1), (16, 2), (28, 4)])
 def test_depth_counts_layers(depth: int, blocks: int) -> None:
-    network = build_model(ModelConfig("wide_resnet", width=1, depth=depth), 3, 2, 0)
+    network = build_model(ModelConfig("wide_resnet", width=1, depth=depth), (3, 32, 32), 2, 0)
     assert [len(list(stage.children())) for stage in network.stages] == [blocks] * 3
 
 
@@ -201,7 +201,7 @@ def test_a_projection_is_a_strided_convolution(channels: int, stride: int) -> No
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "wide_resnet"])  # wide_resnet has 16 channels at least
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_narrow_networks_train_with_channels_last(name: str, width: int) -> None:
-    network = build_model(ModelConfig(name, width=width), 3, 4, 0).to(memory_format=torch.channels_last)
+    network = build_model(ModelConfig(name, width=width), (3, 32, 32), 4, 0).to(memory_format=torch.channels_last)
     images = torch.randn(4, 3, 16, 16, generator=seeded(0)).contiguous(memory_format=torch.channels_last)
     optimizer, losses = torch.optim.SGD(network.parameters(), 0.02), []
     for _ in range(15):

@@ -15,7 +15,7 @@ from trainers.storage.saved_model import DESCRIPTION, WEIGHTS, SavedModel, load_
 
 def model(name: str = "tiny", channels: int = 3, classes: int = 4, **options: Any) -> SavedModel:
     config = ModelConfig(name, **options)
-    network = build_model(config, channels, classes, seed=1)
+    network = build_model(config, (channels, 32, 32), classes, seed=1)
     normalise = Normalizer(torch.full((channels,), 0.4), torch.full((channels,), 0.2))
     return SavedModel(network, config, normalise, (channels, 16, 16), tuple("abcd")[:classes])
 

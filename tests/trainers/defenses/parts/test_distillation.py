@@ -37,7 +37,7 @@ def test_ratios_are_the_authors_for_four_stages() -> None:
 
 @pytest.mark.parametrize("model", ["tiny", "preact_resnet18"])
 def test_masks_follow_the_ratios_and_spare_batch_norm(model: str) -> None:
-    networks = [build_model(ModelConfig(model, width=16), 3, 10, seed) for seed in (0, 0, 1)]
+    networks = [build_model(ModelConfig(model, width=16), (3, 32, 32), 10, seed) for seed in (0, 0, 1)]
     changed, before, fresh = networks
     for network, value in ((changed, 0.7), (before, 0.7), (fresh, 0.2)):
         for module in network.modules():
@@ -65,7 +65,7 @@ def test_masks_follow_the_ratios_and_spare_batch_norm(model: str) -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_nothing_and_everything(ratio: float) -> None:
-    network, before, fresh = (build_model(ModelConfig(width=4), 1, 3, seed) for seed in (0, 0, 1))
+    network, before, fresh = (build_model(ModelConfig(width=4), (1, 32, 32), 3, seed) for seed in (0, 0, 1))
     reinitialise(network, fresh, dict.fromkeys(network.parts(), ratio), seeded(0))
     expected = fresh if ratio else before
     assert network.head.weight.equal(expected.head.weight)

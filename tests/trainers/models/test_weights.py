@@ -1,0 +1,146 @@
+"""Weights from a file: what fits is loaded, and what does not is said."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from trainers.data.batches import Normalizer
+from trainers.errors import ConfigError
+from trainers.models import ModelConfig, build_model, check_model, interpolation_of, settle
+from trainers.models.normalizer import normalizer_of
+from trainers.seeding import seeded
+
+SHAPE = (3, 32, 32)
+NAME = "timm:mobilenetv3_small_050"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network with seven classes."""
+    path = tmp_path_factory.mktemp("weights") / "seven.safetensors"
+    torch.manual_seed(5)
+    save_file(timm.create_model(NAME.removeprefix("timm:"), num_classes=7).state_dict(), path)
+    return path
+
+
+def with_weights(file: Path, **fields: object) -> ModelConfig:
+    return ModelConfig(NAME, weights=str(file), **fields)  # type: ignore[arg-type]
+
+
+def test_all_but_the_head_comes_from_the_file(file: Path) -> None:
+    config = with_weights(file)
+    check_model(config, SHAPE, 3)
+    one, other, without = (
+        build_model(c, SHAPE, 3, seed) for c, seed in ((config, 1), (config, 2), (config.architecture, 1))
+    )
+    same = {name for name, tensor in one.state_dict().items() if torch.equal(tensor, other.state_dict()[name])}
+    heads = {"inner.classifier.weight"}  # its bias begins at 0
+    assert same == set(one.state_dict()) - heads
+    assert len(one.state_dict()["inner.classifier.weight"]) == 3
+    assert not torch.equal(one.state_dict()["inner.conv_stem.weight"], without.state_dict()["inner.conv_stem.weight"])
+    torch.manual_seed(5)
+    before = timm.create_model(NAME.removeprefix("timm:"), num_classes=7)
+    assert torch.equal(one.state_dict()["inner.conv_stem.weight"], before.conv_stem.weight)
+
+
+def test_as_many_classes_as_the_file_has_get_a_new_head_too(file: Path) -> None:
+    torch.manual_seed(5)
+    before = timm.create_model(NAME.removeprefix("timm:"), num_classes=7)
+    after = build_model(with_weights(file), SHAPE, 7, 1)
+    assert not torch.equal(after.inner.classifier.weight, before.classifier.weight)
+
+
+def test_a_vision_transformer_gets_its_places_resampled(tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    plain = timm.create_model(name)
+    save_file(plain.state_dict(), tmp_path / "vit.safetensors")
+    config = ModelConfig(f"timm:{name}", weights=str(tmp_path / "vit.safetensors"))
+    check_model(config, (3, 64, 64), 4)
+    network = build_model(config, (3, 64, 64), 4, 0)
+    assert network.inner.pos_embed.shape == (1, 1 + 4 * 4, 192)
+    assert torch.equal(network.inner.blocks[3].attn.qkv.weight, plain.blocks[3].attn.qkv.weight)
+
+
+def test_what_the_weights_say_is_written_out(file: Path) -> None:
+    config = settle(with_weights(file))
+    known = timm.get_pretrained_cfg(NAME.removeprefix("timm:"))
+    assert (config.mean, config.std) == (tuple(known.mean), tuple(known.std))
+    assert interpolation_of(config) == known.interpolation == "bicubic"
+    assert config == settle(config)
+    moved = ModelConfig(**config.as_dict() | {"weights": "/elsewhere.safetensors"})
+    assert moved.changed() == config.changed(), "weights go by what they are"
+    images = torch.randint(256, (4, *SHAPE), generator=seeded(0)).byte()
+    assert normalizer_of(config, images).mean.tolist() == pytest.approx(known.mean)
+    own = Normalizer.fit(images)
+    assert torch.equal(normalizer_of(config.architecture, images).mean, torch.tensor(known.mean))
+    assert torch.equal(normalizer_of(ModelConfig(NAME), images).mean, own.mean)
+    assert settle(ModelConfig("tiny")) == ModelConfig("tiny")
+    assert settle(with_weights(file, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))).mean == (0.1, 0.2, 0.3)
+
+
+def test_own_networks_take_a_file_too(tmp_path: Path) -> None:
+    before = build_model(ModelConfig(width=4), SHAPE, 9, 3)
+    save_file(before.state_dict(), tmp_path / "own.safetensors")
+    config = ModelConfig(width=4, weights=str(tmp_path / "own.safetensors"))
+    check_model(config, SHAPE, 2)
+    network = build_model(config, SHAPE, 2, 0)
+    assert torch.equal(network.stem[0].weight, before.stem[0].weight)
+    assert len(network.head.bias) == 2
+    assert settle(config).mean is None, "nothing is known of how its images were normalised"
+
+
+def test_weights_of_another_network_are_refused_by_their_tensors(file: Path, tmp_path: Path) -> None:
+    text = r"seven.safetensors is not of timm:resnet18: it lacks \(conv1.weight, .* and \d+ more\), and has others \(blocks"
+    with pytest.raises(ConfigError, match=text):
+        check_model(ModelConfig("timm:resnet18", weights=str(file)), SHAPE, 3)
+    own = tmp_path / "own.safetensors"
+    save_file(build_model(ModelConfig(width=4), SHAPE, 9, 3).state_dict(), own)
+    with pytest.raises(ConfigError, match=r"it has other shapes \(stage.* for \["):
+        check_model(ModelConfig(width=8, weights=str(own)), SHAPE, 2)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"x" * 100)
+    for path, text in (
+        (tmp_path / "away.safetensors", "away.safetensors cannot be read: there is no such file."),
+        (broken, "broken.safetensors cannot be read: "),
+        (tmp_path / "model.pt", "model.weights must be a .safetensors file, or hub, but got "),
+    ):
+        (tmp_path / "model.pt").touch()
+        with pytest.raises(ConfigError) as error:
+            check_model(with_weights(path), SHAPE, 3)
+        assert text in str(error.value)
+
+
+def test_a_file_that_has_changed_since_the_sweep_began_is_refused(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(file.read_bytes())
+    config = settle(with_weights(path))
+    path.write_bytes(file.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ConfigError, match="holds other weights than when the sweep began"):
+        build_model(config, SHAPE, 3, 0)
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    text = (
+        "model.weights: hub has no timm/mobilenetv3_small_050.lamb_in1k that can be fetched from here; give the path of"
+    )
+    with pytest.raises(ConfigError, match=text):
+        settle(ModelConfig(NAME, weights="hub"))
+    with pytest.raises(ConfigError, match="has networks of timm and torchvision only"):
+        ModelConfig("tiny", weights="hub")
+
+
+def test_mean_and_std_go_together() -> None:
+    with pytest.raises(ConfigError, match=r"model.mean and model.std go together"):
+        ModelConfig(mean=(0.5,))
+    with pytest.raises(ConfigError, match=r"model.mean has 1 numbers, but the images have 3 channels"):
+        check_model(ModelConfig(mean=(0.5,), std=(0.5,)), SHAPE, 2)
