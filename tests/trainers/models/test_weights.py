@@ -93,7 +93,7 @@ def test_own_networks_take_a_file_too(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused_by_their_tensors(file: Path, tmp_path: Path) -> None:
-    text = r"seven.safetensors is not of timm:resnet18: it lacks \(conv1.weight, .* and \d+ more\), and has others \(blocks"
+    text = r"seven.safetensors is not of timm:resnet18: it lacks \(conv1.weight, .* and \d+ more\), and has others \("
     with pytest.raises(ConfigError, match=text):
         check_model(ModelConfig("timm:resnet18", weights=str(file)), SHAPE, 3)
     own = tmp_path / "own.safetensors"
