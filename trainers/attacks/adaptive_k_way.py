@@ -31,8 +31,8 @@ class AdaptiveKWay(Attack):
     """Four pixels at the places and in the colours of the authors' runs; the seed does not change them.
 
     Interpretations: in images of another size each place is the pixel that holds the scaled centre of the published
-    one, and in large images a square around it (:mod:`trainers.attacks.scale`); images without three channels get the
-    mean of the three colour values in every channel.
+    one, and in large images a square around it; images without three channels get the mean of the three colour
+    values in every channel.
     """
 
     name: ClassVar[str] = "adaptive_k_way"

@@ -109,7 +109,7 @@ class Dynamic(Attack):
     set, as V&B's authors use them. Differences from the authors' code: the generators' layers and the number of passes;
     the density (0.05, theirs 0.032), which applies to a whole mask and not to each pixel; the cap on the masks'
     diversity loss, which is lower (EPSILON 1e-4, theirs 1e-7); and the generators' learning rate (2e-3, theirs 1e-2).
-    In large images masks and patterns are enlarged as patches are (:mod:`trainers.attacks.scale`).
+    In large images masks and patterns are enlarged as patches are.
     """
 
     name: ClassVar[str] = "dynamic"

@@ -1,6 +1,6 @@
 """Patches: small squares of pixels at fixed places.
 
-Sizes and insets are in pixels of images of 32x32. Larger images have them enlarged, see :mod:`trainers.attacks.scale`.
+Sizes and insets are in pixels of images of 32x32. Larger images have them enlarged; see :mod:`trainers.attacks.scale`.
 """
 
 import torch

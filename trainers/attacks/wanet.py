@@ -37,9 +37,9 @@ class WaNet(Attack):
     uniformly from [-1, 1] for each image, pixel and direction. Coordinates are then clipped to [-1, 1]; the authors
     clip before the noise as well, so their noise samples differ at the borders.
 
-    An interpretation: in large images warp and noise are enlarged as patches are (:mod:`trainers.attacks.scale`), so
-    that they move the same share of the image. The published formula moves by the same number of pixels whatever the
-    size, and nothing is to be seen of that in images of 224x224.
+    An interpretation: in large images warp and noise are enlarged as patches are, so that they move the same share
+    of the image. The published formula moves by the same number of pixels whatever the size, which hardly changes
+    images of 224x224.
     """
 
     name: ClassVar[str] = "wanet"
