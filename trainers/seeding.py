@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-NUMERICS = 2
+NUMERICS = 3
 """Version of the numerics, raised whenever the same configuration gives other numbers. Sweeps that do not record it (up
 to commit 6f02d73) have version 1."""
 

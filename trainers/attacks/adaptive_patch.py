@@ -10,6 +10,7 @@ from trainers.attacks.base import Attack
 from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.patch import four_corners
+from trainers.attacks.scale import UNIT, enlargement, random_pixels
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 from trainers.seeding import derive_seed, seeded
@@ -23,7 +24,7 @@ class AdaptivePatchParams(Parameters):
     """Patches and strengths. Opacities and cover rate are the paper's."""
 
     size: int | None = param(
-        None, ge=1, doc="height and width of a patch in pixels; null: a quarter of the image's shorter side"
+        None, ge=1, doc=f"height and width of a patch, {UNIT}; null: a quarter of the image's shorter side"
     )
     alphas: tuple[float, ...] = param(
         (0.5, 0.2, 0.5, 0.3), gt=0, le=1, doc="opacity of each of the four patches in training"
@@ -45,7 +46,7 @@ class AdaptivePatch(Attack):
 
     An interpretation: the authors' patches are logos and squares at other places. At 32x32 the default size, 8 pixels,
     makes the trigger at test time as strong as theirs (L2 on CIFAR-10: 7.5, theirs 7.53); in images of another size a
-    patch takes the same share of the shorter side.
+    patch takes the same share of the shorter side, and in large ones its random pixels are enlarged.
     """
 
     name: ClassVar[str] = "adaptive_patch"
@@ -54,8 +55,8 @@ class AdaptivePatch(Attack):
 
     def __init__(self, params: AdaptivePatchParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
-        places = four_corners(params.size or max(min(shape[1:]) // 4, 1), shape)
-        self._pattern = torch.randint(256, shape, generator=seeded(derive_seed(seed, "patches")), dtype=torch.uint8)
+        places = four_corners(params.size or max(min(shape[1:]) // (4 * enlargement(shape)), 1), shape)
+        self._pattern = random_pixels(shape, seeded(derive_seed(seed, "patches")))
         self._masks = torch.zeros(4, 1, *shape[1:])
         for mask, (rows, columns) in zip(self._masks, places, strict=True):
             mask[:, rows, columns] = 1

@@ -10,6 +10,7 @@ from trainers.attacks.blending import blend
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.patch import CORNERS, checkerboard, corner
 from trainers.attacks.pattern import Pattern, absolute, load_pattern
+from trainers.attacks.scale import UNIT, enlargement
 from trainers.params import Parameters, param
 
 
@@ -17,9 +18,9 @@ from trainers.params import Parameters, param
 class BadNetsParams(Parameters):
     """The patch; by default the 3x3 checkerboard in a corner."""
 
-    size: int = param(3, ge=1, doc="height and width of the patch in pixels")
+    size: int = param(3, ge=1, doc=f"height and width of the patch, {UNIT}")
     corner: str = param("bottom_right", choices=CORNERS, doc="corner of the image in which the patch lies")
-    inset: int = param(0, ge=0, doc="pixels between the patch and the border")
+    inset: int = param(0, ge=0, doc=f"distance of the patch from the border, {UNIT}")
     trigger: str | None = param(None, doc="path of an image to use as the patch; null: a black and white checkerboard")
 
     def __post_init__(self) -> None:
@@ -39,9 +40,9 @@ class BadNets(Attack):
         super().__init__(params, label_map, shape, seed)
         self._rows, self._columns = corner(params.corner, params.size, params.inset, shape)
         if params.trigger is not None:
-            self._patch = load_pattern(params.trigger, shape[0], params.size)
+            self._patch = load_pattern(params.trigger, shape[0], params.size * enlargement(shape))
         else:
-            self._patch = Pattern(checkerboard(params.size, shape[0]))
+            self._patch = Pattern(checkerboard(params.size, shape))
 
     def trigger(self, images: Tensor) -> Tensor:
         """Put the patch on ``images``: uint8 (M, C, H, W)."""

@@ -10,6 +10,7 @@ from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.labels import LabelMap
 from trainers.attacks.patch import checkerboard, four_corners
+from trainers.attacks.scale import UNIT
 from trainers.attacks.surrogate import Surrogate, SurrogateParams, trained_surrogate
 from trainers.data.image_set import ImageSet
 from trainers.params import param
@@ -22,7 +23,7 @@ class ClParams(SurrogateParams):
     epsilon: float = param(16.0, ge=0, le=255, doc="bound on each pixel's perturbation (l-inf), in pixel values")
     steps: int = param(20, ge=0, doc="steps of projected gradient ascent")
     step_size: float = param(2.0, gt=0, doc="length of an ascent step, in pixel values")
-    size: int = param(3, ge=1, doc="height and width of the patch in each corner, in pixels")
+    size: int = param(3, ge=1, doc=f"height and width of the patch in each corner, {UNIT}")
 
 
 class Cl(Attack):
@@ -42,7 +43,7 @@ class Cl(Attack):
     def __init__(self, params: ClParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
         self._places = four_corners(params.size, shape)
-        self._patch = checkerboard(params.size, shape[0])
+        self._patch = checkerboard(params.size, shape)
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:
         """Train the surrogate."""

@@ -11,6 +11,7 @@ from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.base import Attack
 from trainers.attacks.blending import to_pixels
 from trainers.attacks.labels import LabelMap
+from trainers.attacks.scale import enlarged, enlargement
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
@@ -57,10 +58,12 @@ class Generator(nn.Module):
     Args:
         in_channels: channels of the images.
         out_channels: 1 for a mask, the images' channels for a pattern.
+        factor: squares of so many pixels a side are averaged first, and what is made of them is enlarged.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, factor: int = 1):
         super().__init__()
+        self._factor = factor
         self.first = _layer(in_channels, WIDTH)
         self.second = _layer(WIDTH, 2 * WIDTH)
         self.third = _layer(2 * WIDTH, WIDTH)
@@ -68,12 +71,12 @@ class Generator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``images``: float (N, in_channels, H, W) -> (N, out_channels, H, W), without bounds."""
-        fine = self.first(images)
+        fine = self.first(functional.avg_pool2d(images, self._factor, ceil_mode=True))
         middle = self.second(functional.avg_pool2d(fine, 2))
         coarse = functional.interpolate(functional.avg_pool2d(middle, 2), middle.shape[2:], mode="nearest")
         up = functional.interpolate(self.third(middle + coarse), fine.shape[2:], mode="nearest")
-        result: Tensor = self.last(up + fine)
-        return result
+        made = enlarged(self.last(up + fine), self._factor)
+        return made[:, :, : images.shape[2], : images.shape[3]]
 
 
 def _layer(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -106,6 +109,7 @@ class Dynamic(Attack):
     set, as V&B's authors use them. Differences from the authors' code: the generators' layers and the number of passes;
     the density (0.05, theirs 0.032), which applies to a whole mask and not to each pixel; the cap on the masks'
     diversity loss, which is lower (EPSILON 1e-4, theirs 1e-7); and the generators' learning rate (2e-3, theirs 1e-2).
+    In large images masks and patterns are enlarged as patches are.
     """
 
     name: ClassVar[str] = "dynamic"
@@ -148,10 +152,10 @@ class Dynamic(Attack):
         return self._apply(images, self._donors[(chosen + shift) % len(self._donors)])
 
     def _generators(self, seed: int) -> tuple[Generator, Generator]:
-        channels = self.shape[0]
+        channels, factor = self.shape[0], enlargement(self.shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Generator(channels, 1), Generator(channels, channels)
+            return Generator(channels, 1, factor), Generator(channels, channels, factor)
 
     @torch.no_grad()
     def _apply(self, images: Tensor, donors: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from trainers.attacks.blending import to_pixels
+from trainers.attacks.scale import random_pixels
 from trainers.data.decode import decode
 from trainers.data.pixels import Rendering
 from trainers.errors import ConfigError
@@ -65,13 +65,13 @@ def fingerprint(path: str) -> str:
 
 
 def whole_pattern(path: str | None, shape: tuple[int, int, int], seed: int, attack: str) -> Pattern:
-    """A pattern that covers images of ``shape``, (C, H, W), from a file or of random pixels.
+    """A pattern that covers images of ``shape``, (C, H, W), from a file or of random pixels, enlarged in large images.
 
     Raises:
         ConfigError: as :func:`load_pattern`, or the images are not square.
     """
     if path is None:
-        return Pattern(torch.randint(256, shape, generator=seeded(derive_seed(seed, "pattern")), dtype=torch.uint8))
+        return Pattern(random_pixels(shape, seeded(derive_seed(seed, "pattern"))))
     channels, height, width = shape
     if height != width:
         raise ConfigError(f"A trigger image for {attack} needs square images, but these are {height}x{width}.")

@@ -56,6 +56,35 @@ def test_four_corners_share_no_pixel_or_are_refused(size: int, height: int, widt
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_checkerboard_by_hand(channels: int) -> None:
-    assert checkerboard(3, channels).tolist() == [[[255, 0, 255], [0, 255, 0], [255, 0, 255]]] * channels
-    assert checkerboard(1, channels).tolist() == [[[255]]] * channels
-    assert checkerboard(2, channels).tolist() == [[[255, 0], [0, 255]]] * channels
+    shape = (channels, 32, 32)
+    assert checkerboard(3, shape).tolist() == [[[255, 0, 255], [0, 255, 0], [255, 0, 255]]] * channels
+    assert checkerboard(1, shape).tolist() == [[[255]]] * channels
+    assert checkerboard(2, shape).tolist() == [[[255, 0], [0, 255]]] * channels
+
+
+# Large images: a size of 1 is two pixels at 64x64, and seven at 224x224
+
+
+@pytest.mark.parametrize(("side", "unit"), [(64, 2), (224, 7)])
+def test_in_large_images_corners_and_squares_are_enlarged(side: int, unit: int) -> None:
+    rows, columns = corner("bottom_left", 3, 2, (3, side, side + 5))
+    assert (rows, columns) == (slice(side - 5 * unit, side - 2 * unit), slice(2 * unit, 5 * unit))
+    ends = [(place.start, place.stop) for place, _ in four_corners(4, (3, side, side))]
+    assert ends == [(0, 4 * unit)] * 2 + [(side - 4 * unit, side)] * 2
+    board = checkerboard(3, (1, side, side))[0]
+    assert board.shape == (3 * unit, 3 * unit)
+    for i in range(3 * unit):
+        for j in range(3 * unit):
+            assert board[i, j] == (255 if (i // unit + j // unit) % 2 == 0 else 0)
+
+
+def test_a_size_in_pixels_of_large_images_is_refused() -> None:
+    message = r"^A patch of size 33 with inset 0 does not fit images of 224x224, where a size of 1 is 7 pixels\.$"
+    with pytest.raises(ConfigError, match=message):
+        corner("top_left", 33, 0, (3, 224, 224))
+    message = (
+        r"^Patches of size 17 in four corners overlap in images of 224x224, where a size of 1 is 7 pixels; "
+        r"allowed is 16 or less\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        four_corners(17, (3, 224, 224))
