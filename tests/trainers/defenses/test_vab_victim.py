@@ -16,7 +16,7 @@ from trainers.defenses.vab import Vab
 def test_warmup_steps_are_optimiser_steps(noise: Noise, wanted: int) -> None:
     defense = Vab(small(warmup_steps=wanted), task(noise(60)))  # a pass is four batches
     _, report = next(defense.epochs())
-    assert steps(defense.optimizers["victim"]) == wanted
+    assert steps(defense.descents["victim"].optimizer) == wanted
     # Whole passes of 16, 16, 16 and 12 images, then what is left over.
     passes, rest = divmod(wanted, 4)
     assert report.images_seen == 60 * passes + 16 * rest
@@ -25,7 +25,7 @@ def test_warmup_steps_are_optimiser_steps(noise: Noise, wanted: int) -> None:
 def test_without_warmup_steps_it_is_one_pass(noise: Noise) -> None:
     defense = Vab(small(), task(noise(60)))
     _, report = next(defense.epochs())
-    assert (steps(defense.optimizers["victim"]), report.images_seen) == (4, 60)
+    assert (steps(defense.descents["victim"].optimizer), report.images_seen) == (4, 60)
     assert (report.model, report.suspicion, report.credible) == (None, None, None)
 
 
@@ -70,8 +70,8 @@ def test_the_split_is_redone_when_it_is_due(noise: Noise) -> None:
         if stage.name != "warmup":
             assert report.suspicion is not None
             redone.append(not report.suspicion.equal(before))
-            trained.append(steps(defense.optimizers["victim"]) > count)
-        before, count = report.suspicion, steps(defense.optimizers["victim"])
+            trained.append(steps(defense.descents["victim"].optimizer) > count)
+        before, count = report.suspicion, steps(defense.descents["victim"].optimizer)
     assert redone == trained == [False, True, False, True, False, True, True, True]
 
 
@@ -136,7 +136,7 @@ def test_the_victim_sees_no_augmentation(noise: Noise) -> None:
 
 def test_victim_and_beneficiary_are_networks_of_their_own(noise: Noise) -> None:
     defense = Vab(small(victim_model="preact_resnet18"), task(noise(20, size=16)))
-    assert set(defense.modules) == set(defense.optimizers) == {"victim", "beneficiary"}
+    assert set(defense.modules) == set(defense.descents) == {"victim", "beneficiary"}
     assert len(defense.victim.stages) == 4
     assert len(defense.beneficiary.stages) == 3
     alike = Vab(small(), task(noise(20)))
@@ -145,6 +145,10 @@ def test_victim_and_beneficiary_are_networks_of_their_own(noise: Noise) -> None:
 
 def test_optimisers_have_their_parameters(noise: Noise) -> None:
     defense = Vab(small(victim_weight_decay=0.01, momentum=0.7), task(noise(20)))
-    (victim,), (beneficiary,) = (defense.optimizers[role].param_groups for role in ("victim", "beneficiary"))
-    assert (type(defense.optimizers["victim"]), victim["lr"], victim["weight_decay"]) == (torch.optim.Adam, 0.01, 0.01)
+    (victim,), (beneficiary,) = (defense.descents[role].optimizer.param_groups for role in ("victim", "beneficiary"))
+    assert (type(defense.descents["victim"].optimizer), victim["lr"], victim["weight_decay"]) == (
+        torch.optim.Adam,
+        0.01,
+        0.01,
+    )
     assert (beneficiary["lr"], beneficiary["momentum"], beneficiary["weight_decay"]) == (0.05, 0.7, 5e-4)
