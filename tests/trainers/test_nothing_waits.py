@@ -19,8 +19,15 @@ from trainers.defenses.base import Defense, TrainingTask
 
 Noise = Callable[..., ImageSet]
 
+OPTIONS: dict[str, Any] = {
+    "optimizer": "adamw", "lr_warmup_steps": 3, "schedule": "cosine_steps", "backbone_lr_factor": 0.3,
+    "frozen_parts": "stem", "clip_norm": 0.5, "label_smoothing": 0.1, "ema_decay": 0.9,
+}  # fmt: skip
+"""All options for fine-tuning."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("none", {"epochs": 2}),
+    ("none", {"epochs": 2, **OPTIONS}),
+    ("vab", vab_small.SMALL | {"score_moments": 2, **OPTIONS}),
     *((name, params) for name, params in small_defenses.SMALL.items()),
     ("abl", small_defenses.SMALL["abl"] | {"unlearning_rest": True, "ascent": "sample"}),
     ("pt", small_defenses.SMALL["pt"] | {"score": "entropy"}),

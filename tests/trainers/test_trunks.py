@@ -27,9 +27,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "bcu": BCU,
 }
 OTHERS: dict[tuple[str, int], dict[str, Any]] = {
-    ("vab", 1): {"resplit_period": 1, "temperature": 2.0},
+    ("vab", 1): {"ema_decay": 0.5, "frozen_parts": "stem", "backbone_lr_factor": 0.5, "temperature": 2.0},
     ("vab", 2): {"suppression": "credible", "late_weight": 0.3, "temperature": 2.0},
-    ("pt", 1): {"lr": 0.01, "clean_start": "partial"},
+    ("pt", 1): {"lr": 0.01, "clean_start": "partial", "ema_decay": 0.5, "frozen_parts": "stem"},
     ("pt", 2): {"unlearning_weight": 0.3, "finetune_lr": 0.01},
     ("dlp", 1): {"unlearning_lr": 0.01, "temperature": 1.0},
     ("dlp", 2): {"unlabelled_weight": 3.0, "guesses": 1},

@@ -11,13 +11,13 @@ from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
 from trainers.models import ModelConfig, Network, build_model, check_network
-from trainers.optim import SgdParams
+from trainers.optim import Descent, OptimizerParams
 from trainers.params import Parameters, changed, param
 from trainers.seeding import seeded
 
 AT_ONCE = 500
 """Number of images in one gradient computation, which limits the memory for activations."""
-TRAINING = SgdParams(lr=0.05, batch_size=64, schedule="cosine")
+TRAINING = OptimizerParams(lr=0.05, batch_size=64, schedule="cosine")
 """How a surrogate is trained: our choice, quick on small sets."""
 
 
@@ -84,15 +84,15 @@ def _train(
     network: Network, images: Tensor, labels: Tensor, normalise: Normalizer, epochs: int, compute: Compute, seed: int
 ) -> None:
     generator = seeded(seed, compute.device)
-    optimizer = TRAINING.optimizer(network, compute.fused)
+    descent = Descent(network, TRAINING.new_optimizer(network, TRAINING.lr, fused=compute.fused), TRAINING.lr)
     everything = torch.arange(len(images), device=compute.device)
-    network.train()
+    descent.train()
     for epoch in range(epochs):
-        TRAINING.set_lr(optimizer, epoch, epochs)
+        descent.set_lr(TRAINING.lr_at(epoch, epochs))
         for batch in shuffled_batches(everything, TRAINING.batch_size, generator):
             with compute.autocast():
                 logits = network(normalise(images[batch])).logits
             loss = functional.cross_entropy(logits.float(), labels[batch])
-            optimizer.zero_grad(set_to_none=True)
+            descent.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            descent.step()

@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainers.models import ModelConfig, build_model
+from trainers.optim import frozen_parts
+from trainers.optim.parts import freeze
 
 FEW, MANY = 16, 4096
 """The numbers of images for which a step is looked at.
@@ -28,6 +30,7 @@ class NetworkBytes:
 
     Args:
         weights: all parameters.
+        trained: those of them that are trained, and so have gradients and moments.
         buffers: what batch-norm keeps.
         step_fixed: of a forward and backward pass, what does not depend on the number of images.
         step_per_image: of such a pass, what each image takes.
@@ -35,6 +38,7 @@ class NetworkBytes:
     """
 
     weights: int
+    trained: int
     buffers: int
     step_fixed: float
     step_per_image: float
@@ -82,7 +86,7 @@ def network_bytes(build: Callable[[], nn.Module], shape: tuple[int, int, int], a
     """What a network takes, found by three dry passes.
 
     Args:
-        build: makes the network, whose output has ``logits``.
+        build: makes the network, whose output has ``logits``, with frozen weights marked as such.
         shape: channels, height and width of an image.
         amp: whether the forward pass of training runs under bfloat16 autocast.
     """
@@ -91,13 +95,16 @@ def network_bytes(build: Callable[[], nn.Module], shape: tuple[int, int, int], a
 
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):
         network = build()
-        for weight in network.parameters():
+        updated = [weight for weight in network.parameters() if weight.requires_grad]
+        for weight in updated:
             weight.grad = torch.empty_like(weight)
         few, many = (_peak(network, images, shape, amp, train=True) for images in (FEW, MANY))
         seen = _peak(network, MANY, shape, amp=False, train=False)
     per_image = (many - few) / (MANY - FEW)
-    weights, buffers = (sum(t.nbytes for t in tensors) for tensors in (network.parameters(), network.buffers()))
-    return NetworkBytes(weights, buffers, few - FEW * per_image, per_image, seen / MANY)
+    weights, trained, buffers = (
+        sum(t.nbytes for t in tensors) for tensors in (network.parameters(), updated, network.buffers())
+    )
+    return NetworkBytes(weights, trained, buffers, few - FEW * per_image, per_image, seen / MANY)
 
 
 def _peak(network: nn.Module, images: int, shape: tuple[int, int, int], amp: bool, train: bool) -> int:
@@ -117,6 +124,14 @@ def _peak(network: nn.Module, images: int, shape: tuple[int, int, int], amp: boo
 
 
 @lru_cache
-def model_bytes(model: ModelConfig, shape: tuple[int, int, int], classes: int, amp: bool) -> NetworkBytes:
-    """:func:`network_bytes` of a network by its name."""
-    return network_bytes(lambda: build_model(model.architecture, shape, classes, seed=0), shape, amp)
+def model_bytes(
+    model: ModelConfig, shape: tuple[int, int, int], classes: int, amp: bool, frozen: str = "none"
+) -> NetworkBytes:
+    """:func:`network_bytes` of a network by its name; ``frozen``: parts that are not trained."""
+
+    def build() -> nn.Module:
+        network = build_model(model.architecture, shape, classes, seed=0)
+        freeze(network, frozen_parts("frozen", frozen, network))
+        return network
+
+    return network_bytes(build, shape, amp)

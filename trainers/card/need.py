@@ -76,16 +76,23 @@ def memory_need(
     footprint = defense.footprint(params, model, data, compute.pass_images or PASS_IMAGES)
     images = data.pixels * (footprint.copies * data.images + data.unlabelled)
     facts = data.images * (8 + 4 * (3 * data.classes + FEW_FLOATS))  # targets, and logits while they are put together
-    pairs = [(one, model_bytes(one.model, data.shape, data.classes, compute.amp)) for one in footprint.networks]
-    networks = sum(size.weights * (2 + one.moments) + size.buffers for one, size in pairs)
+    pairs = [
+        (one, model_bytes(one.model, data.shape, data.classes, compute.amp, one.frozen)) for one in footprint.networks
+    ]
+    networks = sum(_kept(size, one) for one, size in pairs)
     certain = max(_step(size, one, one.certain_pass, one.certain_pass, data) for one, size in pairs)
     largest = max(_step(size, one, one.largest_pass, one.largest_step, data) for one, size in pairs)
     captured = certain if compute.cuda_graphs else 0  # graphs of whole batches keep their memory
     return MemoryNeed(images + facts + networks, certain, largest + captured)
 
 
+def _kept(size: NetworkBytes, network: Trained) -> int:
+    """Weights and buffers, also those of the average, with gradients and moments."""
+    return (size.weights + size.buffers) * (1 + network.averaged) + size.trained * (1 + network.moments)
+
+
 def _step(size: NetworkBytes, network: Trained, images: int, prepared: int, data: DataSize) -> int:
-    """The largest of a pass, a prediction, and an update, which copies all weights for each number that it computes.
+    """The largest of a pass, a prediction, and an update, which copies its weights for each number that it computes.
 
     Args:
         size: of the network.
@@ -96,7 +103,7 @@ def _step(size: NetworkBytes, network: Trained, images: int, prepared: int, data
     """
     chunk = min(CHUNK, max(data.images, data.tested))
     pixels = 4 * FLOAT_COPIES * data.pixels
-    update = size.weights * (1 + network.moments)
+    update = size.trained * (1 + network.moments)
     return max(size.step(images) + pixels * prepared, size.prediction(chunk) + pixels * chunk, update)
 
 

@@ -1,5 +1,6 @@
 """Batches made on the device from resident uint8 images; crop, flip and normalisation are tensor operations."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -156,6 +157,11 @@ def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generato
             end += 1
         yield order[start:end]
         start = end
+
+
+def batch_count(samples: int, batch_size: int) -> int:
+    """Number of batches that :func:`shuffled_batches` makes of ``samples``."""
+    return max(math.ceil((samples - 1) / batch_size), 1) if samples else 0
 
 
 def spread(indices: Tensor, batches: int, generator: torch.Generator) -> list[Tensor]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from trainers.data.batches import augment, cutout
+from trainers.data.batches import augment, batch_count, cutout
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint
@@ -14,15 +14,15 @@ from trainers.defenses.parts.isolation import isolated_count
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
 from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.models import ModelConfig
-from trainers.optim import SgdParams, set_lr
+from trainers.optim import OptimizerParams
 from trainers.params import param
 
 
 @dataclass(frozen=True)
-class AblParams(SgdParams):
+class AblParams(OptimizerParams):
     """ABL's constants, from the authors' CIFAR-10 code (bboylyg/ABL), with the paper's values where they differ.
 
-    The SGD parameters apply to isolation, at a constant learning rate, and to fine-tuning.
+    Those of the optimiser apply to isolation, at a constant learning rate, and to fine-tuning.
     """
 
     batch_size: int = param(128, ge=2, doc="samples per batch (versions of the authors' code have 64 and 128)")
@@ -91,12 +91,12 @@ class Abl(Isolating):
     def __init__(self, params: AblParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network, task.compute.fused)
-        self.optimizers["network"] = self.optimizer
+        self.descent = self.new_descent("network", self.network, params)
 
     @classmethod
     def check(cls, params: AblParams, data: ImageSet, model: ModelConfig) -> None:
         """Check that the isolation rate leaves samples on both sides."""
+        super().check(params, data, model)
         isolated_count(params.isolation_rate, len(data))
 
     @classmethod
@@ -110,9 +110,10 @@ class Abl(Isolating):
     def stages(cls, params: AblParams) -> list[Stage]:
         """Isolation, fine-tuning on the rest, unlearning."""
         p = params
-        sgd = ("lr", "momentum", "weight_decay", "batch_size")
-        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", "split_scope", *sgd)
-        finetuning = ("finetune_epochs", "cutout", "schedule", "milestones", "decay")
+        later = ("schedule", "milestones", "decay", "label_smoothing")
+        descent = tuple(key for key in OptimizerParams.keys() if key not in later)
+        isolation = ("isolation_epochs", "ascent", "loss_floor", "isolation_rate", "split_scope", *descent)
+        finetuning = ("finetune_epochs", "cutout", *later)
         unlearning = (
             "unlearning_epochs",
             "unlearning_lr",
@@ -128,21 +129,21 @@ class Abl(Isolating):
 
     def _isolation_epoch(self, epoch: int) -> Report:
         p = self.params
-        set_lr(self.optimizer, p.lr)
+        self.descent.set_lr(p.lr)
 
         def ascended(losses: Tensor) -> Tensor:
             return local_ascent(losses, p.loss_floor, p.ascent)
 
-        meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, ascended, self.plain)
+        meter = self.descend(self.descent, self.everything(), p.batch_size, ascended, self.plain)
         if epoch + 1 == p.isolation_epochs:
             self.mark(self.losses(self.network), "rate", p.isolation_rate, p.split_scope)
-        return self.report(meter, self.network)
+        return self.report(meter, self.descent.result())
 
     def _finetuning_epoch(self, epoch: int) -> Report:
-        p = self.params
-        p.set_lr(self.optimizer, epoch, p.finetune_epochs)
-        meter = self.descend(self.network, self.optimizer, self.kept(), p.batch_size, Tensor.mean, self._with_cutout)
-        return self.report(meter, self.network)
+        p, kept = self.params, self.kept()
+        self.descent.follow(p.rates(epoch, p.finetune_epochs, batch_count(len(kept), p.batch_size)))
+        meter = self.descend(self.descent, kept, p.batch_size, Tensor.mean, self._with_cutout, p.label_smoothing)
+        return self.report(meter, self.descent.result())
 
     def _with_cutout(self, indices: Tensor) -> Tensor:
         augmented = augment(self.images.index_select(0, indices), self.task.augmentation, self.generator)
@@ -150,13 +151,14 @@ class Abl(Isolating):
 
     def _unlearning_epoch(self, epoch: int) -> Report:
         p = self.params
-        set_lr(self.optimizer, p.unlearning_lr)
+        self.descent.set_lr(p.unlearning_lr)
         if p.unlearning_rest:
             how = (p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
-            return self.report(self.forget(self.network, self.optimizer, *how, self.plain), self.network)
+            meter = self.forget(self.descent, *how, self.plain)
+            return self.report(meter, self.descent.result())
 
         def ascended(losses: Tensor) -> Tensor:
             return p.unlearning_weight * bounded_ascent(losses, p.unlearning_ceiling)
 
-        meter = self.descend(self.network, self.optimizer, self.isolated(), p.batch_size, ascended, self.plain)
-        return self.report(meter, self.network)
+        meter = self.descend(self.descent, self.isolated(), p.batch_size, ascended, self.plain)
+        return self.report(meter, self.descent.result())

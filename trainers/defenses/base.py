@@ -1,6 +1,5 @@
 """Base class of defenses: a list of stages over untrusted data, with a state that can be saved."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
 from trainers.models.normalizer import normalizer_of
-from trainers.optim import SgdParams
+from trainers.optim import Descent, OptimizerParams, frozen_parts
+from trainers.optim.descent import Average
+from trainers.optim.parts import freeze
 from trainers.params import Parameters
 from trainers.seeding import derive_seed
 
@@ -109,16 +110,6 @@ class Trunk:
     stages: int
 
 
-def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the memory format of their weights, which a file does not keep; fused kernels want it."""
-    for weights in (group["params"] for group in optimizer.param_groups):
-        for weight in weights:
-            kept = optimizer.state.get(weight, {})
-            for name, value in kept.items():
-                if isinstance(value, Tensor) and value.shape == weight.shape:
-                    kept[name] = torch.empty_like(weight).copy_(value)
-
-
 class LossMeter:
     """Mean of batch losses, kept on the device so that no batch waits for the host."""
 
@@ -141,7 +132,7 @@ class LossMeter:
 class Defense(ABC):
     """Trains a network on untrusted data.
 
-    A subclass puts everything that changes in training into ``modules``, ``optimizers`` and ``tensors``; together with
+    A subclass puts everything that changes in training into ``modules``, ``descents`` and ``tensors``; together with
     the generator and the position these are its state, which can be saved and loaded between any two epochs.
 
     Args:
@@ -161,7 +152,7 @@ class Defense(ABC):
         self.normalise = normalizer_of(task.model, self.images)
         self.generator = torch.Generator(device=self.device)
         self.modules: dict[str, nn.Module] = {}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.descents: dict[str, Descent] = {}
         self.tensors: dict[str, Tensor] = {}
         self._stage = 0
         self._epoch = 0
@@ -169,13 +160,16 @@ class Defense(ABC):
         self._fixed_sizes = {*sizes, *(2 * size for size in sizes)}
         self._of_fixed_size: dict[nn.Module, Callable[..., ModelOutput]] = {}
 
-    @classmethod  # noqa: B027  # most defenses have nothing to check
+    @classmethod
     def check(cls, params: Any, data: ImageSet, model: ModelConfig) -> None:
         """Check, before anything is trained, that the parameters fit the training set and the network.
 
         Raises:
             ConfigError: the parameters do not fit.
         """
+        if params.frozen_parts != "none":
+            network = build_model(model.architecture, data.shape, data.num_classes, seed=0)
+            frozen_parts("frozen_parts", params.frozen_parts, network)
 
     @classmethod
     def unlabelled(cls, params: Any) -> Unlabelled | None:
@@ -205,11 +199,13 @@ class Defense(ABC):
         return Footprint((cls.trained(params, model, params.batch_size, data.images),))
 
     @staticmethod
-    def trained(params: SgdParams, model: ModelConfig, batch_size: int, images: int) -> Trained:
-        """A network that SGD trains in batches of ``batch_size`` of ``images`` images."""
-        moments = int(params.momentum > 0)
+    def trained(params: OptimizerParams, model: ModelConfig, batch_size: int, images: int) -> Trained:
+        """A network that is trained in batches of ``batch_size`` of ``images`` images, with all options."""
         most = min(batch_size + 1, images)
-        return Trained(model, moments, min(batch_size, images), most, most)
+        averaged = params.ema_decay is not None
+        return Trained(
+            model, params.moments, min(batch_size, images), most, most, frozen=params.frozen_parts, averaged=averaged
+        )
 
     @classmethod
     @abstractmethod
@@ -254,7 +250,7 @@ class Defense(ABC):
             "position": [self._stage, self._epoch],
             "generator": self.generator.get_state(),
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: descent.state_dict() for name, descent in self.descents.items()},
             "tensors": dict(self.tensors),
         }
 
@@ -264,13 +260,8 @@ class Defense(ABC):
         self.generator.set_state(state["generator"].cpu())
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
-        for name, optimizer in self.optimizers.items():
-            # Only the moments are loaded: rates and decays are this trial's own, even if it shares earlier stages.
-            moments = state["optimizers"][name]["state"]
-            own = optimizer.state_dict()["param_groups"]
-            by_index = {int(key): copy.deepcopy(value) for key, value in moments.items()}  # JSON made the keys text
-            optimizer.load_state_dict({"state": by_index, "param_groups": own})
-            _lay_out_as_weights(optimizer)
+        for name, descent in self.descents.items():
+            descent.load_state_dict(state["optimizers"][name])
         self.tensors = {name: tensor.to(self.device, copy=True) for name, tensor in state["tensors"].items()}
 
     def begin(self, state: dict[str, Any]) -> None:
@@ -289,6 +280,43 @@ class Defense(ABC):
         self.task.compute.place(network)
         self.modules[role] = network
         return network
+
+    def new_descent(
+        self,
+        role: str,
+        network: Network,
+        params: OptimizerParams,
+        *,
+        lr: float | None = None,
+        by_parts: bool = True,
+        averaged: bool = True,
+    ) -> Descent:
+        """The descent of a network of the task's model, added to the state as ``role``, and its average with it.
+
+        Args:
+            role: that of the network.
+            network: the weights that have a gradient are trained.
+            params: optimiser and options.
+            lr: learning rate until another is set; null: that of ``params``.
+            by_parts: whether ``frozen_parts`` and ``backbone_lr_factor`` apply; else all has the same rate.
+            averaged: whether ``ema_decay`` applies.
+        """
+        still = freeze(network, frozen_parts("frozen_parts", params.frozen_parts, network)) if by_parts else []
+        factor = params.backbone_lr_factor if by_parts else 1.0
+        lr = lr or params.lr
+        average = None
+        if averaged and params.ema_decay is not None:
+            average = Average(network, self.new_network(f"{role}_average"), params.ema_decay)
+        self.descents[role] = Descent(
+            network,
+            params.new_optimizer(network, lr, factor, self.task.compute.fused),
+            lr,
+            warmup_steps=params.lr_warmup_steps,
+            clip_norm=params.clip_norm,
+            still=still,
+            average=average,
+        )
+        return self.descents[role]
 
     def view(self, indices: Tensor) -> Tensor:
         """Augmented, normalised training images: float (M, C, H, W)."""
@@ -318,26 +346,26 @@ class Defense(ABC):
         chunks = images.to(self.device).split(batch_size)
         return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])
 
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def step(self, descent: Descent, loss: Tensor) -> None:
         """One step of gradient descent on ``loss``."""
-        self.step_in_passes(optimizer, [loss])
+        self.step_in_passes(descent, [loss])
 
-    def step_in_passes(self, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor]) -> Tensor:
+    def step_in_passes(self, descent: Descent, losses: Iterable[Tensor]) -> Tensor:
         """One step of gradient descent on the sum of ``losses``.
 
         Args:
-            optimizer: of the network.
+            descent: of the network.
             losses: float scalars; each is computed when the memory of the one before it has been freed.
 
         Returns:
             The sum, detached: float scalar.
         """
         parts: list[Tensor] = []
-        optimizer.zero_grad(set_to_none=True)
+        descent.optimizer.zero_grad(set_to_none=True)
         for loss in losses:
             loss.backward()
             parts.append(loss.detach())
             del loss
-        optimizer.step()
+        descent.step()
         self.task.compute.next_step()
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()

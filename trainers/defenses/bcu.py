@@ -1,6 +1,6 @@
 """BCU: Backdoor Cleansing with Unlabeled Data (arXiv 2211.12044, CVPR 2023)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,14 +13,14 @@ from trainers.defenses.none import NoDefense, NoneParams
 from trainers.defenses.parts.distillation import distillation_loss, layer_ratios, reinitialise, temperature_at
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model
-from trainers.optim import SgdParams, cosine, set_lr
+from trainers.optim import OptimizerParams, cosine
 from trainers.params import param
 from trainers.seeding import derive_seed, seeded
 
 
 @dataclass(frozen=True)
-class BcuParams(SgdParams):
-    """BCU's constants for CIFAR-10; the SGD parameters are those of the undefended training before it."""
+class BcuParams(OptimizerParams):
+    """BCU's constants for CIFAR-10; those of the optimiser are for the undefended training before it."""
 
     training_epochs: int = param(200, ge=1, doc="epochs of the undefended training")
     unlabelled: str = param(
@@ -46,7 +46,7 @@ class BcuParams(SgdParams):
     @property
     def training(self) -> NoneParams:
         """Parameters of the undefended training."""
-        return NoneParams(epochs=self.training_epochs, **{key: getattr(self, key) for key in SgdParams.keys()})
+        return NoneParams(epochs=self.training_epochs, **{key: getattr(self, key) for key in OptimizerParams.keys()})
 
 
 class Bcu(Defense):
@@ -72,16 +72,10 @@ class Bcu(Defense):
         self.unlabelled_images = task.unlabelled[chosen].to(self.device)
         self.training = NoDefense(params.training, task)
         self.training.generator = self.generator
-        self.teacher = self.training.network
         self.modules |= self.training.modules
-        self.optimizers |= self.training.optimizers
+        self.descents |= self.training.descents
         self.student = self.new_network("student")
-        self.optimizers["student"] = torch.optim.SGD(
-            self.student.parameters(),
-            momentum=params.momentum,
-            weight_decay=params.weight_decay,
-            fused=task.compute.fused or None,
-        )
+        self.descent = self.new_descent("student", self.student, params, lr=params.distillation_lr, by_parts=False)
 
     @classmethod
     def unlabelled(cls, params: BcuParams) -> Unlabelled:
@@ -98,13 +92,13 @@ class Bcu(Defense):
         """Teacher and student; the undefended training has the images once more."""
         teacher = cls.trained(params, model, params.batch_size, data.images)
         student = cls.trained(params, model, params.distillation_batch_size, data.unlabelled)
-        return Footprint((teacher, student), copies=2)
+        return Footprint((teacher, replace(student, frozen="none")), copies=2)
 
     @classmethod
     def stages(cls, params: BcuParams) -> list[Stage]:
         """Undefended training, distillation."""
         p = params
-        training = ("training_epochs", *SgdParams.keys())
+        training = ("training_epochs", *OptimizerParams.keys())
         distillation = tuple(key for key in p.keys() if key not in training)
         return [
             Stage("training", p.training_epochs, training, cls._train),
@@ -118,22 +112,21 @@ class Bcu(Defense):
         p = self.params
         if epoch == 0:
             self._renew()
-        optimizer = self.optimizers["student"]
-        set_lr(optimizer, cosine(p.distillation_lr, epoch, p.distillation_epochs))
+        self.descent.set_lr(cosine(p.distillation_lr, epoch, p.distillation_epochs))
         temperature = temperature_at(epoch, p.distillation_epochs, p.final_temperature)
-        self.teacher.eval()
-        self.student.train()
+        teacher = self.training.descent.result().eval()
+        self.descent.train()
         meter = LossMeter(self.device)
         chosen = torch.arange(len(self.unlabelled_images), device=self.device)
         for batch in shuffled_batches(chosen, p.distillation_batch_size, self.generator):
             drawn = self.unlabelled_images.index_select(0, batch)
             images = self.normalise(augment(drawn, self.task.augmentation, self.generator))
             with torch.no_grad():
-                wanted = self.run_network(self.teacher, images).logits
+                wanted = self.run_network(teacher, images).logits
             loss = distillation_loss(self.run_network(self.student, images).logits, wanted, temperature)
-            self.step(optimizer, loss)
+            self.step(self.descent, loss)
             meter.add(loss, len(batch))
-        return Report(meter.mean(), meter.images, self.student)
+        return Report(meter.mean(), meter.images, self.descent.result())
 
     def _renew(self) -> None:
         """Make the student a copy of the teacher with some weights re-initialised."""
@@ -142,5 +135,6 @@ class Bcu(Defense):
         fresh = build_model(self.task.model, data.shape, data.num_classes, seed).to(self.device)
         p = self.params
         ratios = layer_ratios(list(fresh.parts()), p.base_ratio, p.ratio_growth, p.head_ratio, p.ratio_scale)
-        self.student.load_state_dict(self.teacher.state_dict())
+        self.student.load_state_dict(self.training.descent.result().state_dict())
         reinitialise(self.student, fresh, ratios, self.generator)
+        self.descent.restart_average()

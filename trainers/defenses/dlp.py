@@ -6,25 +6,25 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from trainers.data.batches import batch_count
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
-from trainers.defenses.parts.mixing import beta_draw, mixup, soft_cross_entropy
+from trainers.defenses.parts.mixing import beta_draw, label_targets, mixup, soft_cross_entropy
 from trainers.defenses.parts.semi_supervised import guess_labels, keep_share, ramp, unlabelled_loss
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
 from trainers.models import ModelConfig
-from trainers.optim import SgdParams, set_lr
+from trainers.optim import OptimizerParams
 from trainers.params import param
 
 
 @dataclass(frozen=True)
-class DlpParams(SgdParams):
-    """Parameters, which are an interpretation; the SGD parameters are those of supervised learning and fine-tuning."""
+class DlpParams(OptimizerParams):
+    """Parameters, which are an interpretation; those of the optimiser are for supervised learning and fine-tuning."""
 
     supervised_epochs: int = param(10, ge=1, doc="stage 1: passes over all samples")
     filter: str = param(
@@ -75,13 +75,13 @@ class Dlp(Isolating):
     def __init__(self, params: DlpParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network, task.compute.fused)
-        self.optimizers["network"] = self.optimizer
-        self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
+        self.descent = self.new_descent("network", self.network, params)
+        self.targets = label_targets(self.labels, task.data.num_classes, params.label_smoothing)
 
     @classmethod
     def check(cls, params: DlpParams, data: ImageSet, model: ModelConfig) -> None:
         """Check that the isolation rate leaves samples on both sides."""
+        super().check(params, data, model)
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
 
@@ -105,18 +105,24 @@ class Dlp(Isolating):
         finetuning = ("finetune_epochs", "refilter_period", "unlabelled_weight", "ramp_epochs", "guesses",
                       "temperature", "mix_beta")  # fmt: skip
         return [
-            Stage("supervised", p.supervised_epochs, ("supervised_epochs", *filtering, *SgdParams.keys()), cls._learn),
+            Stage(
+                "supervised",
+                p.supervised_epochs,
+                ("supervised_epochs", *filtering, *OptimizerParams.keys()),
+                cls._learn,
+            ),
             Stage("unlearning", p.unlearning_epochs, unlearning, cls._unlearn),
             Stage("finetuning", p.finetune_epochs, finetuning, cls._finetune),
         ]
 
     def _learn(self, epoch: int) -> Report:
         p = self.params
-        p.set_lr(self.optimizer, epoch, p.supervised_epochs)
-        meter = self.descend(self.network, self.optimizer, self.everything(), p.batch_size, Tensor.mean)
+        self.descent.follow(p.rates(epoch, p.supervised_epochs, batch_count(len(self.images), p.batch_size)))
+        smoothing = p.label_smoothing
+        meter = self.descend(self.descent, self.everything(), p.batch_size, Tensor.mean, label_smoothing=smoothing)
         if epoch + 1 == p.supervised_epochs:
             self._mark(self._entropies())
-        return self.report(meter, self.network)
+        return self.report(meter, self.descent.result())
 
     def _mark(self, scores: Tensor) -> None:
         self.mark(scores, self.params.isolation, self.params.isolation_rate, self.params.split_scope)
@@ -142,28 +148,29 @@ class Dlp(Isolating):
         isolated = self.isolated()
         reached = not len(isolated) or float(self.losses(self.network)[isolated].mean()) >= p.unlearning_ceiling
         if not reached:
-            set_lr(self.optimizer, p.unlearning_lr)
-            meter = self.forget(self.network, self.optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
-        return self.report(meter, self.network)
+            self.descent.set_lr(p.unlearning_lr)
+            meter = self.forget(self.descent, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+        return self.report(meter, self.descent.result())
 
     def _finetune(self, epoch: int) -> Report:
         """An epoch of MixMatch: kept samples with their labels, filtered ones with guessed labels."""
         p = self.params
         if epoch and epoch % p.refilter_period == 0:
             self._mark(-self.losses(self.network))
-        p.set_lr(self.optimizer, epoch, p.finetune_epochs)
+        batches = batch_count(int(self.tensors["credible"].sum()), p.batch_size)
+        self.descent.follow(p.rates(epoch, p.finetune_epochs, batches))
         weight = p.unlabelled_weight * ramp(epoch, p.ramp_epochs)
-        self.network.train()
+        self.descent.train()
         meter = LossMeter(self.device)
         for batch, others in self.pairs(p.batch_size):
             views, guesses = self._guessed(others)
             images = torch.cat([self.view(batch), views])
-            targets = torch.cat([self.one_hot[batch], guesses])
+            targets = torch.cat([self.targets[batch], guesses])
             partner = torch.randperm(len(images), device=self.device, generator=self.generator)
             images, targets = mixup(images, targets, partner, keep_share(beta_draw(p.mix_beta, self.generator)))
-            loss = self.step_in_passes(self.optimizer, self._losses(images, targets, len(batch), weight))
+            loss = self.step_in_passes(self.descent, self._losses(images, targets, len(batch), weight))
             meter.add(loss, len(images))
-        return self.report(meter, self.network)
+        return self.report(meter, self.descent.result())
 
     def _losses(self, images: Tensor, targets: Tensor, labelled: int, weight: float) -> Iterator[Tensor]:
         """Parts of the loss of a batch, one for each pass; the first images are ``labelled``, the others guessed."""
@@ -185,10 +192,10 @@ class Dlp(Isolating):
         p = self.params
         views = [self.view(batch) for _ in range(p.guesses)]
         if not len(batch):
-            return views[0], self.one_hot[:0]
+            return views[0], self.targets[:0]
         self.network.eval()  # filtered samples alone would shift batch-norm's statistics
         parts = [images.tensor_split(self.task.compute.passes(len(images))) for images in views]
         logits = [torch.cat([self.run_network(self.network, part).logits for part in images]) for images in parts]
         guess = guess_labels(logits, p.temperature)
-        self.network.train()
+        self.descent.train()
         return torch.cat(views), guess.repeat(p.guesses, 1)

@@ -43,10 +43,12 @@ class Trained:
 
     Args:
         model: the network.
-        moments: numbers that the optimiser keeps for each weight: 1 for SGD with momentum, 2 for Adam.
+        moments: numbers that the optimiser keeps for each weight that it trains: 1 for SGD with momentum, 2 for Adam.
         certain_pass: images that go forward and backward at once in any case.
         largest_pass: images that do so at most.
         largest_step: images of a step at most, in all of its passes.
+        frozen: parts whose weights are not trained, as ``frozen_parts`` of the parameters names them.
+        averaged: whether an average of the weights is kept beside them.
     """
 
     model: ModelConfig
@@ -54,6 +56,8 @@ class Trained:
     certain_pass: int
     largest_pass: int
     largest_step: int
+    frozen: str = "none"
+    averaged: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from trainers.data.batches import shuffled_batches
+from trainers.data.batches import batch_count, shuffled_batches
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
-from trainers.optim import SgdParams
+from trainers.optim import OptimizerParams
 from trainers.params import param
 
 
 @dataclass(frozen=True)
-class NoneParams(SgdParams):
+class NoneParams(OptimizerParams):
     """Ordinary training; the defaults are those of V&B's Beneficiary."""
 
     epochs: int = param(200, ge=1, doc="passes over the training set")
@@ -29,8 +29,7 @@ class NoDefense(Defense):
     def __init__(self, params: NoneParams, task: TrainingTask):
         super().__init__(params, task)
         self.network = self.new_network("network")
-        self.optimizer = params.optimizer(self.network, task.compute.fused)
-        self.optimizers["network"] = self.optimizer
+        self.descent = self.new_descent("network", self.network, params)
 
     @classmethod
     def stages(cls, params: NoneParams) -> list[Stage]:
@@ -39,13 +38,14 @@ class NoDefense(Defense):
 
     def train(self, epoch: int) -> Report:
         """Train one epoch, by its number from 0."""
-        self.params.set_lr(self.optimizer, epoch, self.params.epochs)
-        self.network.train()
+        p = self.params
+        self.descent.follow(p.rates(epoch, p.epochs, batch_count(len(self.images), p.batch_size)))
+        self.descent.train()
         meter = LossMeter(self.device)
         everything = torch.arange(len(self.images), device=self.device)
-        for batch in shuffled_batches(everything, self.params.batch_size, self.generator):
+        for batch in shuffled_batches(everything, p.batch_size, self.generator):
             logits = self.run_network(self.network, self.view(batch)).logits
-            loss = functional.cross_entropy(logits.float(), self.labels[batch])
-            self.step(self.optimizer, loss)
+            loss = functional.cross_entropy(logits.float(), self.labels[batch], label_smoothing=p.label_smoothing)
+            self.step(self.descent, loss)
             meter.add(loss, len(batch))
-        return Report(meter.mean(), meter.images, self.network)
+        return Report(meter.mean(), meter.images, self.descent.result())

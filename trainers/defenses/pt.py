@@ -1,11 +1,11 @@
 """PT: partial training and isolation (arXiv 2405.16488)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from trainers.data.batches import batch_count
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint
@@ -13,20 +13,18 @@ from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
 from trainers.defenses.parts.isolation import RULES, isolated_count
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES
-from trainers.errors import ConfigError
-from trainers.models import ModelConfig, Network, build_model
-from trainers.optim import SgdParams, set_lr
+from trainers.models import ModelConfig, build_model
+from trainers.optim import OptimizerParams, frozen_parts
+from trainers.optim.parts import FROZEN_DOC, freeze
 from trainers.params import param
 
 
 @dataclass(frozen=True)
-class PtParams(SgdParams):
-    """Parameters, which are an interpretation; the SGD parameters are those of the clean model."""
+class PtParams(OptimizerParams):
+    """Parameters, which are an interpretation; those of the optimiser are for the clean model."""
 
     frozen: str = param(
-        "body",
-        doc="parts of the network whose weights partial training does not change: none, stem, early (stem and first "
-        "half of the stages), body (all but the last stage and the head), head, or parts joined by + (stem+stage1)",
+        "body", doc=f"parts of the network whose weights partial training does not change: {FROZEN_DOC}"
     )
     partial_epochs: int = param(10, ge=1, doc="passes of the partial training")
     partial_lr: float = param(0.05, gt=0, doc="learning rate of the partial training")
@@ -51,33 +49,6 @@ class PtParams(SgdParams):
     unlearning_ceiling: float = param(5.0, gt=0, doc="loss of a sample at which gradient ascent on it ends")
 
 
-def frozen_parts(frozen: str, network: Network) -> list[str]:
-    """Roles of the parts that ``PtParams.frozen`` names in a network.
-
-    Raises:
-        ConfigError: the network has no such part, or nothing is left to train.
-    """
-    parts = list(network.parts())
-    stages = [part for part in parts if part.startswith("stage")]
-    known = {
-        "none": [],
-        "stem": ["stem"],
-        "early": ["stem", *stages[: len(stages) // 2]],
-        "body": ["stem", *stages[:-1]],
-        "head": ["head"],
-    }
-    named = known.get(frozen, frozen.split("+"))
-    unknown = [part for part in named if part not in parts]
-    if unknown:
-        raise ConfigError(
-            f"frozen must be one of {', '.join(known)}, or parts of the network joined by + ({', '.join(parts)}), "
-            f"but got {frozen!r}."
-        )
-    if set(named) == set(parts):
-        raise ConfigError(f"frozen must leave a part to train, but {frozen!r} is the whole network.")
-    return named
-
-
 class Pt(Isolating):
     """Trains a partly frozen network, isolates the samples it learns, and trains a clean model on the rest.
 
@@ -95,30 +66,24 @@ class Pt(Isolating):
     def __init__(self, params: PtParams, task: TrainingTask):
         super().__init__(params, task)
         self.isolator = self.new_network("isolator")
-        for role in frozen_parts(params.frozen, self.isolator):
-            self.isolator.parts()[role].requires_grad_(False)
+        freeze(self.isolator, frozen_parts("frozen", params.frozen, self.isolator))
+        self.new_descent("isolator", self.isolator, params, lr=params.partial_lr, by_parts=False, averaged=False)
         self.network = self.new_network("network")
-        trained = [parameter for parameter in self.isolator.parameters() if parameter.requires_grad]
-        self.optimizers["isolator"] = torch.optim.SGD(
-            trained,
-            params.partial_lr,
-            momentum=params.momentum,
-            weight_decay=params.weight_decay,
-            fused=task.compute.fused or None,
-        )
-        self.optimizers["network"] = params.optimizer(self.network, task.compute.fused)
+        self.descent = self.new_descent("network", self.network, params)
 
     @classmethod
     def check(cls, params: PtParams, data: ImageSet, model: ModelConfig) -> None:
         """Check that the isolation rate leaves samples on both sides, and that the network has the frozen parts."""
+        super().check(params, data, model)
         if params.isolation == "rate":
             isolated_count(params.isolation_rate, len(data))
-        frozen_parts(params.frozen, build_model(model.architecture, data.shape, data.num_classes, seed=0))
+        frozen_parts("frozen", params.frozen, build_model(model.architecture, data.shape, data.num_classes, seed=0))
 
     @classmethod
     def footprint(cls, params: PtParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
         """The isolator, and the clean model, whose batches have isolated samples beside them in fine-tuning."""
-        clean = isolator = cls.trained(params, model, params.batch_size, data.images)
+        clean = cls.trained(params, model, params.batch_size, data.images)
+        isolator = replace(clean, frozen=params.frozen, averaged=False)
         if params.finetune_epochs:
             rate = params.isolation_rate if params.isolation == "rate" else None
             clean = cls.trained_on_pairs(params, model, data, rate, 1, pass_images)
@@ -129,17 +94,18 @@ class Pt(Isolating):
         """Partial training, the clean model, its fine-tuning."""
         p = params
         isolation = ("score", "score_epochs", "isolation", "isolation_rate", "split_scope")
-        partial = ("frozen", "partial_epochs", "partial_lr", "momentum", "weight_decay", "batch_size", *isolation)
+        descent = ("optimizer", "momentum", "weight_decay", "batch_size", "lr_warmup_steps", "clip_norm")
+        partial = ("frozen", "partial_epochs", "partial_lr", *descent, *isolation)
         finetuning = ("finetune_epochs", "finetune_lr", "unlearning_weight", "unlearning_ceiling")
         return [
             Stage("partial", p.partial_epochs, partial, cls._partial),
-            Stage("clean", p.clean_epochs, ("clean_start", "clean_epochs", *SgdParams.keys()), cls._clean),
+            Stage("clean", p.clean_epochs, ("clean_start", "clean_epochs", *OptimizerParams.keys()), cls._clean),
             Stage("finetuning", p.finetune_epochs, finetuning, cls._finetune),
         ]
 
     def _partial(self, epoch: int) -> Report:
         p = self.params
-        meter = self.descend(self.isolator, self.optimizers["isolator"], self.everything(), p.batch_size, Tensor.mean)
+        meter = self.descend(self.descents["isolator"], self.everything(), p.batch_size, Tensor.mean)
         counted = min(p.score_epochs, p.partial_epochs)
         if epoch >= p.partial_epochs - counted:
             score = self._score() / counted
@@ -154,16 +120,16 @@ class Pt(Isolating):
         return prediction_entropy(self.logits_of(self.isolator, self.images))
 
     def _clean(self, epoch: int) -> Report:
-        p = self.params
+        p, kept = self.params, self.kept()
         if epoch == 0 and p.clean_start == "partial":
             self.network.load_state_dict(self.isolator.state_dict())
-        p.set_lr(self.optimizers["network"], epoch, p.clean_epochs)
-        meter = self.descend(self.network, self.optimizers["network"], self.kept(), p.batch_size, Tensor.mean)
-        return self.report(meter, self.network)
+            self.descent.restart_average()
+        self.descent.follow(p.rates(epoch, p.clean_epochs, batch_count(len(kept), p.batch_size)))
+        meter = self.descend(self.descent, kept, p.batch_size, Tensor.mean, label_smoothing=p.label_smoothing)
+        return self.report(meter, self.descent.result())
 
     def _finetune(self, epoch: int) -> Report:
         p = self.params
-        optimizer = self.optimizers["network"]
-        set_lr(optimizer, p.finetune_lr)
-        meter = self.forget(self.network, optimizer, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
-        return self.report(meter, self.network)
+        self.descent.set_lr(p.finetune_lr)
+        meter = self.forget(self.descent, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
+        return self.report(meter, self.descent.result())

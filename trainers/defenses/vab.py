@@ -7,7 +7,7 @@ Beneficiary's (the authors always use ResNet-18).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import ClassVar
 
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.data.batches import shuffled_batches, spread
+from trainers.data.batches import batch_count, shuffled_batches, spread
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.defenses.parts.entropy import (
+    moments_of,
     normalise,
     prediction_entropy,
     smooth,
@@ -31,6 +32,7 @@ from trainers.defenses.parts.mixing import (
     attention_mix,
     beta_draw,
     cutmix,
+    label_targets,
     mixup,
     soft_cross_entropy,
     suppress,
@@ -38,13 +40,13 @@ from trainers.defenses.parts.mixing import (
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES, normalise_within
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig, check_network
-from trainers.optim import SgdParams
+from trainers.optim import Descent, OptimizerParams
 from trainers.params import param
 
 
 @dataclass(frozen=True)
-class VabParams(SgdParams):
-    """V&B's constants. The SGD parameters are the Beneficiary's."""
+class VabParams(OptimizerParams):
+    """V&B's constants. Those of the optimiser are the Beneficiary's."""
 
     warmup_steps: int | None = param(
         None, ge=1, doc="optimiser steps of the Victim's first training, on all samples; null: one pass (paper)"
@@ -56,6 +58,12 @@ class VabParams(SgdParams):
         "threshold", choices=("threshold", "gmm"), doc="rule of the split: a threshold, or a Gaussian mixture (gmm)"
     )
     split_scope: str = param("set", choices=SCOPES, doc=SCOPE_DOC)
+    score_moments: int = param(
+        1,
+        ge=1,
+        doc="moments of each training of the warm-up, evenly spaced up to its end, over which entropies are averaged "
+        "(ours; paper: 1, the end)",
+    )
     threshold: float = param(0.2, ge=0, le=1, doc="normalised entropy above which a sample is credible")
     threshold_start: float = param(1.0, ge=0, le=1, doc="value from which the threshold falls in the warm-up")
     threshold_decay: float = param(0.4, ge=0, le=1, doc="fall of the threshold per warm-up round, down to threshold")
@@ -102,7 +110,10 @@ class Vab(Defense):
     ``pass_images``, each of its passes has an equal part of both kinds, and batch-norm sees that part. An
     interpretation: if no sample is credible, an epoch of the Beneficiary trains nothing. An extension:
     ``split_scope: class`` normalises the entropies within each given label before they are divided
-    ([where scores are compared](../defenses.md#where-scores-are-compared)).
+    ([where scores are compared](../defenses.md#where-scores-are-compared)). Another one: with ``score_moments: K``,
+    each score of the warm-up is the mean of K entropies, taken after 1/K, 2/K, ... of the steps of the Victim's
+    training just before; smoothing, normalisation and split follow as ever. A pretrained Victim tells poisoned samples
+    from clean ones for some tens of steps only ([fine-tuning](../fine-tuning.md)).
     """
 
     name: ClassVar[str] = "vab"
@@ -114,14 +125,15 @@ class Vab(Defense):
         victim_model = ModelConfig(params.victim_model) if params.victim_model else task.model
         self.victim = self.new_network("victim", victim_model)
         self.beneficiary = self.new_network("beneficiary")
-        self.optimizers["victim"] = torch.optim.Adam(
+        adam = torch.optim.Adam(
             self.victim.parameters(),
             params.victim_lr,
             weight_decay=params.victim_weight_decay,
             fused=task.compute.fused or None,
         )
-        self.optimizers["beneficiary"] = params.optimizer(self.beneficiary, task.compute.fused)
-        self.one_hot = functional.one_hot(self.labels, task.data.num_classes).float()
+        self.descents["victim"] = Descent(self.victim, adam, params.victim_lr)
+        self.descent = self.new_descent("beneficiary", self.beneficiary, params)
+        self.targets = label_targets(self.labels, task.data.num_classes, params.label_smoothing)
 
     @classmethod
     def footprint(cls, params: VabParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
@@ -138,10 +150,11 @@ class Vab(Defense):
             most = min(step, max(most, pass_images))
         victim_batch = min(params.victim_batch_size, data.images)
         victim = ModelConfig(params.victim_model) if params.victim_model else model
+        beneficiary = cls.trained(params, model, batch, data.images)
         return Footprint(
             (
                 Trained(victim, 2, victim_batch, *2 * (min(victim_batch + 1, data.images),)),
-                Trained(model, int(params.momentum > 0), labelled, most, step),
+                replace(beneficiary, certain_pass=labelled, largest_pass=most, largest_step=step),
             )
         )
 
@@ -149,13 +162,28 @@ class Vab(Defense):
     def stages(cls, params: VabParams) -> list[Stage]:
         """Warm-up of the Victim, then the Beneficiary's two stages."""
         p = params
-        sgd = SgdParams.keys()
         splitting = ("split", "split_scope", "threshold", "smoothing")
         victim = ("victim_model", "victim_lr", "victim_weight_decay", "victim_batch_size")
-        warmup = ("warmup_steps", "warmup_rounds", "threshold_start", "threshold_decay", *splitting, *victim)
+        warmup = (
+            "warmup_steps",
+            "warmup_rounds",
+            "score_moments",
+            "threshold_start",
+            "threshold_decay",
+            *splitting,
+            *victim,
+        )
         # The learning rate drops at shares of both stages' total length, so stage 1 reads both lengths.
         lengths = ("mix_epochs", "suppression_epochs")
-        mix = ("resplit_period", "mixing", "mask_threshold", "upsampling", "mix_beta", *lengths, *sgd)
+        mix = (
+            "resplit_period",
+            "mixing",
+            "mask_threshold",
+            "upsampling",
+            "mix_beta",
+            *lengths,
+            *OptimizerParams.keys(),
+        )
         suppression = ("suppression", "temperature", "early_weight", "late_weight")
         return [
             Stage("warmup", 1 + p.warmup_rounds, warmup, cls._warm_up),
@@ -168,20 +196,26 @@ class Vab(Defense):
     def _warm_up(self, epoch: int) -> Report:
         p = self.params
         if epoch == 0:
-            meter = self._train_victim(torch.arange(len(self.images), device=self.device), p.warmup_steps)
+            everything = torch.arange(len(self.images), device=self.device)
+            meter = self._train_victim(everything, p.warmup_steps, p.score_moments)
         else:
             # Each round begins with a split by its own threshold; the last one also ends with a final split.
             self._score()
             self._split(threshold_at(epoch, p.threshold_start, p.threshold_decay, p.threshold))
-            meter = self._train_victim(self._suspicious())
+            meter = self._train_victim(self._suspicious(), moments=p.score_moments)
         if epoch == p.warmup_rounds:
             self._score()
             self._split(p.threshold)
         return self._report(meter)
 
-    def _train_victim(self, indices: Tensor, steps: int | None = None) -> LossMeter:
-        """Train the Victim for one pass over ``indices``, or for a number of ``steps``; without augmentation."""
+    def _train_victim(self, indices: Tensor, steps: int | None = None, moments: int = 1) -> LossMeter:
+        """Train the Victim for one pass over ``indices``, or for a number of ``steps``; without augmentation.
+
+        The entropies at all but the last of so many ``moments`` are kept for the next score.
+        """
         meter = LossMeter(self.device)
+        total = batch_count(len(indices), self.params.victim_batch_size) if steps is None else steps
+        scored = set(moments_of(total, moments)[:-1])
         self.victim.train()
         passes = repeat(indices) if steps is not None and len(indices) else [indices]
         batches = chain.from_iterable(
@@ -192,8 +226,13 @@ class Vab(Defense):
                 break
             logits = self.run_network(self.victim, self.normalise(self.images.index_select(0, batch))).logits
             loss = functional.cross_entropy(logits.float(), self.labels[batch])
-            self.step(self.optimizers["victim"], loss)
+            self.step(self.descents["victim"], loss)
             meter.add(loss, len(batch))
+            if done + 1 in scored:
+                earlier = self.tensors.get("earlier", self.images.new_empty(0, len(self.images), dtype=torch.float))
+                entropy = prediction_entropy(self.logits_of(self.victim, self.images))
+                self.tensors["earlier"] = torch.cat([earlier, entropy[None]])
+                self.victim.train()
         return meter
 
     def _score(self) -> None:
@@ -201,7 +240,10 @@ class Vab(Defense):
         logits = self.logits_of(self.victim, self.images)
         if not logits.isfinite().all():
             raise TrialError("The Victim's predictions are not finite.")
-        self.tensors["entropy"] = smooth(prediction_entropy(logits), self.tensors.get("entropy"), self.params.smoothing)
+        entropy = prediction_entropy(logits)
+        if "earlier" in self.tensors:
+            entropy = torch.cat([self.tensors.pop("earlier"), entropy[None]]).mean(0)
+        self.tensors["entropy"] = smooth(entropy, self.tensors.get("entropy"), self.params.smoothing)
         self.tensors["victim_logits"] = logits
 
     def _split(self, threshold: float) -> None:
@@ -232,13 +274,13 @@ class Vab(Defense):
 
     def _mix_epoch(self, epoch: int) -> Report:
         """Train an epoch of stage 1 on the credible set; makes a new split every ``resplit_period`` epochs."""
-        self._set_lr(epoch)
-        self.beneficiary.train()
+        credible, size = self._credible(), self.params.batch_size
+        self._begin_epoch(epoch, batch_count(len(credible), size))
         meter = LossMeter(self.device)
-        for batch in shuffled_batches(self._credible(), self.params.batch_size, self.generator):
-            images, targets = self._mixed(batch, self.one_hot[batch])
+        for batch in shuffled_batches(credible, size, self.generator):
+            images, targets = self._mixed(batch, self.targets[batch])
             loss = soft_cross_entropy(self.run_network(self.beneficiary, images).logits, targets)
-            self.step(self.optimizers["beneficiary"], loss)
+            self.step(self.descent, loss)
             meter.add(loss, len(images))
         seen_by_victim = 0
         if (epoch + 1) % self.params.resplit_period == 0:
@@ -248,21 +290,20 @@ class Vab(Defense):
     def _suppression_epoch(self, epoch: int) -> Report:
         """Train an epoch of stage 2: credible and pseudo-labelled suspicious samples, less the Victim's belief."""
         p = self.params
-        self._set_lr(p.mix_epochs + epoch)
         weight = p.early_weight if epoch < p.suppression_epochs / 2 else p.late_weight
-        self.beneficiary.train()
         meter = LossMeter(self.device)
         labelled = list(shuffled_batches(self._credible(), p.batch_size, self.generator))
+        self._begin_epoch(p.mix_epochs + epoch, len(labelled))
         # The authors' code lets the size of a suspicious batch fall to 0 where there are few of them, and then fails.
         suspicious = self._suspicious() if weight and p.suppression != "filter" else self._suspicious()[:0]
         for batch, others in zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True):
-            known = self.one_hot[batch]
+            known = self.targets[batch]
             if p.suppression in ("both", "credible"):
                 known = suppress(known, self._belief(batch))
             images, targets = self._mixed(batch, known)
             views, guesses = self._pseudo_labelled(others)
             losses = self._suppression_losses(images, targets, views, guesses, weight)
-            loss = self.step_in_passes(self.optimizers["beneficiary"], losses)
+            loss = self.step_in_passes(self.descent, losses)
             meter.add(loss, len(images) + len(views))
         return self._report(meter, self._update_split().images)
 
@@ -306,14 +347,14 @@ class Vab(Defense):
     def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Two views of each suspicious sample, with the Beneficiary's pseudo-labels less the Victim's belief."""
         if len(batch) == 0:
-            return self.normalise(self.images[:0]), self.one_hot[:0]
+            return self.normalise(self.images[:0]), self.targets[:0]
         views = [self.view(batch), self.view(batch)]
         # One view at a time, as the authors do; batch-norm cannot train on a single image, though.
         passes = views if len(batch) > 1 else [torch.cat(views)]
         passes = [part for view in passes for part in view.tensor_split(self.task.compute.passes(len(view)))]
         logits = torch.cat([self.run_network(self.beneficiary, images).logits.float() for images in passes])
         guess = logits.softmax(1).view(2, len(batch), -1).mean(0)
-        targets = functional.one_hot(guess.argmax(1), self.one_hot.shape[1]).float()
+        targets = functional.one_hot(guess.argmax(1), self.targets.shape[1]).float()
         if self.params.suppression in ("both", "suspicious"):
             targets = suppress(targets, self._belief(batch))
         return torch.cat(views), targets.repeat(2, 1)
@@ -322,11 +363,13 @@ class Vab(Defense):
         """The Victim's softened prediction for images without augmentation: float (M, classes)."""
         return functional.softmax(self.tensors["victim_logits"][batch] / self.params.temperature, dim=1)
 
-    def _set_lr(self, epoch: int) -> None:
+    def _begin_epoch(self, epoch: int, batches: int) -> None:
+        """Begin an epoch of the Beneficiary, counted from 0 over both stages."""
         p = self.params
-        p.set_lr(self.optimizers["beneficiary"], epoch, p.mix_epochs + p.suppression_epochs)
+        self.descent.follow(p.rates(epoch, p.mix_epochs + p.suppression_epochs, batches))
+        self.descent.train()
 
     def _report(self, meter: LossMeter, more_images: int = 0) -> Report:
         suspicion = 1 - normalise(self._scores()) if "entropy" in self.tensors else None
-        model = self.beneficiary if self._stage > 0 else None
+        model = self.descent.result() if self._stage > 0 else None
         return Report(meter.mean(), meter.images + more_images, model, suspicion, self.tensors.get("credible"))

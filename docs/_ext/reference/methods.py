@@ -11,7 +11,7 @@ from trainers.attacks import ATTACKS
 from trainers.attacks.base import Attack
 from trainers.defenses import DEFENSES
 from trainers.models import MODELS
-from trainers.optim import SgdParams
+from trainers.optim import OptimizerParams
 from trainers.scenario import ScenarioConfig
 
 
@@ -19,7 +19,11 @@ def defenses() -> str:
     """Every defense."""
     parts = [_defense(name) for name in DEFENSES]
     shared = "\n\n".join(
-        ["## Keys that every defense has", prose(SgdParams.__doc__), key_table(parameter_rows(SgdParams))]
+        [
+            "## Keys that every defense has",
+            prose(OptimizerParams.__doc__),
+            key_table(parameter_rows(OptimizerParams)),
+        ]
     )
     return "\n\n".join([*parts, shared])
 
@@ -27,7 +31,7 @@ def defenses() -> str:
 def _defense(name: str) -> str:
     kind = DEFENSES[name]
     caption = f"Keys of {code(name)}. {kind.Params.__doc__ or ''}"
-    return "\n\n".join([f"## {name}", _about(kind), _keys(kind.Params, SgdParams, caption)])
+    return "\n\n".join([f"## {name}", _about(kind), _keys(kind.Params, OptimizerParams, caption)])
 
 
 def attacks() -> str:

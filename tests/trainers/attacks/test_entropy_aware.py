@@ -146,8 +146,8 @@ def test_a_victim_goes_through_the_warm_up(noise: Noise) -> None:
     attack = prepared(aware(surrogate_steps=3, surrogate_lr=0.004), clean, RATE)
     victim = attack._victim(clean, RATE, ArtifactCache(CPU, 0), 5)
     # Three steps, then two passes of one batch over what is suspicious.
-    assert steps(victim.optimizers["victim"]) == 5
-    assert victim.optimizers["victim"].param_groups[0]["lr"] == 0.004
+    assert steps(victim.descents["victim"].optimizer) == 5
+    assert victim.descents["victim"].optimizer.param_groups[0]["lr"] == 0.004
     logits = victim.logits_of(victim.victim, clean.images[:6]).double().numpy()
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     entropies = attack._entropies(victim, clean.images[:6]).numpy()

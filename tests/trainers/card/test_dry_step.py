@@ -52,7 +52,7 @@ def test_weights_and_buffers_by_formula() -> None:
 
 
 def test_bytes_grow_with_the_images() -> None:
-    size = NetworkBytes(1, 1, 10.0, 3.0, 2.0)
+    size = NetworkBytes(1, 1, 1, 10.0, 3.0, 2.0)
     assert [size.step(images) for images in (0, 1, 100)] == [0, 13, 310]
     assert size.prediction(7) == 14
 

@@ -16,7 +16,7 @@ from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense
 from trainers.defenses.footprint import DataSize
-from trainers.models import ModelConfig, ModelOutput
+from trainers.models import ModelConfig, ModelOutput, build_model
 from trainers.unlabelled import Unlabelled, count_of
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -55,17 +55,16 @@ def test_what_a_defense_trains_is_what_it_says(
         assert said.certain_pass <= max(passes[network]) <= said.largest_pass
     moments = sum(
         value.numel()
-        for optimizer in defense.optimizers.values()
-        for kept in optimizer.state.values()
+        for descent in defense.descents.values()
+        for kept in descent.optimizer.state.values()
         for value in kept.values()
         if isinstance(value, Tensor) and value.ndim
     )
     said_moments = sum(
-        one.moments * sum(weight.numel() for weight in network.parameters())
+        one.moments * sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         for one, network in zip(networks, defense.modules.values(), strict=True)
     )
-    assert moments <= said_moments
-    assert moments == said_moments or name == "pt", "frozen parts have none"
+    assert moments == said_moments
 
 
 def test_sgd_and_adam_and_no_momentum() -> None:
@@ -73,6 +72,32 @@ def test_sgd_and_adam_and_no_momentum() -> None:
     for momentum, moments in ((0.9, [2, 1]), (0.0, [2, 0])):
         networks = kind.footprint(kind.Params(momentum=momentum), TINY, DATA, 4096).networks
         assert [one.moments for one in networks] == moments
+
+
+def test_frozen_parts_adamw_and_an_average_by_formula() -> None:
+    options = {"frozen_parts": "body", "optimizer": "adamw", "ema_decay": 0.9}
+    kind = DEFENSES["none"]
+    network = build_model(TINY, DATA.shape, DATA.classes, 0)
+    values = sum(weight.numel() for weight in network.parameters())
+    trained = sum(weight.numel() for role in ("stage3", "head") for weight in network.parts()[role].parameters())
+    buffers = sum(buffer.nbytes for buffer in network.buffers())
+    plain, tuned = (memory_need(kind, kind.Params(**how), TINY, DATA, HALF) for how in ({}, options))
+    assert tuned.kept - plain.kept == 4 * (values + 3 * trained - 2 * values) + buffers
+    whole, body = (model_bytes(TINY, DATA.shape, DATA.classes, True, frozen) for frozen in ("none", "body"))
+    assert body.step(1000) < whole.step(1000) / 2, "what lies before the trained parts keeps no activations"
+
+
+@pytest.mark.parametrize(
+    ("name", "averages"), [("none", [True]), ("vab", [False, True]), ("pt", [False, True]), ("bcu", [True, True])]
+)
+def test_the_networks_that_have_an_average(noise: Callable[..., ImageSet], name: str, averages: list[bool]) -> None:
+    kind = DEFENSES[name]
+    params = kind.Params(**SMALL[name] | {"ema_decay": 0.9, "frozen_parts": "stem"})
+    networks = kind.footprint(params, TINY, DATA, 4096).networks
+    assert [one.averaged for one in networks] == averages
+    modules = kind(params, small_defenses.task(noise(60))).modules
+    assert len(modules) == len(networks) + sum(averages)
+    assert networks[-1].frozen == ("none" if name == "bcu" else "stem")
 
 
 def test_the_sum_by_formula() -> None:

@@ -131,7 +131,7 @@ def test_the_learning_rate_stays_in_isolation_and_falls_in_finetuning(noise: Noi
     defense: Any = small("abl", task(noise(40)), lr=0.08, isolation_epochs=4, finetune_epochs=3, unlearning_lr=0.007)
     rates: dict[str, list[float]] = {"isolation": [], "finetuning": [], "unlearning": []}
     for stage, _ in defense.epochs():
-        rates[stage.name].append(defense.optimizer.param_groups[0]["lr"])
+        rates[stage.name].append(defense.descent.optimizer.param_groups[0]["lr"])
     assert rates["isolation"] == [0.08] * 4
     assert rates["finetuning"] == pytest.approx([0.08, 0.08, 0.008])
     assert rates["unlearning"] == [0.007] * 2

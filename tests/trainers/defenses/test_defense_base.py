@@ -18,6 +18,7 @@ from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
+from trainers.optim import Descent
 from trainers.params import Parameters, param
 from trainers.storage.state import load_state, save_state
 
@@ -230,11 +231,11 @@ def test_a_step_goes_down_the_gradient_and_forgets_the_last_one(task: TrainingTa
     kind: Any = DEFENSES["none"]
     defense = kind(kind.Params(epochs=1), task)
     weight = nn.Parameter(torch.tensor(2.0))
-    optimizer = torch.optim.SGD([weight], 0.25)
+    descent = Descent(defense.network, torch.optim.SGD([weight], 0.25), 0.25)
     for _ in range(2):
-        defense.step(optimizer, weight**2)  # w -> w - 0.25 * 2 w
+        defense.step(descent, weight**2)  # w -> w - 0.25 * 2 w
     assert weight.item() == 0.5
-    assert defense.step_in_passes(optimizer, (weight**2 for _ in range(3))).item() == 0.75
+    assert defense.step_in_passes(descent, (weight**2 for _ in range(3))).item() == 0.75
     assert weight.item() == -0.25, "the gradients of all passes are added: 0.5 - 0.25 * 3"
 
 
@@ -251,8 +252,8 @@ def test_moments_read_from_a_file_are_laid_out_as_their_weights(noise: Noise, tm
     save_state(tmp_path / "state", whole.state())
     expected = [report.loss for _, report in epochs]
     again.load(load_state(tmp_path / "state"))
-    for optimizer in again.optimizers.values():
-        for weight, kept in optimizer.state.items():
+    for descent in again.descents.values():
+        for weight, kept in descent.optimizer.state.items():
             moments = [value for value in kept.values() if value is not None and value.shape == weight.shape]
             assert all(value.stride() == weight.stride() for value in moments)
     assert [report.loss for _, report in again.epochs()] == expected

@@ -75,7 +75,7 @@ def test_fine_tuning_gives_filtered_samples_no_label_of_theirs(noise: Noise) -> 
         if changed:
             isolated = defense.isolated()
             defense.labels[isolated] = (defense.labels[isolated] + 1) % 4
-            defense.one_hot[isolated] = defense.one_hot[isolated].roll(1, 1)
+            defense.targets[isolated] = defense.targets[isolated].roll(1, 1)
         until(defense, "finetuning")
         found.append(defense.network.head.weight.detach().clone())
     assert found[0].equal(found[1])

@@ -93,7 +93,9 @@ def test_it_learns_what_can_be_learned() -> None:
 def test_the_learning_rate_follows_the_schedule(noise: Noise) -> None:
     params = NoneParams(epochs=4, batch_size=16, lr=0.2, decay=0.5, milestones=(0.5,))
     defense = NoDefense(params, task(noise(20)))
-    assert [defense.optimizer.param_groups[0]["lr"] for _ in defense.epochs()] == pytest.approx([0.2, 0.2, 0.1, 0.1])
+    assert [defense.descent.optimizer.param_groups[0]["lr"] for _ in defense.epochs()] == pytest.approx(
+        [0.2, 0.2, 0.1, 0.1]
+    )
 
 
 def test_a_loss_that_is_not_a_number(noise: Noise) -> None:

@@ -9,37 +9,9 @@ from torch import Tensor
 
 from tests.trainers.defenses.small_defenses import small, task
 from trainers.data import ImageSet
-from trainers.defenses.pt import frozen_parts
-from trainers.errors import ConfigError
-from trainers.models import ModelConfig, build_model
+from trainers.optim import frozen_parts
 
 Noise = Callable[..., ImageSet]
-
-
-@pytest.mark.parametrize(
-    ("frozen", "parts"),
-    [
-        ("none", []),
-        ("stem", ["stem"]),
-        ("early", ["stem", "stage1", "stage2"]),
-        ("body", ["stem", "stage1", "stage2", "stage3"]),
-        ("head", ["head"]),
-        ("stage2+head", ["stage2", "head"]),
-    ],
-)
-def test_the_names_of_frozen_parts(frozen: str, parts: list[str]) -> None:
-    assert frozen_parts(frozen, build_model(ModelConfig("resnet18", width=2), (3, 32, 32), 4, 0)) == parts
-
-
-@pytest.mark.parametrize("frozen", ["stage4", "stem+layer1", ""])
-def test_a_part_that_the_network_does_not_have_is_one_sentence(frozen: str) -> None:
-    with pytest.raises(ConfigError, match=r"frozen must be one of .*\(stem, stage1, stage2, stage3, head\), but got"):
-        frozen_parts(frozen, build_model(ModelConfig(width=2), (3, 32, 32), 4, 0))
-
-
-def test_something_must_be_left_to_train() -> None:
-    with pytest.raises(ConfigError, match="must leave a part to train"):
-        frozen_parts("stem+stage1+stage2+stage3+head", build_model(ModelConfig(width=2), (3, 32, 32), 4, 0))
 
 
 def values(defense: Any) -> dict[str, list[Tensor]]:
@@ -54,7 +26,7 @@ def test_frozen_parts_stay_as_they_were_initialised(noise: Noise, frozen: str) -
     for stage, _ in defense.epochs():
         if stage.name == "clean":
             break
-    after, still = values(defense), set(frozen_parts(frozen, defense.isolator))
+    after, still = values(defense), set(frozen_parts("frozen", frozen, defense.isolator))
     for role in before:
         same = [one.equal(two) for one, two in zip(before[role], after[role], strict=True)]
         assert all(same) if role in still else not any(same), role

@@ -11,7 +11,7 @@ from trainers.errors import ConfigError
 
 def test_the_learning_rate_falls_over_both_stages_together(noise: Noise) -> None:
     defense = Vab(small(mix_epochs=3, suppression_epochs=5, lr=0.8, decay=0.5, milestones=(0.25, 0.5)), task(noise(30)))
-    optimizer = defense.optimizers["beneficiary"]
+    optimizer = defense.descents["beneficiary"].optimizer
     rates = [optimizer.param_groups[0]["lr"] for stage, _ in defense.epochs() if stage.name != "warmup"]
     assert rates == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2, 0.2, 0.2, 0.2])
 

@@ -8,24 +8,81 @@ import torch
 from numpy.typing import NDArray
 
 from tests.trainers.defenses.vab_small import Noise, figures, small, softmax_of_victim, steps, task
-from trainers.defenses.parts.entropy import split_by_mixture
-from trainers.defenses.vab import Vab
+from trainers.defenses.base import TrainingTask
+from trainers.defenses.parts.entropy import moments_of, split_by_mixture
+from trainers.defenses.vab import Vab, VabParams
+from trainers.optim import Descent
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 11])
 def test_warmup_steps_are_optimiser_steps(noise: Noise, wanted: int) -> None:
     defense = Vab(small(warmup_steps=wanted), task(noise(60)))  # a pass is four batches
     _, report = next(defense.epochs())
-    assert steps(defense.optimizers["victim"]) == wanted
+    assert steps(defense.descents["victim"].optimizer) == wanted
     # Whole passes of 16, 16, 16 and 12 images, then what is left over.
     passes, rest = divmod(wanted, 4)
     assert report.images_seen == 60 * passes + 16 * rest
 
 
+def entropies_after_each_step(params: VabParams, told: TrainingTask, epochs: int) -> list[NDArray[np.float64]]:
+    """Of all images, by hand, in the first epochs of a training."""
+    found: list[NDArray[np.float64]] = []
+
+    class Watched(Vab):
+        def step(self, descent: Descent, loss: torch.Tensor) -> None:
+            super().step(descent, loss)
+            shares = softmax_of_victim(self)
+            found.append(-(shares * np.log(shares)).mean(1))
+            descent.train()
+
+    for _ in zip(range(epochs), Watched(params, told).epochs(), strict=False):
+        pass
+    return found
+
+
+@pytest.mark.parametrize(("steps", "count", "moments"), [(6, 3, [2, 4, 6]), (7, 2, [3, 7]), (2, 5, [1, 2])])
+def test_a_score_of_the_warm_up_is_the_mean_over_its_moments(
+    noise: Noise, steps: int, count: int, moments: list[int]
+) -> None:
+    params = small(warmup_steps=steps, warmup_rounds=1, score_moments=count, smoothing=0.6)
+    told = task(noise(60))
+    defense = Vab(params, told)
+    epochs = defense.epochs()
+    next(epochs)
+    assert len(defense.tensors["earlier"]) == len(moments) - 1
+    _, report = next(epochs)
+    assert report.suspicion is not None
+    assert "earlier" not in defense.tensors
+    entropies = entropies_after_each_step(params, told, 2)
+    first = np.mean([entropies[moment - 1] for moment in moments], axis=0)
+    in_round = entropies[steps:]  # a pass over the suspicious samples
+    second = np.mean([in_round[moment - 1] for moment in moments_of(len(in_round), count)], axis=0)
+    smoothed = 0.6 * second + 0.4 * first
+    expected = 1 - (smoothed - smoothed.min()) / (smoothed.max() - smoothed.min())
+    assert np.allclose(report.suspicion.numpy(), expected, atol=1e-4)
+
+
+def test_moments_leave_the_training_as_it_is(noise: Noise) -> None:
+    """They draw no numbers, and move no statistics: the seed of the stage aside, nothing changes."""
+    told = task(noise(60))
+    states = []
+    for count in (1, 3):
+        defense = Vab(small(warmup_steps=7, warmup_rounds=0, score_moments=count), told)
+        defense.stage_seed = lambda index: 1  # type: ignore[method-assign]
+        next(defense.epochs())
+        states.append(torch.cat([value.flatten().double() for value in defense.victim.state_dict().values()]))
+    assert states[0].equal(states[1])
+
+
+def test_moments_by_number() -> None:
+    assert moments_of(124, 4) == [31, 62, 93, 124]
+    assert (moments_of(5, 1), moments_of(3, 8), moments_of(0, 3)) == ([5], [1, 2, 3], [])
+
+
 def test_without_warmup_steps_it_is_one_pass(noise: Noise) -> None:
     defense = Vab(small(), task(noise(60)))
     _, report = next(defense.epochs())
-    assert (steps(defense.optimizers["victim"]), report.images_seen) == (4, 60)
+    assert (steps(defense.descents["victim"].optimizer), report.images_seen) == (4, 60)
     assert (report.model, report.suspicion, report.credible) == (None, None, None)
 
 
@@ -70,8 +127,8 @@ def test_the_split_is_redone_when_it_is_due(noise: Noise) -> None:
         if stage.name != "warmup":
             assert report.suspicion is not None
             redone.append(not report.suspicion.equal(before))
-            trained.append(steps(defense.optimizers["victim"]) > count)
-        before, count = report.suspicion, steps(defense.optimizers["victim"])
+            trained.append(steps(defense.descents["victim"].optimizer) > count)
+        before, count = report.suspicion, steps(defense.descents["victim"].optimizer)
     assert redone == trained == [False, True, False, True, False, True, True, True]
 
 
@@ -136,7 +193,7 @@ def test_the_victim_sees_no_augmentation(noise: Noise) -> None:
 
 def test_victim_and_beneficiary_are_networks_of_their_own(noise: Noise) -> None:
     defense = Vab(small(victim_model="preact_resnet18"), task(noise(20, size=16)))
-    assert set(defense.modules) == set(defense.optimizers) == {"victim", "beneficiary"}
+    assert set(defense.modules) == set(defense.descents) == {"victim", "beneficiary"}
     assert len(defense.victim.stages) == 4
     assert len(defense.beneficiary.stages) == 3
     alike = Vab(small(), task(noise(20)))
@@ -145,6 +202,10 @@ def test_victim_and_beneficiary_are_networks_of_their_own(noise: Noise) -> None:
 
 def test_optimisers_have_their_parameters(noise: Noise) -> None:
     defense = Vab(small(victim_weight_decay=0.01, momentum=0.7), task(noise(20)))
-    (victim,), (beneficiary,) = (defense.optimizers[role].param_groups for role in ("victim", "beneficiary"))
-    assert (type(defense.optimizers["victim"]), victim["lr"], victim["weight_decay"]) == (torch.optim.Adam, 0.01, 0.01)
+    (victim,), (beneficiary,) = (defense.descents[role].optimizer.param_groups for role in ("victim", "beneficiary"))
+    assert (type(defense.descents["victim"].optimizer), victim["lr"], victim["weight_decay"]) == (
+        torch.optim.Adam,
+        0.01,
+        0.01,
+    )
     assert (beneficiary["lr"], beneficiary["momentum"], beneficiary["weight_decay"]) == (0.05, 0.7, 5e-4)

@@ -21,6 +21,14 @@ def prediction_entropy(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).mean(1)
 
 
+def moments_of(steps: int, count: int) -> list[int]:
+    """Numbers of steps, in order, after which a training of ``steps`` is scored: ``count`` moments, evenly spaced.
+
+    The last one is the end. Where there are fewer steps than moments, every step is one.
+    """
+    return sorted({steps * number // count for number in range(1, count + 1)} - {0})
+
+
 def smooth(current: Tensor, previous: Tensor | None, rate: float) -> Tensor:
     """Exponential smoothing over evaluations: ``rate * current + (1 - rate) * previous``; the first is unchanged.
 

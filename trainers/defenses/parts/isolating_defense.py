@@ -15,7 +15,7 @@ from trainers.defenses.parts.split_scope import normalise_within, rank_within
 from trainers.defenses.parts.unlearning import bounded_ascent
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, Network
-from trainers.optim import SgdParams
+from trainers.optim import Descent, OptimizerParams
 
 Reduce = Callable[[Tensor], Tensor]
 View = Callable[[Tensor], Tensor]
@@ -30,12 +30,18 @@ class Isolating(Defense):
 
     @classmethod
     def trained_on_pairs(
-        cls, params: SgdParams, model: ModelConfig, data: DataSize, rate: float | None, views: int, pass_images: int
+        cls,
+        params: OptimizerParams,
+        model: ModelConfig,
+        data: DataSize,
+        rate: float | None,
+        views: int,
+        pass_images: int,
     ) -> Trained:
         """A network that is trained on :meth:`pairs`.
 
         Args:
-            params: batch size and momentum.
+            params: batch size and optimiser.
             model: the network.
             data: number and shape of the images.
             rate: the share of the samples that is isolated; null: any, so that one batch may have all others beside it.
@@ -90,29 +96,30 @@ class Isolating(Defense):
 
     def descend(
         self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        descent: Descent,
         chosen: Tensor,
         batch_size: int,
         reduce: Reduce,
         view: View | None = None,
+        label_smoothing: float = 0.0,
     ) -> LossMeter:
-        """Train ``network`` for one epoch on the ``chosen`` samples.
+        """Train a network for one epoch on the ``chosen`` samples.
 
         Args:
-            network: trained in place.
-            optimizer: optimiser of the network.
+            descent: of the network, with the learning rate set.
             chosen: indices of the samples.
             batch_size: samples per batch.
             reduce: turns the losses of a batch, float (M,), into the scalar that is minimised.
             view: turns indices into normalised images, float (M, C, H, W); null: :meth:`view`, which augments.
+            label_smoothing: share of each label that is spread over all classes.
         """
         view = view or self.view
-        network.train()
+        descent.train()
         meter = LossMeter(self.device)
         for batch in shuffled_batches(chosen, batch_size, self.generator):
-            losses = sample_losses(self.run_network(network, view(batch)).logits, self.labels[batch])
-            self.step(optimizer, reduce(losses))
+            logits = self.run_network(descent.network, view(batch)).logits
+            losses = sample_losses(logits, self.labels[batch], label_smoothing)
+            self.step(descent, reduce(losses))
             meter.add(losses.mean(), len(batch))
         return meter
 
@@ -128,8 +135,7 @@ class Isolating(Defense):
 
     def forget(
         self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        descent: Descent,
         batch_size: int,
         weight: float,
         ceiling: float,
@@ -140,19 +146,18 @@ class Isolating(Defense):
         Both go through the network in one pass (an interpretation), so that batch-norm sees one kind of batch.
 
         Args:
-            network: trained in place.
-            optimizer: optimiser of the network.
+            descent: of the network, with the learning rate set.
             batch_size: kept samples per batch.
             weight: weight of the ascent.
             ceiling: loss of an isolated sample at which the ascent on it ends.
             view: as for :meth:`descend`.
         """
         view = view or self.view
-        network.train()
+        descent.train()
         meter = LossMeter(self.device)
         for kept, others in self.pairs(batch_size):
-            losses = self._forgetting(network, kept, others, weight, ceiling, view, meter)
-            self.step_in_passes(optimizer, losses)
+            losses = self._forgetting(descent.network, kept, others, weight, ceiling, view, meter)
+            self.step_in_passes(descent, losses)
         return meter
 
     def _forgetting(

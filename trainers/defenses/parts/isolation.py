@@ -11,9 +11,9 @@ RULES = ("rate", "gmm")
 """Rules that divide scores: the lowest share of them, or a two-component Gaussian mixture."""
 
 
-def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def sample_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each sample with its given label: float (N,)."""
-    return functional.cross_entropy(logits.float(), labels, reduction="none")
+    return functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
 
 
 def isolated_count(rate: float, samples: int) -> int:

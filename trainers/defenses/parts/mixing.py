@@ -96,6 +96,18 @@ def _covered(centre: Tensor, side: Tensor, length: int) -> Tensor:
     return (places >= first) & (places < end)
 
 
+def label_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Shares of the classes that a network is trained towards: float (N, C), each row sums to 1.
+
+    Args:
+        labels: int64 (N,), as they were handed over.
+        classes: C.
+        smoothing: share of each label that is spread evenly over all classes; 0: one-hot (arXiv 1512.00567, section 7).
+    """
+    one_hot = functional.one_hot(labels, classes).float()
+    return one_hot * (1 - smoothing) + smoothing / classes
+
+
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """``-sum_c t_c log p_c``, averaged over the batch.
 

@@ -1,0 +1,61 @@
+"""The window of V&B's warm-up, on data so small that no figure means something."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import trainings, warmup_window
+from tests.benchmarks.here import Here
+from tests.trainers.defenses.vab_small import small, task
+from trainers.data import ImageSet
+from trainers.seeding import seeded
+
+
+def test_a_table_and_a_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
+    seen: list[dict[Any, Any]] = []
+    work = warmup_window.run
+    monkeypatch.setattr(warmup_window, "run", lambda job: seen.append(work(job)) or seen[-1])
+    picture = tmp_path / "window.png"
+    assert warmup_window.main(["--small", "--workers", "1", "--moments", "1", "2", "--picture", str(picture)]) == 0
+    assert [(row["attack"], row["seed"]) for row in seen] == [
+        ("badnets", 0), ("badnets", 1), ("blend", 0), ("blend", 1),
+    ]  # fmt: skip
+    assert all(0 <= row[steps, moments] <= 1 for row in seen for steps in (2, 4) for moments in (1, 2))
+    assert any(row[4, 1] != row[4, 2] for row in seen)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    out = capsys.readouterr().out
+    lines = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")]
+    assert [cell for cell in lines if cell != "-----"] == ["steps", "2", "4"] * 2
+    assert out.count(" ± ") == 2 * 2 * 2
+
+
+def test_what_is_watched_is_the_score_of_the_defense() -> None:
+    """The suspicion of a warm-up with three moments is made of the entropies after its 2nd, 4th and 6th step."""
+    params = small(warmup_steps=6, warmup_rounds=0, score_moments=3)
+    images = torch.randint(256, (60, 3, 8, 8), dtype=torch.uint8, generator=seeded(1))
+    data = ImageSet(images, torch.arange(60) % 4, tuple("abcd"))
+    defense = warmup_window.Watched(params, task(data), {2, 4, 6})
+    _, report = next(defense.epochs())
+    mean = torch.stack([defense.entropies[step] for step in (2, 4, 6)]).mean(0)
+    expected = 1 - (mean - mean.min()) / (mean.max() - mean.min())
+    assert report.suspicion is not None
+    assert report.suspicion.allclose(expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--steps", "0"], "--steps and --moments must be at least 1"),
+        (["--data", "nowhere"], "data.source must be shapes, cifar10, parquet:PATH or folder:PATH"),
+    ],
+)
+def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        warmup_window.main(arguments)
+    assert caught.value.code == 2
+    assert text in capsys.readouterr().err
