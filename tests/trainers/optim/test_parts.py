@@ -8,6 +8,8 @@ from trainers.models import ModelConfig, build_model
 from trainers.optim import frozen_parts
 from trainers.optim.parts import freeze, weight_groups
 
+SHAPE = (3, 32, 32)
+
 
 @pytest.mark.parametrize(
     ("frozen", "parts"),
