@@ -13,6 +13,7 @@ from trainers.data.image_set import ImageSet
 from trainers.models import MODELS, ModelConfig, Network, build_model
 from trainers.optim import SgdParams
 from trainers.params import Parameters, changed, param
+from trainers.placement import Sent, placed
 from trainers.seeding import seeded
 
 AT_ONCE = 500
@@ -64,8 +65,8 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
     compute = artifacts.compute
     model = ModelConfig(params.surrogate)
     channels, classes = clean.images.shape[1], clean.num_classes
-    images = clean.images.to(compute.device)
-    normalise = Normalizer.fit(images)
+    images = placed(clean.images, compute)
+    normalise = Normalizer.fit(clean.images, compute.device)
 
     def make(seed: int) -> dict[str, Tensor]:
         network = build_model(model, channels, classes, seed)
@@ -82,7 +83,13 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
 
 
 def _train(
-    network: Network, images: Tensor, labels: Tensor, normalise: Normalizer, epochs: int, compute: Compute, seed: int
+    network: Network,
+    images: Tensor | Sent,
+    labels: Tensor,
+    normalise: Normalizer,
+    epochs: int,
+    compute: Compute,
+    seed: int,
 ) -> None:
     generator = seeded(seed, compute.device)
     optimizer = TRAINING.optimizer(network, compute.fused)

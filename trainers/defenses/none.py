@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from trainers.data.batches import shuffled_batches
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.optim import SgdParams
 from trainers.params import param
@@ -43,7 +42,7 @@ class NoDefense(Defense):
         self.network.train()
         meter = LossMeter(self.device)
         everything = torch.arange(len(self.images), device=self.device)
-        for batch in shuffled_batches(everything, self.params.batch_size, self.generator):
+        for batch in self.batches(everything, self.params.batch_size):
             logits = self.run_network(self.network, self.view(batch)).logits
             loss = functional.cross_entropy(logits.float(), self.labels[batch])
             self.step(self.optimizer, loss)

@@ -184,9 +184,7 @@ class Vab(Defense):
         meter = LossMeter(self.device)
         self.victim.train()
         passes = repeat(indices) if steps is not None and len(indices) else [indices]
-        batches = chain.from_iterable(
-            shuffled_batches(chosen, self.params.victim_batch_size, self.generator) for chosen in passes
-        )
+        batches = chain.from_iterable(self.batches(chosen, self.params.victim_batch_size) for chosen in passes)
         for done, batch in enumerate(batches):
             if done == steps:
                 break
@@ -235,7 +233,7 @@ class Vab(Defense):
         self._set_lr(epoch)
         self.beneficiary.train()
         meter = LossMeter(self.device)
-        for batch in shuffled_batches(self._credible(), self.params.batch_size, self.generator):
+        for batch in self.batches(self._credible(), self.params.batch_size):
             images, targets = self._mixed(batch, self.one_hot[batch])
             loss = soft_cross_entropy(self.run_network(self.beneficiary, images).logits, targets)
             self.step(self.optimizers["beneficiary"], loss)
@@ -255,7 +253,8 @@ class Vab(Defense):
         labelled = list(shuffled_batches(self._credible(), p.batch_size, self.generator))
         # The authors' code lets the size of a suspicious batch fall to 0 where there are few of them, and then fails.
         suspicious = self._suspicious() if weight and p.suppression != "filter" else self._suspicious()[:0]
-        for batch, others in zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True):
+        pairs = zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True)
+        for batch, others in self.ahead_in_pairs(pairs):
             known = self.one_hot[batch]
             if p.suppression in ("both", "credible"):
                 known = suppress(known, self._belief(batch))
@@ -306,7 +305,7 @@ class Vab(Defense):
     def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Two views of each suspicious sample, with the Beneficiary's pseudo-labels less the Victim's belief."""
         if len(batch) == 0:
-            return self.normalise(self.images[:0]), self.one_hot[:0]
+            return self.normalise(self.images[batch]), self.one_hot[:0]
         views = [self.view(batch), self.view(batch)]
         # One view at a time, as the authors do; batch-norm cannot train on a single image, though.
         passes = views if len(batch) > 1 else [torch.cat(views)]
