@@ -35,7 +35,7 @@ def copies(sets: Mapping[str, Images]) -> list[list[Member]]:
     for name, images in sets.items():
         for index in np.flatnonzero(alike[start : start + len(images)]).tolist():
             digest = hashlib.sha256(repr(tuple(images.shape[1:])).encode())
-            digest.update(images[index].contiguous().numpy())
+            digest.update(images[index].contiguous().view(-1).numpy().data)
             groups[digest.digest()].append((name, index))
         start += len(images)
     return [group for group in groups.values() if len(group) > 1]

@@ -107,7 +107,7 @@ class _Rows:
 
     def __init__(self, files: list[tuple[Path, pa.Array]], column: str | None, or_another: bool = False):
         self._files, self._column, self._or_another = files, column, or_another
-        self._count = sum(pc.sum(wanted, min_count=0).as_py() for _, wanted in files)
+        self._count = int(sum(pc.sum(wanted, min_count=0).as_py() for _, wanted in files))
 
     def __len__(self) -> int:
         return self._count
