@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from sweeper.decoding import decoding_shown
 from sweeper.preset.blocks import scenario_config
 from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.misfits import Misfits
@@ -81,7 +82,8 @@ def show_attacks(preset: dict[str, Any], where: str, out: Path, console: Console
         raise ConfigError(f"--out must end in .png, but got {out}.")
     spec = validate(preset, where)
     console.print("Loading data ...", highlight=False)
-    splits = load_data(spec.images)
+    with decoding_shown(console):
+        splits = load_data(spec.images)
     for line in splits.findings.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     names = [block.values["name"] for block in spec.scenario_blocks]

@@ -18,6 +18,7 @@ from sweeper.analysis.guarantee import certificate_metrics
 from sweeper.analysis.overview import overview
 from sweeper.analysis.sweep_metrics import sweep_metrics
 from sweeper.cluster.address import check_ray_address
+from sweeper.decoding import decoding_shown
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import fit_to_data
 from sweeper.preset.grid import grid_points
@@ -55,6 +56,7 @@ from trainers.compute import has_bfloat16
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
 from trainers.models import settle
+from trainers.placement import placement
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
 from trainers.text import printable
@@ -293,7 +295,8 @@ def with_budget(spec: SweepSpec, minutes: float | None) -> SweepSpec:
 
 def _load(spec: SweepSpec, console: Console) -> Splits:
     console.print("Loading data ...", highlight=False)
-    return spec.load()
+    with decoding_shown(console):
+        return spec.load()
 
 
 def same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Splits:
@@ -380,6 +383,8 @@ def _run_here(
             tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
+    room = spec.compute.image_room(spec.resources.gpu)
+    console.print(placement(splits.train.images, room), markup=False, highlight=False, soft_wrap=True)
     classes = describe_classes(spec.scenario_blocks, splits.train.class_names)
     console.print(f"Attacked classes: {classes}.", markup=False, highlight=False, soft_wrap=True)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0

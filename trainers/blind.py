@@ -11,6 +11,7 @@ from trainers.card.room import within
 from trainers.compute import Compute
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Images
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Report, TrainingTask
 from trainers.defenses.footprint import DataSize
@@ -61,7 +62,7 @@ def train_blind(
     seed: int,
     store: StateStore,
     progress: Callable[[str, int, int, float | None], None],
-    unlabelled: Tensor | None = None,
+    unlabelled: Images | None = None,
 ) -> Trained:
     """Train on all of ``data``; continues from the last state in ``store`` if there is one.
 
@@ -99,7 +100,7 @@ def _train(
     seed: int,
     store: StateStore,
     progress: Callable[[str, int, int, float | None], None],
-    unlabelled: Tensor | None,
+    unlabelled: Images | None,
 ) -> Trained:
     kind = DEFENSES[setting.defense]
     data = replace(data, names=None)  # file names must not influence the defense

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainers.data.memory import IN_MEMORY, total_memory
 from trainers.errors import ConfigError, HostError
 from trainers.params import Parameters, param
 
@@ -18,6 +19,8 @@ PASS_IMAGES = 4096
 CUDA_ITSELF = 2**29
 """Bytes that a process has on a GPU before it computes anything (context, kernels): an assumption, not measured here.
 They lie outside what torch counts and limits, but inside the GPU."""
+IMAGES_ON_CARD = 0.5
+"""Share of a training's GPU memory that its images may take; the rest is for networks and their activations."""
 COMPILED_FORMS = 64
 """Most forms (size, with and without gradient, ...) in which all networks of a training are compiled; torch's 8 are for
 one function, and the networks share theirs."""
@@ -87,12 +90,24 @@ class ComputeConfig(Parameters):
             raise HostError("A GPU is asked for, but torch sees none here; set device to cpu to compute without it.")
         if not wanted:
             amp = self.settled().amp == "on"
-            return Compute(torch.device("cpu"), amp, self.compile, pass_images=self.pass_images)
+            room = IN_MEMORY * total_memory()
+            return Compute(torch.device("cpu"), amp, self.compile, pass_images=self.pass_images, image_room=room)
         # A reused process would keep what the last training set.
         torch.cuda.set_per_process_memory_fraction(_tensors_share(gpu_share))
-        compute = self.on_cuda()
+        compute = replace(self.on_cuda(), image_room=_image_room(gpu_share))
         torch.backends.cudnn.benchmark = compute.autotune
         return compute
+
+    def image_room(self, gpu_share: float) -> float | None:
+        """Bytes of training images that a training keeps on its device; null if that cannot be known here: on a GPU of
+        another host.
+
+        Args:
+            gpu_share: GPUs reserved for the trial.
+        """
+        if self.device == "cpu" or (self.device == "auto" and not gpu_share):
+            return IN_MEMORY * total_memory()
+        return _image_room(gpu_share) if torch.cuda.is_available() else None
 
     def on_cuda(self) -> "Compute":
         """What :meth:`open` returns on a GPU; sets nothing."""
@@ -113,6 +128,12 @@ def _tensors_share(gpu_share: float) -> float:
         return 1.0
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     return max(gpu_share - CUDA_ITSELF / total, 0.0)
+
+
+def _image_room(gpu_share: float) -> float:
+    """Bytes of this GPU that are meant for training images."""
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return IMAGES_ON_CARD * _tensors_share(gpu_share) * total
 
 
 def amp_as_it_was(amp: Any) -> Any:
@@ -142,6 +163,8 @@ class Compute:
     fused: bool = False
     autotune: bool = False
     pass_images: int | None = None
+    image_room: float = math.inf
+    """Most bytes of training images that are kept on the device; larger sets are sent there batch by batch."""
 
     def __str__(self) -> str:
         """Numeric format and device."""

@@ -12,9 +12,11 @@ from trainers.compute import Compute
 from trainers.data.class_names import class_number
 from trainers.data.findings import SHOWN
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.stored import Gathered, Images, Mapped, Stored, subset, with_replaced
 from trainers.data.subset import stratified_halves
 from trainers.measuring.attack_cost import AttackCost
 from trainers.params import Parameters, changed, param
+from trainers.placement import fits, gathered, settled
 from trainers.seeding import derive_seed, seeded
 from trainers.storage.object_store import Place
 from trainers.unlabelled import HeldOut
@@ -100,18 +102,23 @@ class ProbeSet:
         targets: int64 (M,), what the attacker wants for them.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     eligible: Tensor
-    triggered: Tensor
+    triggered: Tensor | Gathered
     targets: Tensor
 
     @classmethod
     def build(cls, data: ImageSet, attack: Attack) -> "ProbeSet":
         """Trigger the eligible images of ``data``."""
         eligible = attack.eligible(data.labels).nonzero().squeeze(1)
-        triggered = attack.trigger(data.images[eligible])
+        triggered = triggered_by(attack, subset(data.images, eligible))
         return cls(data.images, data.labels, eligible, triggered, attack.target_of(data.labels[eligible]))
+
+
+def triggered_by(attack: Attack, images: Images) -> Tensor | Gathered:
+    """The images with the trigger; those that are no tensor get it each time that they are asked for."""
+    return Mapped(images, attack.trigger) if isinstance(images, Stored) else attack.trigger(images)
 
 
 @dataclass(frozen=True)
@@ -175,23 +182,30 @@ def build_scenario(
         ConfigError: the scenario does not fit the data.
     """
     config = config.by_number(splits.train.class_names)
+    clean, halves = splits.train, stratified_halves(splits.test.labels, HALVES_SEED)
+    if not fits(clean.images, compute):  # a tensor would be copied to be poisoned
+        clean = replace(clean, images=gathered(clean.images))
     seed = scenario_seed(config, sweep_seed, repeat)
     attack = config.build_attack(splits.train, seed)
     attack.counts(splits.train.labels, config.poison_rate)
     # The word is part of the seed: another one would change every figure.
     artifacts = ArtifactCache(compute, derive_seed(sweep_seed, "workshop", repeat), cache)
-    attack.prepare(splits.train, config.poison_rate, artifacts)
-    poisoned = attack.poison(splits.train, config.poison_rate)
-    val, test = (splits.test.subset(half) for half in stratified_halves(splits.test.labels, HALVES_SEED))
+    attack.prepare(clean, config.poison_rate, artifacts)
+    poisoned = attack.poison(clean, config.poison_rate)
+    val, test = (_settled(splits.test.subset(half), compute) for half in halves)
     attacked = bool(poisoned.poisoned.any())
     truth = GroundTruth(
         poisoned.poisoned, poisoned.cover, attacked, ProbeSet.build(val, attack), ProbeSet.build(test, attack)
     )
     share = int(poisoned.poisoned.sum()) / len(splits.train)
-    aside = splits.held_out
+    aside = None if splits.held_out is None else _settled(splits.held_out, compute)
     held_out = None if aside is None else _held_out(aside, attack, share, derive_seed(seed, "held out"))
-    cost = AttackCost.measure(splits.train, poisoned, compute.device)
+    cost = AttackCost.measure(clean, poisoned, compute.device)
     return Scenario(poisoned.data, truth, cost, held_out)
+
+
+def _settled(images: ImageSet, compute: Compute) -> ImageSet:
+    return replace(images, images=settled(images.images, compute))
 
 
 def warn_of_classes_not_validated(splits: Splits) -> None:
@@ -212,9 +226,7 @@ def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> Held
     eligible = attack.eligible(images.labels).nonzero().squeeze(1)
     count = min(round(share * len(images)), len(eligible))
     chosen = eligible[torch.randperm(len(eligible), generator=seeded(seed))[:count]]
-    poisoned = images.images.clone()
-    poisoned[chosen] = attack.trigger(images.images[chosen])
-    return HeldOut(images.images, poisoned)
+    return HeldOut(images.images, with_replaced(images.images, chosen, attack.trigger(images.images[chosen])))
 
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from trainers.data import DataConfig, load_unlabelled
 from trainers.data.copies import warn_of_tested
 from trainers.data.image_set import Splits
+from trainers.data.stored import Images
 from trainers.defenses.base import Unlabelled
 from trainers.errors import ConfigError
 
@@ -25,8 +25,8 @@ class HeldOut:
         poisoned: the same images in the same order; a random share of them, the poison share, has the trigger.
     """
 
-    clean: Tensor
-    poisoned: Tensor
+    clean: Images
+    poisoned: Images
 
 
 def with_elsewhere(splits: Splits, sources: Iterable[str], config: DataConfig) -> Splits:
@@ -93,7 +93,7 @@ def check_count(wanted: Unlabelled, there: int) -> None:
         raise ConfigError(f"unlabelled_count must be at most {there}, as many as there are, but got {wanted.count}.")
 
 
-def unlabelled_images(source: str, splits: Splits, held_out: HeldOut | None) -> Tensor:
+def unlabelled_images(source: str, splits: Splits, held_out: HeldOut | None) -> Images:
     """Images of ``source``, which was checked before: uint8 (M, C, H, W)."""
     if source not in HELD_OUT:
         return splits.elsewhere[source]

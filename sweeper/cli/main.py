@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sweeper.cli import beforehand, confirming, models, results, sweeps
+from sweeper.cli import beforehand, cache, confirming, models, results, sweeps
 from sweeper.cli.beforehand import DEFAULT_PRESET
 from sweeper.cli.signals import end_as_with_ctrl_c
 from sweeper.cli.terminal import lasting_output
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Find the hyperparameters of a backdoor defense for training image classifiers on untrusted data.",
 )
-for group in (sweeps, confirming, results, models, beforehand):
+for group in (sweeps, confirming, results, models, beforehand, cache):
     app.add_typer(group.app)
 
 

@@ -7,8 +7,9 @@ import torch
 from sweeper.cluster.finding import Finding
 from sweeper.preset.spec import SweepSpec
 from trainers.card.need import MemoryNeed, need_in_a_sweep
-from trainers.card.room import LARGE_STEPS, Room, gib, proposed_share
+from trainers.card.room import LARGE_STEPS, Room, proposed_share
 from trainers.data.image_set import Splits
+from trainers.data.memory import gib
 from trainers.defenses.base import Defense
 from trainers.defenses.none import NoDefense
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import pandas as pd
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
 from sweeper.analysis.guarantee import Guarantee
 from sweeper.analysis.selection import Selection
@@ -23,6 +22,7 @@ from trainers.data.class_order import in_class_order
 from trainers.data.config import RENDERED
 from trainers.data.image_set import ImageSet
 from trainers.data.pixels import WHITE
+from trainers.data.stored import Images
 from trainers.defenses import DEFENSES
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, check_model
@@ -122,7 +122,7 @@ class Deployment(BaseModel):
         """Defense, parameters, network and augmentation to train with."""
         return Setting(self.defense, self.params, self.model, self.augment)
 
-    def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Tensor | None:
+    def unlabelled(self, source: str | None, config: DataConfig, findings: Findings) -> Images | None:
         """The images without labels that the defense needs, uint8 (M, C, H, W); null if it needs none.
 
         Args:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from trainers.data.decode import decode
 from trainers.data.findings import Findings
 from trainers.data.tree import Tree, readable
@@ -56,6 +58,7 @@ def classify(
         except ConfigError as error:
             unreadable(str(error))
             continue
+        assert isinstance(image, Tensor), "it is decoded into memory"
         if image.shape[1] == 1 and channels == 3:
             image = image.expand(-1, 3, -1, -1)
         if tuple(image.shape[1:]) != model.image_shape:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sweeper.deploy.agreement import Agreement, agreement, suspicious_share
 from sweeper.run_folder.tables import write_table
 from trainers.blind import Trained
 from trainers.data.batches import Normalizer
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Images
 from trainers.errors import TrialError
 from trainers.measuring.evaluation import predict_classes
 from trainers.storage.saved_model import SavedModel
@@ -59,7 +59,7 @@ class Replicates:
 def train_replicates(
     seeds: Sequence[int],
     train_one: Callable[[int], Trained],
-    images: Tensor,
+    images: Images,
     device: torch.device,
     say: Callable[[str], object],
 ) -> Replicates:
@@ -121,7 +121,7 @@ def write_replicates(replicates: Replicates, data: ImageSet, folder: Path) -> No
     write_table(folder / FILE, rows, tuple(columns))
 
 
-def _predicted(model: SavedModel, images: Tensor, device: torch.device) -> np.ndarray:
+def _predicted(model: SavedModel, images: Images, device: torch.device) -> np.ndarray:
     """The class that a model predicts for each image: int64 (N,)."""
     network = copy.deepcopy(model.network).to(device)
     normalise = Normalizer(model.normalise.mean.to(device), model.normalise.std.to(device))

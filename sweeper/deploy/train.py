@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 import yaml
 from rich.console import Console
-from torch import Tensor
 
 from sweeper.deploy.agreement_report import agreement_section
 from sweeper.deploy.deployment import Deployment
@@ -24,6 +23,7 @@ from trainers.compute import Compute
 from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Images
 from trainers.storage.files import write_text
 from trainers.text import printable
 
@@ -59,7 +59,7 @@ def train(
     compute: Compute,
     seed: int,
     console: Console,
-    unlabelled: Tensor | None = None,
+    unlabelled: Images | None = None,
     replicates: int = 1,
     state_every_s: float = 60.0,
 ) -> Deployed:

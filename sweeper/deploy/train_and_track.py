@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from sweeper.decoding import decoding_shown
 from sweeper.deploy.deployment import read_deployment
 from sweeper.deploy.model_run import Registered, track_model
 from sweeper.deploy.train import Deployed, train
@@ -15,6 +16,7 @@ from trainers.compute import ComputeConfig
 from trainers.data import Findings, load_untrusted
 from trainers.data.config import REFUSE
 from trainers.errors import ConfigError, TrialError
+from trainers.placement import placement
 from trainers.seeding import NUMERICS
 from trainers.storage.saved_model import WEIGHTS
 from trainers.text import printable
@@ -97,9 +99,10 @@ def train_and_track(
     config = deployment.data(source, image_size, unreadable, image_column, label_column)
     console.print("Loading data ...", highlight=False)
     findings = Findings()
-    data = load_untrusted(config, findings)
-    deployment.check_fits(data)
-    without_labels = deployment.unlabelled(unlabelled, config, findings)
+    with decoding_shown(console):
+        data = load_untrusted(config, findings)
+        deployment.check_fits(data)
+        without_labels = deployment.unlabelled(unlabelled, config, findings)
     folder = _model_folder(out)
     # Beside the sweep that found the setting, where MLflow shows both.
     sweep = deploy.resolve().parent
@@ -107,6 +110,7 @@ def train_and_track(
     check_store(uri)
     sizes = f"{len(data)} images, {data.num_classes} classes. Results go to {out}."
     console.print(printable(sizes), highlight=False, soft_wrap=True)
+    console.print(placement(data.images, compute.image_room), markup=False, highlight=False, soft_wrap=True)
     with folder.lock():
         try:
             for line in folder.write_data_findings(findings):

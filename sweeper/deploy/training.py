@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
 from sweeper.deploy.deployment import Deployment
 from sweeper.deploy.kept import keep, kept
@@ -15,6 +14,7 @@ from trainers.blind import Trained, train_blind
 from trainers.compute import Compute
 from trainers.data.config import DataConfig
 from trainers.data.image_set import ImageSet, pixels_fingerprint
+from trainers.data.stored import Images
 from trainers.defenses import DEFENSES
 from trainers.seeding import NUMERICS, derive_seed
 from trainers.storage.files import remove_tree
@@ -42,7 +42,7 @@ class Trainer:
     folder: Path
     compute: Compute
     console: Console
-    unlabelled: Tensor | None = None
+    unlabelled: Images | None = None
     state_every_s: float = 60.0
 
     def train(self, seed: int) -> Trained:

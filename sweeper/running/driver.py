@@ -245,7 +245,7 @@ def _tuner(
         scheduler = EarlyStoppingScheduler(agenda, searcher)
     trainable = tune.with_parameters(
         TrainingActor,
-        data=pack(splits),
+        data=pack(splits, spec.data),
         folder=ledger.folder.path.resolve(),
         store=ledger.folder.store,
         code=code_digest(),

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,12 @@ from ray import tune
 
 from sweeper.run_folder.folder import RunFolder
 from sweeper.run_folder.provenance import code_digest
+from trainers.data import DataConfig, Findings, load_data, load_unlabelled
+from trainers.data.cache_folder import CacheFolder
+from trainers.data.cached import open_cached
+from trainers.data.config import ON
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.stored import CacheFile, Images
 from trainers.errors import ConfigError, HostError, TrialError
 from trainers.storage.object_store import ObjectPath
 from trainers.storage.state_store import StateStore, SupersededError
@@ -25,35 +30,80 @@ from trainers.trial import EpochResult, SharedTrunk, TrialConfig, run_trial
 _ELSEWHERE = "elsewhere "
 _FULL = (ENOSPC, EDQUOT)
 
-Packed = dict[str, npt.NDArray[Any] | tuple[str, ...]]
+Packed = dict[str, Any]
 
 
-def pack(splits: Splits) -> Packed:
-    """Pack the data into arrays that Ray's object store shares between workers without copying."""
-    packed: Packed = {"class_names": splits.train.class_names}
+def pack(splits: Splits, read_as: DataConfig) -> Packed:
+    """Pack the data for workers: arrays that Ray's object store shares between them without copying, and of images that
+    lie in a file its path alone.
+
+    Args:
+        splits: the data.
+        read_as: how it is read, for hosts that do not have the file.
+    """
+    packed: Packed = {"class_names": splits.train.class_names, "read_as": read_as}
     for name, part in (("train", splits.train), ("test", splits.test), ("held_out", splits.held_out)):
         if part is None:
             continue
-        packed[f"{name}_images"], packed[f"{name}_labels"] = part.images.numpy(), part.labels.numpy()
+        packed[f"{name}_images"], packed[f"{name}_labels"] = _packed(part.images), part.labels.numpy()
     for source, images in splits.elsewhere.items():
-        packed[_ELSEWHERE + source] = images.numpy()
+        packed[_ELSEWHERE + source] = _packed(images)
     return packed
 
 
 def unpack(packed: Packed) -> Splits:
-    """Unpack the data over the same memory, which nothing may write to."""
+    """Unpack the data over the same memory or the same files, which nothing may write to.
+
+    Raises:
+        ConfigError: this host has not the same images.
+    """
+    read_as: DataConfig = replace(packed["read_as"], cache=ON)
+
+    def images(key: str) -> Images:
+        source = key.removeprefix(_ELSEWHERE) if key.startswith(_ELSEWHERE) else None
+        return _unpacked(packed[key], read_as, source)
 
     def part(name: str) -> ImageSet:
-        names = packed["class_names"]
-        assert isinstance(names, tuple)
-        return ImageSet(_tensor(packed[f"{name}_images"]), _tensor(packed[f"{name}_labels"]), names)
+        return ImageSet(images(f"{name}_images"), _tensor(packed[f"{name}_labels"]), packed["class_names"])
 
     return Splits(
         part("train"),
         part("test"),
         part("held_out") if "held_out_images" in packed else None,
-        {key.removeprefix(_ELSEWHERE): _tensor(packed[key]) for key in packed if key.startswith(_ELSEWHERE)},
+        {key.removeprefix(_ELSEWHERE): images(key) for key in packed if key.startswith(_ELSEWHERE)},
     )
+
+
+def _packed(images: Images) -> npt.NDArray[Any] | tuple[CacheFile, npt.NDArray[Any]]:
+    """The images, or the file that holds them and their places in it."""
+    if isinstance(images, torch.Tensor):
+        return images.numpy()
+    assert images.file is not None, "what differs from a file, or lies in memory, belongs to a training"
+    return images.file, images.rows.numpy()
+
+
+def _unpacked(packed: Any, read_as: DataConfig, source: str | None) -> Images:
+    """The images, from the file where this host sees it, or else from its own cache, into which it decodes them once.
+
+    Args:
+        packed: what :func:`_packed` gave.
+        read_as: the settings of the data.
+        source: of images without labels; null: the data's.
+
+    Raises:
+        ConfigError: this host has not the same images.
+    """
+    if not isinstance(packed, tuple):
+        return _tensor(packed)
+    file, rows = packed
+    own = CacheFile(CacheFolder.of_this_host().path / file.path.name, file.key)
+    found = open_cached(file) or open_cached(own)
+    if found is None:
+        load_data(read_as) if source is None else load_unlabelled(source, read_as, Findings())
+        found = open_cached(own)
+    if found is None:
+        raise HostError(f"The images of {source or read_as.source} are not those that the sweep began with.")
+    return found.subset(_tensor(rows))
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -106,12 +156,16 @@ class TrainingActor(tune.Trainable):
             store: the run folder's place in an object store, if it has one.
             code: :func:`sweeper.run_folder.provenance.code_digest` of the driver; null: not asked for.
         """
-        self._splits = unpack(data)
         self._folder = RunFolder(folder, store)
         self._state_every_s = state_every_s
         self._gpu_share = gpu_share
         self._host = _host()
         self._unusable = unusable_reason(self._folder, code)
+        if self._unusable is None:
+            try:
+                self._splits = unpack(data)
+            except ConfigError as error:
+                self._unusable = f"It cannot read the images: {error}"
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

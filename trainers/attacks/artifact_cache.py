@@ -1,20 +1,18 @@
 """Cache of the surrogates and generators that attacks train: each is trained once per data set."""
 
-import fcntl
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.seeding import NUMERICS, derive_seed
+from trainers.storage.lock import held
 from trainers.storage.object_store import Place
 from trainers.storage.state import StateError, load_state, save_state
 
@@ -55,7 +53,7 @@ class ArtifactCache:
         whole = [NUMERICS, what, parts, self.seed, self.compute.identity]
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         path = self.folder / f"{what}-{key}.safetensors"
-        with _held(self.folder / f"{what}-{key}.lock"):
+        with held(self.folder / f"{what}-{key}.lock", WAIT_AT_MOST_S):
             with suppress(FileNotFoundError, SafetensorError, StateError):
                 return load_state(path)
             tensors = _on_cpu(make(seed))
@@ -65,30 +63,3 @@ class ArtifactCache:
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.cpu() for name, tensor in tensors.items()}
-
-
-@contextmanager
-def _held(path: Place) -> Iterator[None]:
-    """Hold a lock file; the kernel releases it when this process ends.
-
-    A process does not wait where locks are not supported, and never longer than ``WAIT_AT_MOST_S``: over NFS a lost
-    host may hold a lock for ever.
-    """
-    if not isinstance(path, Path):
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        until = time.monotonic() + WAIT_AT_MOST_S
-        with suppress(OSError):
-            while not _locked(file) and time.monotonic() < until:
-                time.sleep(0.1)
-        yield
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

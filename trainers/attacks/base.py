@@ -11,6 +11,7 @@ from torch import Tensor
 from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.labels import LabelMap
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import with_replaced
 from trainers.errors import ConfigError, RateError
 from trainers.params import Parameters
 from trainers.seeding import derive_seed, seeded
@@ -186,19 +187,22 @@ class Attack(ABC):
     def poison(self, clean: ImageSet, rate: float) -> PoisonedSet:
         """Poison a copy of ``clean``; the same seed gives the same bytes.
 
+        Of images that are no tensor, only those that differ are new.
+
         Raises:
             ConfigError: as for :meth:`counts`, or the trigger changes no pixel of any image.
         """
         generator = seeded(derive_seed(self.seed, "poison"))
         chosen, covering = (indices.sort().values for indices in self.choose(clean, rate, generator))
-        images, labels = clean.images.clone(), clean.labels.clone()
+        labels, changed = clean.labels.clone(), [clean.images[chosen], clean.images[covering]]
         if len(chosen):
-            images[chosen] = self.poison_images(images[chosen], chosen, generator)
-            if images[chosen].equal(clean.images[chosen]):
+            changed[0] = self.poison_images(clean.images[chosen], chosen, generator)
+            if changed[0].equal(clean.images[chosen]):
                 raise ConfigError(f"The trigger of {self.name} is too faint: it changes no pixel of any image.")
             labels[chosen] = self.poison_labels(labels[chosen], chosen, generator)
         if len(covering):
-            images[covering] = self.cover_images(images[covering], covering, generator)
+            changed[1] = self.cover_images(clean.images[covering], covering, generator)
+        images = with_replaced(clean.images, torch.cat([chosen, covering]), torch.cat(changed))
         masks = [torch.zeros(len(clean), dtype=torch.bool).index_fill_(0, where, True) for where in (chosen, covering)]
         return PoisonedSet(ImageSet(images, labels, clean.class_names), *masks)
 

@@ -15,9 +15,11 @@ from trainers.attacks.scale import enlarged, enlargement
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer, shuffled_batches
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Images
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model, check_network
 from trainers.params import Parameters, param
+from trainers.placement import placed
 from trainers.seeding import seeded
 
 WIDTH = 16
@@ -117,7 +119,7 @@ class Dynamic(Attack):
     params: DynamicParams
     _mask: Generator
     _pattern: Generator
-    _donors: Tensor
+    _donors: Images
 
     def __init__(self, params: DynamicParams, label_map: LabelMap, shape: tuple[int, int, int], seed: int):
         super().__init__(params, label_map, shape, seed)
@@ -168,8 +170,8 @@ class Dynamic(Attack):
 
     def _train(self, masker: Generator, painter: Generator, clean: ImageSet, compute: Compute, seed: int) -> None:
         p, device = self.params, compute.device
-        images, labels = clean.images.to(device), clean.labels.to(device)
-        normalise = Normalizer.fit(images)
+        images, labels = placed(clean.images, compute), clean.labels.to(device)
+        normalise = Normalizer.fit(clean.images, device)
         network = build_model(ModelConfig(p.surrogate), self.shape, clean.num_classes, seed)
         for module in (masker, painter, network):
             module.to(device)

@@ -17,6 +17,7 @@ from trainers.attacks.blend import Blend, PatternParams
 from trainers.attacks.labels import LabelMap
 from trainers.data.batches import Augmentation
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Images, subset
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.vab import Vab, VabParams
@@ -127,7 +128,7 @@ class EntropyAware(Blend):
             victim = self._victim(clean, rate, artifacts, derive_seed(seed, number))
             clean_mask = torch.ones(len(clean), dtype=torch.bool)
             clean_mask[poisoned], clean_mask[cover] = False, False
-            wanted = self._entropies(victim, clean.images[clean_mask])
+            wanted = self._entropies(victim, subset(clean.images, clean_mask))
             pool = self._pool(clean, len(poisoned), generator)
             offers = torch.stack(
                 [self._entropies(victim, self.blended(clean.images[pool], float(a))) for a in levels], dim=1
@@ -155,7 +156,7 @@ class EntropyAware(Blend):
         return defense
 
     @staticmethod
-    def _entropies(victim: Vab, images: Tensor) -> Tensor:
+    def _entropies(victim: Vab, images: Images) -> Tensor:
         """Entropy of the Victim's prediction for ``images``, uint8 (M, C, H, W): float (M,) on the CPU."""
         return prediction_entropy(victim.logits_of(victim.victim, images)).cpu()
 

@@ -43,7 +43,7 @@ def load_pattern(path: str, channels: int, size: int) -> Pattern:
     content = [(path, _read(path))]
     on_white = decode(content, Rendering(size))
     shown, opacity = on_white.all_images()[0], None
-    if on_white.transparent:
+    if on_white.notes.transparent:
         on_black = decode(content, Rendering(size, background="black")).all_images()[0].float()
         # The two differ by what shows of the background.
         opacity = 1 - (shown.float() - on_black).mean(0, keepdim=True) / 255

@@ -13,6 +13,7 @@ from trainers.data.image_set import ImageSet
 from trainers.models import ModelConfig, Network, build_model, check_network
 from trainers.optim import Descent, OptimizerParams
 from trainers.params import Parameters, changed, param
+from trainers.placement import Sent, placed
 from trainers.seeding import seeded
 
 AT_ONCE = 500
@@ -63,8 +64,8 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
     """A surrogate for ``clean``: from the cache, or trained now."""
     compute = artifacts.compute
     model = ModelConfig(params.surrogate)
-    images = clean.images.to(compute.device)
-    normalise = Normalizer.fit(images)
+    images = placed(clean.images, compute)
+    normalise = Normalizer.fit(clean.images, compute.device)
 
     def make(seed: int) -> dict[str, Tensor]:
         network = build_model(model, clean.shape, clean.num_classes, seed)
@@ -81,7 +82,13 @@ def trained_surrogate(params: SurrogateParams, clean: ImageSet, artifacts: Artif
 
 
 def _train(
-    network: Network, images: Tensor, labels: Tensor, normalise: Normalizer, epochs: int, compute: Compute, seed: int
+    network: Network,
+    images: Tensor | Sent,
+    labels: Tensor,
+    normalise: Normalizer,
+    epochs: int,
+    compute: Compute,
+    seed: int,
 ) -> None:
     generator = seeded(seed, compute.device)
     descent = Descent(network, TRAINING.new_optimizer(network, TRAINING.lr, fused=compute.fused), TRAINING.lr)

@@ -74,7 +74,11 @@ def memory_need(
         compute: numeric format, and images that a step with more of them takes in one pass.
     """
     footprint = defense.footprint(params, model, data, compute.pass_images or PASS_IMAGES)
-    images = data.pixels * (footprint.copies * data.images + data.unlabelled)
+    images = sum(
+        copies * count * data.pixels
+        for copies, count in ((footprint.copies, data.images), (1, data.unlabelled))
+        if count * data.pixels <= compute.image_room  # others are sent batch by batch
+    )
     facts = data.images * (8 + 4 * (3 * data.classes + FEW_FLOATS))  # targets, and logits while they are put together
     pairs = [
         (one, model_bytes(one.model, data.shape, data.classes, compute.amp, one.frozen)) for one in footprint.networks

@@ -9,13 +9,13 @@ import torch
 
 from trainers.card.need import MemoryNeed
 from trainers.compute import Compute
+from trainers.data.memory import gib
 from trainers.errors import TrialError
 
 MOST_ON_A_CARD = 8
 """Most trainings on one card that a share is proposed for."""
 LARGE_STEPS = "batch_size or pass_images"
 """The keys on which the largest step depends."""
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,3 @@ def proposed_share(need: int, total: int) -> float | None:
         if need <= Room(total, share).bytes:
             return share
     return None
-
-
-def gib(size: int) -> str:
-    """Bytes as text."""
-    return f"{size / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Image sources: ``shapes``, ``cifar10``, ``parquet:PATH`` and ``folder:PATH``, all loaded into memory as uint8."""
+"""Image sources: ``shapes``, ``cifar10``, ``parquet:PATH`` and ``folder:PATH``, as uint8 in memory or in a file."""
 
 from trainers.data.config import DataConfig
 from trainers.data.findings import Findings

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainers.data.stored import Gathered
 from trainers.params import Parameters, param
 
 
@@ -31,15 +32,17 @@ class Normalizer:
     )
 
     @classmethod
-    def fit(cls, images: Tensor, device: torch.device | None = None) -> "Normalizer":
+    def fit(cls, images: Tensor | Gathered, device: torch.device | None = None) -> "Normalizer":
         """Normalizer with the statistics of ``images``, uint8 (N, C, H, W). A constant channel gets a deviation of 1.
 
         Args:
             images: the images to measure.
-            device: where to compute and keep the statistics; null: the device of ``images``.
+            device: where to compute and keep the statistics; null: that of ``images``, a tensor.
         """
         # Sums over a histogram of the 256 values are exact however the set is split, and copy only parts of it.
-        device = device or images.device
+        if device is None:
+            assert isinstance(images, Tensor), "others are on no device"
+            device = images.device
         counts = torch.zeros(images.shape[1], 256, dtype=torch.long, device=device)
         for part in images.split(1000):
             for count, channel in zip(counts, part.to(device).unbind(1), strict=True):

@@ -10,6 +10,7 @@ from trainers.params import Parameters, param
 RENDERED = ("image_size", "background", "max_value", "interpolation")
 """Keys that say how pixels are made of what a file holds."""
 REFUSE, LEAVE_OUT = "refuse", "leave_out"
+AUTO, ON, OFF = "auto", "on", "off"
 LEAVE_OUT_KEY = "data.unreadable: leave_out (of train: --unreadable leave_out)"
 """How a message writes the setting that goes on without what cannot be used."""
 
@@ -49,13 +50,21 @@ class DataConfig(Parameters):
         choices=(REFUSE, LEAVE_OUT),
         doc="what to do where an image cannot be read or a row has no label; left out, they are counted",
     )
+    cache: str = param(
+        AUTO,
+        choices=(AUTO, ON, OFF),
+        doc="decode the images of folder:PATH and parquet:PATH once, into a file that all trainings of a host share "
+        "(sweeper cache); auto: where they take more than an eighth of the memory",
+    )
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")
     download: bool = param(False, doc="fetch cifar10 into root if it is not there")
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:
-        """As in the base class; a background must be a colour too."""
+        """As in the base class; a background must be a colour too. YAML reads ``on`` and ``off`` as true and false."""
+        if name == "cache" and isinstance(value, bool):
+            value = ON if value else OFF
         if name == "background" and value is None:
             raise ConfigError("background must be text, but got None; in YAML a colour such as '#ff0000' needs quotes.")
         value = super().check(name, value)

@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from trainers.data.findings import Findings, Place
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import PART, Images
 
 _SAMPLE = 256
 """Bytes of each image that are compared first: most images differ in them, so that few are hashed whole."""
@@ -17,7 +18,7 @@ Member = tuple[str, int]
 """Name of a set, and index into it."""
 
 
-def copies(sets: Mapping[str, Tensor]) -> list[list[Member]]:
+def copies(sets: Mapping[str, Images]) -> list[list[Member]]:
     """Groups of two images or more with the same pixels, within sets and across them.
 
     Args:
@@ -26,23 +27,27 @@ def copies(sets: Mapping[str, Tensor]) -> list[list[Member]]:
     Returns:
         Each group in the order of the sets and their images.
     """
-    by_sample: dict[bytes, list[Member]] = defaultdict(list)
+    samples = np.concatenate([_samples(images) for images in sets.values()])
+    _, which, counts = np.unique(samples, return_inverse=True, return_counts=True)
+    alike = counts[which] > 1
+    groups: dict[bytes, list[Member]] = defaultdict(list)
+    start = 0
     for name, images in sets.items():
-        pixels = images.flatten(1).numpy()
-        places = np.linspace(0, pixels.shape[1] - 1, min(_SAMPLE, pixels.shape[1])).astype(np.int64)
-        shape = repr(tuple(images.shape[1:])).encode()
-        for index, sample in enumerate(pixels[:, places]):
-            by_sample[shape + sample.tobytes()].append((name, index))
-    groups: list[list[Member]] = []
-    for members in by_sample.values():
-        if len(members) > 1:
-            by_digest: dict[bytes, list[Member]] = defaultdict(list)
-            for name, index in members:
-                by_digest[hashlib.sha256(sets[name][index].contiguous().numpy().tobytes()).digest()].append(
-                    (name, index)
-                )
-            groups += [group for group in by_digest.values() if len(group) > 1]
-    return groups
+        for index in np.flatnonzero(alike[start : start + len(images)]).tolist():
+            digest = hashlib.sha256(repr(tuple(images.shape[1:])).encode())
+            digest.update(images[index].contiguous().view(-1).numpy().data)
+            groups[digest.digest()].append((name, index))
+        start += len(images)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _samples(images: Images) -> NDArray[np.uint64]:
+    """A number of some bytes of each image: equal where these are, and nearly never otherwise."""
+    size = images.shape[1:].numel()
+    places = np.linspace(0, size - 1, min(_SAMPLE, size)).astype(np.int64)
+    factors = np.random.default_rng(0).integers(0, 2**64, len(places), np.uint64, endpoint=False) | np.uint64(1)
+    numbers = [part.flatten(1).numpy()[:, places].astype(np.uint64) @ factors for part in images.split(PART)]
+    return np.concatenate(numbers) if numbers else np.empty(0, np.uint64)
 
 
 def warn_of_copies(sets: Mapping[str, ImageSet], findings: Findings) -> None:
@@ -79,7 +84,7 @@ def warn_of_copies(sets: Mapping[str, ImageSet], findings: Findings) -> None:
         findings.warn(f"{len(disputed):,} images have the same pixels as one of another class.", disputed)
 
 
-def warn_of_tested(source: str, images: Tensor, test: ImageSet, findings: Findings) -> None:
+def warn_of_tested(source: str, images: Images, test: ImageSet, findings: Findings) -> None:
     """Count images without labels that are test images too.
 
     Args:

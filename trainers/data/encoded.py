@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from trainers.data.config import LEAVE_OUT_KEY, REFUSE, DataConfig
-from trainers.data.decode import NAMED, Decoded, Source, decode
+from trainers.data.cached import cached
+from trainers.data.config import AUTO, LEAVE_OUT_KEY, OFF, REFUSE, DataConfig
+from trainers.data.decode import NAMED, Decoded, Items, decode, size_of_first
 from trainers.data.findings import Findings, Place
+from trainers.data.memory import IN_MEMORY, total_memory
 from trainers.errors import ConfigError
 from trainers.text import printable
 
@@ -26,10 +25,10 @@ _DARK_OF_16_BITS = 1 << 15
 """An image of 16 bits whose values all lie below this uses a part of them."""
 
 
-def decode_all(
-    items: Sequence[tuple[str, Source]], config: DataConfig, findings: Findings, root: Path | None = None
-) -> Decoded:
+def decode_all(items: Items, config: DataConfig, findings: Findings, root: Path | None = None) -> Decoded:
     """Decode the images of a data set, as far as ``config.unreadable`` lets some be left out.
+
+    They go into memory, or into a file that all processes of this host map, as ``config.cache`` says.
 
     Args:
         items: per image, the name that people know it by, and its encoded bytes, the file that holds them, or why there
@@ -39,10 +38,13 @@ def decode_all(
         root: folder that names are written relative to in the findings; null: as they are.
 
     Raises:
-        ConfigError: as :func:`trainers.data.decode.decode`, or an image cannot be read and none may be left out, or no
-            image can be read.
+        ConfigError: as :func:`trainers.data.decode.decode` or :func:`trainers.data.cached.cached`, or an image cannot
+            be read and none may be left out, or no image can be read.
     """
-    decoded = decode(items, config.rendering)
+    if config.cache == OFF or (config.cache == AUTO and not _exceeds_memory(items, config)):
+        decoded = decode(items, config.rendering)
+    else:
+        decoded = cached(items, config.rendering, findings, config.unreadable == REFUSE)
     if decoded.broken and (config.unreadable == REFUSE or not len(decoded.kept)):
         raise _refusal(decoded)
     prefix = "" if root is None else f"{root}{os.sep}"
@@ -51,6 +53,14 @@ def decode_all(
         findings.leave_out(names[index], UNREADABLE, reason)
     _warn(decoded, names, config, findings)
     return decoded
+
+
+def _exceeds_memory(items: Items, config: DataConfig) -> bool:
+    """Whether the decoded images take more memory than is meant for them."""
+    if not len(items):
+        return False
+    size = size_of_first(items, config.rendering)
+    return size is not None and len(items) * 3 * size[0] * size[1] > IN_MEMORY * total_memory()
 
 
 def check_split(split: str, left: int, there: int) -> None:
@@ -97,45 +107,45 @@ def _listed(decoded: Decoded) -> str:
 
 def _warn(decoded: Decoded, names: list[str], config: DataConfig, findings: Findings) -> None:
     """Tell what a person would want to know about the images of a data set."""
-    total = len(decoded.kept)
+    notes, total = decoded.notes, len(decoded.kept)
 
     def warn(indices: Sequence[int], what: str, text: str) -> None:
         if indices:
             places = [Place(what, names[index]) for index in indices]
             findings.warn(f"{len(indices):,} of {total:,} images {text}", places)
 
-    if decoded.transparent:  # often all of them, so that no list is of use
+    if notes.transparent:  # often all of them, so that no list is of use
         findings.warn(
-            f"{len(decoded.transparent):,} of {total:,} images have transparent parts, behind which data.background "
+            f"{len(notes.transparent):,} of {total:,} images have transparent parts, behind which data.background "
             f"({config.background}) shows."
         )
-    warn(decoded.frames, "has several frames or pages", "have several frames or pages; the first of each is read.")
-    elongated = [i for i, size in sorted(decoded.sizes.items()) if max(size) >= ELONGATED * min(size)]
+    warn(notes.frames, "has several frames or pages", "have several frames or pages; the first of each is read.")
+    elongated = [i for i, size in sorted(notes.sizes.items()) if max(size) >= ELONGATED * min(size)]
     warn(
         elongated,
         "elongated",
         "are at least twice as wide as high, or as high as wide; data.image_size makes them square.",
     )
-    constant = decoded.kept[_constant(decoded.images)].tolist()
-    hint = "; another data.background may show more" if set(constant) & set(decoded.transparent) else ""
-    warn(constant, "one colour all over", f"show one colour all over{hint}.")
+    hint = "; another data.background may show more" if set(notes.constant) & set(notes.transparent) else ""
+    warn(notes.constant, "one colour all over", f"show one colour all over{hint}.")
     _warn_of_range(decoded, config, findings)
 
 
 def _warn_of_range(decoded: Decoded, config: DataConfig, findings: Findings) -> None:
+    notes = decoded.notes
     if config.max_value is not None:
-        above = sum(high > config.max_value for _, high in decoded.deep.values())
+        above = sum(high > config.max_value for _, high in notes.deep.values())
         if above:
             findings.warn(
                 f"{above:,} of {len(decoded.kept):,} images have values above data.max_value ({config.max_value:g}), "
-                f"which become white as it does; the largest is {max(high for _, high in decoded.deep.values()):g}."
+                f"which become white as it does; the largest is {max(high for _, high in notes.deep.values()):g}."
             )
         return
-    known = [bounds for bounds in decoded.deep.values() if bounds[1] > 0]
+    known = [bounds for bounds in notes.deep.values() if bounds[1] > 0]
     dark = [bounds for bounds in known if bounds[1] < _DARK_OF_16_BITS]
     if 2 * len(dark) > len(known):
         _warn_of_16_bits(dark, len(known) - len(dark), findings)
-    elif not decoded.deep and 0 < (largest := int(decoded.images.max())) < _DARK:
+    elif not notes.deep and 0 < (largest := notes.largest) < _DARK:
         findings.warn(
             f"The largest value of all images is {largest} of 255, so that they are nearly black; data.max_value: "
             f"{largest} makes it white."
@@ -152,9 +162,3 @@ def _warn_of_16_bits(dark: list[tuple[float, float]], others: int, findings: Fin
         f"{len(dark):,}{of_all} images of 16 bits have values from {low:g} to {high:g} of 65535, so that they are "
         f"nearly black; data.max_value: {suggested} makes {suggested} white{too}."
     )
-
-
-def _constant(images: Tensor) -> Tensor:
-    """Which images have a single colour: bool (M,)."""
-    channels = images.flatten(2)
-    return torch.cat([(part.amin(2) == part.amax(2)).all(1) for part in channels.split(256)])

@@ -14,6 +14,7 @@ from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.pixels import image_extensions
 from trainers.data.split_names import UNUSED, Split, measured_on, split_named, splits_in
+from trainers.data.stored import Images, part
 from trainers.data.tree import Tree, folders_in, holds_images, open_root, readable
 from trainers.errors import ConfigError
 from trainers.text import name_as_text
@@ -80,13 +81,13 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
     check_split(f"The training split {train_folder}", count, len(train_files))
     if test_folder is not None:
         check_split(f"The test split {test_folder}", len(places) - count, len(test_files))
-    train_set = ImageSet(images[:count], labels[:count], class_names, tuple(places[:count]))
+    train_set = ImageSet(part(images, 0, count), labels[:count], class_names, tuple(places[:count]))
     if test_folder is None:
         return train_set, None
-    return train_set, ImageSet(images[count:], labels[count:], class_names, tuple(places[count:]))
+    return train_set, ImageSet(part(images, count, None), labels[count:], class_names, tuple(places[count:]))
 
 
-def read_unlabelled_folder(path: str, config: DataConfig, findings: Findings) -> Tensor:
+def read_unlabelled_folder(path: str, config: DataConfig, findings: Findings) -> Images:
     """All images below a folder, however deep, or below its ``train`` where there are ``train`` and a split to test on.
 
     Links to folders are not followed. What is left out goes to ``findings``.

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from trainers.data.findings import Findings
+from trainers.data.stored import PART, Images, subset
 from trainers.errors import ConfigError
 from trainers.text import printable
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images in memory.
+    """Labelled images.
 
     Args:
-        images: uint8 (N, C, H, W), C of 1 or 3.
+        images: uint8 (N, C, H, W), C of 1 or 3, in memory or in a file.
         labels: int64 (N,), from 0 to ``len(class_names) - 1``.
         class_names: one name per class, at least two.
         names: where each image came from, for people; null if it came from nowhere.
@@ -28,7 +29,7 @@ class ImageSet:
             the classes.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
     names: tuple[str, ...] | None = None
@@ -74,7 +75,8 @@ class ImageSet:
         """SHA-256 (16 hex digits) over shape, class names, labels and pixels."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.class_names)).encode())
         digest.update(self.labels.numpy().tobytes())
-        digest.update(self.images.contiguous().numpy().tobytes())
+        for some in self.images.split(PART):
+            digest.update(some.contiguous().view(-1).numpy().data)
         return digest.hexdigest()[:16]
 
     def check_every_class(self) -> None:
@@ -91,7 +93,7 @@ class ImageSet:
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at ``indices``: int64 (M,)."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return ImageSet(self.images[indices], self.labels[indices], self.class_names, names)
+        return ImageSet(subset(self.images, indices), self.labels[indices], self.class_names, names)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Splits:
     train: ImageSet
     test: ImageSet
     held_out: ImageSet | None = None
-    elsewhere: Mapping[str, Tensor] = field(default_factory=dict)
+    elsewhere: Mapping[str, Images] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,8 +130,9 @@ class Splits:
         return "-".join([part.fingerprint for part in parts] + others)
 
 
-def pixels_fingerprint(images: Tensor) -> str:
+def pixels_fingerprint(images: Images) -> str:
     """SHA-256 (16 hex digits) over shape and pixels of images without labels: uint8 (N, C, H, W)."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy().tobytes())
+    for some in images.split(PART):
+        digest.update(some.contiguous().view(-1).numpy().data)
     return digest.hexdigest()[:16]

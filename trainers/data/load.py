@@ -3,7 +3,6 @@
 import os
 
 import torch
-from torch import Tensor
 
 from trainers.data.cifar10 import load_cifar10
 from trainers.data.config import DataConfig
@@ -14,6 +13,7 @@ from trainers.data.image_set import ImageSet, Splits
 from trainers.data.long_tail import long_tailed
 from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.shapes import make_shapes
+from trainers.data.stored import Images
 from trainers.data.subset import stratified_indices
 from trainers.errors import ConfigError
 from trainers.seeding import derive_seed
@@ -27,8 +27,8 @@ UNEQUAL = 10
 
 
 def load_data(config: DataConfig) -> Splits:
-    """The images of ``config.source``, in memory, cut down to stratified subsets of the sizes asked for, and then
-    the training split to the long tail of ``config.imbalance``.
+    """The images of ``config.source``, in memory or in a file, cut down to stratified subsets of the sizes asked for,
+    and then the training split to the long tail of ``config.imbalance``.
 
     ``~`` at the start of a path is the home folder.
 
@@ -83,7 +83,7 @@ def load_untrusted(config: DataConfig, findings: Findings) -> ImageSet:
     return images
 
 
-def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Tensor:
+def load_unlabelled(source: str, config: DataConfig, findings: Findings) -> Images:
     """Images alone: labels, where there are any, are not read. Of a data set with two splits, the training split's.
 
     Args:

@@ -2,9 +2,11 @@
 
 import glob
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from torch import Tensor
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from trainers.data.config import DataConfig
 from trainers.data.decode import NoImage
@@ -13,8 +15,9 @@ from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.parquet_classes import classes_of, leave_out_unlabelled
-from trainers.data.parquet_table import FileLabels, read_images, read_labels
+from trainers.data.parquet_table import FileLabels, count_rows, read_images, read_labels
 from trainers.data.split_names import UNUSED, Split, measured_on, splits_in
+from trainers.data.stored import Images, part
 from trainers.data.tree import BROKEN_LINK, HIDDEN, LINK, SPECIAL, readable
 from trainers.errors import ConfigError
 
@@ -80,23 +83,39 @@ def read_parquet(path: str, config: DataConfig, findings: Findings) -> tuple[Ima
     in_train = [labels_of[file].values for file in files if kinds[file] == "train" or not has_both]
     num_train = sum(len(values.drop_null()) for values in in_train)
     labels, class_names = classes_of(known, num_train, path)
-    items = [item for file in files for item in _labelled_images(labels_of[file], config)]
+    items = _Rows([(labels_of[file].file, labels_of[file].values.is_valid()) for file in files], config.image_column)
     decoded = decode_all(items, config, findings)
     images, labels = decoded.images, labels[decoded.kept]
     count = int((decoded.kept < num_train).sum())
-    places = tuple(items[index][0] for index in decoded.kept.tolist())
+    places = tuple(decoded.names[index] for index in decoded.kept.tolist())
     check_split(f"The training split of {path}", count, num_train)
-    train = ImageSet(images[:count], labels[:count], class_names, places[:count])
+    train = ImageSet(part(images, 0, count), labels[:count], class_names, places[:count])
     if not has_both:
         return train, None
     check_split(f"The test split of {path}", len(places) - count, len(items) - num_train)
-    return train, ImageSet(images[count:], labels[count:], class_names, places[count:])
+    return train, ImageSet(part(images, count, None), labels[count:], class_names, places[count:])
 
 
-def _labelled_images(labels: FileLabels, config: DataConfig) -> list[tuple[str, bytes | NoImage]]:
-    """The images of a file, without those of rows that have no label."""
-    images = read_images(labels.file, config.image_column)
-    return [image for image, known in zip(images, labels.values.is_valid().to_pylist(), strict=True) if known]
+class _Rows:
+    """The images of Parquet files, without those of rows that have no label; they are read each time anew.
+
+    Args:
+        files: each with which of its rows are wanted: bool (N,).
+        column: of the images, as the user named it.
+        or_another: whether it is found in files that lack it.
+    """
+
+    def __init__(self, files: list[tuple[Path, pa.Array]], column: str | None, or_another: bool = False):
+        self._files, self._column, self._or_another = files, column, or_another
+        self._count = int(sum(pc.sum(wanted, min_count=0).as_py() for _, wanted in files))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | NoImage]]:
+        for file, wanted in self._files:
+            rows = zip(read_images(file, self._column, self._or_another), wanted, strict=True)
+            yield from (image for image, is_wanted in rows if is_wanted.as_py())
 
 
 def _check_named(files: list[Path], kinds: dict[Path, Split | None], path: str) -> None:
@@ -131,7 +150,7 @@ def _with_labels(
     return kept
 
 
-def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -> Tensor:
+def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -> Images:
     """The images of Parquet files, which need no labels; of files of both splits, the training split's.
 
     They need not lie in the same column as those of the data: one that a file lacks is found as where none is given.
@@ -153,8 +172,9 @@ def read_unlabelled_parquet(path: str, config: DataConfig, findings: Findings) -
         _check_named(files, kinds, path)
         _leave_out([file for file in files if kinds[file] != "train"], root, NOT_TRAINING, findings)
         files = [file for file in files if kinds[file] == "train"]
-    items = [item for file in files for item in read_images(file, config.image_column, or_another=True)]
-    if not items:
+    rows = [(file, pa.repeat(True, count_rows(file))) for file in files]
+    items = _Rows(rows, config.image_column, or_another=True)
+    if not len(items):
         raise ConfigError(f"The Parquet files of {path} hold no rows.")
     return decode_all(items, config, findings).images
 

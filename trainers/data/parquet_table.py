@@ -79,8 +79,9 @@ def read_labels(file: Path, given: str | None) -> FileLabels:
     return FileLabels(file, column, values, class_names_of(schema, column), nothing)
 
 
-def read_images(file: Path, given: str | None, or_another: bool = False) -> list[tuple[str, bytes | NoImage]]:
-    """Read the images of a file: per row its place (``row 17 of FILE``, from 0) and its encoded bytes.
+def read_images(file: Path, given: str | None, or_another: bool = False) -> Iterator[tuple[str, bytes | NoImage]]:
+    """Read the images of a file, some rows at a time: per row its place (``row 17 of FILE``, from 0) and its encoded
+    bytes.
 
     A row without bytes, or with several images, has none. A ``path`` beside the bytes is not opened: a data file has no
     say in which other files are.
@@ -98,10 +99,22 @@ def read_images(file: Path, given: str | None, or_another: bool = False) -> list
             given = None
         column = find_image_column(parquet.schema_arrow, given, file)
         kind = parquet.schema_arrow.field(column).type
+        encoded, row = _only_ones if is_list(kind) else _encoded, 0
         # Of a struct the bytes alone are read. Lists are read whole: their writers name the part below differently.
-        table = _read(parquet, [f"{column}.bytes" if holds_bytes(kind) else column], file)
-    images = (_only_ones if is_list(kind) else _encoded)(table.column(column))
-    return [(f"row {row} of {file}", image) for row, image in enumerate(images)]
+        for part in _parts(parquet, [f"{column}.bytes" if holds_bytes(kind) else column], file):
+            for image in encoded(pa.chunked_array([part.column(column)])):
+                yield f"row {row} of {file}", image
+                row += 1
+
+
+def count_rows(file: Path) -> int:
+    """How many rows a file has.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
 
 
 def _encoded(values: pa.ChunkedArray) -> list[bytes | NoImage]:
@@ -149,14 +162,29 @@ def _refuse_others(allowed: pa.Array, values: pa.Array, words: str, file: Path) 
 
 
 def _read(parquet: pq.ParquetFile, columns: list[str], file: Path) -> pa.Table:
-    """The columns, part by part: a few hundred bytes may stand for more than memory holds, without saying so."""
+    """The columns, whole.
+
+    Raises:
+        ConfigError: memory does not hold them.
+    """
     parts, size = [], 0
-    for part in parquet.iter_batches(batch_size=_ROWS, columns=columns):
+    for part in _parts(parquet, columns, file):
         size += part.nbytes
-        if size > available_memory():
-            raise ConfigError(f"The images of {file} do not fit into memory.")
+        _check_room(size, file)
         parts.append(part)
     return pa.Table.from_batches(parts) if parts else parquet.read(columns=columns)
+
+
+def _parts(parquet: pq.ParquetFile, columns: list[str], file: Path) -> Iterator[pa.RecordBatch]:
+    """The columns, some rows at a time: a few hundred bytes may stand for more than memory holds, without saying so."""
+    for part in parquet.iter_batches(batch_size=_ROWS, columns=columns):
+        _check_room(part.nbytes, file)
+        yield part
+
+
+def _check_room(size: int, file: Path) -> None:
+    if size > available_memory():
+        raise ConfigError(f"The images of {file} do not fit into memory.")
 
 
 @contextmanager

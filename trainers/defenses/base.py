@@ -1,7 +1,7 @@
 """Base class of defenses: a list of stages over untrusted data, with a state that can be saved."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation, augment
+from trainers.data.batches import Augmentation, augment, shuffled_batches
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import Gathered, Images
 from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, ModelOutput, Network, build_model
@@ -19,6 +20,7 @@ from trainers.optim import Descent, OptimizerParams, frozen_parts
 from trainers.optim.descent import Average
 from trainers.optim.parts import freeze
 from trainers.params import Parameters
+from trainers.placement import Sent, chunks, placed
 from trainers.seeding import derive_seed
 
 CHUNK = 1000
@@ -56,7 +58,7 @@ class TrainingTask:
     augmentation: Augmentation
     compute: Compute
     seed: int
-    unlabelled: Tensor | None = None
+    unlabelled: Images | None = None
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ class Defense(ABC):
         self.params = params
         self.task = task
         self.device = task.compute.device
-        self.images = task.data.images.to(self.device)
+        self.images = placed(task.data.images, task.compute)
         self.labels = task.data.labels.to(self.device)
-        self.normalise = normalizer_of(task.model, self.images)
+        self.normalise = normalizer_of(task.model, task.data.images, self.device)
         self.generator = torch.Generator(device=self.device)
         self.modules: dict[str, nn.Module] = {}
         self.descents: dict[str, Descent] = {}
@@ -318,6 +320,22 @@ class Defense(ABC):
         )
         return self.descents[role]
 
+    def batches(self, chosen: Tensor, batch_size: int) -> Iterator[Tensor]:
+        """The ``chosen`` indices as :func:`shuffled_batches` has them, each batch's images read ahead."""
+        yield from self.ahead(list(shuffled_batches(chosen, batch_size, self.generator)))
+
+    def ahead(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield ``batches`` of indices; the images of the next ones are read meanwhile, if they are not on the device.
+
+        They are found by the very tensor that is yielded. At most two batches are in use at a time.
+        """
+        yield from self.images.ahead(batches) if isinstance(self.images, Sent) else batches
+
+    def ahead_in_pairs(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :meth:`ahead`, for two batches at a time."""
+        batches = self.ahead([batch for pair in pairs for batch in pair])
+        yield from zip(batches, batches, strict=True)
+
     def view(self, indices: Tensor) -> Tensor:
         """Augmented, normalised training images: float (M, C, H, W)."""
         chosen = self.images.index_select(0, indices)
@@ -340,11 +358,11 @@ class Defense(ABC):
             return run(images)
 
     @torch.no_grad()
-    def logits_of(self, network: nn.Module, images: Tensor, batch_size: int = CHUNK) -> Tensor:
+    def logits_of(self, network: nn.Module, images: Tensor | Gathered | Sent, batch_size: int = CHUNK) -> Tensor:
         """Logits of ``images``, uint8 (M, C, H, W), not augmented: float (M, classes). Leaves ``network`` in eval."""
         network.eval()
-        chunks = images.to(self.device).split(batch_size)
-        return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in chunks])
+        some = chunks(images, batch_size, self.device)
+        return torch.cat([self.run_network(network, self.normalise(c)).logits.float() for c in some])
 
     def step(self, descent: Descent, loss: Tensor) -> None:
         """One step of gradient descent on ``loss``."""

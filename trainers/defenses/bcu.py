@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from trainers.data.batches import augment, shuffled_batches
+from trainers.data.stored import subset
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Trunk, Unlabelled
 from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.none import NoDefense, NoneParams
@@ -15,6 +16,7 @@ from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model
 from trainers.optim import OptimizerParams, cosine
 from trainers.params import param
+from trainers.placement import Sent, placed
 from trainers.seeding import derive_seed, seeded
 
 
@@ -69,7 +71,7 @@ class Bcu(Defense):
         # Drawn at random, since some sources list their images class by class.
         order = torch.randperm(len(task.unlabelled), generator=seeded(derive_seed(task.seed, self.name, "unlabelled")))
         chosen = order[: params.unlabelled_count].sort().values
-        self.unlabelled_images = task.unlabelled[chosen].to(self.device)
+        self.unlabelled_images = placed(subset(task.unlabelled, chosen), task.compute)
         self.training = NoDefense(params.training, task)
         self.training.generator = self.generator
         self.modules |= self.training.modules
@@ -118,7 +120,9 @@ class Bcu(Defense):
         self.descent.train()
         meter = LossMeter(self.device)
         chosen = torch.arange(len(self.unlabelled_images), device=self.device)
-        for batch in shuffled_batches(chosen, p.distillation_batch_size, self.generator):
+        batches = list(shuffled_batches(chosen, p.distillation_batch_size, self.generator))
+        source = self.unlabelled_images
+        for batch in source.ahead(batches) if isinstance(source, Sent) else batches:
             drawn = self.unlabelled_images.index_select(0, batch)
             images = self.normalise(augment(drawn, self.task.augmentation, self.generator))
             with torch.no_grad():

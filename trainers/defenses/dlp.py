@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainers.data.batches import batch_count
 from trainers.data.image_set import ImageSet
-from trainers.defenses.base import LossMeter, Report, Stage, TrainingTask
+from trainers.defenses.base import CHUNK, LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.parts.isolating_defense import Isolating
@@ -87,14 +87,11 @@ class Dlp(Isolating):
 
     @classmethod
     def footprint(cls, params: DlpParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:
-        """One network, whose batches have filtered samples beside them, in fine-tuning in several views.
-
-        STRIP adds up two sets of images, of two bytes for each value, before it clips the sum.
-        """
+        """One network, whose batches have filtered samples beside them, in fine-tuning in several views."""
         views = params.guesses if params.finetune_epochs else min(params.unlearning_epochs, 1)
         rate = params.isolation_rate if params.isolation == "rate" else None
         network = cls.trained_on_pairs(params, model, data, rate, views, pass_images)
-        return Footprint((network,), copies=8 if params.filter == "strip" else 1)
+        return Footprint((network,))
 
     @classmethod
     def stages(cls, params: DlpParams) -> list[Stage]:
@@ -138,8 +135,11 @@ class Dlp(Isolating):
         total = torch.zeros(len(self.images), device=self.device)
         for _ in range(self.params.strip_overlays):
             other = torch.randperm(len(self.images), device=self.device, generator=self.generator)
-            both = (self.images.short() + self.images[other].short()).clamp_max(255).to(torch.uint8)
-            total += prediction_entropy(self.logits_of(self.network, both))
+            entropies, others = [], iter(other.split(CHUNK))
+            for own in self.images.split(CHUNK):
+                both = (own.short() + self.images[next(others)].short()).clamp_max(255).to(torch.uint8)
+                entropies.append(prediction_entropy(self.logits_of(self.network, both)))
+            total += torch.cat(entropies)
         return total / self.params.strip_overlays
 
     def _unlearn(self, epoch: int) -> Report:
@@ -162,7 +162,7 @@ class Dlp(Isolating):
         weight = p.unlabelled_weight * ramp(epoch, p.ramp_epochs)
         self.descent.train()
         meter = LossMeter(self.device)
-        for batch, others in self.pairs(p.batch_size):
+        for batch, others in self.ahead_in_pairs(self.pairs(p.batch_size)):
             views, guesses = self._guessed(others)
             images = torch.cat([self.view(batch), views])
             targets = torch.cat([self.targets[batch], guesses])

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from trainers.data.batches import batch_count, shuffled_batches
+from trainers.data.batches import batch_count
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.optim import OptimizerParams
 from trainers.params import param
@@ -43,7 +43,7 @@ class NoDefense(Defense):
         self.descent.train()
         meter = LossMeter(self.device)
         everything = torch.arange(len(self.images), device=self.device)
-        for batch in shuffled_batches(everything, p.batch_size, self.generator):
+        for batch in self.batches(everything, p.batch_size):
             logits = self.run_network(self.network, self.view(batch)).logits
             loss = functional.cross_entropy(logits.float(), self.labels[batch], label_smoothing=p.label_smoothing)
             self.step(self.descent, loss)

@@ -218,9 +218,7 @@ class Vab(Defense):
         scored = set(moments_of(total, moments)[:-1])
         self.victim.train()
         passes = repeat(indices) if steps is not None and len(indices) else [indices]
-        batches = chain.from_iterable(
-            shuffled_batches(chosen, self.params.victim_batch_size, self.generator) for chosen in passes
-        )
+        batches = chain.from_iterable(self.batches(chosen, self.params.victim_batch_size) for chosen in passes)
         for done, batch in enumerate(batches):
             if done == steps:
                 break
@@ -229,7 +227,7 @@ class Vab(Defense):
             self.step(self.descents["victim"], loss)
             meter.add(loss, len(batch))
             if done + 1 in scored:
-                earlier = self.tensors.get("earlier", self.images.new_empty(0, len(self.images), dtype=torch.float))
+                earlier = self.tensors.get("earlier", torch.empty(0, len(self.images), device=self.device))
                 entropy = prediction_entropy(self.logits_of(self.victim, self.images))
                 self.tensors["earlier"] = torch.cat([earlier, entropy[None]])
                 self.victim.train()
@@ -277,7 +275,7 @@ class Vab(Defense):
         credible, size = self._credible(), self.params.batch_size
         self._begin_epoch(epoch, batch_count(len(credible), size))
         meter = LossMeter(self.device)
-        for batch in shuffled_batches(credible, size, self.generator):
+        for batch in self.batches(credible, size):
             images, targets = self._mixed(batch, self.targets[batch])
             loss = soft_cross_entropy(self.run_network(self.beneficiary, images).logits, targets)
             self.step(self.descent, loss)
@@ -296,7 +294,8 @@ class Vab(Defense):
         self._begin_epoch(p.mix_epochs + epoch, len(labelled))
         # The authors' code lets the size of a suspicious batch fall to 0 where there are few of them, and then fails.
         suspicious = self._suspicious() if weight and p.suppression != "filter" else self._suspicious()[:0]
-        for batch, others in zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True):
+        pairs = zip(labelled, spread(suspicious, len(labelled), self.generator), strict=True)
+        for batch, others in self.ahead_in_pairs(pairs):
             known = self.targets[batch]
             if p.suppression in ("both", "credible"):
                 known = suppress(known, self._belief(batch))
@@ -347,7 +346,7 @@ class Vab(Defense):
     def _pseudo_labelled(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Two views of each suspicious sample, with the Beneficiary's pseudo-labels less the Victim's belief."""
         if len(batch) == 0:
-            return self.normalise(self.images[:0]), self.targets[:0]
+            return self.normalise(self.images[batch]), self.targets[:0]
         views = [self.view(batch), self.view(batch)]
         # One view at a time, as the authors do; batch-norm cannot train on a single image, though.
         passes = views if len(batch) > 1 else [torch.cat(views)]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainers.attacks import PoisonedSet
 from trainers.data.image_set import ImageSet
+from trainers.data.stored import differing
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window (Wang et al., 2004); images that are smaller have no SSIM."""
@@ -29,7 +30,7 @@ class AttackCost:
     @classmethod
     def measure(cls, clean: ImageSet, made: PoisonedSet, device: torch.device | str = "cpu") -> "AttackCost":
         """Cost of the poisoned set ``made``, compared with the ``clean`` set that it was made from."""
-        pixels = (made.data.images != clean.images).flatten(1).any(1)
+        pixels = differing(made.data.images, clean.images)
         changed = pixels | (made.data.labels != clean.labels)
         share = int(changed.sum()) / len(clean)
         if not pixels.any():

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data.batches import Normalizer
+from trainers.data.stored import Gathered
 from trainers.defenses.base import CHUNK, Report
 from trainers.errors import TrialError
 from trainers.models import ModelConfig, Network
 from trainers.models.normalizer import normalizer_of
+from trainers.placement import chunks
 from trainers.scenario import ProbeSet, Scenario
 
 WEAK_ATTACK_BELOW = 0.8
@@ -143,7 +145,7 @@ class Monitor:
             figures[prefix + "ra"] = share(triggered == probe.labels[probe.eligible])
         return figures, [[name, *pair] for name, pair in zip(self._class_names, counts, strict=True)]
 
-    def _predict(self, model: Network, images: Tensor) -> Tensor:
+    def _predict(self, model: Network, images: Tensor | Gathered) -> Tensor:
         return predict_classes(model, self._normalise, images, self._compute.device)
 
     def _split_figures(self, credible: Tensor) -> dict[str, float | None]:
@@ -162,7 +164,11 @@ class Monitor:
 
 @torch.no_grad()
 def predict_classes(
-    model: Network, normalise: Normalizer, images: Tensor, device: torch.device, batch_size: int = CHUNK
+    model: Network,
+    normalise: Normalizer,
+    images: Tensor | Gathered,
+    device: torch.device,
+    batch_size: int = CHUNK,
 ) -> Tensor:
     """Predicted classes, in float32 like a saved model's: many bfloat16 logits tie, and ties favour low classes.
 
@@ -181,8 +187,8 @@ def predict_classes(
     """
     model.eval()
     classes, finite = [], torch.ones((), dtype=torch.bool, device=device)
-    for chunk in images.split(batch_size):
-        logits = model(normalise(chunk.to(device))).logits
+    for chunk in chunks(images, batch_size, device):
+        logits = model(normalise(chunk)).logits
         finite &= logits.isfinite().all()
         classes.append(logits.argmax(1).cpu())
     if not finite:  # argmax turns NaN into class 0

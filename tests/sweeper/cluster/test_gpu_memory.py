@@ -12,8 +12,8 @@ from sweeper.cluster.gpu_memory import gpu_memory, needs
 from sweeper.preset.spec import validate
 from tests.sweeper.small import preset_with
 from trainers.card.need import MemoryNeed
-from trainers.card.room import GIB
 from trainers.data.image_set import Splits
+from trainers.data.memory import GIB
 from trainers.defenses import DEFENSES
 
 Patch = pytest.MonkeyPatch

@@ -1,6 +1,8 @@
 """The actor without a Ray runtime: Ray calls setup, step and reset_config, and so do these tests."""
 
+import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
@@ -9,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sweeper.run_folder.provenance import code_digest
 from sweeper.run_folder.record import Training
 from sweeper.running.worker import TrainingActor, pack, unpack
 from tests.sweeper.small import record_of, spec_with
-from trainers.data import ImageSet, Splits
+from trainers.data import DataConfig, Findings, ImageSet, Splits, cached, load_data, load_unlabelled
 from trainers.data.shapes import make_shapes
 from trainers.defenses.base import Defense
 from trainers.errors import TrialError
@@ -45,7 +48,7 @@ def start(tmp_path: Path, splits: Splits) -> Start:
     def make(config: dict[str, Any], state_every_s: float = 1e-9, **more: Any) -> TrainingActor:
         handed_out = config | {"attempt": new_attempt(tmp_path / "states" / config["training"])}
         actor = object.__new__(TrainingActor)
-        actor.setup(handed_out, pack(splits), tmp_path, state_every_s, 0.0, **more)
+        actor.setup(handed_out, pack(splits, DataConfig()), tmp_path, state_every_s, 0.0, **more)
         return actor
 
     return make
@@ -68,7 +71,7 @@ def without_time(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
-    packed = pack(splits)
+    packed = pack(splits, DataConfig())
     back = unpack(packed)
     assert back.fingerprint == splits.fingerprint
     assert back.train.class_names == splits.train.class_names
@@ -77,13 +80,56 @@ def test_data_travels_unchanged_and_uncopied(splits: Splits) -> None:
 
 def test_images_from_elsewhere_travel_too(splits: Splits) -> None:
     both = replace(splits, elsewhere={"folder:a b": splits.test.images, "parquet:c": splits.train.images[:3]})
-    back = unpack(pack(both))
+    back = unpack(pack(both, DataConfig()))
     assert back.fingerprint == both.fingerprint != splits.fingerprint
     assert set(back.elsewhere) == {"folder:a b", "parquet:c"}
 
 
+@pytest.fixture
+def folder_of_images(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder data set, and a cache of images into which threads decode."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cached, "_processes", lambda first: ThreadPoolExecutor(1))
+    for number in range(40):
+        place = tmp_path / "images" / ("a", "b")[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(splits.train.images[number].permute(1, 2, 0).numpy()).save(place)
+    return tmp_path / "images"
+
+
+def test_of_images_in_a_file_the_path_alone_travels(
+    folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"folder:{folder_of_images}"
+    read_as = DataConfig(source, train_size=20, cache="on")
+    alone = load_unlabelled(source, read_as, Findings())
+    both = replace(load_data(read_as), elsewhere={source: alone})
+    packed = pickle.loads(pickle.dumps(pack(both, read_as)))  # noqa: S301  # as Ray does
+    assert len(pickle.dumps(packed)) < 40 * both.train.images[0].numel() // 4
+    assert unpack(packed).fingerprint == both.fingerprint
+    # A host that does not see the file decodes the same images once for itself.
+    (made,) = (tmp_path / "cache").rglob("*.images")
+    made.rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "its own"))
+    assert unpack(packed).fingerprint == both.fingerprint
+    monkeypatch.setattr("sweeper.running.worker.load_data", None)
+    assert unpack(packed).fingerprint == both.fingerprint
+
+
+def test_a_host_with_other_images_is_unusable(folder_of_images: Path, tmp_path: Path) -> None:
+    read_as = DataConfig(f"folder:{folder_of_images}", cache="on")
+    packed = pack(load_data(read_as), read_as)
+    (made,) = (tmp_path / "cache").rglob("*.images")
+    made.unlink()
+    (folder_of_images / "a" / "0.png").write_bytes((folder_of_images / "a" / "2.png").read_bytes())
+    actor = object.__new__(TrainingActor)
+    actor.setup(job() | {"attempt": "1"}, packed, tmp_path, 1e-9, 0.0)
+    said = actor.step()["unusable"]
+    assert said == f"It cannot read the images: The images of {read_as.source} are not those that the sweep began with."
+
+
 def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwarn: pytest.WarningsRecorder) -> None:
-    packed = pack(splits)
+    packed = pack(splits, DataConfig())
     for value in packed.values():
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
@@ -156,7 +202,7 @@ def test_states_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_pa
     def attempt() -> TrainingActor:
         actor = object.__new__(TrainingActor)
         number = new_attempt(store / "states" / "t0000-0")
-        actor.setup(job() | {"attempt": number}, pack(splits), tmp_path, 1e-9, 0.0, store)
+        actor.setup(job() | {"attempt": number}, pack(splits, DataConfig()), tmp_path, 1e-9, 0.0, store)
         return actor
 
     first = attempt()
@@ -294,8 +340,8 @@ def test_what_an_earlier_trial_compiled_does_not_count_for_the_next(
 def test_the_packed_form_holds_both_splits() -> None:
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     both = ImageSet(images, torch.tensor([0, 1]), ("a", "b"))
-    assert set(pack(Splits(both, both))) == {
-        "class_names", "train_images", "train_labels", "test_images", "test_labels",
+    assert set(pack(Splits(both, both), DataConfig())) == {
+        "class_names", "read_as", "train_images", "train_labels", "test_images", "test_labels",
     }  # fmt: skip
 
 
@@ -318,7 +364,7 @@ def test_trunks_may_lie_in_a_store(start: Start, splits: Splits, s3: str, tmp_pa
     def attempt(config: dict[str, Any]) -> list[dict[str, Any]]:
         actor = object.__new__(TrainingActor)
         number = new_attempt(store / "states" / config["training"])
-        actor.setup(config | {"attempt": number, "trunk": 2}, pack(splits), tmp_path, 1e9, 0.0, store)
+        actor.setup(config | {"attempt": number, "trunk": 2}, pack(splits, DataConfig()), tmp_path, 1e9, 0.0, store)
         return drain(actor)
 
     late = VAB | {"temperature": 5.0}

@@ -1,6 +1,7 @@
 """What defenses say of themselves, against what they do; and the sum."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,12 +154,12 @@ def test_the_limit_of_a_pass_is_that_of_the_training() -> None:
     assert len({need.certain for need in needs}) == 1
 
 
-def test_copies_of_the_images() -> None:
-    plain, strip = (
-        memory_need(DEFENSES["dlp"], DEFENSES["dlp"].Params(filter=score), TINY, DATA, HALF)
-        for score in ("entropy", "strip")
+def test_images_that_do_not_stay_on_the_card_need_no_room_there() -> None:
+    here, elsewhere = (
+        memory_need(DEFENSES["bcu"], DEFENSES["bcu"].Params(), TINY, DATA, replace(HALF, image_room=room))
+        for room in (1000 * 768, 1000 * 768 - 1)
     )
-    assert strip.kept - plain.kept == 7 * 1000 * 768
+    assert here.kept - elsewhere.kept == 2 * 1000 * 768, "bcu has them twice"
 
 
 def test_unlabelled_images_count(noise: Callable[..., ImageSet]) -> None:

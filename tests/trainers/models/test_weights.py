@@ -14,6 +14,7 @@ from trainers.models.normalizer import normalizer_of
 from trainers.seeding import seeded
 
 SHAPE = (3, 32, 32)
+CPU = torch.device("cpu")
 NAME = "timm:mobilenetv3_small_050"
 
 
@@ -73,10 +74,10 @@ def test_what_the_weights_say_is_written_out(file: Path) -> None:
     moved = ModelConfig(**config.as_dict() | {"weights": "/elsewhere.safetensors"})
     assert moved.changed() == config.changed(), "weights go by what they are"
     images = torch.randint(256, (4, *SHAPE), generator=seeded(0)).byte()
-    assert normalizer_of(config, images).mean.tolist() == pytest.approx(known.mean)
+    assert normalizer_of(config, images, CPU).mean.tolist() == pytest.approx(known.mean)
     own = Normalizer.fit(images)
-    assert torch.equal(normalizer_of(config.architecture, images).mean, torch.tensor(known.mean))
-    assert torch.equal(normalizer_of(ModelConfig(NAME), images).mean, own.mean)
+    assert torch.equal(normalizer_of(config.architecture, images, CPU).mean, torch.tensor(known.mean))
+    assert torch.equal(normalizer_of(ModelConfig(NAME), images, CPU).mean, own.mean)
     assert settle(ModelConfig("tiny")) == ModelConfig("tiny")
     assert settle(with_weights(file, mean=(0.1, 0.2, 0.3), std=(1, 1, 1))).mean == (0.1, 0.2, 0.3)
 

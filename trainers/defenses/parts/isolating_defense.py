@@ -116,7 +116,7 @@ class Isolating(Defense):
         view = view or self.view
         descent.train()
         meter = LossMeter(self.device)
-        for batch in shuffled_batches(chosen, batch_size, self.generator):
+        for batch in self.batches(chosen, batch_size):
             logits = self.run_network(descent.network, view(batch)).logits
             losses = sample_losses(logits, self.labels[batch], label_smoothing)
             self.step(descent, reduce(losses))
@@ -155,24 +155,28 @@ class Isolating(Defense):
         view = view or self.view
         descent.train()
         meter = LossMeter(self.device)
-        for kept, others in self.pairs(batch_size):
-            losses = self._forgetting(descent.network, kept, others, weight, ceiling, view, meter)
+        pairs = list(self.pairs(batch_size))
+        batches = self.ahead([torch.cat(pair) for pair in pairs])
+        for batch, (kept, _) in zip(batches, pairs, strict=True):
+            losses = self._forgetting(descent.network, batch, len(kept), weight, ceiling, view, meter)
             self.step_in_passes(descent, losses)
         return meter
 
     def _forgetting(
         self,
         network: nn.Module,
-        kept: Tensor,
-        others: Tensor,
+        batch: Tensor,
+        count: int,
         weight: float,
         ceiling: float,
         view: View,
         meter: LossMeter,
     ) -> Iterator[Tensor]:
-        """Parts of the loss of a batch, one for each pass; the loss of kept samples goes to ``meter`` at the end."""
-        batch = torch.cat([kept, others])
-        images, labels, count = view(batch), self.labels[batch], len(kept)
+        """Parts of the loss of a batch, one for each pass; the loss of kept samples goes to ``meter`` at the end.
+
+        The first ``count`` of the batch are kept samples, the others isolated ones.
+        """
+        images, labels = view(batch), self.labels[batch]
         passes = self.task.compute.passes(len(batch))
         own = zip(images[:count].tensor_split(passes), labels[:count].tensor_split(passes), strict=True)
         rest = zip(images[count:].tensor_split(passes)[::-1], labels[count:].tensor_split(passes)[::-1], strict=True)
@@ -184,7 +188,7 @@ class Isolating(Defense):
             if len(credible):
                 descent = descent + len(credible) / count * losses[: len(credible)].mean()
             of_kept += descent.detach()
-            share = len(isolated) / max(len(others), 1)
+            share = len(isolated) / max(len(batch) - count, 1)
             yield descent + share * weight * bounded_ascent(losses[len(credible) :], ceiling)
         meter.add(of_kept, len(batch))
 

@@ -1,0 +1,162 @@
+"""Images on the device, in memory and on disk: the same numbers to the last bit."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.trainers.attacks.quick import TRAINED
+from tests.trainers.data.test_decode import encoded
+from tests.trainers.test_trial import numbers, run, scenario, trial
+from trainers import compute
+from trainers.compute import Compute
+from trainers.data import DataConfig, Findings, ImageSet, Splits
+from trainers.data import cached as cached_module
+from trainers.data.encoded import decode_all
+from trainers.data.stored import Gathered, Images, Stored
+from trainers.defenses import DEFENSES
+from trainers.placement import AHEAD, Sent, placed, placement
+from trainers.scenario import build_scenario
+
+Noise = Callable[..., ImageSet]
+SMALL: dict[str, dict[str, Any]] = {
+    "none": {"epochs": 2},
+    "vab": {
+        "warmup_steps": 2, "warmup_rounds": 1, "mix_epochs": 2, "suppression_epochs": 2, "resplit_period": 2,
+        "victim_batch_size": 16,
+    },
+    "pt": {"partial_epochs": 1, "clean_epochs": 1, "finetune_epochs": 1},
+    "dlp": {"supervised_epochs": 1, "unlearning_epochs": 1, "finetune_epochs": 2, "filter": "strip"},
+    "bcu": {"training_epochs": 1, "distillation_epochs": 2, "unlabelled": "poisoned", "distillation_batch_size": 8},
+    "abl": {"isolation_epochs": 1, "isolation_rate": 0.1, "finetune_epochs": 1, "unlearning_epochs": 1,
+            "unlearning_rest": True},
+}  # fmt: skip
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Splits], Splits]:
+    """Splits with their images in the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cached_module, "_processes", lambda first: ThreadPoolExecutor(1))
+
+    def stored(images: ImageSet) -> ImageSet:
+        items = [(str(n), encoded(Image.fromarray(i.permute(1, 2, 0).numpy()))) for n, i in enumerate(images.images)]
+        found = decode_all(items, DataConfig(cache="on"), Findings()).images
+        assert isinstance(found, Stored)
+        return replace(images, images=found)
+
+    def make(splits: Splits) -> Splits:
+        assert splits.held_out is not None
+        return Splits(stored(splits.train), stored(splits.test), stored(splits.held_out))
+
+    return make
+
+
+@pytest.fixture
+def splits(noise: Noise) -> Splits:
+    return Splits(noise(36), noise(16, seed=1), noise(12, seed=2))
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_every_defense_has_the_same_numbers_wherever_images_lie(
+    name: str, splits: Splits, on_disk: Callable[[Splits], Splits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trial(defense=name, params={"batch_size": 10, "lr": 0.05} | SMALL[name])
+    stored = on_disk(splits)
+    wanted = numbers(run(config, splits))
+    assert stored.fingerprint == splits.fingerprint
+    assert numbers(run(config, stored)) == wanted, "in a file, and small enough for the device"
+    monkeypatch.setattr(compute, "IN_MEMORY", 0.0)
+    sent: list[int] = []
+    send = Sent._send
+    monkeypatch.setattr(Sent, "_send", lambda self, indices: sent.append(len(indices)) or send(self, indices))
+    assert numbers(run(config, splits)) == wanted, "in memory"
+    assert numbers(run(config, stored)) == wanted, "on disk"
+    assert sent
+
+
+@pytest.mark.parametrize("attack", ["badnets", "blend", "wanet", *TRAINED])
+def test_every_attack_hands_over_the_same_images(
+    attack: str, splits: Splits, on_disk: Callable[[Splits], Splits]
+) -> None:
+    config = scenario(
+        attack=attack, params=TRAINED.get(attack, {}) | ({"cover_rate": 0.1} if attack == "wanet" else {})
+    )
+    stored = on_disk(splits)
+    before = splits.fingerprint
+    plain = build_scenario(config, splits, 0, 0, Compute(torch.device("cpu")))
+    lean = build_scenario(config, stored, 0, 0, Compute(torch.device("cpu"), image_room=0))
+    assert isinstance(lean.data.images, Stored)
+    assert lean.data.fingerprint == plain.data.fingerprint
+    assert lean.cost == plain.cost
+    assert plain.held_out is not None
+    assert lean.held_out is not None
+    for one, other in (
+        (lean.truth.val.images, plain.truth.val.images),
+        (lean.truth.val.triggered, plain.truth.val.triggered),
+        (lean.truth.test.triggered, plain.truth.test.triggered),
+        (lean.held_out.poisoned, plain.held_out.poisoned),
+    ):
+        assert whole(one).equal(whole(other))
+    assert stored.fingerprint == before
+
+
+def whole(images: Images | Gathered) -> torch.Tensor:
+    return images[torch.arange(len(images))]
+
+
+def test_a_poisoned_set_is_what_differs(splits: Splits, on_disk: Callable[[Splits], Splits]) -> None:
+    stored = on_disk(splits)
+    made = build_scenario(scenario(), stored, 0, 0, Compute(torch.device("cpu"), image_room=0))
+    poisoned, clean = made.data.images, stored.train.images
+    assert isinstance(poisoned, Stored)
+    assert isinstance(clean, Stored)
+    assert poisoned.file == clean.file
+    assert (poisoned.rows != clean.rows).equal(made.truth.poisoned)
+
+
+def test_batches_are_read_before_they_are_asked_for_and_no_more_than_a_few(noise: Noise) -> None:
+    images = noise(40).images
+    read: list[list[int]] = []
+
+    class Watched(Stored):
+        def gather(self, indices: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+            read.append(indices.tolist())
+            return super().gather(indices, out)
+
+    sent = Sent(Watched(images), torch.device("cpu"))
+    batches = torch.randperm(40).split(4)
+    for number, batch in enumerate(sent.ahead(batches)):
+        assert sent.index_select(0, batch).equal(images[batch])
+        assert sent.index_select(0, batch).equal(images[batch]), "as often as it is wanted"
+        assert len(read) <= number + 1 + AHEAD
+    assert read == [batch.tolist() for batch in batches], "each once"
+    assert sent[torch.tensor([3, 1])].equal(images[[3, 1]]), "and others at once"
+
+
+def test_the_reader_ends_with_a_loop_that_is_left(noise: Noise) -> None:
+    sent = Sent(Stored(noise(40).images), torch.device("cpu"))
+    batches = sent.ahead(torch.arange(40).split(4))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
+    assert torch.cat(list(sent.split(7))).equal(noise(40).images)
+
+
+def test_the_place_is_chosen_by_size_and_said(
+    noise: Noise, splits: Splits, on_disk: Callable[[Splits], Splits]
+) -> None:
+    images, cpu = noise(4).images, Compute(torch.device("cpu"))
+    assert placed(images, replace(cpu, image_room=images.nbytes)) is images
+    assert isinstance(placed(images, replace(cpu, image_room=images.nbytes - 1)), Sent)
+    assert placement(images, images.nbytes) == "Training images: 0.0 GiB, kept on the device of each training."
+    assert placement(images, 0) == "Training images: 0.0 GiB, in memory, from where each training reads them ahead."
+    train = on_disk(splits).train.images
+    assert isinstance(train, Stored)
+    assert train.file is not None
+    assert f"0.0 GiB, on disk ({train.file.path}), from where" in placement(train, 0)
+    assert "on the GPU where they fit into its share, and otherwise on disk" in placement(train, None)
