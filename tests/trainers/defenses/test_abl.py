@@ -42,7 +42,7 @@ def test_the_defaults_are_those_of_the_authors_code() -> None:
     assert (p.lr, p.momentum, p.weight_decay, p.batch_size) == (0.1, 0.9, 1e-4, 128)
     assert [p.lr_at(epoch, p.finetune_epochs) for epoch in (0, 39, 40, 59)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert (p.finetune_epochs, p.unlearning_epochs, p.unlearning_lr, p.unlearning_rest) == (60, 5, 5e-4, False)
-    assert p.optimizer(torch.nn.Linear(1, 1)).param_groups[0]["nesterov"]
+    assert p.new_optimizer(torch.nn.Linear(1, 1), p.lr).param_groups[0]["nesterov"]
     AblParams(momentum=0).optimizer(torch.nn.Linear(1, 1))  # which torch refuses with Nesterov's
 
 
