@@ -29,7 +29,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -94,14 +93,14 @@ def _jpeg(coarse: np.ndarray) -> bytes:
     return encoded.getvalue()
 
 
-def anonymous_memory() -> int:
-    """Bytes of anonymous memory of this process and of those that it started."""
-    known = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
-    total = 0
-    for pid in known:
-        with suppress(OSError, StopIteration):  # it has ended
-            lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-            total += 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
+def anonymous_memory(pid: int | None = None) -> int:
+    """Bytes of anonymous memory of a process (this one) and of those that it started."""
+    place, total = Path(f"/proc/{pid or os.getpid()}"), 0
+    with suppress(OSError, StopIteration):  # it has ended
+        lines = (place / "status").read_text(encoding="utf-8").splitlines()
+        total = 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
+        for children in place.glob("task/*/children"):
+            total += sum(anonymous_memory(int(child)) for child in children.read_text(encoding="utf-8").split())
     return total
 
 
@@ -171,8 +170,12 @@ class Runner:
             with patch.dict(os.environ, place):
                 return work()
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, spawn, os.environ.update, (place,)) as pool:
+        with ProcessPoolExecutor(1, spawn, _set, (place,)) as pool:
             return pool.submit(work).result()
+
+
+def _set(place: dict[str, str]) -> None:
+    os.environ.update(place)
 
 
 def compare(source: str, image_size: int | None, network: str, repeats: int, run: Runner) -> list[Epoch]:
