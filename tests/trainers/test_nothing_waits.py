@@ -21,6 +21,7 @@ Noise = Callable[..., ImageSet]
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("none", {"epochs": 2}),
+    ("none", {"epochs": 2, "mixup": 0.2, "cutmix": 1.0}),
     *((name, params) for name, params in small_defenses.SMALL.items()),
     ("abl", small_defenses.SMALL["abl"] | {"unlearning_rest": True, "ascent": "sample"}),
     ("pt", small_defenses.SMALL["pt"] | {"score": "entropy"}),

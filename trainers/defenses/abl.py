@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from trainers.data.batches import augment, cutout
+from trainers.data.augmentation import augment, cutout
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation, Normalizer, augment
+from trainers.data.augmentation import Augmentation, augment
+from trainers.data.batches import Normalizer
 from trainers.data.image_set import ImageSet
 from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.errors import TrialError

@@ -11,7 +11,7 @@ import torch
 
 from tests.trainers.defenses.small_defenses import small, task, trace
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.abl import Abl, AblParams, local_ascent
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
