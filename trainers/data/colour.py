@@ -111,8 +111,8 @@ def _grey(images: Tensor) -> Tensor:
     """Luminance as torchvision computes it, or the mean if there are not three channels: float (N, 1, H, W), whole."""
     if images.shape[1] != 3:
         return images.float().mean(1, keepdim=True).floor_()
-    red, green, blue = images.float().split(1, dim=1)
-    return (red * 0.2989 + green * 0.587 + blue * 0.114).floor_()
+    whole = images.float()
+    return (whole[:, :1] * 0.2989 + whole[:, 1:2] * 0.587 + whole[:, 2:] * 0.114).floor_()
 
 
 def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -227,6 +229,8 @@ def test_what_is_not_used_leaves_keys_as_they_were() -> None:
     assert Augmentation(crop=4, flip=True).changed() == {}
     assert Augmentation(crop=2, flip=False).changed() == {"crop": 2, "flip": False}
     assert Augmentation(resized_crop=[0.5, 1]).changed() == {"resized_crop": (0.5, 1.0)}
+    assert Augmentation(**json.loads(json.dumps(ALL.as_dict()))) == ALL
+    assert Augmentation(**yaml.safe_load(yaml.safe_dump(ALL.as_dict()))) == ALL
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_targets_follow_what_is_mixed(monkeypatch: pytest.MonkeyPatch, mixing: d
         share = (batches[-1].mean((1, 2, 3)) + 1) / 2  # black is -1 after normalisation, bright 1
         assert targets.dtype == torch.float32
         assert targets.allclose(torch.stack([1 - share, share], dim=1), atol=1e-5)
-        losses.append(float(functional.cross_entropy(logits, targets)))
+        losses.append(functional.cross_entropy(logits, targets).item())
         return soft_cross_entropy(logits, targets)
 
     run = NoDefense.run_network
