@@ -26,7 +26,7 @@ from sweeper.run_folder.record import TrialRecord
 from sweeper.run_folder.tables import TABLE_COLUMNS, read_table
 from sweeper.tracking.sweep_run import Tracker
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import TrainingTask

@@ -21,7 +21,7 @@ from benchmarks.timing import rate
 from trainers.card.need import need_in_a_sweep
 from trainers.compute import Compute, ComputeConfig
 from trainers.data import Splits
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.vab import Vab, VabParams
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig

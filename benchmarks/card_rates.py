@@ -17,7 +17,8 @@ from benchmarks.project import ProjectVab
 from benchmarks.timing import rate
 from trainers.compute import PASS_IMAGES, Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation, Normalizer
+from trainers.data.augmentation import Augmentation
+from trainers.data.batches import Normalizer
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.models import ModelConfig

@@ -14,7 +14,7 @@ import torch
 from benchmarks.timing import table
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.shapes import make_shapes
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, TrainingTask

@@ -37,7 +37,7 @@ from PIL import Image
 from benchmarks.timing import spread, table
 from trainers.compute import Compute
 from trainers.data import DataConfig, cached, load_data
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.measuring.evaluation import Monitor

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation, shuffled_batches
+from trainers.data.augmentation import Augmentation
+from trainers.data.batches import shuffled_batches
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.parts.entropy import normalise, prediction_entropy, split_by_threshold
 from trainers.defenses.vab import Vab, VabParams

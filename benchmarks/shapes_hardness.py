@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.timing import table
 from trainers.compute import ComputeConfig
 from trainers.data import Splits, load_data
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.config import DataConfig
 from trainers.measuring.evaluation import Measurement
 from trainers.models import ModelConfig

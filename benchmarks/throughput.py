@@ -15,7 +15,7 @@ from benchmarks.customary import CustomaryVab
 from benchmarks.project import ProjectVab
 from benchmarks.timing import rate, spread, table
 from trainers.compute import ComputeConfig
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.shapes import make_shapes
 from trainers.models import MODELS, ModelConfig
 

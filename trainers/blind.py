@@ -9,7 +9,7 @@ from torch import Tensor
 from trainers.card.need import MemoryNeed, memory_need
 from trainers.card.room import within
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.data.stored import Images
 from trainers.defenses import DEFENSES

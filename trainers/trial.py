@@ -13,7 +13,7 @@ from torch import Tensor
 from trainers.card.need import need_in_a_sweep
 from trainers.card.room import within
 from trainers.compute import Compute, ComputeConfig, amp_as_it_was
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Report, Stage, TrainingTask

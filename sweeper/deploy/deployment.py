@@ -17,7 +17,7 @@ from sweeper.run_folder.tables import as_rows, finished, setting_params
 from trainers.blind import Setting
 from trainers.compute import amp_as_it_was
 from trainers.data import DataConfig, Findings, load_unlabelled
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.class_order import in_class_order
 from trainers.data.config import RENDERED
 from trainers.data.image_set import ImageSet

@@ -17,7 +17,7 @@ from sweeper.preset.misfits import Misfits
 from sweeper.preset.objectives import ATTACK_SUCCESS, BELOW_CONTROL, UNDER_ATTACK, Constraint, Objective
 from trainers.compute import ComputeConfig
 from trainers.data import DataConfig, load_data
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense

@@ -14,7 +14,7 @@ from benchmarks import card, card_parts
 from benchmarks.card_job import Job, random_images
 from benchmarks.card_rates import ALONE_AND_TOGETHER, METHODS, Switches, flops, peak, sides, timed
 from benchmarks.multi_process_service import CONTROL, multi_process_service
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.models import ModelConfig
 
 ROOT = Path(__file__).parents[2]

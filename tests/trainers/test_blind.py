@@ -7,7 +7,7 @@ import torch
 from trainers.blind import Setting, Trained, train_blind
 from trainers.compute import Compute
 from trainers.data import DataConfig, ImageSet, load_data
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import Report, TrainingTask
 from trainers.defenses.none import NoDefense
 from trainers.errors import TrialError

@@ -28,6 +28,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("none", {"epochs": 2}),
     ("none", {"epochs": 2, **OPTIONS}),
     ("vab", vab_small.SMALL | {"score_moments": 2, **OPTIONS}),
+    ("none", {"epochs": 2, "mixup": 0.2, "cutmix": 1.0}),
     *((name, params) for name, params in small_defenses.SMALL.items()),
     ("abl", small_defenses.SMALL["abl"] | {"unlearning_rest": True, "ascent": "sample"}),
     ("pt", small_defenses.SMALL["pt"] | {"score": "entropy"}),

@@ -14,7 +14,7 @@ import torch
 from trainers.attacks.badnets import BadNets
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet, Splits
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import Report
 from trainers.defenses.none import NoDefense, NoneParams
 from trainers.errors import ConfigError, TrialError

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.blend import Blend, PatternParams
 from trainers.attacks.labels import LabelMap
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import ImageSet
 from trainers.data.stored import Images, subset
 from trainers.defenses.base import TrainingTask

@@ -1,24 +1,13 @@
-"""Batches made on the device from resident uint8 images; crop, flip and normalisation are tensor operations."""
+"""Batches made on the device from resident uint8 images: which images, in which order, and their normalisation."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainers.data.stored import Gathered
-from trainers.params import Parameters, param
-
-
-@dataclass(frozen=True)
-class Augmentation(Parameters):
-    """Random changes of a training image, drawn each time that the image is used."""
-
-    crop: int = param(4, ge=0, doc="random crop after padding with this many black pixels; 0: none")
-    flip: bool = param(True, doc="random horizontal flip")
 
 
 @dataclass(frozen=True)
@@ -71,71 +60,6 @@ class Normalizer:
             )
             self._maps[height, width] = mean, std
         return self._maps[height, width]
-
-
-@lru_cache(maxsize=8)
-def _places(height: int, width: int, wide: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the pixels of a window lie in rows of ``wide`` pixels, made once for all batches.
-
-    Returns:
-        int64 (W,), places of the first row's pixels; int64 (W,), the same mirrored; int64 (H, 1), starts of the rows.
-    """
-    columns = torch.arange(width, device=device)
-    return columns, columns.flip(0), torch.arange(0, height * wide, wide, device=device)[:, None]
-
-
-def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop and flip each image of a batch at random, independently of the others.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        how: padding of the crop, and whether to flip.
-        generator: on the device of ``images``.
-
-    Returns:
-        uint8 (N, C, H, W).
-    """
-    if not how.crop and not how.flip:
-        return images
-    count, channels, height, width = images.shape
-    device, wide = images.device, width + 2 * how.crop
-    columns, mirrored, rows = _places(height, width, wide, device)
-    if how.flip:
-        flipped = torch.rand(count, device=device, generator=generator) < 0.5
-        columns = torch.where(flipped[:, None], mirrored, columns)
-    if how.crop:
-        images = functional.pad(images, (how.crop,) * 4)
-        down, right = torch.randint(2 * how.crop + 1, (2, count, 1), device=device, generator=generator)
-        columns = columns + torch.add(right, down, alpha=wide)
-    places = (rows + columns[:, None]).view(count, 1, height * width).expand(-1, channels, -1)
-    # Written channels last, so that normalisation need not copy the batch once more.
-    views = images.new_empty(count, height, width, channels)
-    torch.gather(images.flatten(2), 2, places, out=views.flatten(1, 2).transpose(1, 2))
-    return views.permute(0, 3, 1, 2)
-
-
-def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Blacken a square around a random pixel of each image (arXiv 1708.04552); the square is cut off at the border.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        size: height and width of the square in pixels; 0: no square.
-        generator: on the device of ``images``.
-
-    Returns:
-        uint8 (N, C, H, W).
-    """
-    if not size:
-        return images
-    device = images.device
-
-    def covered(length: int) -> Tensor:
-        first = torch.randint(length, (len(images), 1), device=device, generator=generator) - size // 2
-        places = torch.arange(length, device=device)
-        return (places >= first) & (places < first + size)
-
-    rows, columns = covered(images.shape[2]), covered(images.shape[3])
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
 def shuffled_batches(indices: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from trainers.data.batches import augment, batch_count, cutout
+from trainers.data.augmentation import augment, cutout
+from trainers.data.batches import batch_count
 from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint

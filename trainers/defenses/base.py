@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.compute import Compute
-from trainers.data.batches import Augmentation, augment, shuffled_batches
+from trainers.data.augmentation import Augmentation, augment
+from trainers.data.batches import shuffled_batches
 from trainers.data.image_set import ImageSet
 from trainers.data.stored import Gathered, Images
 from trainers.defenses.footprint import DataSize, Footprint, Trained

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from trainers.data.batches import augment, shuffled_batches
+from trainers.data.augmentation import augment
+from trainers.data.batches import shuffled_batches
 from trainers.data.stored import subset
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask, Trunk, Unlabelled
 from trainers.defenses.footprint import DataSize, Footprint

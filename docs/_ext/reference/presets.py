@@ -10,7 +10,7 @@ from search_spaces.loader import preset_names
 from sweeper.preset.objectives import Constraint, Objective
 from sweeper.preset.spec import Resources, Search, SweepSpec
 from trainers.data import DataConfig
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.none import NoneParams
 from trainers.models import ModelConfig
 from trainers.params import Parameters

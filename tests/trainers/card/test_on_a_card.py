@@ -8,7 +8,7 @@ import torch
 from trainers.card.need import memory_need
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.footprint import DataSize
 from trainers.defenses.vab import Vab, VabParams

@@ -12,7 +12,7 @@ from trainers.card.need import MemoryNeed
 from trainers.card.room import GIB, Room, proposed_share, within
 from trainers.compute import CUDA_ITSELF, Compute, ComputeConfig
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import Splits
 from trainers.errors import TrialError
 from trainers.models import ModelConfig

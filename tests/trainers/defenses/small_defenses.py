@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, Report, Stage, TrainingTask
 from trainers.models import ModelConfig

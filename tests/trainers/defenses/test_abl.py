@@ -11,7 +11,7 @@ import torch
 
 from tests.trainers.defenses.small_defenses import small, task, trace
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.abl import Abl, AblParams, local_ascent
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig
@@ -43,7 +43,7 @@ def test_the_defaults_are_those_of_the_authors_code() -> None:
     assert [p.lr_at(epoch, p.finetune_epochs) for epoch in (0, 39, 40, 59)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert (p.finetune_epochs, p.unlearning_epochs, p.unlearning_lr, p.unlearning_rest) == (60, 5, 5e-4, False)
     assert p.new_optimizer(torch.nn.Linear(1, 1), p.lr).param_groups[0]["nesterov"]
-    AblParams(momentum=0).optimizer(torch.nn.Linear(1, 1))  # which torch refuses with Nesterov's
+    AblParams(momentum=0).new_optimizer(torch.nn.Linear(1, 1), 0.1)  # which torch refuses with Nesterov's
 
 
 def run(defense: Any, stage: str) -> Any:

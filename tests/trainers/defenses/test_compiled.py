@@ -31,17 +31,27 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return made
 
 
-def test_a_compiled_training_has_the_same_numbers(noise: Noise, compiled: list[bool]) -> None:
-    params = vab_small.SMALL | {"mix_epochs": 1, "suppression_epochs": 1, "batch_size": 16, "lr": 0.01}
-    kind, weights = DEFENSES["vab"], []
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("vab", vab_small.SMALL | {"mix_epochs": 1, "suppression_epochs": 1}),
+        ("none", {"epochs": 2, "mixup": 0.2, "cutmix": 1.0}),
+    ],
+)
+def test_a_compiled_training_has_the_same_numbers(
+    noise: Noise, compiled: list[bool], name: str, params: dict[str, Any]
+) -> None:
+    kind, weights = DEFENSES[name], []
     for compile_ in (False, True):
         compute = Compute(torch.device("cpu"), compile=compile_)
-        defense = kind(kind.Params(**params), replace(small_defenses.task(noise(40)), compute=compute))
+        how = kind.Params(**(params | {"batch_size": 16, "lr": 0.01}))
+        defense = kind(how, replace(small_defenses.task(noise(40)), compute=compute))
         for _ in defense.epochs():
             pass
         weights.append(small_defenses.weights(defense))
         torch.compiler.reset()
-    assert (compiled.count(True), compiled.count(False)) == (2, 2), "Victim and Beneficiary"
+    networks = len(defense.modules)
+    assert (compiled.count(True), compiled.count(False)) == (networks, networks)
     assert weights[1].allclose(weights[0], rtol=1e-4, atol=1e-4)
 
 

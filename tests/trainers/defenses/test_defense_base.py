@@ -13,7 +13,7 @@ from torch import nn
 from tests.trainers.defenses import small_defenses, vab_small
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.errors import TrialError

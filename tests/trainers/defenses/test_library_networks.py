@@ -8,7 +8,7 @@ import torch
 from tests.trainers.defenses.small_defenses import COMMON, weights
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense, TrainingTask
 from trainers.models import ModelConfig

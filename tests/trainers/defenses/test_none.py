@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.none import NoDefense, NoneParams
+from trainers.defenses.parts.mixing import soft_cross_entropy
 from trainers.errors import ConfigError, TrialError
 from trainers.models import ModelConfig
 from trainers.storage.state import load_state, save_state
@@ -27,11 +28,13 @@ def weights(defense: NoDefense) -> torch.Tensor:
     return torch.cat([v.flatten().double() for v in defense.network.state_dict().values()])
 
 
-@pytest.mark.parametrize("model", ["tiny", "preact_resnet18"])
+@pytest.mark.parametrize(
+    ("model", "mixing"), [("tiny", {}), ("preact_resnet18", {}), ("tiny", {"mixup": 0.2, "cutmix": 1.0})]
+)
 def test_a_state_loaded_between_any_two_epochs_goes_on_with_the_same_numbers(
-    noise: Noise, tmp_path: Path, model: str
+    noise: Noise, tmp_path: Path, model: str, mixing: dict[str, float]
 ) -> None:
-    params, told = NoneParams(epochs=4, batch_size=16), task(noise(50, size=16), model=model)
+    params, told = NoneParams(epochs=4, batch_size=16, **mixing), task(noise(50, size=16), model=model)
     whole, reports = NoDefense(params, told), []
     save_state(tmp_path / "0", whole.state())
     for number, (_, report) in enumerate(whole.epochs(), start=1):
@@ -52,9 +55,10 @@ def test_an_epoch_sees_every_image_once(noise: Noise) -> None:
     assert all(report.suspicion is None and report.credible is None for report in reports)
 
 
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 1.0, "cutmix": 1.0}])
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_few_images_and_a_last_batch_of_one(noise: Noise, count: int) -> None:
-    defense = NoDefense(NoneParams(epochs=2, batch_size=8), task(noise(count)))
+def test_few_images_and_a_last_batch_of_one(noise: Noise, count: int, mixing: dict[str, float]) -> None:
+    defense = NoDefense(NoneParams(epochs=2, batch_size=8, **mixing), task(noise(count)))
     losses = [report.loss for _, report in defense.epochs()]
     assert all(loss is not None and loss > 0 for loss in losses)
 
@@ -108,3 +112,46 @@ def test_a_loss_that_is_not_a_number(noise: Noise) -> None:
 def test_no_epoch_is_no_training() -> None:
     with pytest.raises(ConfigError, match="epochs must be a whole number at least 1, but got 0"):
         NoneParams(epochs=0)
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
+def test_targets_follow_what_is_mixed(monkeypatch: pytest.MonkeyPatch, mixing: dict[str, float]) -> None:
+    labels = torch.arange(64) % 2
+    images = (200 * labels[:, None, None, None]).expand(-1, 3, 8, 8).to(torch.uint8)
+    told = task(ImageSet(images, labels, ("black", "bright")), Augmentation(crop=0, flip=False))
+    defense = NoDefense(NoneParams(epochs=10, batch_size=16, **mixing), told)
+    batches, losses = list[torch.Tensor](), list[float]()
+
+    def watched(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        share = (batches[-1].mean((1, 2, 3)) + 1) / 2  # black is -1 after normalisation, bright 1
+        assert targets.dtype == torch.float32
+        assert targets.allclose(torch.stack([1 - share, share], dim=1), atol=1e-5)
+        losses.append(functional.cross_entropy(logits, targets).item())
+        return soft_cross_entropy(logits, targets)
+
+    run = NoDefense.run_network
+    monkeypatch.setattr(NoDefense, "run_network", lambda *args: (batches.append(args[2]), run(*args))[1])
+    monkeypatch.setattr("trainers.defenses.none.soft_cross_entropy", watched)
+    reported = [report.loss for _, report in defense.epochs()]
+    assert reported == pytest.approx([sum(losses[start : start + 4]) / 4 for start in range(0, 40, 4)], abs=1e-5)
+    assert all(batch.dtype == torch.float32 for batch in batches)
+    between = [bool((batch.abs() < 0.999).any()) for batch in batches]
+    steady = [batch.flatten(1).std(1).max().item() < 1e-3 for batch in batches]
+    if len(mixing) == 2:
+        assert 8 < between.count(True) < 32
+    else:
+        assert between.count(True) == (40 if "mixup" in mixing else 0)
+    assert all(one for one, mixed in zip(steady, between, strict=True) if mixed), (
+        "mixup leaves an image of one colour so"
+    )
+    assert "cutmix" not in mixing or not all(steady)
+
+
+def test_without_mixing_keys_are_as_before() -> None:
+    assert NoneParams(mixup=0, cutmix=0).changed() == {}
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_bad_shares(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be a number at least 0, but got -1"):
+        NoneParams(**{name: -1})

@@ -12,7 +12,7 @@ import torch
 from tests.trainers.defenses import small_defenses, vab_small
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet, Splits
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses import DEFENSES
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig

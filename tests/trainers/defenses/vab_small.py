@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers.compute import Compute
 from trainers.data import ImageSet
-from trainers.data.batches import Augmentation
+from trainers.data.augmentation import Augmentation
 from trainers.defenses.base import Report, Stage, TrainingTask
 from trainers.defenses.vab import Vab, VabParams
 from trainers.models import ModelConfig
