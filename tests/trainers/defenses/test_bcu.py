@@ -38,7 +38,7 @@ def test_the_first_stage_is_the_undefended_training(noise: Noise) -> None:
     losses = [report.loss for _, report in control.epochs()]
     found = [(report.loss, report.model is not None) for stage, report in defense.epochs() if stage.name == "training"]
     assert found == [(loss, True) for loss in losses]
-    assert same(defense.teacher, control.network)
+    assert same(defense.training.network, control.network)
     assert not same(defense.student, control.network)
 
 
@@ -66,7 +66,7 @@ def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:
     for scale in (0.0, 1.0, 10.0):
         defense: Any = small("bcu", task(noise(40)), ratio_scale=scale, distillation_lr=1e-12, distillation_epochs=1)
         after(defense, "distillation")
-        pairs = zip(defense.teacher.parameters(), defense.student.parameters(), strict=True)
+        pairs = zip(defense.training.network.parameters(), defense.student.parameters(), strict=True)
         changed = torch.cat([~torch.isclose(a, b, atol=1e-7).flatten() for a, b in pairs])
         renewed[scale] = float(changed.double().mean())
     assert renewed[0.0] == 0
@@ -77,7 +77,7 @@ def test_the_student_starts_as_a_partly_renewed_teacher(noise: Noise) -> None:
 def test_what_is_renewed_starts_like_a_new_network(noise: Noise) -> None:
     told = replace(task(noise(40)), model=ModelConfig("tiny"))
     defense: Any = small("bcu", told, ratio_scale=100.0, distillation_lr=1e-12, distillation_epochs=1)
-    for module in defense.teacher.modules():
+    for module in defense.training.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.zeros_(module.weight)
     defense._renew()
@@ -96,7 +96,7 @@ def test_the_student_comes_closer_to_the_teacher_on_unlabelled_images(noise: Noi
         defense: Any = small("bcu", told, training_epochs=4, distillation_epochs=epochs, distillation_lr=0.05,
                              ratio_scale=20.0)  # fmt: skip
         after(defense, "distillation")
-        student, teacher = (defense.logits_of(n, told.unlabelled) for n in (defense.student, defense.teacher))
+        student, teacher = (defense.logits_of(n, told.unlabelled) for n in (defense.student, defense.training.network))
         return float(distillation_loss(student, teacher, 1.0))
 
     assert distance(30) < 0.5 * distance(1)
@@ -107,11 +107,11 @@ def test_the_teacher_stays_as_it_is_and_labels_are_not_used(noise: Noise) -> Non
     for shuffled in (False, True):
         defense: Any = small("bcu", task(noise(40)))
         after(defense, "training")
-        before = {name: tensor.clone() for name, tensor in defense.teacher.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in defense.training.network.state_dict().items()}
         if shuffled:
             defense.labels = defense.labels.flip(0)
         after(defense, "distillation")
-        assert all(tensor.equal(before[name]) for name, tensor in defense.teacher.state_dict().items())
+        assert all(tensor.equal(before[name]) for name, tensor in defense.training.network.state_dict().items())
         heads.append(defense.student.head.weight.detach().clone())
     assert heads[0].equal(heads[1])
 

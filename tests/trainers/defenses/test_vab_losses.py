@@ -21,6 +21,7 @@ from tests.trainers.defenses.vab_small import (
     task,
 )
 from trainers.defenses.vab import Vab
+from trainers.optim import Descent
 
 
 @dataclasses.dataclass
@@ -45,12 +46,12 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         made.parts.append((targets.detach().clone(), loss.item()))
         return loss
 
-    def step(self: Vab, optimizer: torch.optim.Optimizer, losses: Iterable[Tensor]) -> Tensor:
+    def step(self: Vab, descent: Descent, losses: Iterable[Tensor]) -> Tensor:
         (loss,) = losses
-        optimizer.zero_grad(set_to_none=True)
+        descent.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-        if isinstance(optimizer, torch.optim.SGD):
+        descent.step()
+        if isinstance(descent.optimizer, torch.optim.SGD):
             made.steps.append((loss.item(), pending.copy()))
             pending.clear()
         return loss.detach()
