@@ -57,3 +57,17 @@ def test_the_backbone_is_everything_but_the_head_and_frozen_weights_are_in_no_gr
     freeze(network, ["head"])
     assert [group["factor"] for group in weight_groups(network, 0.1)] == [0.1]
     assert torch.optim.SGD(weight_groups(network, 0.1), 0.1).param_groups[0]["factor"] == 0.1
+
+
+def test_weights_of_a_transformer_that_lie_beside_its_layers_are_frozen_with_the_stem() -> None:
+    network = build_model(ModelConfig("timm:vit_tiny_patch16_224"), (3, 32, 32), 4, 0)
+    freeze(network, frozen_parts("frozen", "early", network))
+    trained = {name for name, weight in network.named_parameters() if weight.requires_grad}
+    assert (
+        not {"inner.pos_embed", "inner.cls_token", "inner.patch_embed.proj.weight", "inner.blocks.5.norm1.bias"}
+        & trained
+    )
+    assert {"inner.blocks.6.norm1.bias", "inner.norm.weight", "inner.head.weight"} <= trained
+    backbone, head = weight_groups(network, 0.1)
+    assert len(head["params"]) == 2
+    assert len(backbone["params"]) == len(trained) - 2
