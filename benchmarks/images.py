@@ -138,7 +138,7 @@ def epoch(source: str, place: str, image_size: int | None, network: str) -> Epoc
         started = time.perf_counter()
         _, report = next(defense.epochs())
         trained = time.perf_counter() - started
-        monitor = Monitor(scenario, compute)
+        monitor = Monitor(scenario, compute, model)
         figures = monitor.measure(report, epoch=1, stage="", images_seen=0, seconds=0.0, final=True)
         return Epoch(place, len(scenario.data), loaded, trained, seen(), report.loss or 0.0, figures.val_acc or 0.0)
 

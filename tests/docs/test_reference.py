@@ -100,7 +100,7 @@ def test_every_column_has_its_meaning() -> None:
 
 
 def test_keys_of_a_defense_stand_under_what_they_have_in_common() -> None:
-    caption = "Keys of `vab`. V&B's constants. The SGD parameters are the Beneficiary's."
+    caption = "Keys of `vab`. V&B's constants. Those of the optimiser are the Beneficiary's."
     assert f"~~~{{table}} {caption}\n| key |" in sections("defenses")["vab"]
 
 
