@@ -189,13 +189,13 @@ def _of_rates(job: Job, what: str, images: int) -> float | None:
 
 def _memory(job: Job, splits: Splits, params: VabParams, compute: Compute) -> dict[str, float | None]:
     """Columns of the memory that was estimated and used, in GiB."""
-    need, gib = need_in_a_sweep(Vab, params, job.model, splits, compute), 2**30
+    need, sized = need_in_a_sweep(Vab, params, job.model, splits, compute), 2**30
     free, total = torch.cuda.mem_get_info() if has_card() else (0, 0)
     return {
-        "need GiB": need.certain / gib,
-        "at most GiB": need.most / gib,
-        "tensors at most GiB": need.tensors / gib,
-        "peak GiB": torch.cuda.max_memory_allocated() / gib if has_card() else None,
-        "reserved GiB": torch.cuda.max_memory_reserved() / gib if has_card() else None,
-        "in use on the card GiB": (total - free) / gib if has_card() else None,
+        "need GiB": need.certain / sized,
+        "at most GiB": need.most / sized,
+        "tensors at most GiB": need.tensors / sized,
+        "peak GiB": torch.cuda.max_memory_allocated() / sized if has_card() else None,
+        "reserved GiB": torch.cuda.max_memory_reserved() / sized if has_card() else None,
+        "in use on the card GiB": (total - free) / sized if has_card() else None,
     }

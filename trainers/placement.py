@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.compute import Compute
-from trainers.data.memory import gib
+from trainers.data.memory import sized
 from trainers.data.stored import PART, Gathered, Images, Stored
 
 AHEAD = 4
@@ -140,7 +140,7 @@ def placement(images: Images, room: float | None) -> str:
         images: of the training set.
         room: bytes of images that a training keeps on its device; null: not known.
     """
-    size, elsewhere = gib(images.nbytes), gathered(images).where
+    size, elsewhere = sized(images.nbytes), gathered(images).where
     if room is None:
         return f"Training images: {size}; on the GPU where they fit into its share, and otherwise {elsewhere}."
     if images.nbytes <= room:

@@ -24,7 +24,7 @@ def cache_(
     from rich.table import Table
 
     from trainers.data.cache_folder import CacheFolder
-    from trainers.data.memory import GIB, gib
+    from trainers.data.memory import GIB, sized
 
     folder = CacheFolder.of_this_host()
     with one_sentence():
@@ -32,16 +32,16 @@ def cache_(
             folder.set_limit(round(limit * GIB))
         if clear:
             gone, open_ = folder.clear()
-            say(f"Removed {_files(len(gone))} of {gib(sum(kept.nbytes for kept in gone))}.")
+            say(f"Removed {_files(len(gone))} of {sized(sum(kept.nbytes for kept in gone))}.")
             if open_:
                 say(f"{_files(len(open_))} in use: not removed.")
     files = folder.kept()
     if files:
         table = Table("images", "size", "last used")
         for kept in reversed(files):
-            table.add_row(kept.shown(), gib(kept.nbytes), f"{datetime.fromtimestamp(kept.used):%Y-%m-%d %H:%M}")
+            table.add_row(kept.shown(), sized(kept.nbytes), f"{datetime.fromtimestamp(kept.used):%Y-%m-%d %H:%M}")
         console.print(table)
-    say(f"{folder.path}: {_files(len(files))}, {gib(sum(kept.nbytes for kept in files))} of {gib(folder.limit)}.")
+    say(f"{folder.path}: {_files(len(files))}, {sized(sum(kept.nbytes for kept in files))} of {sized(folder.limit)}.")
 
 
 def _files(count: int) -> str:

@@ -9,7 +9,7 @@ from sweeper.preset.spec import SweepSpec
 from trainers.card.need import MemoryNeed, need_in_a_sweep
 from trainers.card.room import LARGE_STEPS, Room, proposed_share
 from trainers.data.image_set import Splits
-from trainers.data.memory import gib
+from trainers.data.memory import sized
 from trainers.defenses.base import Defense
 from trainers.defenses.none import NoDefense
 
@@ -28,9 +28,9 @@ def gpu_memory(spec: SweepSpec, splits: Splits) -> Finding:
     """What a training needs, beside its share of the smallest GPU here; without a GPU, the need alone."""
     known = needs(spec, splits)
     least, certain, most = (max(getattr(need, name) for need in known) for name in ("least", "certain", "most"))
-    text = f"a training needs about {gib(most)}"
-    if gib(certain) != gib(most):
-        text = f"a training needs about {gib(certain)}, and up to {gib(most)} in its largest steps"
+    text = f"a training needs about {sized(most)}"
+    if sized(certain) != sized(most):
+        text = f"a training needs about {sized(certain)}, and up to {sized(most)} in its largest steps"
     if not torch.cuda.is_available():
         return Finding(GPU_MEMORY, True, f"{text}; torch sees no GPU here to compare that with")
     rooms = [Room.of(index, spec.resources.gpu) for index in range(torch.cuda.device_count())]
@@ -39,7 +39,7 @@ def gpu_memory(spec: SweepSpec, splits: Splits) -> Finding:
     if least > room.bytes:
         remedy = room.remedy(least) if share is None else f"set resources.gpu: {share:g}, or lower batch_size"
         return Finding(GPU_MEMORY, False, f"{text}, and {room}", f"{remedy[0].upper()}{remedy[1:]}.")
-    text = f"{text}; the smallest GPU here has {gib(room.total)}"
+    text = f"{text}; the smallest GPU here has {sized(room.total)}"
     if share is not None:
         count = int(1 / share)
         text += f": resources.gpu: {share:g} is enough" + (f" ({count} trainings at once)" if count > 1 else "")

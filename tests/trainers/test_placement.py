@@ -153,7 +153,7 @@ def test_the_place_is_chosen_by_size_and_said(
     images, cpu = noise(4).images, Compute(torch.device("cpu"))
     assert placed(images, replace(cpu, image_room=images.nbytes)) is images
     assert isinstance(placed(images, replace(cpu, image_room=images.nbytes - 1)), Sent)
-    assert placement(images, images.nbytes) == "Training images: 0.0 GiB, kept on the device of each training."
+    assert placement(images, images.nbytes) == "Training images: 0 MiB, kept on the device of each training."
     assert placement(images, 0) == "Training images: 0.0 GiB, in memory, from where each training reads them ahead."
     train = on_disk(splits).train.images
     assert isinstance(train, Stored)

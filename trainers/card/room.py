@@ -9,7 +9,7 @@ import torch
 
 from trainers.card.need import MemoryNeed
 from trainers.compute import Compute
-from trainers.data.memory import gib
+from trainers.data.memory import sized
 from trainers.errors import TrialError
 
 MOST_ON_A_CARD = 8
@@ -43,8 +43,8 @@ class Room:
 
     def __str__(self) -> str:
         if self.share == 1:
-            return f"the GPU has {gib(self.total)}"
-        return f"its share (resources.gpu: {self.share:g} of a GPU with {gib(self.total)}) is {gib(self.bytes)}"
+            return f"the GPU has {sized(self.total)}"
+        return f"its share (resources.gpu: {self.share:g} of a GPU with {sized(self.total)}) is {sized(self.bytes)}"
 
     def remedy(self, need: int, lower: str = "batch_size") -> str:
         """What to do where ``need`` bytes do not fit; ``lower``: the keys whose lower values need less."""
@@ -75,7 +75,7 @@ def within(compute: Compute, gpu_share: float, estimate: Callable[[], MemoryNeed
     room, need = Room.of(compute.device, gpu_share), estimate()
     if need.least > room.bytes:
         raise TrialError(
-            f"This training needs at least {gib(need.least)} of GPU memory, and {room}; {room.remedy(need.least)}."
+            f"This training needs at least {sized(need.least)} of GPU memory, and {room}; {room.remedy(need.least)}."
         )
     try:
         yield
@@ -83,12 +83,12 @@ def within(compute: Compute, gpu_share: float, estimate: Callable[[], MemoryNeed
         if need.most > room.bytes:
             lower = LARGE_STEPS if need.most > need.certain else "batch_size"
             raise TrialError(
-                f"The GPU ran out of memory: this training needs up to about {gib(need.most)}, and {room}; "
+                f"The GPU ran out of memory: this training needs up to about {sized(need.most)}, and {room}; "
                 f"{room.remedy(need.most, lower)}."
             ) from error
         raise torch.OutOfMemoryError(
-            f"The GPU ran out of memory, although this training needs no more than about {gib(need.most)}, and {room}; "
-            "something else may run on it, or what its attack trains may need more."
+            f"The GPU ran out of memory, although this training needs no more than about {sized(need.most)}, and "
+            f"{room}; something else may run on it, or what its attack trains may need more."
         ) from error
 
 

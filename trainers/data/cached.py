@@ -18,7 +18,7 @@ from trainers.data.cache_file import SUFFIX, VERSION, DamagedCache, Target, map_
 from trainers.data.cache_folder import CacheFolder
 from trainers.data.decode import Decoded, Items, NoImage, Source, decode_into, ready_to_read
 from trainers.data.findings import Findings
-from trainers.data.memory import gib
+from trainers.data.memory import sized
 from trainers.data.pixels import Rendering
 from trainers.data.stored import CacheFile, Stored
 from trainers.errors import ConfigError
@@ -139,14 +139,14 @@ def _reserve(target: Target, folder: CacheFolder) -> None:
     limit = folder.limit
     if target.nbytes > limit:
         raise ConfigError(
-            f"The decoded images take {gib(target.nbytes)}, and the cache of images {folder.path} is limited to "
-            f"{gib(limit)}; sweeper cache --limit GIB raises that, and data.image_size makes images smaller."
+            f"The decoded images take {sized(target.nbytes)}, and the cache of images {folder.path} is limited to "
+            f"{sized(limit)}; sweeper cache --limit GIB raises that, and data.image_size makes images smaller."
         )
     folder.make_room(target.nbytes)
     free = shutil.disk_usage(folder.path).free
     if target.nbytes > free:
         raise ConfigError(
-            f"The decoded images take {gib(target.nbytes)}, but where {folder.path} lies {gib(free)} are free; "
+            f"The decoded images take {sized(target.nbytes)}, but where {folder.path} lies {sized(free)} are free; "
             f"{OTHERWISE}."
         )
     target.reserve()

@@ -23,9 +23,9 @@ def total_memory() -> float:
     return min(_stated("MemTotal:"), limit)
 
 
-def gib(nbytes: float) -> str:
-    """Bytes as text."""
-    return f"{nbytes / GIB:.1f} GiB"
+def sized(nbytes: float) -> str:
+    """Bytes as text: in GiB, or in MiB below a tenth of one."""
+    return f"{nbytes / GIB:.1f} GiB" if nbytes >= GIB / 10 else f"{nbytes / 2**20:.0f} MiB"
 
 
 def _stated(name: str) -> float:

@@ -15,7 +15,7 @@ def test_files_are_listed_with_sizes_and_removed(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cached, "_processes", lambda first: ThreadPoolExecutor(1))
     folder = tmp_path / "robustness-sweeper" / "images"
-    assert call("cache").output == f"{folder}: 0 files, 0.0 GiB of 100.0 GiB.\n"
+    assert call("cache").output == f"{folder}: 0 files, 0 MiB of 100.0 GiB.\n"
     kept = read(images(20)).images
     read(images(10, colour=False))
     assert isinstance(kept, Stored)
@@ -25,9 +25,9 @@ def test_files_are_listed_with_sizes_and_removed(tmp_path: Path, monkeypatch: py
     assert f"20 of 5x6, in colour ({kept.file.path.name})" in said
     assert "10 of 5x6, grey (" in said
     assert "stray.images: it is too short" in said
-    assert said.endswith(f"{folder}: 3 files, 0.0 GiB of 2.5 GiB.\n")
+    assert said.endswith(f"{folder}: 3 files, 0 MiB of 2.5 GiB.\n")
     said = call("cache", "--clear").output
-    assert "Removed 2 files of 0.0 GiB." in said
+    assert "Removed 2 files of 0 MiB." in said
     assert "1 file in use: not removed." in said
     assert [path.name for path in folder.glob("*.images")] == [kept.file.path.name]
 

@@ -9,11 +9,12 @@ import torch
 
 from trainers.card import room as room_module
 from trainers.card.need import MemoryNeed
-from trainers.card.room import GIB, Room, proposed_share, within
+from trainers.card.room import Room, proposed_share, within
 from trainers.compute import CUDA_ITSELF, Compute, ComputeConfig
 from trainers.data import ImageSet
 from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import Splits
+from trainers.data.memory import GIB
 from trainers.errors import TrialError
 from trainers.models import ModelConfig
 from trainers.scenario import ScenarioConfig
@@ -179,4 +180,4 @@ def test_a_trial_on_a_card_is_refused_before_anything_is_built(
 
 
 def test_figures_are_in_gibibytes() -> None:
-    assert room_module.gib(3 * GIB // 2) == "1.5 GiB"
+    assert room_module.sized(3 * GIB // 2) == "1.5 GiB"
