@@ -154,9 +154,9 @@ def test_the_place_is_chosen_by_size_and_said(
     assert placed(images, replace(cpu, image_room=images.nbytes)) is images
     assert isinstance(placed(images, replace(cpu, image_room=images.nbytes - 1)), Sent)
     assert placement(images, images.nbytes) == "Training images: 0 MiB, kept on the device of each training."
-    assert placement(images, 0) == "Training images: 0.0 GiB, in memory, from where each training reads them ahead."
+    assert placement(images, 0) == "Training images: 0 MiB, in memory, from where each training reads them ahead."
     train = on_disk(splits).train.images
     assert isinstance(train, Stored)
     assert train.file is not None
-    assert f"0.0 GiB, on disk ({train.file.path}), from where" in placement(train, 0)
+    assert f"0 MiB, on disk ({train.file.path}), from where" in placement(train, 0)
     assert "on the GPU where they fit into its share, and otherwise on disk" in placement(train, None)
