@@ -1,12 +1,24 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from trainers.compute import CUDA_ITSELF, Compute, ComputeConfig
+from trainers.compute import CUDA_ITSELF, IMAGES_ON_CARD, IN_MEMORY, Compute, ComputeConfig
+from trainers.data.memory import total_memory
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, visible: bool = True) -> list[float]:
+    """torch sees a GPU with eight times the memory that CUDA takes itself; returns the shares that it is limited to."""
+    given: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * CUDA_ITSELF))
+    return given
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +53,17 @@ def test_a_gpu_that_torch_cannot_see(monkeypatch: pytest.MonkeyPatch, device: st
 def test_the_device_and_its_format(
     monkeypatch: pytest.MonkeyPatch, device: str, visible: bool, gpu_share: float, opened: Compute
 ) -> None:
-    given: list[float] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * CUDA_ITSELF))
-    assert ComputeConfig(device=device).open(gpu_share) == opened
+    given = pretend_gpu(monkeypatch, visible)
+    found = ComputeConfig(device=device).open(gpu_share)
+    assert replace(found, image_room=opened.image_room) == opened
     allowed = gpu_share if gpu_share == 1 else gpu_share - 1 / 8
+    on_a_card = found.device.type == "cuda"
+    assert found.image_room == (IMAGES_ON_CARD * allowed * 8 * CUDA_ITSELF if on_a_card else IN_MEMORY * total_memory())
     assert given == ([] if opened.device.type == "cpu" else [allowed]), "beside what CUDA takes itself"
 
 
 def test_a_trial_with_whole_gpus_may_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * CUDA_ITSELF))
+    given = pretend_gpu(monkeypatch)
     for share in (0.25, 2.0, 0.0, 0.01):
         ComputeConfig(device="cuda").open(share)
     assert given == [0.125, 1.0, 1.0, 0.0]
@@ -71,8 +78,7 @@ def test_where_autocast_is_on(
     monkeypatch: pytest.MonkeyPatch, bfloat16: bool, amp: str | None, on_cuda: bool, on_cpu: bool | str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16, "amx_bf16": False})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda _: None)
+    pretend_gpu(monkeypatch)
     config = ComputeConfig(amp=amp)
     expected = bfloat16 if isinstance(on_cpu, str) else on_cpu
     for each in (config, config.settled()):
@@ -83,8 +89,7 @@ def test_where_autocast_is_on(
 
 @pytest.mark.parametrize("autotune", [True, False])
 def test_autotuning_holds_for_one_training(monkeypatch: pytest.MonkeyPatch, autotune: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda _: None)
+    pretend_gpu(monkeypatch)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", not autotune)
     ComputeConfig(device="cuda", autotune=autotune).open()
     assert torch.backends.cudnn.benchmark is autotune
