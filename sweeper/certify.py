@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -254,7 +254,7 @@ class Planned:
     Args:
         option: that gives the bound.
         places: trainings that run at a time.
-        costs: by bound and confidence.
+        costs: by bound and confidence; their hours are with so many places.
         notes: what the figures assume, and what is left out.
     """
 
@@ -273,7 +273,7 @@ def plan(path: Path, bounds: AttackBounds, min_acc: float) -> Planned:
         min_acc: least mean accuracy.
 
     Raises:
-        ConfigError: the folder holds no sweep, or no host has what a training asks for.
+        ConfigError: the folder holds no sweep, every attack is weak, or no host has what a training asks for.
     """
     folder = RunFolder.open(path)
     spec, frame, records = folder.spec(), folder.read_trials(), folder.read_records()
@@ -281,13 +281,14 @@ def plan(path: Path, bounds: AttackBounds, min_acc: float) -> Planned:
         raise ConfigError("A certificate is about settings of a defense, but this is an attacker's sweep.")
     option = next((limit.option for limit in bounds.limits), "max-excess")
     asked = sorted({*BOUNDS, *(limit.most for limit in bounds.limits if 0 < limit.most < 1)})
+    found = costs(frame, records, option, asked, min_acc)  # before Ray starts: it may refuse
     wanted = spec.resources.by_name()
     with ray_runtime():
         places = room(wanted)
     if not places:
         raise ConfigError(f"A training asks for {asked_for(wanted)}, which no host has. Change resources.")
     places = min(places, spec.search.workers or places)
-    found = costs(frame, records, option, asked, min_acc, places)
+    found = [replace(one, hours=one.hours and one.hours / places) for one in found]
     seeds = len(spec.seeds)
     notes = [
         f"Expected as if fresh replicates came out as the search did, whose number of seeds ({seeds}) shows no rare "

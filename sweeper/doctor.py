@@ -26,6 +26,7 @@ from sweeper.run_folder.mirror import RUNS
 from sweeper.run_folder.provenance import PACKAGES, package_versions
 from sweeper.running import WORKER
 from sweeper.tracking.store import check_store, shorten, tracking_uri, without_secret
+from trainers.data.config import SOURCES
 from trainers.data.image_set import Splits
 from trainers.data.subset import stratified_halves
 from trainers.errors import ConfigError
@@ -92,7 +93,7 @@ _REMEDIES = {
     "tracking store": "Start the server, or unset MLFLOW_TRACKING_URI to use a file beside the runs.",
     GPU_MEMORY: "Check the driver with nvidia-smi.",
     "preset": "Change what is named, or leave it out (gallery does, and draws the others).",
-    "data": "Check data of the preset; data.source takes shapes, cifar10, parquet:PATH or folder:PATH.",
+    "data": f"Check data of the preset; data.source takes {SOURCES}.",
 }
 
 

@@ -108,7 +108,7 @@ def new_certificate(
         left_out=field.left_out,
         budgets=[],
         first_seed=seed,
-        plan=_planned(costs(frame, records, limit.option, (limit.most,), asked.min_acc, 1, (asked.confidence,))[0]),
+        plan=_planned(costs(frame, records, limit.option, (limit.most,), asked.min_acc, (asked.confidence,))[0]),
     )
 
 

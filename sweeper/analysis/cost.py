@@ -32,7 +32,7 @@ class Cost:
         share: of the simulated tests that certified a setting; null without a candidate.
         trainings: their mean number, those of described settings included; null likewise.
         high: the number that nine of ten tests keep; null likewise.
-        hours: of the mean number, with ``places`` trainings at a time; null likewise.
+        hours: of the mean number, one training after another; null likewise.
         reason: why there is no candidate; null if there is one.
     """
 
@@ -52,7 +52,6 @@ def costs(
     option: str,
     bounds: Sequence[float],
     min_acc: float,
-    places: int,
     confidences: Sequence[float] = CONFIDENCES,
 ) -> list[Cost]:
     """What tests of a sweep are expected to cost, if fresh replicates come out as the seeds of the search did.
@@ -65,7 +64,6 @@ def costs(
         option: ``max-excess`` or ``max-asr``.
         bounds: on the mean.
         min_acc: least mean accuracy.
-        places: trainings that run at a time.
         confidences: for each of which a test is planned.
     """
     found: list[Cost] = []
@@ -93,7 +91,7 @@ def costs(
                     float(np.mean([test.certified is not None for test in ran])),
                     float(trainings.mean()),
                     float(np.quantile(trainings, 0.9)),
-                    float(trainings.mean()) * seconds / places / 3600,
+                    float(trainings.mean()) * seconds / 3600,
                 )
             )
     return found

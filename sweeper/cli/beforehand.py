@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command(name="gallery")
 def gallery_(
     data: Annotated[
-        str | None, typer.Option(help="Images: shapes, cifar10, parquet:PATH or folder:PATH; default: the preset's.")
+        str | None, typer.Option(help="Images, e.g. folder:PATH, as data.source names them; default: the preset's.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Preset whose attacks are drawn.")] = ATTACKS_PRESET,
     set_: Annotated[

@@ -81,7 +81,7 @@ def select_(
 @app.command(name="train")
 def train_(
     deploy: Annotated[Path, typer.Argument(metavar="DEPLOY.yaml", help="deploy.yaml, as written by sweeper select.")],
-    data: Annotated[str, typer.Option(help="Untrusted training images: parquet:PATH, folder:PATH, cifar10 or shapes.")],
+    data: Annotated[str, typer.Option(help="Untrusted training images, e.g. folder:PATH, as data.source names them.")],
     out: Annotated[Path, typer.Option(help="Folder for the model, the scores and the report.")],
     image_size: Annotated[
         int | None, typer.Option(help="Resize images to this height and width; default: as the sweep did.")

@@ -40,7 +40,7 @@ def test_both_scopes_at_both_lengths_beside_no_defense(
 
 def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in (
-        (["--data", "nowhere"], "data.source must be shapes, cifar10, parquet:PATH or folder:PATH"),
+        (["--data", "nowhere"], "data.source must be shapes, cifar10"),
         (["--data", "shapes", "--set", "data.imbalance=0"], "imbalance must be a number at least 1"),
     ):
         with pytest.raises(SystemExit) as caught:

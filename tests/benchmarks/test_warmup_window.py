@@ -51,7 +51,7 @@ def test_what_is_watched_is_the_score_of_the_defense() -> None:
     ("arguments", "text"),
     [
         (["--steps", "0"], "--steps and --moments must be at least 1"),
-        (["--data", "nowhere"], "data.source must be shapes, cifar10, parquet:PATH or folder:PATH"),
+        (["--data", "nowhere"], "data.source must be shapes, cifar10"),
     ],
 )
 def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:

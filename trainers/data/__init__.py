@@ -1,4 +1,4 @@
-"""Image sources: ``shapes``, ``cifar10``, ``parquet:PATH`` and ``folder:PATH``, as uint8 in memory or in a file."""
+"""Image sources, as uint8 in memory or in a file: data sets by name, ``parquet:PATH`` and ``folder:PATH``."""
 
 from trainers.data.config import DataConfig
 from trainers.data.findings import Findings

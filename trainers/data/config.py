@@ -7,6 +7,8 @@ from trainers.data.pixels import BILINEAR, INTERPOLATIONS, WHITE, Rendering, col
 from trainers.errors import ConfigError
 from trainers.params import Parameters, param
 
+SOURCES = "shapes, cifar10, gtsrb, tiny_imagenet, parquet:PATH or folder:PATH"
+"""What ``data.source`` takes."""
 RENDERED = ("image_size", "background", "max_value", "interpolation")
 """Keys that say how pixels are made of what a file holds."""
 REFUSE, LEAVE_OUT = "refuse", "leave_out"
@@ -19,7 +21,7 @@ LEAVE_OUT_KEY = "data.unreadable: leave_out (of train: --unreadable leave_out)"
 class DataConfig(Parameters):
     """Which images a sweep works on."""
 
-    source: str = param("shapes", doc="shapes, cifar10, parquet:PATH or folder:PATH")
+    source: str = param("shapes", doc=SOURCES)
     train_size: int | None = param(None, ge=2, doc="images in the training split; null: all there are")
     test_size: int | None = param(None, ge=2, doc="images in the test split; null: all there are")
     imbalance: float | None = param(
@@ -57,8 +59,11 @@ class DataConfig(Parameters):
         "(sweeper cache); auto: where they take more than an eighth of the memory",
     )
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
-    root: str = param("~/.cache/robustness-sweeper", doc="the folder that holds cifar-10-batches-py, for cifar10")
-    download: bool = param(False, doc="fetch cifar10 into root if it is not there")
+    root: str = param(
+        "~/.cache/robustness-sweeper",
+        doc="the folder that holds cifar-10-batches-py, gtsrb or tiny-imagenet-200, for the source of that name",
+    )
+    download: bool = param(False, doc="fetch cifar10 or gtsrb into root if it is not there")
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:

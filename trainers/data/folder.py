@@ -3,18 +3,16 @@
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from trainers.data.class_order import in_class_order
 from trainers.data.config import DataConfig
-from trainers.data.encoded import check_split, decode_all
+from trainers.data.encoded import decode_all
 from trainers.data.findings import Findings
 from trainers.data.hold_out import hold_out, warn_of_hold_out
 from trainers.data.image_set import ImageSet, Splits
+from trainers.data.listed import Listed, read_listed
 from trainers.data.pixels import image_extensions
 from trainers.data.split_names import UNUSED, Split, measured_on, split_named, splits_in
-from trainers.data.stored import Images, part
+from trainers.data.stored import Images
 from trainers.data.tree import Tree, folders_in, holds_images, open_root, readable
 from trainers.errors import ConfigError
 from trainers.text import name_as_text
@@ -70,21 +68,11 @@ def read_folder(path: str, config: DataConfig, findings: Findings) -> tuple[Imag
         test = {} if test_folder is None else _classes(test_folder, tree, may_be_empty=True)
         _check_classes(train, test, train_folder, test_folder)
     class_names = tuple(train)
-    train_files, train_labels = _listed(train, class_names)
-    test_files, test_labels = _listed(test, class_names)
-    files = train_files + test_files
+    listed = _listed(train_folder, train, class_names)
+    tested = None if test_folder is None else _listed(test_folder, test, class_names)
+    files = listed.files + (tested.files if tested else [])
     _tell_of_nested([folder for folder in (train_folder, test_folder) if folder], files, root, findings)
-    decoded = decode_all([(str(file), file) for file in files], config, findings, root)
-    images, labels = decoded.images, torch.cat([train_labels, test_labels])[decoded.kept]
-    places = [str(files[index].relative_to(root)) for index in decoded.kept.tolist()]
-    count = int((decoded.kept < len(train_files)).sum())
-    check_split(f"The training split {train_folder}", count, len(train_files))
-    if test_folder is not None:
-        check_split(f"The test split {test_folder}", len(places) - count, len(test_files))
-    train_set = ImageSet(part(images, 0, count), labels[:count], class_names, tuple(places[:count]))
-    if test_folder is None:
-        return train_set, None
-    return train_set, ImageSet(part(images, count, None), labels[count:], class_names, tuple(places[count:]))
+    return read_listed(listed, tested, class_names, root, config, findings)
 
 
 def read_unlabelled_folder(path: str, config: DataConfig, findings: Findings) -> Images:
@@ -224,8 +212,6 @@ def _tell_of_nested(folders: list[Path], files: list[Path], root: Path, findings
         )
 
 
-def _listed(classes: dict[str, list[Path]], class_names: tuple[str, ...]) -> tuple[list[Path], Tensor]:
-    """All files, class by class, and their labels: int64 (N,)."""
-    files = [file for of_class in classes.values() for file in of_class]
-    labels = [class_names.index(name) for name, of_class in classes.items() for _ in of_class]
-    return files, torch.tensor(labels, dtype=torch.int64)
+def _listed(folder: Path, classes: dict[str, list[Path]], class_names: tuple[str, ...]) -> Listed:
+    """All files of a split, class by class."""
+    return Listed.of(folder, ((file, class_names.index(name)) for name, files in classes.items() for file in files))

@@ -5,16 +5,18 @@ import os
 import torch
 
 from trainers.data.cifar10 import load_cifar10
-from trainers.data.config import DataConfig
+from trainers.data.config import SOURCES, DataConfig
 from trainers.data.copies import warn_of_copies
 from trainers.data.findings import SHOWN, Findings
 from trainers.data.folder import load_folder, read_folder, read_unlabelled_folder
+from trainers.data.gtsrb import load_gtsrb
 from trainers.data.image_set import ImageSet, Splits
 from trainers.data.long_tail import long_tailed
 from trainers.data.parquet import load_parquet, read_parquet, read_unlabelled_parquet
 from trainers.data.shapes import make_shapes
 from trainers.data.stored import Images
 from trainers.data.subset import stratified_indices
+from trainers.data.tiny_imagenet import load_tiny_imagenet
 from trainers.errors import ConfigError
 from trainers.seeding import derive_seed
 
@@ -120,11 +122,15 @@ def _source(config: DataConfig, findings: Findings) -> Splits:
         )
     if config.source == "cifar10":
         return load_cifar10(os.path.expanduser(config.root), config.download, config.rendering)
+    if config.source == "gtsrb":
+        return load_gtsrb(os.path.expanduser(config.root), config, findings)
+    if config.source == "tiny_imagenet":
+        return load_tiny_imagenet(os.path.expanduser(config.root), config, findings)
     if kind == "parquet" and path:
         return load_parquet(path, config, findings)
     if kind == "folder" and path:
         return load_folder(path, config, findings)
-    raise ConfigError(f"data.source must be shapes, cifar10, parquet:PATH or folder:PATH, but got {config.source!r}.")
+    raise ConfigError(f"data.source must be {SOURCES}, but got {config.source!r}.")
 
 
 def _warn_of_classes_not_tested(test: ImageSet, findings: Findings) -> None:

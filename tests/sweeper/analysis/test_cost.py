@@ -13,14 +13,14 @@ def test_one_safe_setting_costs_what_the_formula_says() -> None:
     """At losses of 0 a single candidate needs ln(1/error) / ln(1 + 0.9 bound / (1 - bound)) replicates, rounded up."""
     spec = spec_with(scenarios=TWO, seeds=[0, 1])
     record = trial(spec, 0, 0.9, 0.0, seconds=36.0)
-    found = costs(table(record), known(record), "max-excess", (0.1, 0.2), 0.0, places=4)
+    found = costs(table(record), known(record), "max-excess", (0.1, 0.2), 0.0)
     assert [(one.bound, one.confidence, one.candidates) for one in found] == [
         (0.1, 0.9, 1), (0.1, 0.95, 1), (0.2, 0.9, 1), (0.2, 0.95, 1),
     ]  # fmt: skip
     for one, replicates in zip(found, (25, 32, 12, 15), strict=True):
         assert replicates - 1 < log(1 / (1 - one.confidence)) / log(1 + 0.9 * one.bound / (1 - one.bound)) <= replicates
         assert one.trainings == one.high == 2 * replicates + 2 * 3 * 2, "two scenarios; the defaults and no defense"
-        assert one.hours == pytest.approx(one.trainings * 36 / 4 / 3600)
+        assert one.hours == pytest.approx(one.trainings * 36 / 3600)
         assert one.share == 1.0
 
 
@@ -29,9 +29,7 @@ def test_a_setting_that_fails_half_of_the_time_is_certified_seldom() -> None:
     record = trial(spec, 0, 0.9, 0.0)
     frame = table(record)
     frame.loc[frame["seed"] == 1, ["val_asr", "val_asr_excess"]] = [0.2, 0.19]
-    (loose, _), (tight, _) = (
-        costs(frame, known(record), "max-excess", (bound,), 0.0, places=1) for bound in (0.2, 0.1)
-    )
+    (loose, _), (tight, _) = (costs(frame, known(record), "max-excess", (bound,), 0.0) for bound in (0.2, 0.1))
     assert loose.share is not None
     assert loose.share > 0.95
     assert tight.share is not None
@@ -41,7 +39,7 @@ def test_a_setting_that_fails_half_of_the_time_is_certified_seldom() -> None:
 def test_no_candidate_is_a_reason() -> None:
     spec = spec_with()
     record = trial(spec, 0, 0.9, 0.5)
-    for one in costs(table(record), known(record), "max-excess", (0.1,), 0.0, places=1):
+    for one in costs(table(record), known(record), "max-excess", (0.1,), 0.0):
         assert (one.candidates, one.trainings, one.hours, one.share) == (0, None, None, None)
         assert "none is a candidate" in str(one.reason)
 
