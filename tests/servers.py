@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from threading import Thread
 
 
+PATIENCE_S = 180
+"""A machine that does much else takes minutes to start MLflow, and to show its page."""
+
+
 @contextmanager
 def listening(answer: Callable[[socket.socket], None] = lambda _connection: None) -> Iterator[int]:
     """A port on loopback whose connections are answered so."""

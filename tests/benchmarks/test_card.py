@@ -76,6 +76,7 @@ def test_time_is_shared_by_the_parts_that_are_left() -> None:
     assert card.share(["paper"], -3) == 0
 
 
+@pytest.mark.long
 def test_every_part_in_miniature(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert card.main(["--out", str(tmp_path), "--small", "--size", "16"]) == 0
     table = capfd.readouterr().out

@@ -260,6 +260,7 @@ def until(holds: Callable[[], Any], process: subprocess.Popen[bytes], log: Path)
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_sweep_is_watched_from_its_begin_to_its_report(
     browser: Browser, tmp_path: Path, driver: subprocess.Popen[bytes]
 ) -> None:

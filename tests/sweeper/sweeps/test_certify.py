@@ -15,9 +15,9 @@ from sweeper.run_folder.folder import RunFolder
 from tests.agreement import agree
 from tests.sweeper.small import fresh_store, preset_with
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
-TEST = ("--max-excess", "0.5", "--confidence", "0.9")
+TEST = ("--max-excess", "0.5", "--confidence", "0.8")
 
 
 def call(*arguments: str, code: int = 0) -> str:
@@ -49,7 +49,7 @@ def test_a_setting_is_certified_and_selected(tmp_path: Path, monkeypatch: pytest
     assert certificate is not None
     assert certificate.winner is not None
     assert f"{certificate.winner.name} is certified." in shown
-    assert "wrong in at most 10 of 100 sweeps" in " ".join(shown.split())
+    assert "wrong in at most 20 of 100 sweeps" in " ".join(shown.split())
     steps = certificate.steps_of(certificate.certified or 0)
     wealth = prod(1 + 0.9 / (1 - 0.5) * (0.5 - step.loss) for step in steps if not step.pilot)
     assert certificate.standings[certificate.certified or 0].wealth[-1] == pytest.approx(wealth)
@@ -77,7 +77,7 @@ def test_a_setting_is_certified_and_selected(tmp_path: Path, monkeypatch: pytest
     assert "certificate.json" in {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
 
     before = (out / "certificate.json").read_bytes()
-    assert "has a test already" in call("confirm", str(out), "--max-excess", "0.4", "--confidence", "0.9", code=2)
+    assert "has a test already" in call("confirm", str(out), "--max-excess", "0.4", "--confidence", "0.8", code=2)
     assert "The test has ended; nothing is left to run." in call("confirm", str(out), *TEST)
     assert "2 of 2 trials done" in call("status", str(out))
     assert (out / "certificate.json").read_bytes() == before

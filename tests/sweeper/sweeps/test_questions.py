@@ -20,6 +20,7 @@ from tests.sweeper.sweeps.conftest import VAB, Ended
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.long
 def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,21 +53,21 @@ def test_compared_defenses_have_leaders_that_are_confirmed_with_fresh_seeds(
 
     shown = call("run", str(tmp_path / "small.yaml"), "--out", str(out))
     assert "Joint frontier by defense" in shown
-    call("confirm", str(out), "--top", "1", "--seeds", "3")
+    call("confirm", str(out), "--top", "1", "--seeds", "2")
 
     frame = RunFolder.open(out).read_trials()
     confirmed = frame[frame["role"] == "confirmation"]
-    assert confirmed["trial_id"].tolist() == [f"k000{number}" for number in range(6)]
-    assert confirmed.groupby("defense")["seed"].apply(list).to_dict() == {"bcu": [1, 2, 3], "none": [1, 2, 3]}
+    assert confirmed["trial_id"].tolist() == [f"k000{number}" for number in range(4)]
+    assert confirmed.groupby("defense")["seed"].apply(list).to_dict() == {"bcu": [1, 2], "none": [1, 2]}
     controls = finished(frame, "control").set_index("seed")["val_asr"]
-    assert confirmed["control_asr"].tolist() == [controls[seed] for seed in (1, 2, 3)] * 2
+    assert confirmed["control_asr"].tolist() == [controls[seed] for seed in (1, 2)] * 2
     assert (controls >= 0.8).all()
     assert agree(RunFolder(out), uri) == dict.fromkeys(frame["trial_id"], "FINISHED")
     assert set(pq.read_table(out / "frontier.parquet")["seeds"].to_pylist()) == {1}, "the search's own figures stay"
 
     told = call("select", str(out), "--max-asr", "1", "--confidence", "0.9", code=3)
     assert "What confirm --top trained is described, not counted." in told
-    assert "With 3 fresh seeds, which --confidence does not count: " in call("select", str(out), "--max-asr", "1")
+    assert "With 2 fresh seeds, which --confidence does not count: " in call("select", str(out), "--max-asr", "1")
     deploy = yaml.safe_load((out / "deploy.yaml").read_text())
     assert (deploy["seeds"], deploy["certified"]) == (1, None)
     assert {part["role"] for part in deploy["evidence"]} == {"trial"}

@@ -7,7 +7,7 @@ import pytest
 
 from tests.sweeper.sweeps.conftest import VAB, Ended, Sweep
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 OWN = ["trial_id", "attempt", "seconds", "seconds_shared"]
 """Columns that depend on how a training was run."""

@@ -10,6 +10,7 @@ import pytest
 
 from sweeper.tracking import ui
 from sweeper.tracking.ui import serve_mlflow
+from tests.servers import PATIENCE_S
 from tests.sweeper.small import fresh_store
 from trainers.errors import ConfigError
 from trainers.storage.network import THIS_MACHINE
@@ -21,7 +22,13 @@ def get(address: str) -> bytes:
         return content
 
 
-def test_runs_are_served_on_this_machine_alone(tmp_path: Path) -> None:
+def test_runs_are_served_on_this_machine_alone_and_no_proxy_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "intern.example")
+    monkeypatch.setattr(ui, "SECONDS_TO_START", PATIENCE_S)
     with serve_mlflow(fresh_store(tmp_path / "mlflow.db"), 0) as runs:
         assert runs.startswith(f"http://{THIS_MACHINE}:")
         assert b"MLflow" in get(runs)
@@ -44,14 +51,6 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
             serve_mlflow(f"sqlite:///{tmp_path}/mlflow.db", port),
         ):
             pass
-
-
-def test_a_proxy_is_not_asked_for_what_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "intern.example")
-    with serve_mlflow(fresh_store(tmp_path / "mlflow.db"), 0) as runs:
-        assert b"MLflow" in get(runs)
 
 
 def test_what_does_not_start_in_time_is_ended_with_all_that_it_started(

@@ -11,13 +11,12 @@ from sweeper.run_folder.folder import RunFolder
 from sweeper.tracking import ui
 from sweeper.tracking.sweep_run import Tracker
 from sweeper.tracking.view import link_to_view
+from tests.servers import PATIENCE_S
 from tests.sweeper.small import finish, fresh_store, record_of, sweep_with
 
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENCE_S = 180
-"""A machine that does much else takes minutes to start MLflow, and to show its page."""
 
 
 @pytest.fixture
@@ -41,6 +40,7 @@ def tracked(uri: str, path: Path, trials: int) -> None:
     assert tracker.behind == []
 
 
+@pytest.mark.long
 def test_the_link_opens_charts_of_one_sweeps_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Page
 ) -> None:
