@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 
-
 PATIENCE_S = 180
 """A machine that does much else takes minutes to start MLflow, and to show its page."""
 
