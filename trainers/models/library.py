@@ -128,6 +128,10 @@ def _timm(name: str, shape: tuple[int, int, int], num_classes: int, weights: str
         raise ConfigError(f"model.name: {name} takes images of one size alone.") from error
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _refused(name, shape, error) from error
+    if weights is not None and hasattr(inner, "reset_classifier"):
+        # As timm's fine-tuning does. The first head is initialised for a whole training: with few classes some
+        # families draw it so wide that its gradients destroy what the weights know.
+        inner.reset_classifier(num_classes)
     if not all(hasattr(inner, what) for what in ("group_matcher", "forward_head", "get_classifier")):
         check_groups(name, inner, [], set())
     groups = [list(names) for _, names in sorted(group_parameters(inner, inner.group_matcher(coarse=True)).items())]

@@ -38,13 +38,20 @@ def test_all_but_the_head_comes_from_the_file(file: Path) -> None:
         build_model(c, SHAPE, 3, seed) for c, seed in ((config, 1), (config, 2), (config.architecture, 1))
     )
     same = {name for name, tensor in one.state_dict().items() if torch.equal(tensor, other.state_dict()[name])}
-    heads = {"inner.classifier.weight"}  # its bias begins at 0
+    heads = {"inner.classifier.weight", "inner.classifier.bias"}
     assert same == set(one.state_dict()) - heads
     assert len(one.state_dict()["inner.classifier.weight"]) == 3
     assert not torch.equal(one.state_dict()["inner.conv_stem.weight"], without.state_dict()["inner.conv_stem.weight"])
     torch.manual_seed(5)
     before = timm.create_model(NAME.removeprefix("timm:"), num_classes=7)
     assert torch.equal(one.state_dict()["inner.conv_stem.weight"], before.conv_stem.weight)
+
+
+def test_a_new_head_is_too_small_to_harm_the_rest(file: Path) -> None:
+    """Its outputs begin near 0; mobilenet's own first head of two classes has weights up to 0.7."""
+    head = build_model(with_weights(file), SHAPE, 2, 1).inner.classifier
+    assert head.weight.abs().max() <= head.in_features**-0.5
+    assert build_model(ModelConfig(NAME), SHAPE, 2, 1).inner.classifier.weight.abs().max() > 0.5
 
 
 def test_as_many_classes_as_the_file_has_get_a_new_head_too(file: Path) -> None:
