@@ -1,16 +1,19 @@
 """Trains on a poisoned folder without knowing which images are poisoned, and then compares with the truth.
 
-    python -m benchmarks.blind DEPLOY.yaml [IMAGES]
+    python -m benchmarks.blind DEPLOY.yaml
+    python -m benchmarks.blind DEPLOY.yaml --preset finetune_cpu --set data.source=parquet:PATH
 
-The images are generated (``shapes``), stamped and relabelled by the code of this file alone, and written as PNG files.
-The truth is used only after both models, with the setting and without a defense, are trained.
+The images are those of a preset, at its size; generated ones are others than the sweep had. They are stamped and
+relabelled by the code of this file alone, and written as PNG files. The truth is used only after both models, with the
+setting and as the preset's control, are trained.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +22,26 @@ import torch
 import yaml
 from PIL import Image
 
-from trainers.data import DataConfig, load_data
+from search_spaces.loader import apply_overrides, read_preset
+from sweeper.preset.spec import SweepSpec, validate
+from trainers.data import load_data
 from trainers.data.image_set import ImageSet
 from trainers.storage.saved_model import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 3
 POISON_RATE = 0.1
-CONTROL = {"epochs": 20, "batch_size": 64, "lr": 0.05, "schedule": "cosine"}  # of the quick preset
+IMAGES_SEED = 7
 
 
 def stamp(pixels: np.ndarray) -> np.ndarray:
-    """Copy of ``pixels``, uint8 (H, W, 3), with the trigger: a 3 x 3 checkerboard in the lower left corner."""
+    """Copy of ``pixels``, uint8 (H, W, 3), with the trigger: a checkerboard of 3 x 3 fields in the lower left corner.
+
+    A field has a pixel for each whole 32 of the height, at least one.
+    """
     marked = pixels.copy()
-    marked[-3:, :3] = (np.indices((3, 3)).sum(0) % 2 * 255)[..., None]
+    field = max(len(pixels) // 32, 1)
+    marked[-3 * field :, : 3 * field] = np.kron(np.indices((3, 3)).sum(0) % 2 * 255, np.ones((field, field)))[..., None]
     return marked
 
 
@@ -106,11 +115,18 @@ def judge(out: Path, test: ImageSet, truth: set[str]) -> Figures:
     )
 
 
-def blind(deploy: Path, place: Path, size: int) -> dict[str, Figures]:
-    """Train without and with the defense, and measure both models."""
-    splits = load_data(DataConfig(source="shapes", train_size=size, test_size=2000, seed=7))
+def blind(deploy: Path, place: Path, spec: SweepSpec) -> dict[str, Figures]:
+    """Train without and with the defense, and measure both models.
+
+    Args:
+        deploy: the setting.
+        place: folder for the images and the models.
+        spec: has the images, and the training without a defense.
+    """
+    splits = load_data(replace(spec.images, seed=IMAGES_SEED))
     truth = write_poisoned(splits.train, place / "images")
-    undefended = yaml.safe_load(deploy.read_text(encoding="utf-8")) | {"defense": "none", "params": CONTROL}
+    control = spec.control.as_dict()
+    undefended = yaml.safe_load(deploy.read_text(encoding="utf-8")) | {"defense": "none", "params": control}
     (place / "none.yaml").write_text(yaml.safe_dump(undefended), encoding="utf-8")
     settings = {"none": place / "none.yaml", "setting": deploy}
     found = {}
@@ -123,10 +139,17 @@ def blind(deploy: Path, place: Path, size: int) -> dict[str, Figures]:
 
 def main() -> None:
     """Run with the setting of a ``deploy.yaml``."""
-    deploy = Path(sys.argv[1]).resolve()
-    size = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
-    with tempfile.TemporaryDirectory(prefix="sweeper-blind-") as place:
-        for name, figures in blind(deploy, Path(place), size).items():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.blind", description=__doc__.partition("\n")[0])
+    parser.add_argument("deploy", type=Path, metavar="DEPLOY.yaml", help="the setting, as sweeper select wrote it")
+    parser.add_argument("--preset", default="quick", help="preset of the images and of the control (quick)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the preset")
+    parser.add_argument("--out", type=Path, help="new folder that keeps images and models; default: none is kept")
+    args = parser.parse_args()
+    spec = validate(apply_overrides(read_preset(args.preset), args.set, args.preset), args.preset)
+    with tempfile.TemporaryDirectory(prefix="sweeper-blind-") as beside:
+        place = args.out or Path(beside)
+        place.mkdir(parents=True, exist_ok=args.out is None)
+        for name, figures in blind(args.deploy.resolve(), place.resolve(), spec).items():
             print(f"{name:8}", json.dumps(figures.__dict__))
 
 

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from benchmarks import blind
+from search_spaces.loader import apply_overrides, read_preset
 from sweeper.analysis.selection import select
 from sweeper.cli.main import app
 from sweeper.deploy.deployment import deployment
+from sweeper.preset.spec import validate
 from tests.sweeper.small import frame_of, fresh_store, row_with, sweep_with
 from trainers.data import load_data
 from trainers.data.config import DataConfig
@@ -67,8 +69,8 @@ def test_from_a_poisoned_folder_to_a_model_and_the_truth(
     monkeypatch.setattr(blind, "train", train_here)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(blind, "CONTROL", {"epochs": 3, "batch_size": 64, "lr": 0.05})
-    found = blind.blind(deploy, tmp_path, size=400)
+    changes = ["data.train_size=400", "control={epochs: 3, batch_size: 64, lr: 0.05}"]
+    found = blind.blind(deploy, tmp_path, validate(apply_overrides(read_preset("quick"), changes, "quick"), "quick"))
     assert (found["none"].tpr, found["none"].fpr) == (None, None)
     setting = found["setting"]
     assert setting.tpr is not None
@@ -111,3 +113,11 @@ def test_from_a_poisoned_folder_to_a_model_and_the_truth(
     assert [path for path, _, _ in lines] == files
     assert {name for _, name, _ in lines} <= set(CLASS_NAMES)
     assert all(0.1 <= float(share) <= 1 for _, _, share in lines)
+
+
+def test_the_trigger_covers_the_same_share_of_larger_images() -> None:
+    small, large = (blind.stamp(np.full((side, side, 3), 7, dtype=np.uint8)) for side in (16, 64))
+    assert small[-3:, :3, 0].tolist() == [[0, 255, 0], [255, 0, 255], [0, 255, 0]]
+    assert (large[-6:, :6, 0] == np.repeat(np.repeat(small[-3:, :3, 0], 2, axis=0), 2, axis=1)).all()
+    assert (small != 7).sum() == 3 * 9
+    assert (large != 7).sum() == 3 * 36
