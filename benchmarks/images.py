@@ -1,7 +1,7 @@
 """More images than memory: what a training keeps of them, and how fast it is, wherever they lie.
 
-Three parts. Images are decoded from Parquet for the first time, with one and with two processes. One undefended epoch
-is trained with images on the device (this CPU's memory), in memory (put together batch by batch) and on disk (mapped
+Images are decoded from Parquet for the first time, with one and with two processes, and generated ones from a file
+each. One undefended epoch is trained with images on the device (this CPU's memory), in memory (put together batch by batch) and on disk (mapped
 from the file of decoded images), in turns, each time in a new process; all must learn the same. And one epoch is
 trained on many generated images of 64x64, written as JPEGs to Parquet in shards, and decoded, mapped and trained on in
 one process.
@@ -76,15 +76,29 @@ class Epoch:
 def write_shards(folder: Path, count: int, seed: int = 0) -> None:
     """Write ``count`` images as JPEGs: a pattern for each class, in noise, and a tenth as many to test on."""
     folder.mkdir(parents=True)
+    for name, labels, encoded in _shards(count, seed):
+        shard = pa.table({"image": [{"bytes": image, "path": None} for image in encoded], "label": labels})
+        pq.write_table(shard, folder / f"{name}.parquet", row_group_size=1000)
+
+
+def write_files(folder: Path, count: int) -> None:
+    """Write the same images as files of their own, in a folder for each class of each split."""
+    for name, labels, encoded in _shards(count, seed=0):
+        for number, (label, image) in enumerate(zip(labels, encoded, strict=True)):
+            place = folder / name.partition("-")[0] / f"class{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{name}-{number:05}.jpg").write_bytes(image)
+
+
+def _shards(count: int, seed: int) -> Iterator[tuple[str, list[int], list[bytes]]]:
+    """Name, labels and encoded images of each shard."""
     draw = np.random.default_rng(seed)
     patterns = draw.integers(0, 256, (CLASSES, 8, 8, 3))
     for split, images in (("train", count), ("test", max(count // 10, 2 * CLASSES))):
         for start in range(0, images, SHARD):
             labels = [number % CLASSES for number in range(start, min(start + SHARD, images))]
             coarse = np.clip((patterns[labels] + draw.normal(0, 60, (len(labels), 8, 8, 3))), 0, 255).astype(np.uint8)
-            rows = [{"bytes": _jpeg(image), "path": None} for image in coarse]
-            shard = pa.table({"image": rows, "label": labels})
-            pq.write_table(shard, folder / f"{split}-{start // SHARD:05}.parquet", row_group_size=1000)
+            yield f"{split}-{start // SHARD:05}", labels, [_jpeg(image) for image in coarse]
 
 
 def _jpeg(coarse: np.ndarray) -> bytes:
@@ -207,6 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description=__doc__.splitlines()[0])
     parser.add_argument("--parquet", type=Path, help="real images to decode and to compare places with; default: none")
     parser.add_argument("--images", type=int, default=1_000_000, help="generated images of 64x64 (1,000,000)")
+    parser.add_argument("--files", type=int, default=100_000, help="generated images in files of their own (100,000)")
     parser.add_argument("--image-size", type=int, help="of the real images (as they are)")
     parser.add_argument("--network", default="tiny", help="network (tiny)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of the comparison (3)")
@@ -214,19 +229,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="few images, to see that it works")
     args = parser.parse_args(argv)
     if args.small:
-        args.images, args.repeats = 400, 1
+        args.images, args.files, args.repeats = 400, 100, 1
     with tempfile.TemporaryDirectory(prefix="images-", dir=args.folder) as scratch:
         folder = Path(scratch)
         generated = folder / "shards"
         write_shards(generated, args.images)
+        write_files(folder / "files", args.files)
         compared = f"parquet:{args.parquet or generated}"
         run, rows = Runner(folder, apart=not args.small), []
-        for count in (1, 2):
-            images, seconds, memory = run(partial(decode, compared, count), f"with-{count}")
+        for source, count in ((compared, 1), (compared, 2), (f"folder:{folder / 'files'}", 2)):
+            kind = source.partition(":")[0]
+            images, seconds, memory = run(partial(decode, source, count), f"{kind}-{count}")
             rows.append(
-                [f"{count}", f"{images:,}", f"{seconds:.1f} s", f"{images / seconds:,.0f}", f"{memory / MIB:,.0f}"]
+                [
+                    kind,
+                    f"{count}",
+                    f"{images:,}",
+                    f"{seconds:.1f} s",
+                    f"{images / seconds:,.0f}",
+                    f"{memory / MIB:,.0f}",
+                ]
             )
-        print(table(["processes that decode", "images", "first load", "images/s", "MiB"], rows) + "\n")
+        print(table(["from", "processes that decode", "images", "first load", "images/s", "MiB"], rows) + "\n")
         epochs = compare(compared, args.image_size, args.network, args.repeats, run)
         header = ["images lie", "images", "trained/s", "anonymous MiB", "first load", "later loads"]
         print(table(header, lines_of(epochs)) + "\n")
