@@ -75,7 +75,7 @@ def test_fine_tuning_on_a_cpu_is_short() -> None:
     found = spec("finetune_cpu")
     assert (found.data.train_size, found.data.image_size, found.seeds) == (2000, 64, [0])
     assert (found.model.name, found.model.weights) == ("timm:tf_efficientnet_lite0", "hub")
-    assert (found.turns(), found.search.trials) == (("vab", "pt"), 8), "four settings of each"
+    assert (found.turns(), found.search.trials) == (("vab", "pt"), 6), "at most four settings of each"
     for _, params in found.corner_settings():
         own = params.as_dict()
         assert own.get("mix_epochs", own.get("clean_epochs")) + own.get("suppression_epochs", 0) <= 7
