@@ -1,20 +1,8 @@
 """Random images for tests of what is done with batches, the devices to do it on, and the formula of normalisation."""
 
-import pytest
 import torch
 
 from trainers.seeding import seeded
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
-        ],
-    ),
-]
 
 
 def random_images(count: int, channels: int, height: int, width: int, seed: int = 0) -> torch.Tensor:

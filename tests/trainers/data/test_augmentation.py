@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tests.trainers.data.images import DEVICES, assert_same_bits, plainly_normalised, random_images
+from tests.trainers.data.images import assert_same_bits, plainly_normalised, random_images
+from tests.trainers.devices import DEVICES
 from tests.trainers.waits import counted, counted_on_cuda
 from trainers.data.augmentation import Augmentation, augment, cutout
 from trainers.data.batches import Normalizer

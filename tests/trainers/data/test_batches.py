@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainers.data.images import DEVICES, assert_same_bits, plainly_normalised, random_images
+from tests.trainers.data.images import assert_same_bits, plainly_normalised, random_images
+from tests.trainers.devices import DEVICES
 from trainers.data import ImageSet
 from trainers.data.batches import Normalizer, shuffled_batches, spread
 from trainers.seeding import seeded

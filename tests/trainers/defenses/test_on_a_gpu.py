@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.trainers.defenses import small_defenses, vab_small
+from tests.trainers.devices import DEVICES
 from trainers.compute import ComputeConfig
 from trainers.data import ImageSet, Splits
 from trainers.data.augmentation import Augmentation
@@ -24,16 +24,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "vab": vab_small.SMALL,
     **{name: small_defenses.COMMON | params for name, params in small_defenses.SMALL.items()},
 }
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
-        ],
-    ),
-]
 
 
 def test_every_defense_has_a_small_setting() -> None:
