@@ -1,4 +1,4 @@
-"""Random images for tests of what is done with batches, the devices to do it on, and the formula of normalisation."""
+"""Random images for tests of what is done with batches, and the formula of normalisation."""
 
 import torch
 
