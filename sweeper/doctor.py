@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from sweeper.cluster.address import VARIABLE, RayUnavailable
 from sweeper.cluster.finding import Finding
@@ -16,6 +17,7 @@ from sweeper.cluster.gpu_memory import GPU_MEMORY, gpu_memory
 from sweeper.cluster.hosts import asked, check_hosts, hosts
 from sweeper.cluster.memory import lack_of_memory
 from sweeper.cluster.runtime import ray_runtime
+from sweeper.decoding import decoding_shown
 from sweeper.preset.blocks import scenario_config
 from sweeper.preset.class_numbers import describe_classes
 from sweeper.preset.fitting import fit_to_data
@@ -38,19 +40,21 @@ LITTLE_SPACE = 5 * 2**30
 PROBE = "sweeper-doctor"
 
 
-def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place) -> Iterator[Finding]:
+def examine(spec: SweepSpec, preset: dict[str, Any], storage: Place, console: Console) -> Iterator[Finding]:
     """Run the checks, one after the other.
 
     Args:
         spec: a sweep whose data is read. Its scenarios and defenses are to fit the data, its trainings a host.
         preset: it was validated from.
         storage: where run folders go.
+        console: for progress.
     """
     loaded: list[Splits] = []
     room: list[int] = []
 
     def data() -> Finding:
-        loaded.append(spec.load())
+        with decoding_shown(console):
+            loaded.append(spec.load())
         return _data(spec, loaded[0])
 
     def ray() -> Finding:

@@ -383,8 +383,8 @@ def _run_here(
             tracker.trial_ended(record, record.rows(asr))
     sizes = f"{len(splits.train)} training and {len(splits.test)} test images, {splits.train.num_classes} classes"
     console.print(f"{spec.data.source}: {sizes}. Results go to {folder.path}.", highlight=False)
-    room = spec.compute.image_room(spec.resources.gpu)
-    console.print(placement(splits.train.images, room), markup=False, highlight=False, soft_wrap=True)
+    room, on_cpu = spec.compute.image_room(spec.resources.gpu), spec.compute.on_cpu(spec.resources.gpu)
+    console.print(placement(splits.train.images, room, on_cpu), markup=False, highlight=False, soft_wrap=True)
     classes = describe_classes(spec.scenario_blocks, splits.train.class_names)
     console.print(f"Attacked classes: {classes}.", markup=False, highlight=False, soft_wrap=True)
     whole = len(grid_points(spec)) if spec.search.sampler == "grid" else 0

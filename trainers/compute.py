@@ -105,9 +105,13 @@ class ComputeConfig(Parameters):
         Args:
             gpu_share: GPUs reserved for the trial.
         """
-        if self.device == "cpu" or (self.device == "auto" and not gpu_share):
+        if self.on_cpu(gpu_share):
             return IN_MEMORY * total_memory()
         return _image_room(gpu_share) if torch.cuda.is_available() else None
+
+    def on_cpu(self, gpu_share: float) -> bool:
+        """Whether a training with so many GPUs computes on a CPU."""
+        return self.device == "cpu" or (self.device == "auto" and not gpu_share)
 
     def on_cuda(self) -> "Compute":
         """What :meth:`open` returns on a GPU; sets nothing."""

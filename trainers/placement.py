@@ -89,25 +89,32 @@ class Sent:
         return images
 
 
-def fits(images: Images, compute: Compute) -> bool:
-    """Whether the images are kept on the device."""
-    return images.nbytes <= compute.image_room
+def ahead(images: Tensor | Sent, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield ``batches`` of indices, int64 (M,) each; images that are sent are read meanwhile (:meth:`Sent.ahead`)."""
+    yield from images.ahead(batches) if isinstance(images, Sent) else batches
+
+
+def kept(images: Images, compute: Compute) -> bool:
+    """Whether a training keeps the images on its device. On a CPU, those of a file stay there, for all to share."""
+    return images.nbytes <= compute.image_room and not _shared(images, compute.device.type == "cpu")
+
+
+def _shared(images: Images, on_cpu: bool) -> bool:
+    return on_cpu and isinstance(images, Stored) and images.file is not None
 
 
 def placed(images: Images, compute: Compute) -> Tensor | Sent:
-    """The images on the device, if they fit there; else what sends them. The numbers are the same."""
-    if not fits(images, compute):
+    """The images on the device, if they are kept there; else what sends them. The numbers are the same."""
+    if not kept(images, compute):
         return Sent(gathered(images), compute.device)
     return images.to(compute.device) if isinstance(images, Tensor) else whole(images, compute.device)
 
 
 def settled(images: Images, compute: Compute) -> Images:
-    """The images as a tensor in memory, if they would fit on the device; else those that are put together when they are
-    asked for, of which a poisoned set is no copy.
+    """A tensor as it is, if it would be kept on the device; else the images as those that are put together when they
+    are asked for, of which a poisoned set is no copy.
     """
-    if not fits(images, compute):
-        return gathered(images)
-    return images if isinstance(images, Tensor) else whole(images, torch.device("cpu"))
+    return images if isinstance(images, Tensor) and kept(images, compute) else gathered(images)
 
 
 def whole(images: Gathered, device: torch.device) -> Tensor:
@@ -133,16 +140,17 @@ def chunks(images: Tensor | Gathered | Sent, size: int, device: torch.device) ->
         yield some.to(device)
 
 
-def placement(images: Images, room: float | None) -> str:
+def placement(images: Images, room: float | None, on_cpu: bool) -> str:
     """Where trainings have their images, as a line.
 
     Args:
         images: of the training set.
         room: bytes of images that a training keeps on its device; null: not known.
+        on_cpu: whether that is a CPU.
     """
     size, elsewhere = sized(images.nbytes), gathered(images).where
     if room is None:
         return f"Training images: {size}; on the GPU where they fit into its share, and otherwise {elsewhere}."
-    if images.nbytes <= room:
+    if images.nbytes <= room and not _shared(images, on_cpu):
         return f"Training images: {size}, kept on the device of each training."
     return f"Training images: {size}, {elsewhere}, from where each training reads them ahead."

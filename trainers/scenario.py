@@ -12,11 +12,11 @@ from trainers.compute import Compute
 from trainers.data.class_names import class_number
 from trainers.data.findings import SHOWN
 from trainers.data.image_set import ImageSet, Splits
-from trainers.data.stored import Gathered, Images, Mapped, Stored, subset, with_replaced
+from trainers.data.stored import Gathered, Images, Mapped, Stored, made_of, subset, with_replaced
 from trainers.data.subset import stratified_halves
 from trainers.measuring.attack_cost import AttackCost
 from trainers.params import Parameters, changed, param
-from trainers.placement import fits, gathered, settled
+from trainers.placement import settled
 from trainers.seeding import derive_seed, seeded
 from trainers.storage.object_store import Place
 from trainers.unlabelled import HeldOut
@@ -118,7 +118,7 @@ class ProbeSet:
 
 def triggered_by(attack: Attack, images: Images) -> Tensor | Gathered:
     """The images with the trigger; those that are no tensor get it each time that they are asked for."""
-    return Mapped(images, attack.trigger) if isinstance(images, Stored) else attack.trigger(images)
+    return Mapped(images, attack.trigger) if isinstance(images, Stored) else made_of(images, attack.trigger)
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,7 @@ def build_scenario(
         ConfigError: the scenario does not fit the data.
     """
     config = config.by_number(splits.train.class_names)
-    clean, halves = splits.train, stratified_halves(splits.test.labels, HALVES_SEED)
-    if not fits(clean.images, compute):  # a tensor would be copied to be poisoned
-        clean = replace(clean, images=gathered(clean.images))
+    clean, halves = _settled(splits.train, compute), stratified_halves(splits.test.labels, HALVES_SEED)
     seed = scenario_seed(config, sweep_seed, repeat)
     attack = config.build_attack(splits.train, seed)
     attack.counts(splits.train.labels, config.poison_rate)
@@ -205,7 +203,7 @@ def build_scenario(
 
 
 def _settled(images: ImageSet, compute: Compute) -> ImageSet:
-    return replace(images, images=settled(images.images, compute))
+    return images.moved(settled(images.images, compute))
 
 
 def warn_of_classes_not_validated(splits: Splits) -> None:
@@ -226,7 +224,8 @@ def _held_out(images: ImageSet, attack: Attack, share: float, seed: int) -> Held
     eligible = attack.eligible(images.labels).nonzero().squeeze(1)
     count = min(round(share * len(images)), len(eligible))
     chosen = eligible[torch.randperm(len(eligible), generator=seeded(seed))[:count]]
-    return HeldOut(images.images, with_replaced(images.images, chosen, attack.trigger(images.images[chosen])))
+    triggered = made_of(subset(images.images, chosen), attack.trigger)
+    return HeldOut(images.images, with_replaced(images.images, chosen, triggered))
 
 
 def scenario_seed(config: ScenarioConfig, sweep_seed: int, repeat: int) -> int:

@@ -61,7 +61,7 @@ def doctor(
             from trainers.storage.object_store import place
 
             content = apply_overrides(read_preset(preset), set_ or [], preset)
-            findings = examine(validate(content, preset), content, place(storage))
+            findings = examine(validate(content, preset), content, place(storage), console)
         else:
             from sweeper.cluster.ssh import examine_hosts
 

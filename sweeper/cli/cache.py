@@ -1,5 +1,6 @@
 """The command ``cache``: the decoded images that all trainings of a host share."""
 
+import math
 from datetime import datetime
 from typing import Annotated
 
@@ -25,16 +26,21 @@ def cache_(
 
     from trainers.data.cache_folder import CacheFolder
     from trainers.data.memory import GIB, sized
+    from trainers.errors import ConfigError
 
     folder = CacheFolder.of_this_host()
     with one_sentence():
         if limit is not None:
+            if not math.isfinite(limit * GIB):
+                raise ConfigError(f"--limit must be a number of GiB, but got {limit:g}.")
             folder.set_limit(round(limit * GIB))
         if clear:
-            gone, open_ = folder.clear()
+            gone, open_, failed = folder.clear()
             say(f"Removed {_files(len(gone))} of {sized(sum(kept.nbytes for kept in gone))}.")
             if open_:
                 say(f"{_files(len(open_))} in use: not removed.")
+            for path, reason in failed.items():
+                say(f"{path} could not be removed: {reason}.")
     files = folder.kept()
     if files:
         table = Table("images", "size", "last used")

@@ -110,7 +110,8 @@ def train_and_track(
     check_store(uri)
     sizes = f"{len(data)} images, {data.num_classes} classes. Results go to {out}."
     console.print(printable(sizes), highlight=False, soft_wrap=True)
-    console.print(placement(data.images, compute.image_room), markup=False, highlight=False, soft_wrap=True)
+    where = placement(data.images, compute.image_room, compute.device.type == "cpu")
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     with folder.lock():
         try:
             for line in folder.write_data_findings(findings):

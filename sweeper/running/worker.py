@@ -102,7 +102,10 @@ def _unpacked(packed: Any, read_as: DataConfig, source: str | None) -> Images:
         load_data(read_as) if source is None else load_unlabelled(source, read_as, Findings())
         found = open_cached(own)
     if found is None:
-        raise HostError(f"The images of {source or read_as.source} are not those that the sweep began with.")
+        raise HostError(
+            f"The images of {source or read_as.source} are not those that the sweep began with, or the Pillow of this "
+            "host is another one."
+        )
     return found.subset(_tensor(rows))
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from search_spaces.loader import apply_overrides, read_preset
@@ -16,6 +17,7 @@ from sweeper.preset.spec import Resources, SweepSpec, validate
 from tests.sweeper.small import fresh_store, preset_with
 
 REAL_RAY = doctor._ray
+QUIET = Console(quiet=True)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ class _nothing:  # stands for a function
 
 def found(runs: Path, preset: str = "quick.yaml") -> dict[str, Finding]:
     content = read_preset(preset)
-    return {finding.what: finding for finding in examine(validate(content, preset), content, runs)}
+    return {finding.what: finding for finding in examine(validate(content, preset), content, runs, QUIET)}
 
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_trial_that_fits_on_no_host_is_amiss(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(("change", "asked"), [("device=auto", True), ("device=cpu", False)])
 def test_memory_of_a_card_is_looked_at_where_one_is_asked_for(tmp_path: Path, change: str, asked: bool) -> None:
     content = apply_overrides(read_preset("quick.yaml"), ["resources.gpu=0.5", change], "quick.yaml")
-    findings = {finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path)}
+    findings = {finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path, QUIET)}
     assert ("GPU memory" in findings) == asked
     if asked:
         assert findings["GPU memory"].fine
@@ -141,7 +143,7 @@ def test_rates_that_are_left_out_are_noted(tmp_path: Path) -> None:
     search = {"sampler": "random", "scenarios": "one", "min_poisoned": 10}
     scenarios = [{"attack": "badnets", "poison_rate": {"categorical": [0.01, 0.1]}}, {"attack": "blend"}]
     preset = preset_with(search=search, scenarios=scenarios)
-    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs"))[-1]
+    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs", QUIET))[-1]
     assert (finding.what, finding.fine) == ("preset", True)
     assert finding.notes[0] == "Left out: badnets at rate 0.01 (2 poisoned images)."
 
@@ -150,7 +152,7 @@ def test_rates_that_are_left_out_are_noted(tmp_path: Path) -> None:
 def test_few_triggered_images_to_measure_on_are_noted(tmp_path: Path, size: int, few: int | None) -> None:
     """Of ten classes of equal size, nine are triggered, in the half that is for validation."""
     preset = preset_with(data={"source": "shapes", "train_size": 100, "test_size": size})
-    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs"))[-1]
+    finding = list(examine(validate(preset, "small.yaml"), preset, tmp_path / "runs", QUIET))[-1]
     assert (finding.what, finding.fine) == ("preset", True)
     assert any(f"as few as {few} triggered images" in note for note in finding.notes) == (few is not None)
 
@@ -248,6 +250,8 @@ def test_memory_for_fewer_trials_than_would_run_at_once_is_amiss(
     monkeypatch.setattr(doctor, "hosts", lambda: [Host("1", "127.0.0.1", host)])
     monkeypatch.setattr(doctor, "lack_of_memory", lambda workers: asked.append(workers) or "too little")
     content = apply_overrides(read_preset("quick.yaml"), changes, "quick.yaml")
-    found = {finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path / "runs")}
+    found = {
+        finding.what: finding for finding in examine(validate(content, "quick.yaml"), content, tmp_path / "runs", QUIET)
+    }
     assert (found["memory"].fine, found["memory"].found, asked) == (False, "too little", [workers])
     assert "search.workers" in found["memory"].remedy

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from trainers.attacks.artifact_cache import ArtifactCache
 from trainers.attacks.labels import LabelMap
 from trainers.data.image_set import ImageSet
-from trainers.data.stored import with_replaced
+from trainers.data.stored import PART, Images, with_replaced
 from trainers.errors import ConfigError, RateError
 from trainers.params import Parameters
 from trainers.seeding import derive_seed, seeded
@@ -80,6 +81,9 @@ class Attack(ABC):
 
     def poison_images(self, images: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Apply the trigger to poisoned training samples, by default as at test time: uint8 (M, C, H, W).
+
+        It is called for some samples at a time, in their order. One draw at most, of as many rows as there are images,
+        gives the same numbers however the samples are divided.
 
         Args:
             images: uint8 (M, C, H, W), clean.
@@ -194,17 +198,34 @@ class Attack(ABC):
         """
         generator = seeded(derive_seed(self.seed, "poison"))
         chosen, covering = (indices.sort().values for indices in self.choose(clean, rate, generator))
-        labels, changed = clean.labels.clone(), [clean.images[chosen], clean.images[covering]]
-        if len(chosen):
-            changed[0] = self.poison_images(clean.images[chosen], chosen, generator)
-            if changed[0].equal(clean.images[chosen]):
+        labels, count = clean.labels.clone(), len(chosen)
+        made = torch.empty((count + len(covering), *clean.shape), dtype=torch.uint8)
+        if count:
+            if not _fill(made[:count], clean.images, chosen, self.poison_images, generator):
                 raise ConfigError(f"The trigger of {self.name} is too faint: it changes no pixel of any image.")
             labels[chosen] = self.poison_labels(labels[chosen], chosen, generator)
-        if len(covering):
-            changed[1] = self.cover_images(clean.images[covering], covering, generator)
-        images = with_replaced(clean.images, torch.cat([chosen, covering]), torch.cat(changed))
+        _fill(made[count:], clean.images, covering, self.cover_images, generator)
+        images = with_replaced(clean.images, torch.cat([chosen, covering]), made)
         masks = [torch.zeros(len(clean), dtype=torch.bool).index_fill_(0, where, True) for where in (chosen, covering)]
         return PoisonedSet(ImageSet(images, labels, clean.class_names), *masks)
+
+
+def _fill(
+    made: Tensor,
+    images: Images,
+    chosen: Tensor,
+    make: Callable[[Tensor, Tensor, torch.Generator], Tensor],
+    generator: torch.Generator,
+) -> bool:
+    """Fill ``made``, uint8 (M, C, H, W), with what is made of the ``chosen`` images; whether any pixel differs."""
+    differs = False
+    for start in range(0, len(chosen), PART):
+        some = chosen[start : start + PART]
+        before = images[some]
+        after = make(before, some, generator)
+        differs = differs or not after.equal(before)
+        made[start : start + PART] = after
+    return differs
 
 
 def _round(count: float) -> int:

@@ -19,7 +19,7 @@ from trainers.data.stored import Images
 from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model, check_network
 from trainers.params import Parameters, param
-from trainers.placement import placed
+from trainers.placement import ahead, placed
 from trainers.seeding import seeded
 
 WIDTH = 16
@@ -179,7 +179,7 @@ class Dynamic(Attack):
         fused = compute.fused or None
         optimizer = torch.optim.Adam(masker.parameters(), GENERATOR_LR, fused=fused)
         for _ in range(p.mask_epochs):
-            for batch in shuffled_batches(everything, BATCH, generator):
+            for batch in ahead(images, list(shuffled_batches(everything, BATCH, generator))):
                 scaled = images[batch].float() / 255
                 masks, other = _mask(masker, scaled), torch.arange(len(batch), device=device).roll(1)
                 taken = (masks.mean((1, 2, 3)) - p.density).clamp_min(0).mean()
@@ -193,7 +193,7 @@ class Dynamic(Attack):
         )
         network.train()
         for _ in range(p.pattern_epochs):
-            for batch in shuffled_batches(everything, BATCH, generator):
+            for batch in ahead(images, list(shuffled_batches(everything, BATCH, generator))):
                 scaled = images[batch].float() / 255
                 share = max(round(p.backdoor_share * len(batch)), 1)
                 own, crossed = slice(0, share), slice(share, 2 * share)

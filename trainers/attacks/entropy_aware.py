@@ -7,6 +7,7 @@ undefended model still learns the backdoor. Cover rate and label noise are given
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,13 +18,14 @@ from trainers.attacks.blend import Blend, PatternParams
 from trainers.attacks.labels import LabelMap
 from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import ImageSet
-from trainers.data.stored import Images, subset
+from trainers.data.stored import Images, Mapped, subset
 from trainers.defenses.base import TrainingTask
 from trainers.defenses.parts.entropy import prediction_entropy
 from trainers.defenses.vab import Vab, VabParams
 from trainers.errors import ConfigError, RateError
 from trainers.models import ModelConfig, check_network
 from trainers.params import param
+from trainers.placement import gathered
 from trainers.seeding import derive_seed, seeded
 
 LEVELS = 8
@@ -130,9 +132,9 @@ class EntropyAware(Blend):
             clean_mask[poisoned], clean_mask[cover] = False, False
             wanted = self._entropies(victim, subset(clean.images, clean_mask))
             pool = self._pool(clean, len(poisoned), generator)
-            offers = torch.stack(
-                [self._entropies(victim, self.blended(clean.images[pool], float(a))) for a in levels], dim=1
-            )
+            plain = gathered(clean.images).subset(pool)
+            offered = [Mapped(plain, partial(self.blended, opacity=float(a))) for a in levels]
+            offers = torch.stack([self._entropies(victim, images) for images in offered], dim=1)
             picked, level = match(offers, wanted, len(poisoned))
             poisoned = pool[picked]
             opacity = opacity.clone()
@@ -156,7 +158,7 @@ class EntropyAware(Blend):
         return defense
 
     @staticmethod
-    def _entropies(victim: Vab, images: Images) -> Tensor:
+    def _entropies(victim: Vab, images: Images | Mapped) -> Tensor:
         """Entropy of the Victim's prediction for ``images``, uint8 (M, C, H, W): float (M,) on the CPU."""
         return prediction_entropy(victim.logits_of(victim.victim, images)).cpu()
 

@@ -49,13 +49,13 @@ class Narcissus(Attack):
         def make(seed: int) -> dict[str, Tensor]:
             surrogate = trained_surrogate(p, clean, artifacts)
             device = artifacts.compute.device
-            images = clean.images[self.candidates(clean.labels)].to(device).float()
+            images = clean.images[self.candidates(clean.labels)].to(device)
             generator = seeded(seed, device)
             noise = torch.zeros(self.shape, device=device)
             for _ in range(p.passes):
                 for batch in shuffled_batches(torch.arange(len(images), device=device), BATCH, generator):
                     labels = self.target_of(torch.zeros(len(batch), dtype=torch.int64))
-                    gradient = surrogate.gradient((images[batch] + noise).clamp(0, 255), labels).mean(0)
+                    gradient = surrogate.gradient((images[batch].float() + noise).clamp(0, 255), labels).mean(0)
                     noise = (noise - p.step_size * gradient.sign()).clamp(-p.epsilon, p.epsilon)
             return {"noise": noise.trunc()}
 

@@ -13,7 +13,7 @@ from trainers.data.image_set import ImageSet
 from trainers.models import ModelConfig, Network, build_model, check_network
 from trainers.optim import Descent, OptimizerParams
 from trainers.params import Parameters, changed, param
-from trainers.placement import Sent, placed
+from trainers.placement import Sent, ahead, placed
 from trainers.seeding import seeded
 
 AT_ONCE = 500
@@ -96,7 +96,7 @@ def _train(
     descent.train()
     for epoch in range(epochs):
         descent.set_lr(TRAINING.lr_at(epoch, epochs))
-        for batch in shuffled_batches(everything, TRAINING.batch_size, generator):
+        for batch in ahead(images, list(shuffled_batches(everything, TRAINING.batch_size, generator))):
             with compute.autocast():
                 logits = network(normalise(images[batch])).logits
             loss = functional.cross_entropy(logits.float(), labels[batch])

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Kept:
 
     def shown(self) -> str:
         """What it holds, as text; or why it is of no use."""
+        if self.path.name.startswith(LEFTOVER):
+            state = "being made" if _in_use(self.path) else "left by a process that was ended"
+            return f"{self.path.name}: {state}"
         try:
             count, channels, height, width = read_description(self.path)["shape"]
         except DamagedCache as error:
@@ -88,20 +91,25 @@ class CacheFolder:
         for kept in files:
             if total + nbytes <= limit:
                 return
-            if _removed(kept.path):
-                total -= kept.nbytes
+            with suppress(OSError):
+                if _removed(kept.path):
+                    total -= kept.nbytes
 
-    def clear(self) -> tuple[list[Kept], list[Kept]]:
+    def clear(self) -> tuple[list[Kept], list[Kept], dict[Path, str]]:
         """Remove all files, and what processes that were killed have left.
 
         Returns:
-            Those that were removed, and those that a process has open, which stay.
+            Those that were removed, those that a process has open, which stay, and why others could not be removed.
         """
-        for leftover in self._files(f"{LEFTOVER}*"):
-            _removed(leftover.path)
-        files = self.kept()
-        gone = [kept for kept in files if _removed(kept.path)]
-        return gone, [kept for kept in files if kept not in gone]
+        gone: list[Kept] = []
+        in_use: list[Kept] = []
+        failed: dict[Path, str] = {}
+        for path, kept in {kept.path: kept for kept in (*self._files(f"{LEFTOVER}*"), *self.kept())}.items():
+            try:
+                (gone if _removed(path) else in_use).append(kept)
+            except OSError as error:
+                failed[path] = error.strerror or str(error)
+        return gone, in_use, failed
 
     def _files(self, pattern: str) -> Iterator[Kept]:
         for path in self.path.glob(pattern):
@@ -111,13 +119,37 @@ class CacheFolder:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a file that no process has open; whether it is gone."""
+    """Remove a file that no process has open; whether it is gone.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _locked(path):
             path.unlink()
     except BlockingIOError:
         return False
-    except OSError:  # somebody else was faster, or it is not ours
-        return not path.exists()
+    except FileNotFoundError:  # somebody else was faster
+        return True
     return True
+
+
+def _in_use(path: Path) -> bool:
+    try:
+        with _locked(path):
+            return False
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file alone.
+
+    Raises:
+        BlockingIOError: a process has it open.
+        OSError: it is not there, or cannot be locked.
+    """
+    with path.open("rb+") as file:  # over NFS, what is only read cannot be locked alone
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

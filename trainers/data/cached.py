@@ -14,6 +14,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from multiprocessing.connection import wait
 
+import PIL
+from PIL import features
+
 from trainers.data.cache_file import SUFFIX, VERSION, DamagedCache, Target, map_images
 from trainers.data.cache_folder import CacheFolder
 from trainers.data.decode import Decoded, Items, NoImage, Source, decode_into, ready_to_read
@@ -47,8 +50,9 @@ class _NothingKept(Exception):
 def cached(items: Items, how: Rendering, findings: Findings, refuse_broken: bool) -> Decoded:
     """The images of a data set from the cache of this host, where they are put if they are not there.
 
-    The key of the file is a digest of the encoded bytes in their order, of ``how`` and of the layout's version: neither
-    names nor times enter, so a file is found whatever the images are called, and never for images that have changed.
+    The key of the file is a digest of the encoded bytes in their order, of ``how``, and of the versions of the layout
+    and of what decodes: neither names nor times enter, so a file is found whatever the images are called, and never for
+    images that have changed.
 
     Args:
         items: as for :func:`trainers.data.decode.decode`.
@@ -64,7 +68,8 @@ def cached(items: Items, how: Rendering, findings: Findings, refuse_broken: bool
             change while they are read.
     """
     content, names = _content(items)
-    key = hashlib.sha256(json.dumps([VERSION, content, asdict(how)]).encode()).hexdigest()[:32]
+    made_of = [VERSION, _decoders(), content, asdict(how)]
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
     folder = CacheFolder.of_this_host()
     file = CacheFile(folder.path / f"{key}{SUFFIX}", key)
     try:
@@ -110,23 +115,25 @@ def _found(file: CacheFile, names: list[str], findings: Findings | None = None) 
 def _made(
     items: Items, how: Rendering, folder: CacheFolder, file: CacheFile, content: str, refuse_broken: bool
 ) -> Decoded:
-    with replacing(file.path) as beside, beside.open("rb") as ours:
-        with suppress(OSError):
-            fcntl.flock(ours, fcntl.LOCK_SH)  # so that nobody takes it for a leftover
-        made: list[Target] = []
+    with ExitStack() as opened:
+        with replacing(file.path) as beside:
+            ours = opened.enter_context(beside.open("rb"))
+            with suppress(OSError):
+                fcntl.flock(ours, fcntl.LOCK_SH)  # until it is mapped, so that nobody takes it for a leftover
+            made: list[Target] = []
 
-        def target(height: int, width: int) -> Target:
-            made.append(Target(beside, len(items), height, width))
-            _reserve(made[0], folder)
-            return made[0]
+            def target(height: int, width: int) -> Target:
+                made.append(Target(beside, len(items), height, width))
+                _reserve(made[0], folder)
+                return made[0]
 
-        decoded = decode_into(items, how, target, _processes)
-        if not made or (decoded.broken and refuse_broken):
-            raise _NothingKept(decoded)
-        if _content(items)[0] != content:
-            raise ConfigError("The images changed while they were read; run the command again.")
-        made[0].finish(file.key, decoded.notes)
-    images, _ = map_images(file)
+            decoded = decode_into(items, how, target, _processes)
+            if not made or (decoded.broken and refuse_broken):
+                raise _NothingKept(decoded)
+            if _content(items)[0] != content:
+                raise ConfigError("The images changed while they were read; run the command again.")
+            made[0].finish(file.key, decoded.notes)
+        images, _ = map_images(file)
     return Decoded(decoded.names, decoded.notes, Stored(images, file))
 
 
@@ -150,6 +157,11 @@ def _reserve(target: Target, folder: CacheFolder) -> None:
             f"{OTHERWISE}."
         )
     target.reserve()
+
+
+def _decoders() -> list[str | None]:
+    """Versions of what decodes, as others may give other pixels: of Pillow and of its library for JPEG."""
+    return [PIL.__version__, features.version("jpg"), features.version("libjpeg_turbo")]
 
 
 def _content(items: Items) -> tuple[str, list[str]]:

@@ -1,6 +1,7 @@
 """The settings that say which images a sweep works on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainers.data.pixels import BILINEAR, INTERPOLATIONS, WHITE, Rendering, colour
@@ -55,8 +56,8 @@ class DataConfig(Parameters):
     cache: str = param(
         AUTO,
         choices=(AUTO, ON, OFF),
-        doc="decode the images of folder:PATH and parquet:PATH once, into a file that all trainings of a host share "
-        "(sweeper cache); auto: where they take more than an eighth of the memory",
+        doc="decode images once, into a file that all trainings of a host share (sweeper cache); auto: where they take "
+        "more than an eighth of the memory; shapes and cifar10 are always in memory",
     )
     seed: int = param(0, ge=0, doc="of the subsets, of a test split cut from the rest, and of the images of shapes")
     root: str = param(
@@ -64,6 +65,14 @@ class DataConfig(Parameters):
         doc="the folder that holds cifar-10-batches-py, gtsrb or tiny-imagenet-200, for the source of that name",
     )
     download: bool = param(False, doc="fetch cifar10 or gtsrb into root if it is not there")
+
+    def __post_init__(self) -> None:
+        """Make paths absolute, since workers run in other folders; ``~`` stays, the home folder of each host."""
+        super().__post_init__()
+        kind, colon, path = self.source.partition(":")
+        if kind in ("folder", "parquet") and path:
+            object.__setattr__(self, "source", f"{kind}{colon}{_absolute(path)}")
+        object.__setattr__(self, "root", _absolute(self.root))
 
     @classmethod
     def check(cls, name: str, value: Any) -> Any:
@@ -81,3 +90,7 @@ class DataConfig(Parameters):
     def rendering(self) -> Rendering:
         """How pixels are made of what a file holds."""
         return Rendering(self.image_size, self.background, self.max_value, self.interpolation or BILINEAR)
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("~") else str(Path(path).absolute())

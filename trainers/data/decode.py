@@ -5,7 +5,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -254,21 +254,28 @@ def decode_into(
             name, source, height, width = first
             place, like = target(height, width), (name, height, width)
             with pool(source) as workers:
-                waiting = deque([workers.submit(_fill, start, block, how, like, place)])
+                end = start + len(block)
+                waiting = deque([(end, workers.submit(_fill, start, block, how, like, place))])
                 try:
                     for start, block in blocks:
                         decoded.names += [name for name, _ in block]
-                        waiting.append(workers.submit(_fill, start, block, how, like, place))
-                        if len(waiting) > _WAITING:
-                            decoded.notes.add(waiting.popleft().result())
-                            tell(start, len(items))
+                        end = start + len(block)
+                        waiting.append((end, workers.submit(_fill, start, block, how, like, place)))
+                        while len(waiting) > _WAITING or (waiting and waiting[0][1].done()):
+                            _finish(waiting, decoded, len(items))
                     while waiting:
-                        decoded.notes.add(waiting.popleft().result())
-                    tell(len(items), len(items))
+                        _finish(waiting, decoded, len(items))
                 except BaseException:
                     workers.shutdown(wait=True, cancel_futures=True)
                     raise
     return decoded
+
+
+def _finish(waiting: deque[tuple[int, Future[Notes]]], decoded: Decoded, total: int) -> None:
+    """Wait for the first block, and tell that all images up to its end are decoded."""
+    end, block = waiting.popleft()
+    decoded.notes.add(block.result())
+    tell(end, total)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -33,6 +33,7 @@ class ImageSet:
     labels: Tensor
     class_names: tuple[str, ...]
     names: tuple[str, ...] | None = None
+    _moved_from: "ImageSet | None" = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
@@ -73,11 +74,21 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) over shape, class names, labels and pixels."""
+        if self._moved_from is not None:
+            return self._moved_from.fingerprint
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.class_names)).encode())
         digest.update(self.labels.numpy().tobytes())
         for some in self.images.split(PART):
             digest.update(some.contiguous().view(-1).numpy().data)
         return digest.hexdigest()[:16]
+
+    def moved(self, images: Images) -> "ImageSet":
+        """The same set, with its ``images`` in another place; both have one fingerprint, which is computed once."""
+        if images is self.images:
+            return self
+        moved = replace(self, images=images)
+        object.__setattr__(moved, "_moved_from", self)
+        return moved
 
     def check_every_class(self) -> None:
         """See that there is an image of each class, as training needs.

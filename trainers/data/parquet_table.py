@@ -25,6 +25,8 @@ from trainers.params import LARGEST
 
 _ROWS = 256
 """Read at a time."""
+_BUFFER = 2**20
+"""Bytes that are read of a column at a time; without it, all that a row group has of the column are."""
 _NO_BYTES = NoImage("its bytes are not there; they must be in the file, as a path in it is not opened")
 
 
@@ -190,7 +192,7 @@ def _check_room(size: int, file: Path) -> None:
 @contextmanager
 def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as parquet:
             yield parquet
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

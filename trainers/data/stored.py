@@ -59,8 +59,14 @@ class Gathered(ABC):
         return self.shape.numel()
 
     def __getitem__(self, index: int | Tensor) -> Tensor:
-        """One image, (C, H, W), or those at int64 (M,) or bool (N,): uint8 (M, C, H, W)."""
+        """One image, (C, H, W), or those at int64 (M,) or bool (N,): uint8 (M, C, H, W).
+
+        Raises:
+            IndexError: there is no such image.
+        """
         if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"There is no image {index} of {len(self)}.")
             return self.gather(torch.tensor([index % len(self)]))[0]
         return self.gather(places_of(index))
 
@@ -158,6 +164,16 @@ def with_replaced(images: Images, indices: Tensor, others: Tensor) -> Images:
     if isinstance(images, Stored):
         return images.replaced(indices, others)
     return images.index_copy(0, indices, others)
+
+
+def made_of(images: Tensor | Gathered, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``make`` makes of all images, some at a time, as :class:`Mapped` describes it: uint8 (N, C, H, W)."""
+    made = torch.empty(images.shape, dtype=torch.uint8)
+    start = 0
+    for some in images.split(PART):
+        made[start : start + len(some)] = make(some)
+        start += len(some)
+    return made
 
 
 def differing(images: Images, others: Images) -> Tensor:

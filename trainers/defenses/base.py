@@ -21,7 +21,7 @@ from trainers.optim import Descent, OptimizerParams, frozen_parts
 from trainers.optim.descent import Average
 from trainers.optim.parts import freeze
 from trainers.params import Parameters
-from trainers.placement import Sent, chunks, placed
+from trainers.placement import Sent, ahead, chunks, placed
 from trainers.seeding import derive_seed
 
 CHUNK = 1000
@@ -330,7 +330,7 @@ class Defense(ABC):
 
         They are found by the very tensor that is yielded. At most two batches are in use at a time.
         """
-        yield from self.images.ahead(batches) if isinstance(self.images, Sent) else batches
+        return ahead(self.images, batches)
 
     def ahead_in_pairs(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`ahead`, for two batches at a time."""

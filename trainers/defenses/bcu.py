@@ -17,7 +17,7 @@ from trainers.errors import ConfigError
 from trainers.models import ModelConfig, build_model
 from trainers.optim import OptimizerParams, cosine
 from trainers.params import param
-from trainers.placement import Sent, placed
+from trainers.placement import ahead, placed
 from trainers.seeding import derive_seed, seeded
 
 
@@ -122,8 +122,7 @@ class Bcu(Defense):
         meter = LossMeter(self.device)
         chosen = torch.arange(len(self.unlabelled_images), device=self.device)
         batches = list(shuffled_batches(chosen, p.distillation_batch_size, self.generator))
-        source = self.unlabelled_images
-        for batch in source.ahead(batches) if isinstance(source, Sent) else batches:
+        for batch in ahead(self.unlabelled_images, batches):
             drawn = self.unlabelled_images.index_select(0, batch)
             images = self.normalise(augment(drawn, self.task.augmentation, self.generator))
             with torch.no_grad():

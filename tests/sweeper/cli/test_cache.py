@@ -32,6 +32,23 @@ def test_files_are_listed_with_sizes_and_removed(tmp_path: Path, monkeypatch: py
     assert [path.name for path in folder.glob("*.images")] == [kept.file.path.name]
 
 
+@pytest.mark.parametrize("limit", ["inf", "1e308"])
+def test_a_limit_that_is_no_number_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "--limit must be a number of GiB, but got" in sentence(call("cache", "--limit", limit))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_said_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "robustness-sweeper" / "images"
+    (folder / "stray.images").mkdir(parents=True)
+    said = call("cache", "--clear").output
+    assert "Removed 0 files of 0 MiB." in said
+    assert f"{folder / 'stray.images'} could not be removed: Is a directory." in said
+    assert "in use" not in said
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -116,6 +116,19 @@ def test_of_images_in_a_file_the_path_alone_travels(
     assert unpack(packed).fingerprint == both.fingerprint
 
 
+def test_a_relative_path_is_found_from_the_folder_of_a_worker(
+    folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read_as = DataConfig(f"folder:{folder_of_images.name}", cache="on")
+    data = load_data(read_as)
+    packed = pack(data, read_as)
+    (made,) = (tmp_path / "cache").rglob("*.images")
+    made.unlink()
+    monkeypatch.chdir("/")
+    assert unpack(packed).fingerprint == data.fingerprint
+
+
 def test_a_host_with_other_images_is_unusable(folder_of_images: Path, tmp_path: Path) -> None:
     read_as = DataConfig(f"folder:{folder_of_images}", cache="on")
     packed = pack(load_data(read_as), read_as)
@@ -125,7 +138,8 @@ def test_a_host_with_other_images_is_unusable(folder_of_images: Path, tmp_path: 
     actor = object.__new__(TrainingActor)
     actor.setup(job() | {"attempt": "1"}, packed, tmp_path, 1e-9, 0.0)
     said = actor.step()["unusable"]
-    assert said == f"It cannot read the images: The images of {read_as.source} are not those that the sweep began with."
+    assert said.startswith(f"It cannot read the images: The images of {read_as.source} are not those that the sweep")
+    assert said.endswith("or the Pillow of this host is another one.")
 
 
 def test_read_only_arrays_as_ray_hands_them_out_are_taken(splits: Splits, recwarn: pytest.WarningsRecorder) -> None:

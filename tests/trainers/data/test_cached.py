@@ -1,4 +1,6 @@
 import errno
+import fcntl
+import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +147,77 @@ def test_more_than_the_limit_is_refused(folder: Path) -> None:
     assert [path.name for path in files(folder)] == ["limit"]
 
 
+def test_what_others_decoded_is_decoded_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(images(4))
+    for change in ("PIL.__version__", "PIL.features.version"):
+        monkeypatch.setattr(change, "0" if change == "PIL.__version__" else lambda name: "0")
+        read(images(4))
+    assert len(files(folder)) == 3
+
+
+def test_no_clearing_takes_a_file_away_before_it_is_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared, sync, map_images = [], os.fsync, module.map_images
+
+    def clear() -> None:
+        found = CacheFolder(folder).clear()
+        cleared.append((len(found[0]), len(found[1]), found[2]))
+
+    def synced(handle: int) -> None:
+        clear()
+        sync(handle)
+
+    def mapped(file: CacheFile) -> Any:
+        if file.path.exists():
+            clear()
+        return map_images(file)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(module, "map_images", mapped)
+    assert read(images(20)).images[3].equal(decode(images(20)).images[3])
+    assert cleared == 3 * [(0, 1, {})], "before the file is renamed, after that, and before it is mapped"
+
+
+def take(folder: str, seen: Any, told: Any) -> None:
+    """Read images at the same time as another process."""
+    os.environ["XDG_CACHE_HOME"] = folder
+    decoded, decode_into, found = 0, module.decode_into, module._found
+
+    def counted(*given: Any) -> Decoded:
+        nonlocal decoded
+        decoded += 1
+        return decode_into(*given)
+
+    def looked(file: CacheFile, names: list[str], findings: Findings | None = None) -> Decoded | None:
+        there = found(file, names, findings)
+        if findings is None:  # the first look, before another process is waited for
+            assert there is None
+            seen.wait()
+        return there
+
+    module._processes = lambda first: ThreadPoolExecutor(1)  # type: ignore[assignment]
+    module.decode_into, module._found = counted, looked  # type: ignore[assignment]
+    kept = read(images(20)).images
+    assert isinstance(kept, Stored)
+    assert kept.file is not None
+    told.put((decoded, kept.file.path.name, pixels_fingerprint(kept)))
+
+
+def test_two_processes_that_want_the_same_images_decode_them_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    seen, told = spawn.Barrier(2), spawn.Queue()
+    both = [spawn.Process(target=take, args=(str(tmp_path), seen, told)) for _ in range(2)]
+    for process in both:
+        process.start()
+    (first, *one), (second, *other) = (told.get(timeout=500) for _ in both)
+    for process in both:
+        process.join()
+    assert sorted((first, second)) == [0, 1]
+    assert one == other
+    assert one[1] == pixels_fingerprint(decode(images(20)).images)
+    (file,) = (path for path in tmp_path.rglob("*") if path.suffix == SUFFIX)
+    assert file.name == one[0]
+
+
 class Changing:
     """Images of which one is another from the second time on that they are gone through."""
 
@@ -196,10 +269,51 @@ def test_what_was_not_used_for_longest_goes_first_and_what_is_open_stays(folder:
     assert [kept.path for kept in cache.kept()] == [opened, *others]
     cache.set_limit(sum(kept.nbytes for kept in cache.kept()) - 1)
     assert [kept.path for kept in cache.kept()] == [opened, others[1]]
-    (folder / f"{LEFTOVER}killed{SUFFIX}").write_bytes(b"half")
-    gone, stay = cache.clear()
-    assert ([kept.path for kept in gone], [kept.path for kept in stay]) == ([others[1]], [opened])
+    leftovers = [folder / f"{LEFTOVER}killed{SUFFIX}", folder / f"{LEFTOVER}limit-1"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    gone, stay, failed = cache.clear()
+    assert {kept.path for kept in gone} == {*leftovers, others[1]}
+    assert ([kept.path for kept in stay], failed) == ([opened], {})
     assert kept[0].equal(decode(images(20, seed=0)).images[0]), "it is still mapped"
     del kept
     cache.clear()
     assert [path.name for path in files(folder)] == ["limit"]
+
+
+def test_a_file_that_is_being_made_is_no_damaged_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    decode_into = module.decode_into
+
+    def watched(*given: Any) -> Decoded:
+        (found,) = CacheFolder(folder).kept()
+        shown.append(found.shown())
+        return decode_into(*given)
+
+    monkeypatch.setattr(module, "decode_into", watched)
+    read(images(20))
+    (folder / f"{LEFTOVER}killed{SUFFIX}").write_bytes(b"half")
+    shown += [kept.shown() for kept in CacheFolder(folder).kept() if kept.path.name.startswith(LEFTOVER)]
+    assert [text.partition(": ")[2] for text in shown] == ["being made", "left by a process that was ended"]
+
+
+def test_what_cannot_be_removed_is_told_with_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(images(20))
+    (file,) = files(folder)
+
+    def refuse(self: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        assert CacheFolder(folder).clear() == ([], [], {file: "Read-only file system"})
+        CacheFolder(folder).make_room(10**15)
+    flock = fcntl.flock
+
+    def over_nfs(opened: Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(opened, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(opened, operation)
+
+    monkeypatch.setattr(fcntl, "flock", over_nfs)
+    assert [kept.path for kept in CacheFolder(folder).clear()[0]] == [file]

@@ -2,7 +2,9 @@ import errno
 import io
 import os
 import struct
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from PIL import Image
 from trainers.data import decode as module
 from trainers.data.decode import NoImage, decode
 from trainers.data.pixels import Rendering, image_extensions, read_pixels
+from trainers.data.progress import listening
 from trainers.errors import ConfigError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -40,6 +43,43 @@ def test_pixels_and_order_are_kept_over_many_blocks_and_threads(monkeypatch: pyt
     images = decode(named(*(encoded(Image.fromarray(p)) for p in pixels))).all_images()
     assert images.dtype == torch.uint8
     assert images.equal(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def test_progress_is_of_images_that_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of those that wait for a thread."""
+    fill, blocks, free, told = module._fill, 8, threading.Semaphore(0), []
+    images = named(*[encoded(Image.new("RGB", (4, 4), RED))] * (256 * blocks))
+    monkeypatch.setattr(module, "_WAITING", 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+    class Items(list[tuple[str, bytes]]):
+        """Of which some blocks are handed out before a thread may begin."""
+
+        def __iter__(self) -> Iterator[tuple[str, bytes]]:
+            for number, item in enumerate(super().__iter__()):
+                if number == 256 * 4:
+                    free.release(blocks)
+                yield item
+
+    def waits(*given: Any) -> module.Notes:
+        free.acquire()
+        notes = fill(*given)
+        finished.append(given[0] + len(given[1]))
+        return notes
+
+    def hear(done: int, total: int) -> None:
+        assert total == 256 * blocks
+        assert done <= finished[-1]
+        told.append(done)
+
+    finished: list[int] = []
+    monkeypatch.setattr(module, "_fill", waits)
+    with listening(hear):
+        decode(Items(images))
+    assert told == [256 * (block + 1) for block in range(blocks)]
+    free.release()
+    decode(images[:1])
+    assert len(told) == blocks, "nobody listens any more"
 
 
 def test_files_are_read_like_bytes(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from trainers.data import ImageSet, Splits
+from trainers.data.stored import Stored
 from trainers.errors import ConfigError
 
 
@@ -48,6 +51,25 @@ def test_fingerprint_depends_on_every_part() -> None:
         ImageSet(one.images.reshape(-1, 1, 2, 8), one.labels, one.class_names),
     ]
     assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_set_that_was_moved_is_hashed_once_with_the_other(first: int) -> None:
+    class Counted(Stored):
+        read = 0
+
+        def gather(self, indices: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+            Counted.read += len(indices)
+            return super().gather(indices, out)
+
+    plain = image_set([0, 1, 1])
+    one = ImageSet(Counted(plain.images), plain.labels, plain.class_names)
+    both = one, one.moved(Counted(plain.images))
+    assert {both[first].fingerprint, both[1 - first].fingerprint} == {plain.fingerprint}
+    assert Counted.read == 3
+    assert one.moved(one.images) is one
+    other = replace(both[1], labels=torch.tensor([1, 0, 0]))
+    assert other.fingerprint != plain.fingerprint, "only what was moved is the same"
 
 
 def test_subset_keeps_images_and_labels_together() -> None:

@@ -18,6 +18,10 @@ def test_images_are_those_of_the_tensor_however_they_are_asked_for(noise: Noise)
         assert stored[chosen].equal(whole[chosen])
         assert subset(stored, chosen)[torch.arange(len(whole[chosen]))].equal(whole[chosen])
     assert stored[-1].equal(whole[-1])
+    assert len(list(stored)) == 9, "what has no __iter__ ends with an IndexError"
+    for outside in (9, -10):
+        with pytest.raises(IndexError, match=f"no image {outside} of 9"):
+            stored[outside]
     assert [some.tolist() for some in stored.split(4)] == [some.tolist() for some in whole.split(4)]
     rest = part(stored, 2, None)
     assert isinstance(rest, Stored)

@@ -56,6 +56,7 @@ def test_training_images_and_the_validation_images_to_measure_on(root: Path) -> 
     [
         ("val_0.JPEG\tn99999999\t0\t0\t1\t1", "a class of train in each line, but has 'val_0.JPEG.*n99999999"),
         ("../../x.JPEG\tn01443537", "must name a file"),
+        ("val_9.JPEG\tn01443537", "must name a file of images .* 'val_9.JPEG"),
         ("val_0.JPEG", "a class of train"),
     ],
 )
@@ -68,6 +69,22 @@ def test_labels_that_cannot_be_right(root: Path, line: str, said: str) -> None:
 def test_what_is_missing_is_named(root: Path) -> None:
     (root / "tiny-imagenet-200/val/val_annotations.txt").unlink()
     with pytest.raises(ConfigError, match=r"There is no .*val_annotations\.txt; .*data\.root .*data\.source: folder:"):
+        load_data(config(root))
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: File name too long"):
+        load_data(config(tmp_path / ("x" * 300)))
+
+
+def test_a_test_image_that_is_a_link_out_of_the_folder_is_refused(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("outside") / "own.JPEG"
+    image = root / "tiny-imagenet-200/val/images/val_0.JPEG"
+    image.rename(own)
+    image.symlink_to(own)
+    with pytest.raises(ConfigError, match="a link that leads out of"):
         load_data(config(root))
 
 
