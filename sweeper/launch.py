@@ -55,7 +55,6 @@ from trainers.attacks.pattern import fingerprint
 from trainers.compute import has_bfloat16
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
-from trainers.models import settle
 from trainers.placement import placement
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
@@ -264,7 +263,7 @@ def refuse_other_numerics(folder: RunFolder) -> None:
 def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
     """The sweep with all that this machine decides for all hosts: ``amp: auto``, and what its weights are."""
     if spec.model.weights is not None:
-        spec = spec.model_copy(update={"data": spec.images, "model": settle(spec.model)})
+        spec = spec.settled()
         console.print(f"model: {spec.model.name} begins with {spec.model.weights} ({spec.model.weights_digest}).",
                       markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     return _with_amp(spec, console)

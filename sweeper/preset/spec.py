@@ -23,7 +23,7 @@ from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense
 from trainers.defenses.none import NoneParams
 from trainers.errors import ConfigError
-from trainers.models import ModelConfig, check_model, interpolation_of
+from trainers.models import ModelConfig, check_model, interpolation_of, settle
 from trainers.params import LARGEST, Parameters
 from trainers.scenario import ScenarioConfig, warn_of_classes_not_validated
 from trainers.text import did_you_mean
@@ -404,6 +404,14 @@ class SweepSpec(_Strict):
     def images(self) -> DataConfig:
         """How images are read: resized as those with which the network's weights were trained, unless it says how."""
         return replace(self.data, interpolation=self.data.interpolation or interpolation_of(self.model))
+
+    def settled(self) -> "SweepSpec":
+        """The sweep with what its network's weights say written out: digest, mean, deviation and interpolation.
+
+        Raises:
+            ConfigError: there are no such weights.
+        """
+        return self.model_copy(update={"data": self.images, "model": settle(self.model)})
 
     def trigger_images(self) -> list[str]:
         """Paths of the files from which attackers take their triggers."""
