@@ -42,7 +42,8 @@ def load(preset: Mapping[str, Any]) -> Splits:
     Raises:
         ConfigError, PresetError: the preset is not valid, or the data cannot be read.
     """
-    key = repr((preset["data"], preset["defense"]))  # a defense may take images without labels from elsewhere
+    # A defense may take images without labels from elsewhere, and weights say how images are resized.
+    key = repr((preset["data"], preset["defense"], preset.get("model")))
     if key not in _loaded:
         _loaded[key] = validate(dict(preset), "preset").load()
     return _loaded[key]

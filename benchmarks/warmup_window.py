@@ -150,8 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     changes = [f"data.source={args.data}", *(SMALL if args.small else ()), *args.set]
     try:
         preset = apply_overrides(PRESET, changes, "warmup_window")
-        spec = validate(preset, "warmup_window")
         splits = load(preset)
+        spec = validate(preset, "warmup_window").settled(splits)
         spec.check_against(splits, Misfits([block.values["name"] for block in spec.scenario_blocks]))
     except ValueError as error:
         parser.error(str(error))

@@ -183,7 +183,7 @@ def _preset(spec: SweepSpec, preset: dict[str, Any], splits: Splits) -> Finding:
     misfits = Misfits(names)
     fitted = fit_to_data(spec, preset, splits.train, misfits)
     try:
-        fitted.spec.check_against(splits, misfits)
+        fitted.spec.settled(splits).check_against(splits, misfits)
     except ConfigError as error:
         # The sentence whole, however long: it lists what does not fit.
         return Finding("preset", False, str(error), _REMEDIES["preset"])

@@ -55,7 +55,7 @@ from trainers.attacks.pattern import fingerprint
 from trainers.compute import has_bfloat16
 from trainers.data.image_set import Splits
 from trainers.errors import ConfigError
-from trainers.models import settle
+from trainers.models import check_model
 from trainers.placement import placement
 from trainers.seeding import NUMERICS
 from trainers.storage.object_store import ObjectPath
@@ -116,7 +116,7 @@ def begin(
     misfits = Misfits([block.values["name"] for block in spec.scenario_blocks])
     fitted = fit_to_data(spec, preset, splits.train, misfits)
     spec, preset, left_out = fitted.spec, fitted.preset, fitted.left_out
-    spec = _settled(spec, console)
+    spec = _settled(spec, splits, console)
     spec.check_against(splits, misfits)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
@@ -261,10 +261,10 @@ def refuse_other_numerics(folder: RunFolder) -> None:
         )
 
 
-def _settled(spec: SweepSpec, console: Console) -> SweepSpec:
+def _settled(spec: SweepSpec, splits: Splits, console: Console) -> SweepSpec:
     """The sweep with all that this machine decides for all hosts: ``amp: auto``, and what its weights are."""
     if spec.model.weights is not None:
-        spec = spec.model_copy(update={"data": spec.images, "model": settle(spec.model)})
+        spec = spec.settled(splits)
         console.print(f"model: {spec.model.name} begins with {spec.model.weights} ({spec.model.weights_digest}).",
                       markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     return _with_amp(spec, console)
@@ -303,7 +303,7 @@ def same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Split
     """Load the data, and check that it is what the sweep began with.
 
     Raises:
-        ConfigError: the data or a trigger image has changed.
+        ConfigError: the data, a trigger image or the weights have changed.
     """
     for path, before in sweep.get("trigger_fingerprints", {}).items():
         if fingerprint(path) != before:
@@ -319,6 +319,7 @@ def same_data(spec: SweepSpec, sweep: dict[str, Any], console: Console) -> Split
         )
     if splits.fingerprint != sweep["data_fingerprint"]:
         raise ConfigError(f"{spec.data.source} has changed since the sweep began; figures would not be comparable.")
+    check_model(spec.model, splits.train.shape, splits.train.num_classes)
     return splits
 
 

@@ -24,7 +24,7 @@ from trainers.errors import ConfigError
 from trainers.storage.saved_model import DESCRIPTION, WEIGHTS
 
 ALIAS = "selected"
-NEEDED = ("torch", "torchvision", "safetensors", "numpy", "scikit-learn", "pyarrow", "pillow")
+NEEDED = ("torch", "torchvision", "timm", "safetensors", "numpy", "scikit-learn", "pyarrow", "pillow")
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from trainers.data.augmentation import Augmentation
 from trainers.data.image_set import Splits
 from trainers.defenses import DEFENSES
 from trainers.defenses.base import Defense
-from trainers.defenses.none import NoneParams
+from trainers.defenses.none import NoDefense, NoneParams
 from trainers.errors import ConfigError
-from trainers.models import ModelConfig, check_model, interpolation_of
+from trainers.models import ModelConfig, check_model, interpolation_of, settle
 from trainers.params import LARGEST, Parameters
 from trainers.scenario import ScenarioConfig, warn_of_classes_not_validated
 from trainers.text import did_you_mean
@@ -405,6 +405,17 @@ class SweepSpec(_Strict):
         """How images are read: resized as those with which the network's weights were trained, unless it says how."""
         return replace(self.data, interpolation=self.data.interpolation or interpolation_of(self.model))
 
+    def settled(self, splits: Splits) -> "SweepSpec":
+        """The sweep with what its network's weights say written out: digest, mean, deviation and interpolation.
+
+        Args:
+            splits: its data.
+
+        Raises:
+            ConfigError: there are no such weights.
+        """
+        return self.model_copy(update={"data": self.images, "model": settle(self.model, splits.train.shape[0])})
+
     def trigger_images(self) -> list[str]:
         """Paths of the files from which attackers take their triggers."""
         drawn = (scenario_config(block.kind, values) for block in self.scenario_blocks for values in _extremes(block))
@@ -438,11 +449,14 @@ class SweepSpec(_Strict):
                 wanted = defense.unlabelled(params)
                 if wanted is not None:
                     check_unlabelled(wanted, splits)
+        with misfits.of("control"):
+            NoDefense.check(self.control, splits.train, self.model)
         for block in blocks:
             with misfits.of_scenario(block.values["name"]):
                 for drawn in _extremes(block):
                     config: ScenarioConfig = scenario_config(block.kind, drawn)
                     attack = config.build_attack(splits.train, seed=0)
+                    attack.check()
                     attack.counts(splits.train.labels, config.poison_rate)
         misfits.refuse()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainers.compute import computed_in
 
-PACKAGES = ("robustness-sweeper", "torch", "ray", "optuna", "mlflow", "numpy")
+PACKAGES = ("robustness-sweeper", "torch", "timm", "ray", "optuna", "mlflow", "numpy")
 
 
 def provenance() -> dict[str, Any]:

@@ -12,6 +12,7 @@ def test_data_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     small, smaller = preset_with(), preset_with(data={"source": "shapes", "train_size": 100, "test_size": 100})
     assert trainings.load(small) is trainings.load(small | {"name": "other"})
     assert (len(trainings.load(small).train), len(trainings.load(smaller).train)) == (200, 100)
+    assert trainings.load(small) is not trainings.load(small | {"model": {"name": "tiny"}}), "weights say how to resize"
 
 
 def test_results_come_in_the_order_of_the_jobs_with_a_line_each(

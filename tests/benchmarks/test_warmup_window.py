@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from benchmarks import trainings, warmup_window
 from tests.benchmarks.here import Here
@@ -32,6 +34,29 @@ def test_a_table_and_a_picture(
     lines = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")]
     assert [cell for cell in lines if cell != "-----"] == ["steps", "2", "4"] * 2
     assert out.count(" ± ") == 2 * 2 * 2
+
+
+def test_images_are_normalised_as_those_of_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = "mobilenetv3_small_050"
+    save_file(timm.create_model(name, num_classes=7).state_dict(), tmp_path / "own.safetensors")
+    seen: list[trainings.Job] = []
+
+    def run(job: trainings.Job) -> dict[Any, Any]:
+        seen.append(job)
+        return {"attack": job.label, "seed": 0, (2, 1): 0.5}
+
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(warmup_window, "run", run)
+    changes = (
+        "data.train_size=100", "data.test_size=60", "data.image_size=32", "seeds=[0]",
+        f"model={{name: 'timm:{name}', weights: {tmp_path / 'own.safetensors'}}}",
+    )  # fmt: skip
+    asked = ["--steps", "2", "--moments", "1", "--workers", "1", "--picture", str(tmp_path / "window.png")]
+    assert warmup_window.main([*asked, *(word for change in changes for word in ("--set", change))]) == 0
+    model = seen[0].config.model
+    assert model.mean == tuple(timm.get_pretrained_cfg(name).mean)
+    assert model.weights_digest is not None, "seeds depend on it in a sweep"
+    assert trainings.load(seen[0].preset).fingerprint == seen[0].config.data_fingerprint
 
 
 def test_what_is_watched_is_the_score_of_the_defense() -> None:

@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 
 from sweeper import launch
 from sweeper.preset import fitting
@@ -43,6 +44,7 @@ from tests.sweeper.small import (
     write_rows,
 )
 from trainers.errors import ConfigError
+from trainers.models import ModelConfig, build_model
 
 
 @pytest.mark.parametrize(
@@ -456,6 +458,20 @@ def test_classes_in_another_order_are_no_longer_the_same_data(tmp_path: Path, be
         f"The classes of {data['source']} are in another order than when the sweep began (2, 9, 10; then 10, 2, 9); "
         "figures would not be comparable."
     )
+
+
+def test_other_weights_are_refused_before_anything_is_trained(tmp_path: Path, begun: list[dict[str, Any]]) -> None:
+    weights = tmp_path / "own.safetensors"
+    for seed in (1, 2):  # the sweep begins with the first
+        if weights.exists():
+            begin(preset_with(model={"name": "tiny", "width": 4, "weights": str(weights)}), tmp_path / "run")
+        save_file(build_model(ModelConfig(width=4), (3, 16, 16), 10, seed).state_dict(), weights)
+    with pytest.raises(ConfigError, match=r"own.safetensors holds other weights than when the sweep began"):
+        launch.resume(tmp_path / "run", Console(quiet=True))
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"own.safetensors cannot be read: No such file"):
+        launch.resume(tmp_path / "run", Console(quiet=True))
+    assert RunFolder(tmp_path / "run").spec().model.weights == str(weights), "what only reads does without the file"
 
 
 def test_all_that_does_not_fit_is_said_before_a_folder_is_made(tmp_path: Path, begun: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from trainers.attacks.labels import LabelMap
 from trainers.data.image_set import ImageSet
 from trainers.data.stored import PART, Images, with_replaced
 from trainers.errors import ConfigError, RateError
+from trainers.models import check_other
 from trainers.params import Parameters
 from trainers.seeding import derive_seed, seeded
 
@@ -72,6 +73,16 @@ class Attack(ABC):
     @abstractmethod
     def trigger(self, images: Tensor) -> Tensor:
         """Apply the test-time trigger to ``images``: uint8 (M, C, H, W) -> a new tensor of the same shape and type."""
+
+    def check(self) -> None:
+        """Check, before anything is trained, that the attacker's own network (``surrogate``) takes the images.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        surrogate = getattr(self.params, "surrogate", None)
+        if surrogate is not None:
+            check_other("surrogate", surrogate, self.shape, self.label_map.num_classes)
 
     def prepare(self, clean: ImageSet, rate: float, artifacts: ArtifactCache) -> None:  # noqa: B027  (most need nothing)
         """Train what the attack needs (surrogate, generator) on the ``clean`` training set, to be poisoned at ``rate``.

@@ -93,8 +93,10 @@ def network_bytes(build: Callable[[], nn.Module], shape: tuple[int, int, int], a
     # Its import takes seconds, which only commands that ask for the memory should wait for.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with FakeTensorMode(), torch.random.fork_rng(devices=[]):
-        network = build()
+    with torch.random.fork_rng(devices=[]):
+        network = build()  # outside of the mode: networks of timm read values while they are built
+    with FakeTensorMode() as mode:
+        network._apply(mode.from_tensor)
         updated = [weight for weight in network.parameters() if weight.requires_grad]
         for weight in updated:
             weight.grad = torch.empty_like(weight)

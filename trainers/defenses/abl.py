@@ -156,10 +156,10 @@ class Abl(Isolating):
         if p.unlearning_rest:
             how = (p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
             meter = self.forget(self.descent, *how, self.plain)
-            return self.report(meter, self.descent.result())
+            return self.unlearned(meter, self.descent)
 
         def ascended(losses: Tensor) -> Tensor:
             return p.unlearning_weight * bounded_ascent(losses, p.unlearning_ceiling)
 
         meter = self.descend(self.descent, self.isolated(), p.batch_size, ascended, self.plain)
-        return self.report(meter, self.descent.result())
+        return self.unlearned(meter, self.descent)

@@ -150,7 +150,7 @@ class Dlp(Isolating):
         if not reached:
             self.descent.set_lr(p.unlearning_lr)
             meter = self.forget(self.descent, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
-        return self.report(meter, self.descent.result())
+        return self.unlearned(meter, self.descent)
 
     def _finetune(self, epoch: int) -> Report:
         """An epoch of MixMatch: kept samples with their labels, filtered ones with guessed labels."""

@@ -132,4 +132,4 @@ class Pt(Isolating):
         p = self.params
         self.descent.set_lr(p.finetune_lr)
         meter = self.forget(self.descent, p.batch_size, p.unlearning_weight, p.unlearning_ceiling)
-        return self.report(meter, self.descent.result())
+        return self.unlearned(meter, self.descent)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainers.data.batches import batch_count, shuffled_batches, spread
+from trainers.data.image_set import ImageSet
 from trainers.defenses.base import Defense, LossMeter, Report, Stage, TrainingTask
 from trainers.defenses.footprint import DataSize, Footprint, Trained
 from trainers.defenses.parts.entropy import (
@@ -39,7 +40,7 @@ from trainers.defenses.parts.mixing import (
 )
 from trainers.defenses.parts.split_scope import SCOPE_DOC, SCOPES, normalise_within
 from trainers.errors import ConfigError, TrialError
-from trainers.models import ModelConfig, check_network
+from trainers.models import ModelConfig, check_network, check_other
 from trainers.optim import Descent, OptimizerParams
 from trainers.params import param
 
@@ -134,6 +135,13 @@ class Vab(Defense):
         self.descents["victim"] = Descent(self.victim, adam, params.victim_lr)
         self.descent = self.new_descent("beneficiary", self.beneficiary, params)
         self.targets = label_targets(self.labels, task.data.num_classes, params.label_smoothing)
+
+    @classmethod
+    def check(cls, params: VabParams, data: ImageSet, model: ModelConfig) -> None:
+        """Check that the Victim's network takes the images."""
+        super().check(params, data, model)
+        if params.victim_model is not None:
+            check_other("victim_model", params.victim_model, data.shape, data.num_classes)
 
     @classmethod
     def footprint(cls, params: VabParams, model: ModelConfig, data: DataSize, pass_images: int) -> Footprint:

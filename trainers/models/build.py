@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, HostError
 from trainers.models.base import Network
 from trainers.models.config import ModelConfig
 from trainers.models.families import MODELS
@@ -27,8 +27,8 @@ def build_model(config: ModelConfig, shape: Shape, num_classes: int, seed: int) 
         seed: of all that does not come from weights; the head never does.
 
     Raises:
-        ConfigError: the network does not take such images, or the weights are not there, not those that they were, or
-            of another network.
+        ConfigError: the network does not take such images, or the weights are not there, or of another network.
+        HostError: this host does not have the weights whose digest is known.
     """
     path = None if config.weights is None else _same_file(config)
     with torch.random.fork_rng(devices=[]):
@@ -48,10 +48,21 @@ def _own(config: ModelConfig, shape: Shape, num_classes: int, path: Path | None)
 
 
 def _same_file(config: ModelConfig) -> Path:
-    """The file of the weights."""
-    path = _file(config)
-    if config.weights_digest is not None and digest_of(path) != config.weights_digest:
-        raise ConfigError(f"model.weights: {path} holds other weights than when the sweep began.")
+    """The file of the weights.
+
+    Raises:
+        ConfigError: it cannot be read.
+        HostError: their digest is known, and this host has no such file; another one may have it.
+    """
+    if config.weights_digest is None:
+        return _file(config)
+    try:
+        path = _file(config)
+        same = digest_of(path) == config.weights_digest
+    except ConfigError as error:
+        raise HostError(str(error)) from error
+    if not same:
+        raise HostError(f"model.weights: {path} holds other weights than when the sweep began.")
     return path
 
 
@@ -60,15 +71,20 @@ def _file(config: ModelConfig) -> Path:
     if config.weights != HUB:
         return Path(config.weights)
     if config.name.startswith(TORCHVISION):
-        return from_hub(f"timm/{config.name.removeprefix(TORCHVISION)}.tv_in1k")
-    repository = timm_config(config.name).get("hf_hub_id")
+        repository = f"timm/{config.name.removeprefix(TORCHVISION)}.tv_in1k"
+    else:
+        repository = timm_config(config.name).get("hf_hub_id") or ""
     if not repository:
         raise ConfigError(f"model.weights: {HUB} has none of {config.name}; give a file.")
-    return from_hub(repository)
+    return from_hub(repository, known=config.weights_digest is not None)
 
 
-def settle(config: ModelConfig) -> ModelConfig:
+def settle(config: ModelConfig, channels: int) -> ModelConfig:
     """The network with what its weights say written out: their digest, mean and standard deviation.
+
+    Args:
+        config: the network.
+        channels: of the images; grey ones get the mean of each statistic over the channels.
 
     Raises:
         ConfigError: there are no such weights.
@@ -78,7 +94,9 @@ def settle(config: ModelConfig) -> ModelConfig:
     own = vars(config) | {"weights_digest": digest_of(_same_file(config))}
     if config.mean is None:
         known = _described(config)
-        own |= {"mean": known.get("mean"), "std": known.get("std")}
+        for name in ("mean", "std"):
+            each = known.get(name)
+            own[name] = (sum(each) / len(each),) if each and channels == 1 else each
     return ModelConfig(**own)
 
 
@@ -94,22 +112,39 @@ def _described(config: ModelConfig) -> dict[str, Any]:
     return timm_config(name)
 
 
-@lru_cache(maxsize=8)
 def check_model(config: ModelConfig, shape: Shape, num_classes: int) -> None:
     """See that a network takes the images, and that its weights are its own, before anything is trained.
 
     Raises:
         ConfigError: it does not, or they are not.
+        HostError: this host does not have the weights whose digest is known.
     """
     if config.mean is not None and len(config.mean) != shape[0]:
         raise ConfigError(f"model.mean has {len(config.mean)} numbers, but the images have {shape[0]} channels.")
-    if config.weights is not None:
-        path = _same_file(config)
+    path = None if config.weights is None else _same_file(config)
+    _check_built(config, shape, num_classes, path, None if path is None else digest_of(path))
+
+
+@lru_cache(maxsize=8)
+def _check_built(config: ModelConfig, shape: Shape, num_classes: int, path: Path | None, _digest: str | None) -> None:
+    if path is not None:
         wanted, head = _wanted(config, shape)
         check_fit(path, config.name, read_shapes(path), wanted, head)
     if config.name not in MODELS:
         with torch.random.fork_rng(devices=[]):
             check_takes(config.name, library_network(config.name, shape, num_classes), shape, num_classes)
+
+
+def check_other(key: str, name: str, shape: Shape, num_classes: int) -> None:
+    """As :func:`check_model`, for a network beside the model, which is named by another key.
+
+    Raises:
+        ConfigError: it does not take the images.
+    """
+    try:
+        check_model(ModelConfig(name), shape, num_classes)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.name", key, 1)) from error
 
 
 def _wanted(config: ModelConfig, shape: Shape) -> tuple[Shapes, tuple[str, ...]]:

@@ -8,9 +8,9 @@ from typing import Any
 from trainers.errors import ConfigError
 from trainers.models.families import MODELS
 from trainers.models.library import TIMM, TORCHVISION, check_name
-from trainers.models.weights import HUB
+from trainers.models.weights import HUB, SUFFIX
 from trainers.params import Parameters, changed, param
-from trainers.text import did_you_mean
+from trainers.text import did_you_mean, printable
 
 
 def check_network(name: str) -> None:
@@ -48,9 +48,12 @@ class ModelConfig(Parameters):
     )
     weights_digest: str | None = param(None, doc="of the file of weights; filled in where a sweep begins")
     mean: tuple[float, ...] | None = param(
-        None, doc="of each channel, pixel values / 255; null: that of the weights, or else of the training images"
+        None,
+        ge=0,
+        le=1,
+        doc="of each channel, pixel values / 255; null: that of the weights, or else of the training images",
     )
-    std: tuple[float, ...] | None = param(None, gt=0, doc="likewise, the standard deviation")
+    std: tuple[float, ...] | None = param(None, gt=0, le=1, doc="likewise, the standard deviation")
 
     def __post_init__(self) -> None:
         """Check combinations of fields, and make a path absolute: workers run in other folders."""
@@ -65,7 +68,13 @@ class ModelConfig(Parameters):
             raise ConfigError("model.mean and model.std go together, with a number for each channel.")
         if self.weights == HUB and self.name in MODELS:
             raise ConfigError(f"model.weights: {HUB} has networks of timm and torchvision only; give a file.")
+        if self.weights is None and self.weights_digest is not None:
+            raise ConfigError("model.weights_digest is that of model.weights, which is missing.")
         if self.weights not in (None, HUB):
+            if Path(self.weights).suffix != SUFFIX:
+                raise ConfigError(
+                    f"model.weights must be a {SUFFIX} file, or {HUB}, but got {printable(self.weights)}."
+                )
             object.__setattr__(self, "weights", str(Path(os.path.expanduser(self.weights)).absolute()))
 
     def changed(self) -> dict[str, Any]:

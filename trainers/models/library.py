@@ -91,6 +91,11 @@ def check_name(name: str) -> None:
     if not timm.is_model(own):
         close = did_you_mean(own.partition(".")[0], timm.list_models())
         raise ConfigError(f"must be a network of timm {timm.__version__}, but got {name!r}.{close}")
+    try:
+        timm_config(name)
+    except RuntimeError as error:
+        close = did_you_mean(own, timm.list_pretrained())
+        raise ConfigError(f"has a tag that timm {timm.__version__} does not know: {name!r}.{close}") from error
 
 
 def library_network(
@@ -192,10 +197,11 @@ def check_takes(name: str, network: LibraryNetwork, shape: tuple[int, int, int],
     Raises:
         ConfigError: it does not.
     """
-    patch = getattr(getattr(network.inner, "patch_embed", None), "patch_size", None)
-    if patch is not None and any(side % own for side, own in zip(shape[1:], patch, strict=True)):
+    patches = getattr(getattr(network.inner, "patch_embed", None), "proj", None)
+    apart = isinstance(patches, nn.Conv2d) and patches.stride == patches.kernel_size
+    if apart and any(side % own for side, own in zip(shape[1:], patches.stride, strict=True)):
         # timm leaves out what is over at the right and below, where a trigger may lie.
-        raise _refused(name, shape, ValueError(f"patches of {patch[0]}x{patch[1]} do not cover them"))
+        raise _refused(name, shape, ValueError(f"patches of {'x'.join(map(str, patches.stride))} do not cover them"))
     network.eval()
     try:
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from trainers.text import printable
 
 HUB = "hub"
 """Where timm publishes its weights (Hugging Face)."""
+SUFFIX = ".safetensors"
 SHOWN = 3
 """Tensors that a sentence names."""
 
@@ -24,14 +26,12 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ConfigError: there is no such file, or it is no safetensors file.
     """
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"model.weights must be a .safetensors file, or {HUB}, but got {printable(str(path))}.")
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise ConfigError(f"model.weights: {printable(str(path))} cannot be read: {reason.rstrip('.')}.") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"model.weights: {printable(str(path))} cannot be read: {reason}.") from error
 
 
 def check_fit(path: Path, network: str, given: Shapes, wanted: Shapes, head: Collection[str]) -> None:
@@ -91,8 +91,13 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def from_hub(repository: str) -> Path:
+@lru_cache(maxsize=16)
+def from_hub(repository: str, known: bool) -> Path:
     """The weights of a repository of the hub, in its cache on this host; they are fetched if they are not there.
+
+    Args:
+        repository: its name.
+        known: whether their digest is, so that the hub need not be asked about those in the cache.
 
     Raises:
         ConfigError: the hub cannot be reached, or has no such safetensors file.
@@ -100,10 +105,14 @@ def from_hub(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    if known:
+        with suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(repository, "model.safetensors", local_files_only=True))
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"model.weights: {HUB} has no {repository} that can be fetched from here; give the path of its "
-            "model.safetensors instead."
+            f"model.weights: {HUB} has no {repository} that can be fetched from here ({printable(reason)}); give the "
+            "path of its model.safetensors instead."
         ) from error

@@ -67,7 +67,7 @@ class SavedModel:
         weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
         description = {
             "version": VERSION,
-            "architecture": self.config.as_dict(),
+            "architecture": self.config.architecture.as_dict(),  # no path of this machine
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "mean": self.normalise.mean.tolist(),

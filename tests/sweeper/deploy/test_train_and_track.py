@@ -1,6 +1,8 @@
 """From ``deploy.yaml`` to a model: what is checked before the training, and how it may end."""
 
+import ast
 import os
+import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -15,10 +17,11 @@ from PIL import Image
 from rich.console import Console
 
 from sweeper.deploy import train_and_track as module
-from sweeper.deploy.model_run import Registered, track_model
+from sweeper.deploy.model_run import NEEDED, Registered, track_model
 from sweeper.deploy.predict import classify
 from sweeper.deploy.train_and_track import Tracked, TrainingBroken, train_and_track
 from tests.sweeper.small import fresh_store
+from trainers import models
 from trainers.data.pixels import Rendering
 from trainers.data.shapes import CLASS_NAMES
 from trainers.errors import ConfigError, TrialError
@@ -48,6 +51,17 @@ def trained(deploy: Path, console: Console | None = None, out: str = "model") ->
         deploy, "shapes", deploy.parent / out, console or Console(quiet=True),
         image_size=None, image_column=None, label_column=None, unlabelled=None, device="cpu", threads=1, seed=0,
     )  # fmt: skip
+
+
+def test_a_logged_model_asks_for_all_that_networks_import() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(models.__file__).parent.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"trainers"}
+    packages -= {"huggingface_hub"}  # timm requires it
+    assert "timm" in packages
+    assert packages <= set(NEEDED)
 
 
 def test_a_model_stays_when_the_store_fails_after_the_training(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

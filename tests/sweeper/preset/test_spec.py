@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +17,18 @@ Make = Callable[..., SweepSpec]
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_is_valid(make_spec: Make, preset: str) -> None:
     assert make_spec(preset=preset).name == preset.removesuffix(".yaml")
+
+
+def test_a_preset_without_networks_of_libraries_waits_for_none_of_them() -> None:
+    script = """
+import sys
+from search_spaces.loader import read_preset
+from sweeper.preset.spec import validate
+validate(read_preset("quick.yaml"), "quick.yaml")
+print([name for name in ("timm", "torchvision") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,31 @@ def test_the_compute_of_a_trial_is_that_of_the_preset() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"control": {"epochs": 1, "frozen_parts": "stage9"}}, "control: frozen_parts must be "),
+        (
+            {"defense": {"name": "vab", "victim_model": "timm:vit_tiny_patch16_224"}},
+            "defense vab: victim_model: timm:vit_tiny_patch16_224 does not take images of 20x20 pixels",
+        ),
+        (
+            {"scenarios": [{"attack": "narcissus", "surrogate": "timm:vit_tiny_patch16_224"}]},
+            "scenarios.0 (narcissus): surrogate: timm:vit_tiny_patch16_224 does not take images of 20x20 pixels",
+        ),
+        (
+            {"scenarios": [{"attack": "dynamic", "surrogate": "timm:vit_tiny_patch16_224"}]},
+            "scenarios.0 (dynamic): surrogate: timm:vit_tiny_patch16_224 does not take images of 20x20 pixels",
+        ),
+    ],
+)
+def test_what_the_control_and_networks_beside_the_model_must_fit(changes: dict[str, Any], text: str) -> None:
+    spec = spec_with(**changes)
+    with pytest.raises(ConfigError) as caught:
+        spec.check_against(make_shapes(200, 100, 0, image_size=20), misfits_of(spec))
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
     ("scenario", "parts"),
     [
         ({"attack": "badnets", "target": {"int": [0, 10]}}, ["target must be a class from 0 to 9", "got 10"]),

@@ -277,6 +277,13 @@ def test_a_host_without_the_gpu_that_it_promised_is_a_crash_since_another_may_ha
     assert result == {"attempt": 1, "host": "", "done": True}
 
 
+def test_a_host_without_the_weights_is_unusable_since_another_may_have_them(start: Start, tmp_path: Path) -> None:
+    model = {"name": "tiny", "width": 4, "weights": str(tmp_path / "own.safetensors"), "weights_digest": "0" * 16}
+    result = start(job(model=model)).step()
+    assert "own.safetensors cannot be read: No such file" in result.pop("unusable")
+    assert result == {"attempt": 1, "host": "", "done": True}
+
+
 def test_a_full_disk_costs_the_trial_that_it_hit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     actor = start(job())
     actor.step()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.card.dry_step import MANY, NetworkBytes, model_bytes, network_bytes
-from trainers.models import ModelConfig, ModelOutput
+from trainers.models import ModelConfig, ModelOutput, build_model
 
 SHAPE = (3, 8, 8)
 MAP = 4 * 8 * 8
@@ -63,6 +63,16 @@ def test_amp_takes_about_half_on_every_network(name: str) -> None:
     assert 0.45 < half.step(MANY) / whole.step(MANY) < 0.6
     assert half.weights == whole.weights
     assert half.prediction(9) == whole.prediction(9), "predictions are measured in float32"
+
+
+def test_a_vision_transformer_of_timm() -> None:
+    name, shape = "timm:vit_tiny_patch16_224", (3, 32, 32)
+    found = model_bytes(ModelConfig(name), shape, CLASSES, amp=False)
+    network = build_model(ModelConfig(name), shape, CLASSES, seed=0)
+    assert found.weights == found.trained == sum(weight.nbytes for weight in network.parameters())
+    tokens, width, blocks = 1 + 2 * 2, 192, 12
+    least = blocks * tokens * (4 + 2) * width * 4  # the inputs and outputs of its layers' MLPs are kept
+    assert least < found.step_per_image < 10 * least
 
 
 def test_the_random_numbers_of_others_stay_as_they_are() -> None:

@@ -83,6 +83,10 @@ def test_a_seed_gives_the_same_network() -> None:
     ("name", "text"),
     [
         ("timm:resnet99", r"name must be a network of timm [\d.]+, but got 'timm:resnet99'. Did you mean resnet50\?"),
+        (
+            "timm:resnet50.a1_in1",
+            r"has a tag that timm [\d.]+ does not know: 'timm:resnet50.a1_in1'. Did you mean resnet50.a1_in1k\?",
+        ),
         ("torchvision:vgg11", "name must be one of torchvision:resnet18, torchvision:resnet34, torchvision:resnet50, "),
         ("resnet", "must be one of tiny, .*timm:NAME or torchvision:NAME, but got 'resnet'"),
     ],
@@ -96,6 +100,13 @@ def test_a_size_that_the_network_refuses() -> None:
     for name, size in (("timm:vit_tiny_patch16_224", 30), ("timm:efficientformer_l1", 32)):
         with pytest.raises(ConfigError, match=rf"^model.name: {name} does not take images of {size}x{size} pixels: "):
             check_model(ModelConfig(name), (3, size, size), 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("timm:xcit_nano_12_p16_224", 32), ("timm:efficientvit_m0", 64), ("timm:pvt_v2_b0", 36)]
+)
+def test_patches_that_overlap_cover_any_size(name: str, size: int) -> None:
+    check_model(ModelConfig(name), (3, size, size), 4)
 
 
 def test_a_network_that_has_no_groups_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,19 @@ def test_it_predicts_the_same_after_the_way_through_files(tmp_path: Path, name: 
         )  # fmt: skip
 
 
+def test_no_path_of_weights_is_written_and_those_of_older_files_are_read(tmp_path: Path) -> None:
+    before = model(width=4)
+    replace(before, config=replace(before.config, weights="/home/one/own.safetensors", weights_digest="0" * 16)).save(
+        tmp_path
+    )
+    text = (tmp_path / DESCRIPTION).read_text(encoding="utf-8")
+    assert "own.safetensors" not in text
+    assert torch.equal(load_model(tmp_path).probabilities(some()), before.probabilities(some()))
+    older = json.loads(text)["architecture"] | {"weights": "/home/one/own.safetensors", "weights_digest": "0" * 16}
+    damage(tmp_path, architecture=older)
+    assert torch.equal(load_model(tmp_path).probabilities(some()), before.probabilities(some()))
+
+
 def test_how_images_were_read_is_remembered_and_a_model_that_does_not_say_takes_them_as_they_are(
     tmp_path: Path,
 ) -> None:

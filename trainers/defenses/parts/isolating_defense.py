@@ -192,6 +192,11 @@ class Isolating(Defense):
             yield descent + share * weight * bounded_ascent(losses[len(credible) :], ceiling)
         meter.add(of_kept, len(batch))
 
+    def unlearned(self, meter: LossMeter, descent: Descent) -> Report:
+        """Report of an epoch of unlearning. The average begins anew: so few steps would hardly move it."""
+        descent.restart_average()
+        return self.report(meter, descent.result())
+
     def report(self, meter: LossMeter, network: Network | None) -> Report:
         """Report of an epoch, with suspicion scores and split once they exist."""
         scores = self.tensors.get("scores")
