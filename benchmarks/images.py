@@ -1,10 +1,10 @@
 """More images than memory: what a training keeps of them, and how fast it is, wherever they lie.
 
 Images are decoded from Parquet for the first time, with one and with two processes, and generated ones from a file
-each. One undefended epoch is trained with images on the device (this CPU's memory), in memory (put together batch by batch) and on disk (mapped
-from the file of decoded images), in turns, each time in a new process; all must learn the same. And one epoch is
-trained on many generated images of 64x64, written as JPEGs to Parquet in shards, and decoded, mapped and trained on in
-one process.
+each. One undefended epoch is trained with images on the device (this CPU's memory), in memory (put together batch by
+batch) and on disk (mapped from the file of decoded images), in turns, each time in a new process; all must learn the
+same. And one epoch is trained on many generated images of 64x64, written as JPEGs to Parquet in shards, and decoded,
+mapped and trained on in one process.
 
 Memory is the most that is seen of ``RssAnon``, of the process and those that it started: pages of mapped files are
 apart, since the system takes them back when it needs them.

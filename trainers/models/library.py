@@ -198,8 +198,11 @@ def check_takes(name: str, network: LibraryNetwork, shape: tuple[int, int, int],
         ConfigError: it does not.
     """
     patches = getattr(getattr(network.inner, "patch_embed", None), "proj", None)
-    apart = isinstance(patches, nn.Conv2d) and patches.stride == patches.kernel_size
-    if apart and any(side % own for side, own in zip(shape[1:], patches.stride, strict=True)):
+    if (
+        isinstance(patches, nn.Conv2d)
+        and patches.stride == patches.kernel_size
+        and any(side % own for side, own in zip(shape[1:], patches.stride, strict=True))
+    ):
         # timm leaves out what is over at the right and below, where a trigger may lie.
         raise _refused(name, shape, ValueError(f"patches of {'x'.join(map(str, patches.stride))} do not cover them"))
     network.eval()
