@@ -88,7 +88,7 @@ def test_what_is_said_of_the_numeric_format(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     said = StringIO()
-    assert launch._settled(spec_with(**changes), Console(file=said, width=200)).amp == amp
+    assert launch._with_amp(spec_with(**changes), Console(file=said, width=200)).amp == amp
     assert said.getvalue().startswith(words)
     assert bool(said.getvalue()) == bool(words)
 

@@ -88,7 +88,8 @@ def test_a_defense_gets_the_images_and_their_labels_and_not_the_names_of_the_fil
     train_blind(setting("none", epochs=1), named, CPU, 7, StateStore(tmp_path), lambda *_: None)
     (task,) = told
     assert task.data.names is None
-    assert {field.name for field in fields(task.data)} == {"images", "labels", "class_names", "names"}
+    assert {field.name for field in fields(task.data)} == {"images", "labels", "class_names", "names", "_known"}
+    assert set(task.data._known) <= {"fingerprint"}
     assert task.data.images.equal(given.images)
     assert task.data.labels.equal(given.labels)
     assert (task.data.class_names, task.seed, task.unlabelled) == (given.class_names, 7, None)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ class ImageSet:
     labels: Tensor
     class_names: tuple[str, ...]
     names: tuple[str, ...] | None = None
-    _moved_from: "ImageSet | None" = field(default=None, init=False, repr=False, compare=False)
+    _known: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
@@ -71,11 +70,14 @@ class ImageSet:
         """How many classes there are."""
         return len(self.class_names)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits) over shape, class names, labels and pixels."""
-        if self._moved_from is not None:
-            return self._moved_from.fingerprint
+        """SHA-256 (16 hex digits) over shape, class names, labels and pixels; computed once."""
+        if "fingerprint" not in self._known:
+            self._known["fingerprint"] = self._digest()
+        return self._known["fingerprint"]
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.class_names)).encode())
         digest.update(self.labels.numpy().tobytes())
         for some in self.images.split(PART):
@@ -87,7 +89,7 @@ class ImageSet:
         if images is self.images:
             return self
         moved = replace(self, images=images)
-        object.__setattr__(moved, "_moved_from", self)
+        object.__setattr__(moved, "_known", self._known)
         return moved
 
     def check_every_class(self) -> None:

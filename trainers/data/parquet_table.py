@@ -26,7 +26,7 @@ from trainers.params import LARGEST
 _ROWS = 256
 """Read at a time."""
 _BUFFER = 2**20
-"""Bytes that are read of a column at a time; without it, all that a row group has of the column are."""
+"""Bytes that are read of a column at a time, though whole pages; without it, all that a row group has of it are."""
 _NO_BYTES = NoImage("its bytes are not there; they must be in the file, as a path in it is not opened")
 
 

@@ -10,6 +10,7 @@ from tests.trainers.defenses.vab_small import steps
 from trainers.attacks import ArtifactCache, entropy_aware
 from trainers.attacks.entropy_aware import EntropyAware, EntropyAwareParams
 from trainers.data import ImageSet
+from trainers.data.stored import Gathered
 from trainers.errors import ConfigError
 from trainers.seeding import seeded
 
@@ -26,8 +27,8 @@ def fake_entropies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntropyAware, "_entropies", staticmethod(lambda victim, images: brightness(images)))
 
 
-def brightness(images: Tensor) -> Tensor:
-    return images.double().mean((1, 2, 3)).float()
+def brightness(images: Tensor | Gathered) -> Tensor:
+    return torch.cat([some.double().mean((1, 2, 3)).float() for some in images.split(100)])
 
 
 def shades(count: int) -> ImageSet:
@@ -94,8 +95,8 @@ def test_the_goal_are_samples_that_are_clean_and_the_offers_four_candidates_each
     clean, before, told = shades(200), [], []
     monkeypatch.setattr(EntropyAware, "_victim", lambda self, *_: before.append(self._plan))
 
-    def watched(victim: None, images: Tensor) -> Tensor:
-        told.append(images)
+    def watched(victim: None, images: Tensor | Gathered) -> Tensor:
+        told.append(torch.cat(list(images.split(100))))
         return brightness(images)
 
     monkeypatch.setattr(EntropyAware, "_entropies", staticmethod(watched))

@@ -385,15 +385,15 @@ def test_a_file_of_no_split_beside_train_and_test_is_refused(tmp_path: Path) -> 
 
 
 def test_of_a_group_of_rows_a_part_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    size = 2**16
-    table = pa.table({"image": [os.urandom(size) for _ in range(400)]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=400)
+    size, count = 2**14, 2000
+    table = pa.table({"image": [os.urandom(size) for _ in range(count)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=count, write_batch_size=16)  # pages of 1 MiB
     del table
     before, most = pa.total_allocated_bytes(), 0
     for _, image in read_images(tmp_path / "a.parquet", None):
         assert isinstance(image, bytes)
         most = max(most, pa.total_allocated_bytes() - before)
-    assert most < 400 * size / 2
+    assert most < count * size / 2
 
 
 def test_many_rows_stay_in_order(tmp_path: Path) -> None:
